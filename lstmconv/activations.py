@@ -1,0 +1,273 @@
+"""The activations that Keras ships, with the parameters that make each one exact.
+
+A name alone is not a function: ``hard_sigmoid`` is ``clip(0.2 x + 0.5, 0, 1)`` up to Keras 2 and
+tf-keras, and ``clip(x / 6 + 0.5, 0, 1)`` from Keras 3 on. An :class:`Activation` is a name and
+numbers, so two that are equal compute the same.
+
+Sources: keras/src/activations/activations.py and keras/src/ops/nn.py (3.15), keras/activations.py
+(2.3.1), tf_keras/src/activations.py (2.21).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lstmconv.errors import UnsupportedModelError
+
+__all__ = [
+    "ACTIVATIONS",
+    "HARD_SIGMOID_KERAS_2",
+    "HARD_SIGMOID_KERAS_3",
+    "LINEAR",
+    "SIGMOID",
+    "TANH",
+    "Activation",
+    "parse_activation",
+]
+
+Float64: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One exact activation function.
+
+    Attributes:
+        name: A key of :data:`ACTIVATIONS`, in Keras 3's spelling.
+        parameters: The numbers that make it exact, in the order of its row in the table.
+
+    >>> HARD_SIGMOID_KERAS_2 == HARD_SIGMOID_KERAS_3
+    False
+    >>> str(HARD_SIGMOID_KERAS_2)
+    'hard_sigmoid(alpha=0.2, beta=0.5)'
+    """
+
+    name: str
+    parameters: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the name and the parameters against the table."""
+        if self.name not in ACTIVATIONS:
+            raise UnsupportedModelError(
+                f"activation {self.name!r} is none that Keras ships; known are {', '.join(ACTIVATIONS)}"
+            )
+        expected = tuple(ACTIVATIONS[self.name].defaults)
+        found = tuple(key for key, _ in self.parameters)
+        if found != expected:
+            raise UnsupportedModelError(
+                f"activation {self.name} takes the parameters {expected}, found {found}"
+            )
+
+    def __call__(self, x: Float64) -> Float64:
+        """Compute the function on float64 ``(batch, units)``; softmax-like ones run along units."""
+        return ACTIVATIONS[self.name].function(x, **dict(self.parameters))
+
+    def __getitem__(self, parameter: str) -> float:
+        """Return one parameter by name."""
+        return dict(self.parameters)[parameter]
+
+    def __str__(self) -> str:
+        """Name the function with the parameters that are not its usual ones."""
+        usual = ACTIVATIONS[self.name].defaults
+        shown = [
+            f"{key}={value:.7g}"
+            for key, value in self.parameters
+            if self.name == "hard_sigmoid" or value != usual[key]
+        ]
+        return f"{self.name}({', '.join(shown)})" if shown else self.name
+
+
+@dataclass(frozen=True)
+class _Row:
+    function: Callable[..., Float64]
+    defaults: Mapping[str, float] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+
+
+def _sigmoid(x: Float64) -> Float64:
+    # The tanh form is symmetric and does not overflow for a large |x|.
+    return 0.5 * np.tanh(0.5 * x) + 0.5
+
+
+def _softplus(x: Float64) -> Float64:
+    return np.logaddexp(0.0, x)
+
+
+def _relu(x: Float64, negative_slope: float, max_value: float, threshold: float) -> Float64:
+    """ReLU as Keras defines it: the slope applies below the threshold, to ``x - threshold``."""
+    below = negative_slope * (x - threshold) if negative_slope else 0.0 * x
+    return np.minimum(np.where(x > threshold, x, np.where(x < threshold, below, 0.0 * x)), max_value)
+
+
+def _elu(x: Float64, alpha: float) -> Float64:
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+
+
+def _selu(x: Float64) -> Float64:
+    scale = 1.0507009873554804934193349852946
+    return scale * _elu(x, 1.6732632423543772848170429916717)
+
+
+def _gelu(x: Float64, approximate: float) -> Float64:
+    if approximate:
+        return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+    erf = np.vectorize(math.erf, otypes=[np.float64])
+    return 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))
+
+
+def _softmax(x: Float64) -> Float64:
+    shifted = np.exp(x - x.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def _log_softmax(x: Float64) -> Float64:
+    shifted = x - x.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _sparsemax(x: Float64) -> Float64:
+    """Project on the simplex (Martins and Astudillo 2016, algorithm 1)."""
+    ordered = -np.sort(-x, axis=-1)
+    cumulated = ordered.cumsum(axis=-1)
+    rank = np.arange(1, x.shape[-1] + 1)
+    support = (1.0 + rank * ordered > cumulated).sum(axis=-1, keepdims=True)
+    tau = (np.take_along_axis(cumulated, support - 1, axis=-1) - 1.0) / support
+    return np.maximum(x - tau, 0.0)
+
+
+def _sparse_plus(x: Float64) -> Float64:
+    return np.where(x <= -1, 0.0, np.where(x < 1, 0.25 * (x + 1.0) ** 2, x))
+
+
+def _soft_shrink(x: Float64, threshold: float) -> Float64:
+    return np.sign(x) * np.maximum(np.abs(x) - threshold, 0.0)
+
+
+def _hard_sigmoid(x: Float64, alpha: float, beta: float) -> Float64:
+    return np.clip(alpha * x + beta, 0.0, 1.0)
+
+
+ACTIVATIONS: Mapping[str, _Row] = {
+    "linear": _Row(lambda x: x),
+    "sigmoid": _Row(_sigmoid),
+    "hard_sigmoid": _Row(_hard_sigmoid, {"alpha": 1 / 6, "beta": 0.5}),
+    "tanh": _Row(np.tanh),
+    "relu": _Row(_relu, {"negative_slope": 0.0, "max_value": math.inf, "threshold": 0.0}),
+    "elu": _Row(_elu, {"alpha": 1.0}),
+    "celu": _Row(lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha)), {"alpha": 1.0}),
+    "selu": _Row(_selu),
+    "softplus": _Row(_softplus),
+    "softsign": _Row(lambda x: x / (1.0 + np.abs(x))),
+    "exponential": _Row(np.exp),
+    "silu": _Row(lambda x: x * _sigmoid(x), aliases=("swish",)),
+    "gelu": _Row(_gelu, {"approximate": 0.0}),
+    "mish": _Row(lambda x: x * np.tanh(_softplus(x))),
+    "hard_silu": _Row(lambda x: x * _hard_sigmoid(x, 1 / 6, 0.5), aliases=("hard_swish",)),
+    "hard_tanh": _Row(lambda x: np.clip(x, -1.0, 1.0)),
+    "log_sigmoid": _Row(lambda x: -_softplus(-x)),
+    "softmax": _Row(_softmax),
+    "log_softmax": _Row(_log_softmax),
+    "sparsemax": _Row(_sparsemax),
+    "sparse_plus": _Row(_sparse_plus),
+    "sparse_sigmoid": _Row(lambda x: np.clip(0.5 * (x + 1.0), 0.0, 1.0)),
+    "squareplus": _Row(lambda x, b: 0.5 * (x + np.sqrt(x * x + b)), {"b": 4.0}),
+    "soft_shrink": _Row(_soft_shrink, {"threshold": 0.5}),
+    "hard_shrink": _Row(lambda x, threshold: np.where(np.abs(x) > threshold, x, 0.0), {"threshold": 0.5}),
+    "tanh_shrink": _Row(lambda x: x - np.tanh(x)),
+}
+"""Every activation of Keras that maps a gate's ``(batch, units)`` to the same shape.
+
+``glu`` halves its input and ``threshold`` cannot be named by a string: no LSTM holds them.
+"""
+
+LINEAR = Activation("linear")
+SIGMOID = Activation("sigmoid")
+TANH = Activation("tanh")
+HARD_SIGMOID_KERAS_2 = Activation("hard_sigmoid", (("alpha", 0.2), ("beta", 0.5)))
+"""keras/backend/*_backend.py ``hard_sigmoid`` (0.x to 2.x) and tf_keras/src/backend.py."""
+HARD_SIGMOID_KERAS_3 = Activation("hard_sigmoid", (("alpha", 1 / 6), ("beta", 0.5)))
+"""keras/src/backend/*/nn.py ``hard_sigmoid`` from 3.0.0 on: ``relu6(x + 3) / 6``."""
+
+_ALIASES = {alias: name for name, row in ACTIVATIONS.items() for alias in row.aliases}
+
+# Activation layers that may stand in a config as an activation: Keras' own parameter names, with
+# those of Keras 2 and tf-keras (alpha, theta) beside those of Keras 3, and each generation's default.
+_LAYERS: Mapping[str, tuple[str, Mapping[str, str], Mapping[str, float]]] = {
+    "LeakyReLU": ("relu", {"alpha": "negative_slope", "negative_slope": "negative_slope"}, {"negative_slope": 0.3}),
+    "ReLU": ("relu", {name: name for name in ("negative_slope", "max_value", "threshold")}, {}),
+    "ThresholdedReLU": ("relu", {"theta": "threshold"}, {"threshold": 1.0}),
+    "ELU": ("elu", {"alpha": "alpha"}, {"alpha": 1.0}),
+    "Softmax": ("softmax", {}, {}),
+}
+
+
+def _make(name: str, **parameters: float) -> Activation:
+    values = {**ACTIVATIONS[name].defaults, **parameters}
+    return Activation(name, tuple(values.items()))
+
+
+def parse_activation(value: object, keras_major: int | None) -> Activation:
+    """Return the exact function that a Keras config means.
+
+    Args:
+        value: What stands in the config: a name, ``None`` (linear), or a serialised object
+            ``{"class_name": ..., "config": ...}``. ``hard_sigmoid_keras2`` and
+            ``hard_sigmoid_keras3`` name that function without knowing the producer.
+        keras_major: The producer's major version (tf.keras and tf-keras count as 2);
+            ``None`` if the file does not tell.
+
+    Raises:
+        UnsupportedModelError: A custom function, one with weights of its own, or a
+            ``hard_sigmoid`` whose producer is unknown.
+
+    >>> parse_activation("hard_sigmoid", 2) == HARD_SIGMOID_KERAS_2
+    True
+    >>> parse_activation("swish", 2).name
+    'silu'
+    """
+    if value is None:
+        return LINEAR
+    if isinstance(value, Mapping):
+        return _parse_object(value, keras_major)
+    name = _ALIASES.get(str(value), str(value))
+    if name == "hard_sigmoid_keras2":
+        return HARD_SIGMOID_KERAS_2
+    if name == "hard_sigmoid_keras3":
+        return HARD_SIGMOID_KERAS_3
+    if name == "hard_sigmoid":
+        if keras_major is None:
+            raise UnsupportedModelError(
+                "hard_sigmoid is 0.2x+0.5 up to Keras 2 and x/6+0.5 from Keras 3, and the file does not tell "
+                "its version: pass --recurrent-activation hard_sigmoid_keras2 or hard_sigmoid_keras3"
+            )
+        return HARD_SIGMOID_KERAS_3 if keras_major >= 3 else HARD_SIGMOID_KERAS_2
+    if name == "leaky_relu":  # keras/src/activations: negative_slope=0.2; tf_keras the same.
+        return _make("relu", negative_slope=0.2)
+    if name == "relu6":
+        return _make("relu", max_value=6.0)
+    if name not in ACTIVATIONS:
+        raise UnsupportedModelError(
+            f"activation {name!r} is none that Keras ships (a custom function?); known are {', '.join(ACTIVATIONS)}"
+        )
+    return _make(name)
+
+
+def _parse_object(value: Mapping[str, object], keras_major: int | None) -> Activation:
+    class_name, config = value.get("class_name"), value.get("config")
+    if class_name == "function" and isinstance(config, str):
+        return parse_activation(config, keras_major)
+    if class_name == "Activation" and isinstance(config, Mapping):
+        return parse_activation(config.get("activation"), keras_major)
+    if class_name not in _LAYERS or not isinstance(config, Mapping):
+        raise UnsupportedModelError(
+            f"activation {class_name!r} is a custom object: only functions and layers that Keras ships are known"
+        )
+    name, renamed, defaults = _LAYERS[str(class_name)]
+    found = {renamed[key]: float(number) for key, number in config.items() if key in renamed and number is not None}
+    return _make(name, **{**defaults, **found})

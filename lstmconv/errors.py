@@ -1,0 +1,67 @@
+"""Every error that lstmconv raises for its user: what was found, what was expected, what to do."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__all__ = [
+    "LstmconvError",
+    "MissingDependencyError",
+    "TargetExistsError",
+    "UnreadableFileError",
+    "UnsupportedModelError",
+    "UsageError",
+    "VerificationError",
+    "require",
+]
+
+
+class LstmconvError(Exception):
+    """The root of all errors that lstmconv raises on purpose; its text is one line for a person."""
+
+
+class UnreadableFileError(LstmconvError, ValueError):
+    """The file is damaged, hostile, or not of a kind that lstmconv reads."""
+
+
+class UnsupportedModelError(LstmconvError, ValueError):
+    """The file is fine, and what it holds cannot be read or cannot be expressed by the target."""
+
+
+class UsageError(LstmconvError, ValueError):
+    """The call contradicts itself or leaves out what it needs."""
+
+
+class TargetExistsError(LstmconvError, FileExistsError):
+    """The target is there already and nobody said to replace it."""
+
+
+class MissingDependencyError(LstmconvError, ImportError):
+    """An optional library is not installed; the text ends in the pip line that brings it."""
+
+
+class VerificationError(LstmconvError, AssertionError):
+    """A converted file does not hold or does not compute the same as its source."""
+
+
+_EXTRAS = {"torch": "torch", "onnxruntime": "verify", "safetensors": "torch", "keras": "keras"}
+
+
+def require(module: str, purpose: str) -> ModuleType:
+    """Import an optional library, or say which pip line brings it.
+
+    Args:
+        module: The library's import name.
+        purpose: What needs it, as the beginning of a sentence: ``"Running a .pt file"``.
+
+    Raises:
+        MissingDependencyError: The library is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        extra = _EXTRAS.get(module.split(".")[0])
+        package = f"'lstmconv[{extra}]'" if extra else module
+        message = f"{purpose} needs {module}. Install it with: pip install {package}"
+        raise MissingDependencyError(message) from error

@@ -1,0 +1,1 @@
+"""Keras files of every generation, read without Keras."""

@@ -1,0 +1,372 @@
+"""Open whatever Keras wrote, decided by content and never by suffix: the weights, the config, the version.
+
+Kinds (sources: keras/src/saving/{saving_lib,legacy/legacy_h5_format}.py, keras/engine/topology.py):
+
+* ``legacy``: HDF5 with ``layer_names`` (Keras 1 to 3 ``.h5``), a whole model or weights only;
+  ``nb_layers`` for Keras 0.
+* ``saveable``: HDF5 with ``.../vars/0, 1, 2`` groups: ``.weights.h5``, the body of a ``.keras``
+  zip or folder, and sharded weights, from Keras 2.11 on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lstmconv.errors import UnreadableFileError
+from lstmconv.formats.keras.hdf5 import SIGNATURE, Group, StoredArray, read_tree
+from lstmconv.model import Array
+
+__all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file", "sniff"]
+
+_MAX_JSON_BYTES = 256 << 20
+_MAX_INFLATED_BYTES = 4 << 30
+_MAX_INFLATION = 1000
+"""A deflated member may not be both over 4 GiB and over 1000 times its stored size (as in hdf5.py)."""
+
+
+@dataclass(frozen=True)
+class KerasVersion:
+    """What a file says of its producer, such as ``2.2.4-tf``.
+
+    >>> KerasVersion("2.2.4-tf").major
+    2
+    >>> KerasVersion("2.2.4-tf").names_a_release
+    False
+    """
+
+    text: str
+
+    @property
+    def major(self) -> int | None:
+        """The first number; ``None`` if there is none."""
+        head = self.text.split(".")[0]
+        return int(head) if head.isdigit() else None
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """Major and minor."""
+        numbers = [int(part) if part.isdigit() else 0 for part in self.text.split("-")[0].split(".")[:2]]
+        return (numbers + [0, 0])[0], (numbers + [0, 0])[1]
+
+    @property
+    def names_a_release(self) -> bool:
+        """False for ``-tf`` versions (TF 1.15 to 2.2), which do not tell which LSTM class they had."""
+        return not self.text.endswith("-tf")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A model config and the version that wrote it.
+
+    Attributes:
+        model: ``{"class_name": ..., "config": ...}``.
+        version: ``None`` if neither the config nor its file tells.
+    """
+
+    model: Mapping[str, Any]
+    version: KerasVersion | None
+
+    @property
+    def major(self) -> int | None:
+        """The producer's major version, from its version or from what only one of them writes."""
+        if self.version is not None:
+            return self.version.major
+        # tf.keras and tf-keras write time_major into every RNN's config, and keras_version into every
+        # to_json(); Keras 3 writes neither, and "module" and "registered_name" on every object.
+        text = json.dumps(self.model)
+        if '"time_major"' in text:
+            return 2
+        return 3 if '"registered_name"' in text and '"keras_version"' not in text else None
+
+
+@dataclass(frozen=True)
+class KerasFile:
+    """An opened Keras file.
+
+    Attributes:
+        name: The file's name.
+        kind: ``"legacy"`` or ``"saveable"``.
+        weights: The group that holds the layers' groups.
+        config: The model config, where the file has one.
+        version: Of the weights, where the file tells.
+        backend: As the file states it.
+        description: ``"Keras HDF5 (whole model)"`` and the like.
+        sha256: Of the file's bytes.
+    """
+
+    name: str
+    kind: Literal["legacy", "saveable"]
+    weights: Group
+    config: Config | None
+    version: KerasVersion | None
+    backend: str | None
+    description: str
+    sha256: str
+
+
+def sniff(path: Path) -> bool:
+    """Tell whether Keras may have written this: HDF5, a zip with config.json, or sharded weights."""
+    if path.is_dir():
+        return (path / "config.json").is_file() or (path / "model.weights.h5").is_file()
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith(b"PK\x03\x04"):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        return "config.json" in names or "model.weights.h5" in names or "variables.h5" in names
+    return _is_hdf5(path) or (head.lstrip().startswith(b"{") and path.name.endswith(".json"))
+
+
+def open_file(path: Path) -> KerasFile:
+    """Open a Keras file of any kind.
+
+    Raises:
+        UnreadableFileError: It is none, it is damaged, or it does what no Keras file does.
+    """
+    if path.is_dir():
+        return _open_folder(path)
+    _refuse_lookalikes(path)
+    if _is_hdf5(path):
+        tree = read_tree(path, path.name)
+        return _from_tree(path.name, tree, _sha256(path))
+    if zipfile.is_zipfile(path):
+        return _open_zip(path)
+    return _open_shards(path)
+
+
+def open_config(path: Path) -> Config:
+    """Read a model config: ``model.to_json()`` or the config inside a ``.h5`` or ``.keras`` file.
+
+    Raises:
+        UnreadableFileError: There is none in it.
+    """
+    if not path.exists():
+        raise UnreadableFileError(f"{path.name}: no such file")
+    if not path.is_dir() and not _is_hdf5(path) and not zipfile.is_zipfile(path):
+        found = _json(path.read_bytes()[: _MAX_JSON_BYTES + 1], path.name)
+        if "class_name" not in found:
+            raise UnreadableFileError(
+                f"{path.name}: a JSON file without class_name, expected what model.to_json() writes"
+            )
+        return _config(found, None)
+    config = open_file(path).config
+    if config is None:
+        raise UnreadableFileError(f"{path.name}: holds weights only, expected a model config in it")
+    return config
+
+
+def _config(model: Mapping[str, Any], version: str | None) -> Config:
+    stated = model.get("keras_version")
+    text = stated if isinstance(stated, str) else version
+    return Config(model, KerasVersion(text) if text else None)
+
+
+def _is_hdf5(path: Path) -> bool:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = 0
+        while start + len(SIGNATURE) <= size:
+            file.seek(start)
+            if file.read(len(SIGNATURE)) == SIGNATURE:
+                return True
+            start = max(512, 2 * start)
+    return False
+
+
+def _refuse_lookalikes(path: Path) -> None:
+    """Say what a file is that only looks like a checkpoint."""
+    name, size = path.name, path.stat().st_size
+    if size == 0:
+        raise UnreadableFileError(f"{name}: the file is empty; restore or download it again")
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith(b"version https://git-lfs"):
+        raise UnreadableFileError(f"{name}: a Git LFS pointer, not the file itself; run: git lfs pull")
+    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
+        raise UnreadableFileError(f"{name}: a Python pickle, which is never loaded; expected a Keras file")
+    if size < 512 and head.isascii() and b"\n" not in head.strip() and b"/" in head:
+        raise UnreadableFileError(
+            f"{name}: holds only the text {head.decode()!r} (a symbolic link stored as a file?), expected a Keras file"
+        )
+
+
+def _from_tree(name: str, tree: Group, sha256: str) -> KerasFile:
+    """Tell which kind of HDF5 file it is."""
+    version, backend = tree.text("keras_version"), tree.text("backend")
+    config_text = tree.text("model_config")
+    whole = tree.group("model_weights")
+    config = None if config_text is None else _config(_json(config_text.encode(), name), version)
+    weights = whole if whole is not None and whole.strings("layer_names") is not None else tree
+    if weights.strings("layer_names") is not None or "nb_layers" in weights.attributes:
+        version = version or weights.text("keras_version") or (config.version.text if config and config.version else None)
+        backend = backend or weights.text("backend")
+        description = "Keras HDF5 (whole model)" if config else "Keras HDF5 (weights only)"
+        stated = KerasVersion(version) if version else None
+        return KerasFile(name, "legacy", weights, config, stated, backend, description, sha256)
+    if config is None and not any(group.path.endswith("vars") for group in tree.walk()):
+        found = ", ".join(f"'{child}'" for child in list(tree.children)[:4]) or "nothing"
+        raise UnreadableFileError(
+            f"{name}: an HDF5 file without Keras weights (it holds {found}), expected layer_names or layers/"
+        )
+    description = "Keras .weights.h5"
+    return KerasFile(name, "saveable", tree, config, KerasVersion(version) if version else None, backend, description, sha256)
+
+
+def _open_zip(path: Path) -> KerasFile:
+    """Open a ``.keras`` zip (Keras 2.11 and later)."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            body = next((name for name in ("model.weights.h5", "variables.h5") if name in names), None)
+            if body is None:
+                raise _no_body(path.name, names)
+            tree = read_tree(_member(path, archive, archive.getinfo(body)), f"{path.name}:{body}")
+            texts = {
+                name: _json(_inflate(path.name, archive, archive.getinfo(name), _MAX_JSON_BYTES), f"{path.name}:{name}")
+                for name in ("config.json", "metadata.json")
+                if name in names
+            }
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, struct.error) as error:
+        raise UnreadableFileError(f"{path.name}: damaged zip file ({error}); restore or download it again") from error
+    return _archive(path.name, tree, texts.get("config.json"), texts.get("metadata.json"), _sha256(path), ".keras archive")
+
+
+def _no_body(name: str, names: list[str]) -> UnreadableFileError:
+    if "model.weights.npz" in names:
+        return UnreadableFileError(
+            f"{name}: its weights are pickled (model.weights.npz), which is never loaded; "
+            "save it again with Keras as .keras in the default format"
+        )
+    if any(entry.endswith("data.pkl") for entry in names):
+        return UnreadableFileError(f"{name}: a PyTorch file, expected a Keras one")
+    return UnreadableFileError(f"{name}: a zip without model.weights.h5, expected a .keras file")
+
+
+def _open_folder(path: Path) -> KerasFile:
+    """Open a ``.keras`` folder (``zipped=False``)."""
+    if (path / "saved_model.pb").exists():
+        raise UnreadableFileError(
+            f"{path.name}: a TensorFlow SavedModel, expected a Keras file; save it with model.save('model.keras')"
+        )
+    body = path / "model.weights.h5"
+    if not body.is_file():
+        raise UnreadableFileError(f"{path.name}: a folder without model.weights.h5, expected a Keras model")
+    parts = {name: path / f"{name}.json" for name in ("config", "metadata")}
+    texts = {name: _json(part.read_bytes(), part.name) for name, part in parts.items() if part.is_file()}
+    digest = hashlib.sha256()
+    for part in sorted(path.glob("*")):
+        if part.is_file():
+            digest.update(bytes.fromhex(_sha256(part)))
+    tree = read_tree(body, f"{path.name}/{body.name}")
+    return _archive(path.name, tree, texts.get("config"), texts.get("metadata"), digest.hexdigest(), ".keras folder")
+
+
+def _archive(
+    name: str,
+    tree: Group,
+    config: Mapping[str, Any] | None,
+    metadata: Mapping[str, Any] | None,
+    sha256: str,
+    kind: str,
+) -> KerasFile:
+    version = (metadata or {}).get("keras_version")
+    text = version if isinstance(version, str) else None
+    parsed = None if config is None else _config(config, text)
+    stated = KerasVersion(text) if text else None
+    return KerasFile(name, "saveable", tree, parsed, stated, None, f"Keras {kind}", sha256)
+
+
+def _open_shards(path: Path) -> KerasFile:
+    """Open sharded weights: ``model.weights.json`` and the shards beside it (Keras 3.10 and later)."""
+    with path.open("rb") as file:
+        head = file.read(_MAX_JSON_BYTES + 1)
+    if not head.lstrip().startswith(b"{"):
+        shown = head[:8].hex(" ")
+        raise UnreadableFileError(
+            f"{path.name}: begins with the bytes {shown}, expected HDF5, a .keras zip, or .weights.json; "
+            "TensorFlow checkpoints and SavedModels are not read"
+        )
+    index = _json(head, path.name)
+    weight_map = index.get("weight_map")
+    if not isinstance(weight_map, Mapping):
+        hint = "; give the weights and pass this with --config" if "class_name" in index else ""
+        raise UnreadableFileError(f"{path.name}: a JSON file without weight_map, expected an index of shards{hint}")
+    names: list[str] = []
+    for value in weight_map.values():
+        names += [entry for entry in (value if isinstance(value, list) else [value]) if entry not in names]
+    digest = hashlib.sha256(head)
+    merged = Group("")
+    for name in sorted(names):
+        if not isinstance(name, str) or Path(name).name != name or name in (".", ".."):
+            raise UnreadableFileError(f"{path.name}: shard {name!r} is not a plain file name; not followed")
+        shard = path.parent / name
+        if not shard.is_file() or shard.is_symlink():
+            raise UnreadableFileError(f"{path.name}: the shard {name} is missing beside it")
+        digest.update(bytes.fromhex(_sha256(shard)))
+        merged = _merge(merged, read_tree(shard, name))
+    return KerasFile(path.name, "saveable", merged, None, None, None, "Keras sharded weights", digest.hexdigest())
+
+
+def _merge(a: Group, b: Group) -> Group:
+    """Join two trees; one ``vars`` group may be split over two shards."""
+    children: dict[str, Group | StoredArray] = dict(a.children)
+    for key, child in b.children.items():
+        mine = children.get(key)
+        children[key] = _merge(mine, child) if isinstance(mine, Group) and isinstance(child, Group) else child
+    return Group(a.path or b.path, {**a.attributes, **b.attributes}, children)
+
+
+def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+    """Return a member's bytes: a memory map where it is stored, inflated where it is not."""
+    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+        return np.frombuffer(_inflate(path.name, archive, member, _MAX_INFLATED_BYTES), np.uint8)
+    with path.open("rb") as file:
+        file.seek(member.header_offset)
+        # APPNOTE.TXT 4.3.7: a 30-byte local header, then the name and the extra field.
+        header = struct.unpack("<4s5H3I2H", file.read(30))
+    if header[0] != b"PK\x03\x04":
+        raise zipfile.BadZipFile(f"no local header for {member.filename}")
+    start = member.header_offset + 30 + header[-2] + header[-1]
+    whole = np.memmap(path, np.uint8, "r")
+    if start + member.file_size > whole.nbytes:
+        raise zipfile.BadZipFile(f"{member.filename} is cut off")
+    return whole[start : start + member.file_size]
+
+
+def _inflate(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> bytes:
+    if member.file_size > limit or (
+        member.file_size > 64 << 20 and member.file_size > _MAX_INFLATION * max(member.compress_size, 1)
+    ):
+        raise UnreadableFileError(
+            f"{name}: {member.filename} would inflate from {member.compress_size:,} to {member.file_size:,} bytes"
+        )
+    return archive.read(member)
+
+
+def _json(text: bytes, name: str) -> Mapping[str, Any]:
+    try:
+        if len(text) > _MAX_JSON_BYTES:
+            raise ValueError(f"over {_MAX_JSON_BYTES >> 20} MiB")
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableFileError(f"{name}: damaged JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise UnreadableFileError(f"{name}: JSON of type {type(found).__name__}, expected an object")
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

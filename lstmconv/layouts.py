@@ -1,0 +1,181 @@
+"""The one table of layouts: how each format orders the axes and the gates of an LSTM's arrays.
+
+A layout is data. Seen through its layout, every stored array is the same thing, four gates with the
+named axes ``unit`` and ``feature`` (or ``state``), and converting is copying from one view into
+another (see :mod:`lstmconv.copying`). A pattern names a stored array's axes the way einops does::
+
+    "feature (gate unit)"    two axes; the second is four blocks of ``unit`` columns, one a gate
+    "(gate unit) feature"    the same numbers, as rows
+    "feature unit"           no gate axis: four arrays, one a gate, in the row's order
+
+Where a stored array is itself a reshaped matrix, the pattern says so with ``=``: the left side names
+the axes as stored, the right side what the same elements, in the same order, are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from einops import rearrange
+
+from lstmconv.model import GATES, Array, Gates
+
+__all__ = ["CUDNN", "CUDNN_LSTM_LAYER", "KERAS", "KERAS_1", "LAYOUTS", "ONNX", "TORCH", "Layout", "Pattern"]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """The axes of one stored array, and the order of its gates.
+
+    >>> import numpy as np
+    >>> kernel = np.arange(3 * 8).reshape(3, 8)                 # 3 features, 4 gates of 2 units
+    >>> gates = Pattern("feature (gate unit)", "ifgo").view(kernel)
+    >>> gates.f.tolist()                                        # columns 2 and 3, one row a unit
+    [[2, 10, 18], [3, 11, 19]]
+    """
+
+    axes: str
+    gates: str
+
+    @property
+    def canonical(self) -> str:
+        """The axes of the view: ``"gate unit feature"``, ``"gate unit state"`` or ``"gate unit"``."""
+        last = next((axis for axis in ("feature", "state") if axis in self.axes), "")
+        return f"gate unit {last}".strip()
+
+    def view(self, stored: Array | Sequence[Array], hidden: int | None = None) -> Gates:
+        """See a stored array as gates; a view of it wherever the axes allow one.
+
+        Args:
+            stored: One array; or four in this pattern's gate order, where it has no gate axis.
+            hidden: Units, needed where the axes do not tell (a flat buffer).
+
+        Raises:
+            einops.EinopsError: The array's axes do not divide as the pattern says.
+        """
+        if "gate" not in self.axes:
+            target = self.canonical.removeprefix("gate ")
+            each = [rearrange(array, f"{self.axes} -> {target}") for array in stored]
+            return Gates(**dict(zip(self.gates, each, strict=True)))
+        array = np.asanyarray(stored)
+        axes, _, elements = self.axes.partition(" = ")
+        if elements:
+            array = rearrange(array, f"{axes} -> {_flattened(axes)}", gate=4)
+            axes = elements
+        sizes = {"unit": hidden} if hidden is not None else {}
+        by_gate = rearrange(array, f"{axes} -> {self.canonical}", gate=4, **sizes)
+        return Gates(**{gate: by_gate[self.gates.index(gate)] for gate in GATES})
+
+
+def _flattened(axes: str) -> str:
+    """Name the stored axes of a reshaped matrix block by block: ``gate (row column)``."""
+    inner = [axis for axis in axes.replace("(", " ").replace(")", " ").split() if axis != "gate"]
+    return f"gate ({' '.join(inner)})"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One format's layout: a row of the table.
+
+    Attributes:
+        name: The format.
+        gates: The order of the gates as stored.
+        weight_ih: Axes of the input matrix.
+        weight_hh: Axes of the recurrent matrix.
+        bias: Axes of one bias.
+        biases: Which biases are stored, in order: ``"input"`` (added to W x), ``"recurrent"``
+            (added to R h). One alone is their sum.
+        arrays: The format's own names for the three.
+        source: Where this is written.
+    """
+
+    name: str
+    gates: str
+    weight_ih: str
+    weight_hh: str
+    bias: str
+    biases: str
+    arrays: tuple[str, str, str]
+    source: str
+
+    @property
+    def input_matrix(self) -> Pattern:
+        """How the input matrix is stored."""
+        return Pattern(self.weight_ih, self.gates)
+
+    @property
+    def recurrent_matrix(self) -> Pattern:
+        """How the recurrent matrix is stored."""
+        return Pattern(self.weight_hh, self.gates)
+
+    @property
+    def one_bias(self) -> Pattern:
+        """How one bias is stored."""
+        return Pattern(self.bias, self.gates)
+
+
+KERAS = Layout(
+    name="Keras 2, 3",
+    gates="ifgo",
+    weight_ih="feature (gate unit)",
+    weight_hh="state (gate unit)",
+    bias="(gate unit)",
+    biases="one",
+    arrays=("kernel", "recurrent_kernel", "bias"),
+    source="keras/src/layers/rnn/lstm.py LSTMCell.call: z split in four, i, f, c, o (also Keras 1 consume_less='gpu')",
+)
+KERAS_1 = Layout(
+    name="Keras 1",
+    gates="igfo",
+    weight_ih="feature unit",
+    weight_hh="state unit",
+    bias="unit",
+    biases="one",
+    arrays=("W_i W_c W_f W_o", "U_i U_c U_f U_o", "b_i b_c b_f b_o"),
+    source="keras 1.2.2 layers/recurrent.py LSTM.build: trainable_weights W_i U_i b_i, W_c .., W_f .., W_o ..",
+)
+CUDNN_LSTM_LAYER = Layout(
+    name="Keras CuDNNLSTM",
+    gates="ifgo",
+    weight_ih="row (gate column) = gate (unit feature)",
+    weight_hh="unit (gate state)",
+    bias="(gate unit)",
+    biases="input, recurrent",
+    arrays=("kernel", "recurrent_kernel", "bias"),
+    source="tf_keras/src/saving/legacy/hdf5_format.py _convert_rnn_weights: kernels.T in Fortran order, block.T",
+)
+TORCH = Layout(
+    name="PyTorch",
+    gates="ifgo",
+    weight_ih="(gate unit) feature",
+    weight_hh="(gate unit) state",
+    bias="(gate unit)",
+    biases="input, recurrent",
+    arrays=("weight_ih", "weight_hh", "bias_ih, bias_hh"),
+    source="torch.nn.LSTM, Variables: (W_ii|W_if|W_ig|W_io), (W_hi|W_hf|W_hg|W_ho)",
+)
+ONNX = Layout(
+    name="ONNX",
+    gates="iofg",
+    weight_ih="(gate unit) feature",
+    weight_hh="(gate unit) state",
+    bias="(gate unit)",
+    biases="input, recurrent",
+    arrays=("W", "R", "B = Wb, Rb"),
+    source="ONNX LSTM-14, Inputs: W[iofc], R[iofc], B = [Wb[iofc], Rb[iofc]]; its c is g",
+)
+CUDNN = Layout(
+    name="cuDNN",
+    gates="ifgo",
+    weight_ih="(gate unit feature)",
+    weight_hh="(gate unit state)",
+    bias="(gate unit)",
+    biases="none; input; recurrent; input, recurrent",
+    arrays=("linLayerID 0-3", "linLayerID 4-7", "bW, bR"),
+    source="cudnnGetRNNWeightParams: linLayerID 0..3 = i f g o of W, 4..7 of R; packing: jax.experimental.rnn",
+)
+
+LAYOUTS = (KERAS, KERAS_1, CUDNN_LSTM_LAYER, TORCH, ONNX, CUDNN)
+"""All rows, in the order in which ``lstmconv formats`` prints them."""

@@ -1,0 +1,287 @@
+"""What every format holds: LSTM layers as gates, and where they came from. All of it is immutable.
+
+Gates are ``i f g o``: input, forget, cell candidate, output. Keras calls ``g`` "c", papers "z" or
+"j". The equations, for every format (``rec`` and ``act`` are the two activations)::
+
+    i, f, o = rec(weight_ih x + bias_ih + weight_hh h + bias_hh)
+    g       = act(weight_ih x + bias_ih + weight_hh h + bias_hh)
+    c' = f * c + i * g
+    h' = o * act(c')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from lstmconv.activations import SIGMOID, TANH, Activation
+from lstmconv.errors import UnsupportedModelError
+
+__all__ = [
+    "GATES",
+    "Array",
+    "Checkpoint",
+    "Gates",
+    "LSTMDirection",
+    "LSTMLayer",
+    "MergeMode",
+    "Provenance",
+    "Skipped",
+]
+
+Array: TypeAlias = npt.NDArray[Any]
+"""An array of float16, bfloat16 (ml_dtypes), float32 or float64, usually a view into the file."""
+
+GATES = "ifgo"
+"""The order in which :class:`Gates` holds its four views."""
+
+MergeMode: TypeAlias = Literal["concat", "sum", "mul", "ave", "none"]
+"""How Bidirectional joins its halves; ``"none"`` (Keras' ``None``) returns both."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gates:
+    """The four gates of one array, each a view ``(hidden, input)``, ``(hidden, hidden)`` or ``(hidden,)``.
+
+    Four views and not one array: stored orders such as ONNX' ``iofg`` have no ``ifgo`` view, and
+    Keras 1 keeps each gate apart. ``numpy.asarray(gates)`` copies them into one
+    ``(4, hidden, ...)`` array in the order ``i f g o``.
+    """
+
+    i: Array
+    f: Array
+    g: Array
+    o: Array
+
+    def __post_init__(self) -> None:
+        """Check that the four agree in shape and dtype."""
+        if len({(gate.shape, gate.dtype) for gate in self}) != 1:
+            found = ", ".join(f"{name} {gate.shape} {gate.dtype}" for name, gate in zip(GATES, self, strict=True))
+            raise UnsupportedModelError(f"the four gates differ in shape or dtype: {found}")
+
+    def __iter__(self) -> Iterator[Array]:
+        """Yield the gates in the order i, f, g, o."""
+        return iter((self.i, self.f, self.g, self.o))
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        """Copy the gates into one ``(4, hidden, ...)`` array."""
+        stacked = np.stack(list(self))
+        return stacked if dtype is None else stacked.astype(dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(4, hidden, ...)``."""
+        return (4, *self.i.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type, in native byte order."""
+        return self.i.dtype.newbyteorder("=")
+
+
+@dataclass(frozen=True, eq=False)
+class LSTMDirection:
+    """One LSTM running one way over time.
+
+    Attributes:
+        weight_ih: ``(4, hidden, input)``: what multiplies the input (Keras ``kernel``, ONNX ``W``).
+        weight_hh: ``(4, hidden, hidden)``: gate, unit, previous unit (``recurrent_kernel``, ``R``).
+        bias_ih: ``(4, hidden)`` or ``None``; Keras' only bias is this one.
+        bias_hh: ``(4, hidden)`` or ``None``; only formats with two biases have it.
+        activation: For the candidate and the output; ``None`` if the file does not tell.
+        recurrent_activation: For the gates i, f and o; ``None`` if the file does not tell.
+        go_backwards: Steps run from the last to the first, and outputs come in that order.
+    """
+
+    weight_ih: Gates
+    weight_hh: Gates
+    bias_ih: Gates | None = None
+    bias_hh: Gates | None = None
+    activation: Activation | None = TANH
+    recurrent_activation: Activation | None = SIGMOID
+    go_backwards: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that sizes and dtypes agree."""
+        hidden = self.weight_hh.shape[1]
+        expected = {
+            "weight_ih": (self.weight_ih, (4, hidden, self.weight_ih.shape[-1])),
+            "weight_hh": (self.weight_hh, (4, hidden, hidden)),
+            "bias_ih": (self.bias_ih, (4, hidden)),
+            "bias_hh": (self.bias_hh, (4, hidden)),
+        }
+        for name, (gates, shape) in expected.items():
+            if gates is not None and gates.shape != shape:
+                raise UnsupportedModelError(f"{name} is {gates.shape}, expected {shape} for {hidden} units")
+            if gates is not None and gates.dtype != self.dtype:
+                raise UnsupportedModelError(f"{name} is {gates.dtype} where weight_ih is {self.dtype}")
+
+    @property
+    def input_size(self) -> int:
+        """Features of one time step."""
+        return int(self.weight_ih.shape[2])
+
+    @property
+    def hidden_size(self) -> int:
+        """Units."""
+        return int(self.weight_hh.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type of all its arrays."""
+        return self.weight_ih.dtype
+
+    @property
+    def arrays(self) -> Mapping[str, Gates]:
+        """The arrays that are there, by name."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return {name: gates for name in names if (gates := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class LSTMLayer:
+    """One Keras LSTM layer, or a Bidirectional one, with all that decides what it computes.
+
+    Attributes:
+        name: The user's own layer name; ``/`` between nested models.
+        forward: The layer, or a Bidirectional's ``forward_layer``.
+        backward: A Bidirectional's ``backward_layer``; its sequence is flipped on time before merging.
+        merge_mode: How the two are joined; of no meaning without ``backward``.
+        return_sequences: ``None`` if the file does not tell.
+        return_state: The states are returned after the outputs.
+        stateful: A batch starts where the previous one ended.
+        masking: A mask reaches the layer in its model.
+        zero_output_for_mask: Masked steps return zeros; otherwise the last output again.
+        time_major: Inputs and outputs are (time, batch, ...).
+        class_name: What the config calls it, wrappers included: ``"TimeDistributed(LSTM)"``.
+    """
+
+    name: str
+    forward: LSTMDirection
+    backward: LSTMDirection | None = None
+    merge_mode: MergeMode = "concat"
+    return_sequences: bool | None = True
+    return_state: bool = False
+    stateful: bool = False
+    masking: bool = False
+    zero_output_for_mask: bool = False
+    time_major: bool = False
+    class_name: str = "LSTM"
+
+    def __post_init__(self) -> None:
+        """Check that the two halves can belong together."""
+        if self.merge_mode not in get_args(MergeMode):
+            raise UnsupportedModelError(
+                f"{self.name}: merge_mode is {self.merge_mode!r}, expected one of {', '.join(get_args(MergeMode))}"
+            )
+        if self.backward is None:
+            return
+        if self.backward.input_size != self.forward.input_size:
+            raise UnsupportedModelError(
+                f"{self.name}: the halves take {self.forward.input_size} and {self.backward.input_size} features"
+            )
+        if self.backward.dtype != self.forward.dtype:
+            raise UnsupportedModelError(
+                f"{self.name}: the halves are {self.forward.dtype} and {self.backward.dtype}"
+            )
+
+    @property
+    def directions(self) -> tuple[LSTMDirection, ...]:
+        """The forward half, then the backward half if there is one."""
+        return (self.forward,) if self.backward is None else (self.forward, self.backward)
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether the layer has two halves."""
+        return self.backward is not None
+
+    @property
+    def input_size(self) -> int:
+        """Features of one time step."""
+        return self.forward.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """Units of the forward half."""
+        return self.forward.hidden_size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type of the stored weights."""
+        return self.forward.dtype
+
+    @property
+    def activation(self) -> Activation | None:
+        """The forward half's; ``None`` if unknown."""
+        return self.forward.activation
+
+    @property
+    def recurrent_activation(self) -> Activation | None:
+        """The forward half's; ``None`` if unknown."""
+        return self.forward.recurrent_activation
+
+    @property
+    def go_backwards(self) -> bool:
+        """Whether the layer (a Bidirectional's forward half) runs from the last step to the first."""
+        return self.forward.go_backwards
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A recurrent layer that is there and is not converted, and why."""
+
+    name: str
+    class_name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a checkpoint came from.
+
+    Attributes:
+        source: The file's name, without its folder.
+        sha256: Of the file's bytes; of a folder or shards, of all of them in the order of their names.
+        format: ``"Keras HDF5 (whole model)"`` and the like.
+        keras_version: As the file states it, or ``None``.
+        backend: As the file states it, or ``None``.
+    """
+
+    source: str
+    sha256: str
+    format: str
+    keras_version: str | None = None
+    backend: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """All LSTM layers of one file.
+
+    Attributes:
+        layers: In the model's order.
+        provenance: The file.
+        skipped: Recurrent layers that are not LSTMs, or not plain ones.
+        edges: ``(a, b)``: layer ``a`` feeds layer ``b`` directly, with nothing between them that
+            computes at inference. ``None`` if the file does not tell.
+        notes: What was assumed or overruled while reading, in whole sentences.
+        unknown: Why activations are unknown, as the error that asks for them.
+    """
+
+    layers: tuple[LSTMLayer, ...]
+    provenance: Provenance
+    skipped: tuple[Skipped, ...] = ()
+    edges: tuple[tuple[str, str], ...] | None = None
+    notes: tuple[str, ...] = ()
+    unknown: str | None = field(default=None)
+
+    def __getitem__(self, name: str) -> LSTMLayer:
+        """Return a layer by its name."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise KeyError(f"no LSTM layer {name!r}; there are {', '.join(layer.name for layer in self.layers)}")
