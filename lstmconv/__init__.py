@@ -1,0 +1,81 @@
+"""Convert trained Keras LSTMs to PyTorch, ONNX and cuDNN, and prove that they compute the same.
+
+Importing lstmconv loads no other library; each name below brings what it needs when it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lstmconv._version import __version__
+
+if TYPE_CHECKING:
+    from lstmconv.activations import Activation
+    from lstmconv.api import Conversion, convert, load, save, to_cudnn, to_onnx, to_torch, verify
+    from lstmconv.errors import (
+        LstmconvError,
+        MissingDependencyError,
+        TargetExistsError,
+        UnreadableFileError,
+        UnsupportedModelError,
+        UsageError,
+        VerificationError,
+    )
+    from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer
+    from lstmconv.semantics import reference
+    from lstmconv.proof import Check, Report
+
+__all__ = [
+    "Activation",
+    "Check",
+    "Checkpoint",
+    "Conversion",
+    "Gates",
+    "LSTMDirection",
+    "LSTMLayer",
+    "LstmconvError",
+    "MissingDependencyError",
+    "Report",
+    "TargetExistsError",
+    "UnreadableFileError",
+    "UnsupportedModelError",
+    "UsageError",
+    "VerificationError",
+    "__version__",
+    "convert",
+    "load",
+    "reference",
+    "save",
+    "to_cudnn",
+    "to_onnx",
+    "to_torch",
+    "verify",
+]
+
+_HOMES = {
+    "api": ("Conversion", "convert", "load", "save", "to_cudnn", "to_onnx", "to_torch", "verify"),
+    "activations": ("Activation",),
+    "errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "model": ("Checkpoint", "Gates", "LSTMDirection", "LSTMLayer"),
+    "semantics": ("reference",),
+    "proof": ("Check", "Report"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name's module when the name is first used."""
+    import importlib
+
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"lstmconv.{home}"), name)
+            globals()[name] = value
+            return value
+    if name in ("torch", "model", "layouts", "errors"):
+        return importlib.import_module(f"lstmconv.{name}")
+    raise AttributeError(f"module 'lstmconv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

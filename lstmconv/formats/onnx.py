@@ -1,0 +1,517 @@
+"""LSTM layers as an ONNX graph: one ``LSTM`` node a layer, dynamic batch and time, no Loop.
+
+Per layer ``<layer>.x`` goes in, and ``<layer>.y`` comes out as Keras returns it (``<layer>.y_1`` is the
+second output of ``merge_mode=None``), with the final states ``<layer>.h`` and ``<layer>.c``
+``(directions, batch, hidden)``, forward half first. ``layout`` stays 0: ONNX Runtime refuses 1.
+
+Source: ONNX operator specification, LSTM-7, LSTM-14, LSTM-22: X [seq, batch, input],
+W [directions, 4*hidden, input], R [directions, 4*hidden, hidden], B [directions, 8*hidden],
+sequence_lens [batch], initial_h and initial_c [directions, batch, hidden];
+Y [seq, directions, batch, hidden], Y_h and Y_c [directions, batch, hidden].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstmconv._version import __version__
+from lstmconv.activations import Activation
+from lstmconv.copying import fill, place_bias
+from lstmconv.errors import UnsupportedModelError, UsageError, require
+from lstmconv.formats import WriteOptions
+from lstmconv.formats.provenance import KEY, encoded, require_known
+from lstmconv.formats.state_dict import dtype_of
+from lstmconv.layouts import ONNX
+from lstmconv.model import Array, Checkpoint, LSTMDirection, LSTMLayer
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["build", "obstacle", "write"]
+
+_PORTABLE_OPSET = 14
+_BFLOAT16_OPSET = 22
+_OLDEST_OPSET = 11
+"""LSTM-14 is what every current runtime has; bfloat16 came with LSTM-22; Range, which lengths need, with 11."""
+_EXTERNAL_BYTES = 2_000_000_000
+"""A protobuf message ends at 2 GiB; larger weights lie in a file beside the model."""
+_LAST_INDEX = -(1 << 63) + 1
+"""As the end of a Slice with step -1: runs past the first element."""
+
+_FUNCTIONS = {
+    # Keras name: (ONNX name, the parameters that become activation_alpha and activation_beta).
+    "sigmoid": ("Sigmoid", ()),
+    "tanh": ("Tanh", ()),
+    "relu": ("Relu", ()),
+    "softplus": ("Softplus", ()),
+    "softsign": ("Softsign", ()),
+    "hard_sigmoid": ("HardSigmoid", ("alpha", "beta")),
+    "elu": ("Elu", ("alpha",)),
+}
+
+
+@dataclass(frozen=True)
+class _Function:
+    """An ONNX activation with the numbers that it alone consumes from the lists."""
+
+    name: str
+    alpha: tuple[float, ...] = ()
+    beta: tuple[float, ...] = ()
+
+
+def _function(activation: Activation | None) -> _Function | None:
+    """Return the ONNX function that computes exactly the same, or ``None``."""
+    if activation is None:
+        return None
+    name = activation.name
+    if name == "linear":  # Affine's own defaults are 0 and 0 in ONNX Runtime: both must be given.
+        return _Function("Affine", (1.0,), (0.0,))
+    if name == "sparse_sigmoid":  # clip(0.5 (x + 1), 0, 1)
+        return _Function("HardSigmoid", (0.5,), (0.5,))
+    if name == "celu" and activation["alpha"] == 1.0:
+        return _Function("Elu", (1.0,))
+    if name == "relu":
+        return _relu(activation)
+    if name not in _FUNCTIONS:
+        return None
+    onnx_name, parameters = _FUNCTIONS[name]
+    values = [(activation[parameter],) for parameter in parameters]
+    return _Function(onnx_name, *values)
+
+
+def _relu(activation: Activation) -> _Function | None:
+    slope, ceiling, threshold = (activation[key] for key in ("negative_slope", "max_value", "threshold"))
+    if ceiling != float("inf") or (slope and threshold):
+        return None
+    if slope:
+        return _Function("LeakyRelu", (slope,))
+    return _Function("ThresholdedRelu", (threshold,)) if threshold else _Function("Relu")
+
+
+def obstacle(layer: LSTMLayer) -> str | None:
+    """Say why ONNX' LSTM cannot compute a layer, and the way out, or ``None``."""
+    for direction in layer.directions:
+        for activation in (direction.activation, direction.recurrent_activation):
+            if _function(activation) is None:
+                return f"ONNX' LSTM has no {activation}; convert to torch, which lstmconv.torch.LSTM computes"
+    return None
+
+
+@dataclass
+class _Graph:
+    """A graph in the making."""
+
+    opset: int
+    nodes: list[Any] = field(default_factory=list)
+    initializers: list[Any] = field(default_factory=list)
+    inputs: list[Any] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    constants: dict[str, str] = field(default_factory=dict)
+
+    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add a node of one output and return the output's name."""
+        helper = require("onnx.helper", "Writing ONNX")
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], name=f"{output}:{operator}", **attributes))
+        return output
+
+    def tensor(self, name: str, values: Array) -> str:
+        """Add an initializer and return its name."""
+        numpy_helper = require("onnx.numpy_helper", "Writing ONNX")
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def constant(self, value: object, dtype: npt.DTypeLike = np.int64) -> str:
+        """Return the name of a constant, made once; a plain number is a scalar."""
+        values = np.array(value, dtype)
+        key = f"{values.dtype.name}.{'x'.join(map(str, values.shape))}.{'_'.join(map(str, values.ravel().tolist()))}"
+        if key not in self.constants:
+            self.constants[key] = self.tensor(f"lstmconv.{key}", values)
+        return self.constants[key]
+
+    def declare(self, place: list[Any], name: str, element: int, shape: Sequence[int | str]) -> None:
+        """Declare an input or an output."""
+        helper = require("onnx.helper", "Writing ONNX")
+        place.append(helper.make_tensor_value_info(name, element, list(shape)))
+
+
+def build(checkpoint: Checkpoint, options: WriteOptions) -> onnx.ModelProto:
+    """Build the model; see the module's docstring for its inputs and outputs.
+
+    Raises:
+        UnsupportedModelError: ONNX cannot compute a layer, or its activations are unknown.
+        UsageError: The operator set is too old or too new for what is asked.
+    """
+    onnx = require("onnx", "Writing ONNX")
+    require_known(checkpoint)
+    graph = _Graph(_opset(checkpoint, options))
+    for layer in checkpoint.layers:
+        reason = obstacle(layer)
+        if reason is not None:
+            raise UnsupportedModelError(f"{layer.name}: {reason}")
+        _Layer(graph, layer, options).add()
+    made = onnx.helper.make_graph(graph.nodes, "lstmconv", graph.inputs, graph.outputs, graph.initializers)
+    imports = [onnx.helper.make_opsetid("", graph.opset)]
+    model = onnx.helper.make_model(
+        made,
+        opset_imports=imports,
+        ir_version=onnx.helper.find_min_ir_version_for(imports),
+        producer_name="lstmconv",
+        producer_version=__version__,
+    )
+    onnx.helper.set_model_props(model, {KEY: encoded(checkpoint, options)})
+    return model  # type: ignore[no-any-return]  # onnx.helper is untyped here
+
+
+def _opset(checkpoint: Checkpoint, options: WriteOptions) -> int:
+    onnx = require("onnx", "Writing ONNX")
+    bfloat16 = any(dtype_of(layer, options).name == "bfloat16" for layer in checkpoint.layers)
+    oldest = _BFLOAT16_OPSET if bfloat16 else _OLDEST_OPSET
+    chosen = options.opset or (_BFLOAT16_OPSET if bfloat16 else _PORTABLE_OPSET)
+    newest = onnx.defs.onnx_opset_version()
+    if not oldest <= chosen <= newest:
+        why = " for bfloat16" if bfloat16 else ""
+        raise UsageError(f"opset {chosen} does not fit: expected {oldest} to {newest}{why}")
+    return int(chosen)
+
+
+def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
+    """Write the model; weights over 2 GB go into a file beside it.
+
+    Raises:
+        UnsupportedModelError: As :func:`build`.
+    """
+    onnx = require("onnx", "Writing ONNX")
+    model = build(checkpoint, options)
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if size < _EXTERNAL_BYTES:
+        onnx.checker.check_model(model, full_check=True)
+        path.write_bytes(model.SerializeToString(deterministic=True))
+        return [path]
+    beside = path.with_name(path.name + ".data")
+    onnx.save_model(model, path, save_as_external_data=True, location=beside.name, size_threshold=1024)
+    onnx.checker.check_model(str(path))
+    return [path, beside]
+
+
+@dataclass(frozen=True)
+class _Half:
+    """One Keras half inside the graph, by the names of its tensors.
+
+    Attributes:
+        sequence: ``(time, batch, hidden)``, in the order of the input's time.
+        h: ``(batch, hidden)``, as ``c``: the states after the last step.
+        initial_h: ``(batch, hidden)``, as ``initial_c``; empty where the states begin at zero.
+    """
+
+    sequence: str
+    h: str
+    c: str
+    initial_h: str
+    initial_c: str
+
+
+class _Layer:
+    """Adds one layer's nodes to a graph."""
+
+    def __init__(self, graph: _Graph, layer: LSTMLayer, options: WriteOptions) -> None:
+        onnx = require("onnx", "Writing ONNX")
+        self.graph = graph
+        self.layer = layer
+        self.options = options
+        self.dtype = dtype_of(layer, options)
+        self.element = int(onnx.helper.np_dtype_to_tensor_dtype(self.dtype))
+        self.states = layer.stateful if options.states is None else options.states
+        self.lengths = self.named("lengths") if options.lengths else ""
+        self.batch, self.time = self.named("batch"), self.named("time")
+
+    def named(self, name: str) -> str:
+        return f"{self.layer.name}.{name}"
+
+    def add(self) -> None:
+        """Add the inputs, the LSTM node or nodes, and the outputs."""
+        onnx = require("onnx", "Writing ONNX")
+        graph, layer = self.graph, self.layer
+        x = self.named("x")
+        graph.declare(graph.inputs, x, self.element, [*self._outer, layer.input_size])
+        if self.lengths:
+            graph.declare(graph.inputs, self.lengths, onnx.TensorProto.INT32, [self.batch])
+        if not layer.time_major:
+            x = graph.add("Transpose", [x], self.named("X"), perm=[1, 0, 2])
+        ways = [direction.go_backwards for direction in layer.directions]
+        sizes = {direction.hidden_size for direction in layer.directions}
+        if len(sizes) > 1 or len(set(ways)) < len(ways):
+            self._separate_nodes(x)
+        elif ways == sorted(ways) and not self.lengths and layer.merge_mode == "concat":
+            self._whole(x)
+        else:
+            self._picked_halves(x, sorted(range(len(ways)), key=ways.__getitem__))
+
+    @property
+    def _outer(self) -> list[int | str]:
+        return [self.time, self.batch] if self.layer.time_major else [self.batch, self.time]
+
+    def _whole(self, x: str) -> None:
+        """One node whose halves stand in Keras' order and are concatenated: its outputs are the layer's."""
+        graph, layer = self.graph, self.layer
+        units = sum(direction.hidden_size for direction in layer.directions)
+        initial = [self._initial(state) for state in "hc"]
+        y, h, c = self._node(x, layer.directions, "", initial, ("Y", "h", "c"))
+        if layer.return_sequences is False:
+            last = graph.add("Transpose", [h], self.named("Y_h.by_batch"), perm=[1, 0, 2])
+            graph.add("Reshape", [last, graph.constant([0, units])], self.named("y"))
+            self._declare_output("y", [self.batch, units])
+        else:
+            if layer.go_backwards:
+                y = self._flip(y, self.named("Y.processed"))
+            order = [0, 2, 1, 3] if layer.time_major else [2, 0, 1, 3]
+            y = graph.add("Transpose", [y], self.named("Y.by_batch"), perm=order)
+            graph.add("Reshape", [y, graph.constant([0, 0, units])], self.named("y"))
+            self._declare_output("y", [*self._outer, units])
+        for state in "hc":
+            self._declare_output(state, [len(layer.directions), self.batch, layer.hidden_size])
+
+    def _picked_halves(self, x: str, order: list[int]) -> None:
+        """One node whose halves are taken apart; ONNX keeps the forward way first, Keras the forward half."""
+        graph, layer = self.graph, self.layer
+        initial = [self._initial(state) for state in "hc"]
+        swapped = [
+            graph.add("Gather", [name, graph.constant(order)], f"{name}.in_onnx_order", axis=0)
+            if name and order != sorted(order)
+            else name
+            for name in initial
+        ]
+        outputs = self._node(x, [layer.directions[index] for index in order], "", swapped, ("Y", "Y_h", "Y_c"))
+        halves = []
+        for index in range(len(order)):
+            place = graph.constant(order.index(index))
+            parts = [
+                graph.add("Gather", [tensor, place], f"{tensor}.half_{index}", axis=1 if tensor is outputs[0] else 0)
+                for tensor in outputs
+            ]
+            start = [
+                graph.add("Gather", [name, graph.constant(index)], f"{name}.half_{index}", axis=0) if name else ""
+                for name in initial
+            ]
+            halves.append(_Half(parts[0], parts[1], parts[2], start[0], start[1]))
+        halves = [self._masked_states(half, index) for index, half in enumerate(halves)]
+        self._sequences(halves)
+        for state in "hc":
+            rows = [
+                graph.add(
+                    "Reshape",
+                    [getattr(half, state), graph.constant([1, -1, layer.hidden_size])],
+                    self.named(f"{state}.row_{index}"),
+                )
+                for index, half in enumerate(halves)
+            ]
+            graph.add("Concat", rows, self.named(state), axis=0)
+            self._declare_output(state, [len(halves), self.batch, layer.hidden_size])
+
+    def _separate_nodes(self, x: str) -> None:
+        """A node a half: halves of unequal units share none. The second's states end in ``_1``."""
+        graph = self.graph
+        halves = []
+        for index, direction in enumerate(self.layer.directions):
+            suffix = f"_{index}" if index else ""
+            initial = [self._initial(f"{state}", suffix, direction.hidden_size) for state in "hc"]
+            outputs = self._node(x, [direction], f".half_{index}", initial, ("Y", "Y_h", "Y_c"))
+            zero = graph.constant(0)
+            parts = [
+                graph.add("Gather", [tensor, zero], f"{tensor}.picked", axis=1 if tensor is outputs[0] else 0)
+                for tensor in outputs
+            ]
+            start = [graph.add("Gather", [name, zero], f"{name}.picked", axis=0) if name else "" for name in initial]
+            half = self._masked_states(_Half(parts[0], parts[1], parts[2], start[0], start[1]), index)
+            halves.append(half)
+            for state in "hc":
+                shape = graph.constant([1, -1, direction.hidden_size])
+                graph.add("Reshape", [getattr(half, state), shape], self.named(f"{state}{suffix}"))
+                self._declare_output(f"{state}{suffix}", [1, self.batch, direction.hidden_size])
+        self._sequences(halves)
+
+    def _declare_output(self, name: str, shape: Sequence[int | str]) -> None:
+        self.graph.declare(self.graph.outputs, self.named(name), self.element, shape)
+
+    def _initial(self, state: str, suffix: str = "", hidden: int | None = None) -> str:
+        """Declare an initial state and return its name; none where states begin at zero."""
+        if not self.states:
+            return ""
+        name = self.named(f"initial_{state}{suffix}")
+        rows = 1 if hidden else len(self.layer.directions)
+        self.graph.declare(self.graph.inputs, name, self.element, [rows, self.batch, hidden or self.layer.hidden_size])
+        return name
+
+    def _flip(self, tensor: str, output: str) -> str:
+        """Turn the first axis, time, round."""
+        constant = self.graph.constant
+        ends = [constant([-1]), constant([_LAST_INDEX]), constant([0]), constant([-1])]
+        return self.graph.add("Slice", [tensor, *ends], output)
+
+    # The LSTM node
+
+    def _node(
+        self,
+        x: str,
+        directions: Sequence[LSTMDirection],
+        suffix: str,
+        initial: Sequence[str],
+        outputs: tuple[str, str, str],
+    ) -> tuple[str, str, str]:
+        """Add an LSTM node with its weights; return the names of Y, Y_h and Y_c."""
+        helper = require("onnx.helper", "Writing ONNX")
+        weights = [
+            self._matrix(directions, "W", suffix),
+            self._matrix(directions, "R", suffix),
+            self._bias(directions, suffix),
+        ]
+        inputs = [x, *weights, self.lengths, *initial]
+        while not inputs[-1]:
+            inputs.pop()
+        named = [self.named(f"{name}{suffix}") for name in outputs]
+        ways = [direction.go_backwards for direction in directions]
+        functions = [
+            function
+            for direction in directions
+            for activation in (direction.recurrent_activation, direction.activation, direction.activation)
+            if (function := _function(activation)) is not None
+        ]
+        numbers = {
+            "activation_alpha": [value for function in functions for value in function.alpha],
+            "activation_beta": [value for function in functions for value in function.beta],
+        }
+        node = helper.make_node(
+            "LSTM",
+            inputs,
+            named,
+            name=f"{self.layer.name}{suffix}",
+            hidden_size=directions[0].hidden_size,
+            direction="bidirectional" if len(ways) == 2 else "reverse" if ways[0] else "forward",
+            activations=[function.name for function in functions],
+            **{key: values for key, values in numbers.items() if values},
+        )
+        self.graph.nodes.append(node)
+        return named[0], named[1], named[2]
+
+    def _matrix(self, directions: Sequence[LSTMDirection], name: str, suffix: str) -> str:
+        if name == "W":
+            pattern, gates = ONNX.input_matrix, [direction.weight_ih for direction in directions]
+        else:
+            pattern, gates = ONNX.recurrent_matrix, [direction.weight_hh for direction in directions]
+        stored = np.empty((len(gates), 4 * gates[0].shape[1], gates[0].shape[2]), self.dtype)
+        for place, source in zip(stored, gates, strict=True):
+            fill(place, pattern, source)
+        return self.graph.tensor(self.named(f"{name}{suffix}"), stored)
+
+    def _bias(self, directions: Sequence[LSTMDirection], suffix: str) -> str:
+        """Add B = Wb then Rb; zeros for a half without a bias beside one that has it."""
+        mode = self.options.bias_mode
+        if mode not in (None, "input", "recurrent", "both-halves", "double"):
+            raise UsageError(f"bias mode {mode!r} is cuDNN's; ONNX takes input, recurrent or both-halves")
+        placed = [place_bias(direction, mode) for direction in directions]
+        if all(bias_ih is None for bias_ih, _ in placed):
+            return ""
+        stored = np.zeros((len(directions), 8 * directions[0].hidden_size), self.dtype)
+        for place, biases in zip(stored, placed, strict=True):
+            for part, gates in zip(np.split(place, 2), biases, strict=True):
+                if gates is not None:
+                    fill(part, ONNX.one_bias, gates)
+        return self.graph.tensor(self.named(f"B{suffix}"), stored)
+
+    # What Keras returns
+
+    def _sequences(self, halves: list[_Half]) -> None:
+        """Add y (and y_1): flip, repeat or zero what Keras flips, repeats or zeros, then merge."""
+        layer = self.layer
+        returned = [self._returned(half, index) for index, half in enumerate(halves)]
+        sizes = [direction.hidden_size for direction in layer.directions]
+        if len(returned) == 1 or layer.merge_mode == "none":
+            for index, (tensor, units) in enumerate(zip(returned, sizes, strict=True)):
+                self._output(tensor, f"y_{index}" if index else "y", units)
+            return
+        if layer.merge_mode == "concat":
+            merged = self.graph.add("Concat", returned, self.named("merged"), axis=-1)
+            self._output(merged, "y", sum(sizes))
+            return
+        operator = "Mul" if layer.merge_mode == "mul" else "Add"
+        merged = self.graph.add(operator, returned, self.named("merged"))
+        if layer.merge_mode == "ave":
+            half = self.graph.constant(0.5, self.dtype)
+            merged = self.graph.add("Mul", [merged, half], self.named("averaged"))
+        self._output(merged, "y", sizes[0])
+
+    def _output(self, tensor: str, name: str, units: int) -> None:
+        layer = self.layer
+        if layer.return_sequences is False:
+            self.graph.add("Identity", [tensor], self.named(name))
+            self._declare_output(name, [self.batch, units])
+            return
+        if layer.time_major:
+            self.graph.add("Identity", [tensor], self.named(name))
+        else:
+            self.graph.add("Transpose", [tensor], self.named(name), perm=[1, 0, 2])
+        self._declare_output(name, [*self._outer, units])
+
+    def _returned(self, half: _Half, index: int) -> str:
+        """Return one half's outputs as Keras merges them: (time, batch, hidden) or (batch, hidden)."""
+        backwards = self.layer.directions[index].go_backwards
+        if self.layer.return_sequences is False:
+            return self._masked_last(half, index, backwards)
+        sequence = half.sequence
+        if self.lengths and not backwards and not self.layer.zero_output_for_mask:
+            sequence = self._repeat_last(half, index)
+        # A forward half returns steps as it processed them, a backward half flips them.
+        return self._flip(sequence, f"{sequence}.flipped") if backwards != (index == 1) else sequence
+
+    # Masked steps, right padding: ONNX returns zeros where Keras repeats the last output
+
+    def _compared(self, operator: str, value: str, index: int, label: str) -> str:
+        """Compare the lengths with a value; (batch, 1)."""
+        cast = self.graph.add("Cast", [self.lengths], self.named(f"lengths.{label}_{index}"), to=7)
+        column = self.graph.add("Reshape", [cast, self.graph.constant([-1, 1])], self.named(f"{label}.column_{index}"))
+        return self.graph.add(operator, [column, value], self.named(f"{label}_{index}"))
+
+    def _time_size(self, half: _Half, index: int) -> str:
+        shape = self.graph.add("Shape", [half.sequence], self.named(f"shape_{index}"))
+        return self.graph.add("Gather", [shape, self.graph.constant(0)], self.named(f"steps_{index}"), axis=0)
+
+    def _zero(self) -> str:
+        return self.graph.constant(0.0, self.dtype)
+
+    def _masked_states(self, half: _Half, index: int) -> _Half:
+        """A sequence of length 0 keeps its initial states."""
+        if not self.lengths:
+            return half
+        some = self._compared("Greater", self.graph.constant(0), index, "nonempty")
+        h, c = (
+            self.graph.add("Where", [some, state, initial or self._zero()], f"{state}.kept")
+            for state, initial in ((half.h, half.initial_h), (half.c, half.initial_c))
+        )
+        return _Half(half.sequence, h, c, half.initial_h, half.initial_c)
+
+    def _masked_last(self, half: _Half, index: int, backwards: bool) -> str:
+        """The last output: zero where no step counts, or the last one does not and Keras zeroes it."""
+        if not self.lengths:
+            return half.h
+        if backwards or not self.layer.zero_output_for_mask:
+            condition = self._compared("Greater", self.graph.constant(0), index, "any_step")
+        else:
+            condition = self._compared("Equal", self._time_size(half, index), index, "full_length")
+        return self.graph.add("Where", [condition, half.h, self._zero()], self.named(f"last_{index}"))
+
+    def _repeat_last(self, half: _Half, index: int) -> str:
+        graph = self.graph
+        steps = graph.add(
+            "Range",
+            [graph.constant(0), self._time_size(half, index), graph.constant(1)],
+            self.named(f"time_{index}"),
+        )
+        steps = graph.add("Reshape", [steps, graph.constant([-1, 1, 1])], self.named(f"time.column_{index}"))
+        inside = self._compared("Greater", steps, index, "inside")
+        last = self._masked_last(half, index, backwards=False)
+        return graph.add("Where", [inside, half.sequence, last], self.named(f"repeated_{index}"))

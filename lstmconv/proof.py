@@ -1,0 +1,397 @@
+"""The proof: a written file holds the same bits, and computes the same numbers, as its source.
+
+Three levels, each reported for each layer:
+
+* *structure*: names, shapes, dtypes and directions are what the target's specification says;
+* *weights*: the target is decoded again, by a path that shares nothing with the writer, and compared
+  with the source bit for bit;
+* *outputs*: the file is run in its own framework on seeded inputs and compared with the float64
+  reference of :mod:`lstmconv.semantics`.
+
+What cannot be run here is *not run*, which is neither passed nor failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lstmconv.copying import BiasMode, copy_gates, place_bias
+from lstmconv.errors import LstmconvError, MissingDependencyError, UsageError, VerificationError
+from lstmconv.formats import by_suffix
+from lstmconv.model import Array, Checkpoint, Gates, LSTMDirection, LSTMLayer
+from lstmconv.semantics import run_layer
+from lstmconv.runtimes import DecodedDirection, Inputs, NotRunError, Outputs
+
+__all__ = ["TOLERANCES", "Check", "Report", "Settings", "verify_file"]
+
+TOLERANCES: Mapping[str, float] = {
+    "float64": 1e-11,
+    "float32": 2e-5,
+    "float16": 1e-2,
+    "bfloat16": 2e-5,
+}
+"""The deviation allowed, relative to the largest output (at least 1).
+
+A step of an LSTM rounds each gate's sum of about H products, and carries the error on; 16 steps of
+honest float32 stay under 2e-6 on every file we know, of float64 under 1e-14. The allowance is ten times
+that and more, and a thousand times less than what exchanged gates or another hard_sigmoid cause
+(2e-2 and up). float16 is run by ONNX Runtime with half-precision inputs and outputs, eps 1e-3.
+bfloat16 is widened to float32 before it runs, so float32's allowance holds.
+"""
+
+Status = Literal["passed", "failed", "not run"]
+Level = Literal["structure", "weights", "outputs"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How outputs are compared.
+
+    Attributes:
+        atol: Absolute tolerance; ``None`` takes :data:`TOLERANCES`.
+        rtol: Tolerance relative to the expected value; 0 if only ``atol`` is given.
+        seed: Of the inputs.
+        batch: Sequences.
+        steps: Time steps.
+    """
+
+    atol: float | None = None
+    rtol: float | None = None
+    seed: int = 0
+    batch: int = 3
+    steps: int = 16
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison.
+
+    Attributes:
+        layer: Its name in the target.
+        level: What was compared.
+        status: Passed, failed, or not run.
+        detail: One line for a person.
+        deviation: The largest absolute difference, where one was computed.
+        tolerance: What it may be.
+    """
+
+    layer: str
+    level: Level
+    status: Status
+    detail: str
+    deviation: float | None = None
+    tolerance: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks of one target.
+
+    Attributes:
+        target: The file's name.
+        checks: In the order in which they were made.
+    """
+
+    target: str
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed and every layer's weights were compared."""
+        compared = any(check.level == "weights" and check.status == "passed" for check in self.checks)
+        return compared and all(check.status != "failed" for check in self.checks)
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was run."""
+        return all(check.status != "not run" for check in self.checks)
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if check.status == "failed")
+
+    def raise_for_failure(self) -> None:
+        """Raise if the report does not pass.
+
+        Raises:
+            VerificationError: With every failed check in its text.
+        """
+        if self.passed:
+            return
+        found = "; ".join(f"{check.layer}: {check.level}: {check.detail}" for check in self.failures)
+        raise VerificationError(f"{self.target}: {found or 'nothing could be compared'}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain data; the fields are documented in README."""
+        return {
+            "target": self.target,
+            "passed": self.passed,
+            "complete": self.complete,
+            "checks": [
+                {
+                    "layer": check.layer,
+                    "level": check.level,
+                    "status": check.status,
+                    "detail": check.detail,
+                    "deviation": check.deviation,
+                    "tolerance": check.tolerance,
+                }
+                for check in self.checks
+            ],
+        }
+
+
+def verify_file(source: Checkpoint, target: Path, settings: Settings | None = None) -> Report:
+    """Compare a written file with its source.
+
+    Args:
+        source: What it was converted from; layers are matched by name, or by the source names that
+            the target's provenance notes.
+        target: A ``.pt``, ``.safetensors``, ``.onnx`` or ``.cudnn.safetensors`` file.
+        settings: See :class:`Settings`.
+
+    Raises:
+        UsageError: The target holds no layer of the source, or the settings make no sense.
+        UnreadableFileError: The target cannot be read.
+    """
+    settings = settings or Settings()
+    if settings.batch < 1 or settings.steps < 1:
+        raise UsageError(f"batch and steps are {settings.batch} and {settings.steps}, expected at least 1")
+    runtime = by_suffix(target).load_runtime()
+    try:
+        noted = runtime.provenance(target)
+        pairs = _pairs(source, noted, target.name)
+        decoded = runtime.decode(target, [name for name, _ in pairs])
+    except MissingDependencyError as error:
+        names = [layer.name for layer in source.layers]
+        return Report(target.name, tuple(Check(name, "weights", "not run", str(error)) for name in names))
+    except LstmconvError:
+        raise
+    except Exception as error:  # A framework's own reader refuses the file, in its own kind of error.
+        raise UsageError(f"{target.name}: cannot be read ({type(error).__name__}: {_line(error)})") from error
+    mode: BiasMode | None = noted["bias_mode"] if noted is not None else None
+    checks: list[Check] = []
+    for name, layer in pairs:
+        checks.append(_structure(name, layer, decoded[name]))
+        if checks[-1].status == "failed":
+            continue
+        checks.append(_weights(name, layer, decoded[name], mode, foreign=noted is None))
+        checks.append(_outputs(name, layer, decoded[name], target, runtime, settings, runtime.run, runtime.framework))
+        if hasattr(runtime, "run_on_gpu"):
+            checks.append(
+                _outputs(name, layer, decoded[name], target, runtime, settings, runtime.run_on_gpu, lambda: "cuDNN")
+            )
+    return Report(target.name, tuple(checks))
+
+
+def _line(error: Exception) -> str:
+    return str(error).split("\n")[0][:200]
+
+
+def _pairs(source: Checkpoint, noted: Mapping[str, Any] | None, target: str) -> list[tuple[str, LSTMLayer]]:
+    """Return the target's layers with the source's."""
+    by_name = {layer.name: layer for layer in source.layers}
+    if noted is None:
+        return list(by_name.items())
+    pairs = [(entry["name"], by_name[entry["source"]]) for entry in noted["layers"] if entry["source"] in by_name]
+    if len(pairs) < len(noted["layers"]):
+        missing = [entry["source"] for entry in noted["layers"] if entry["source"] not in by_name]
+        raise UsageError(f"{target}: was made from the layers {missing}, which the source does not have")
+    return pairs
+
+
+def _structure(name: str, layer: LSTMLayer, decoded: Sequence[DecodedDirection]) -> Check:
+    if len(decoded) != len(layer.directions):
+        return Check(name, "structure", "failed", f"{len(decoded)} directions, expected {len(layer.directions)}")
+    for direction, found in zip(layer.directions, decoded, strict=True):
+        shapes = {
+            "input matrix": (found.weight_ih.shape, direction.weight_ih.shape),
+            "recurrent matrix": (found.weight_hh.shape, direction.weight_hh.shape),
+        }
+        for array, (shape, expected) in shapes.items():
+            if shape != expected:
+                return Check(name, "structure", "failed", f"the {array} is {shape}, expected {expected}")
+    sizes = f"{layer.input_size} features, {layer.hidden_size} units, {decoded[0].weight_ih.dtype}"
+    return Check(name, "structure", "passed", f"{sizes}{', two directions' if layer.bidirectional else ''}")
+
+
+def _bits(array: Array) -> Array:
+    """See an array as unsigned integers, so that -0.0 and NaN payloads count."""
+    contiguous = np.ascontiguousarray(array)
+    return contiguous.view(f"u{contiguous.dtype.itemsize}")
+
+
+def _cast(gates: Gates, dtype: np.dtype[Any]) -> Array:
+    """Round gates to the target's dtype."""
+    parts = [np.empty(gates.i.shape, dtype) for _ in range(4)]
+    copy_gates(gates, Gates(*parts))
+    return np.stack(parts)
+
+
+def _weights(
+    name: str,
+    layer: LSTMLayer,
+    decoded: Sequence[DecodedDirection],
+    mode: BiasMode | None,
+    *,
+    foreign: bool,
+) -> Check:
+    """Compare every array bit for bit; biases as the file's bias mode places them."""
+    compared = 0
+    for number, (direction, found) in enumerate(zip(layer.directions, decoded, strict=True)):
+        half = ("forward ", "backward ")[number] if layer.bidirectional else ""
+        if foreign:
+            direction, found = _summed(direction, found)
+        for array, expected, stored in _expected_arrays(direction, found, mode):
+            problem = _difference(f"{half}{array}", expected, stored, found.weight_ih.dtype)
+            if problem is not None:
+                return Check(name, "weights", "failed", problem)
+            compared += 0 if stored is None else stored.size
+    return Check(name, "weights", "passed", f"{compared:,} numbers are equal bit for bit")
+
+
+def _expected_arrays(
+    direction: LSTMDirection, found: DecodedDirection, mode: BiasMode | None
+) -> list[tuple[str, Gates | None, Array | None]]:
+    bias_ih, bias_hh = place_bias(direction, mode)
+    if bias_ih is None and bias_hh is None and found.bias_ih is not None:
+        bias_ih, bias_hh = place_bias(direction, "double")  # Zeros, for the sake of the other half.
+    return [
+        ("input matrix", direction.weight_ih, found.weight_ih),
+        ("recurrent matrix", direction.weight_hh, found.weight_hh),
+        ("input bias", bias_ih, found.bias_ih),
+        ("recurrent bias", bias_hh, found.bias_hh),
+    ]
+
+
+def _summed(direction: LSTMDirection, found: DecodedDirection) -> tuple[LSTMDirection, DecodedDirection]:
+    """Compare a file of unknown bias mode by the sum of its biases."""
+    placed, _ = place_bias(direction, "single-input")
+    biases = [bias for bias in (found.bias_ih, found.bias_hh) if bias is not None]
+    total = sum(biases[1:], biases[0]) if biases else None
+    if total is not None:
+        total = np.stack([total, np.zeros_like(total)])
+    own = replace(direction, bias_ih=placed, bias_hh=None)
+    parts = (None, None) if total is None else (total[0], total[1])
+    return own, DecodedDirection(found.weight_ih, found.weight_hh, parts[0], parts[1])
+
+
+def _difference(array: str, expected: Gates | None, stored: Array | None, dtype: np.dtype[Any]) -> str | None:
+    if expected is None or stored is None:
+        if expected is None and stored is None:
+            return None
+        return f"the {array} is {'missing' if stored is None else 'there'}, expected {'none' if expected is None else 'one'}"
+    rounded = _cast(expected, dtype)
+    if stored.shape != rounded.shape:
+        return f"the {array} is {stored.shape}, expected {rounded.shape}"
+    different = _bits(rounded) != _bits(stored)
+    if not different.any():
+        return None
+    gate, *rest = (int(index) for index in np.argwhere(different)[0])
+    place = ", ".join(str(index) for index in rest)
+    return (
+        f"the {array} differs in {int(different.sum()):,} of {different.size:,} numbers, first in gate "
+        f"{'ifgo'[gate]} at [{place}]: {stored[gate, *rest]} where the source has {rounded[gate, *rest]}"
+    )
+
+
+def _inputs(layer: LSTMLayer, dtype: np.dtype[Any], settings: Settings, accepted: frozenset[str]) -> Inputs:
+    """Draw inputs wide enough to saturate gates now and then, representable in the target's dtype."""
+    random = np.random.default_rng(settings.seed)
+    narrow = np.float16 if dtype == np.float16 else np.float32
+
+    def draw(*shape: int) -> Any:
+        return random.normal(0.0, 1.5, shape).astype(narrow).astype(np.float64)
+
+    x = draw(settings.batch, settings.steps, layer.input_size)
+    sizes = [direction.hidden_size for direction in layer.directions for _ in "hc"]
+    states = [draw(settings.batch, size) / 2 for size in sizes]
+    if "states" not in accepted:
+        states = [np.zeros_like(state) for state in states]
+    states = [state.astype(narrow).astype(np.float64) for state in states]
+    lengths = None
+    if "lengths" in accepted:
+        lengths = random.integers(0, settings.steps + 1, settings.batch)
+        lengths[0] = settings.steps
+    return Inputs(x, tuple(states), lengths)
+
+
+def _expected(layer: LSTMLayer, inputs: Inputs) -> Outputs:
+    """Compute what the file must return, in float64; the lengths become Keras' mask."""
+    mask = None if inputs.lengths is None else np.arange(inputs.x.shape[1])[None] < inputs.lengths[:, None]
+    x = inputs.x
+    if layer.time_major:
+        x, mask = x.swapaxes(0, 1), None if mask is None else mask.T
+    result = run_layer(layer, x, inputs.states, mask)
+    named = {f"y_{k}" if k else "y": output for k, output in enumerate(result.outputs)}
+    for state, own in (("h", result.states[0::2]), ("c", result.states[1::2])):
+        if len({part.shape for part in own}) == 1:
+            named[state] = np.stack(own)
+        else:
+            named |= {f"{state}_{k}" if k else state: part[None] for k, part in enumerate(own)}
+    return named
+
+
+def _outputs(
+    name: str,
+    layer: LSTMLayer,
+    decoded: Sequence[DecodedDirection],
+    target: Path,
+    runtime: Any,
+    settings: Settings,
+    run: Any,
+    framework: Any,
+) -> Check:
+    """Run one layer and compare all its outputs and states with the reference."""
+    dtype = decoded[0].weight_ih.dtype
+    try:
+        seen = runtime.seen_by_target(layer)
+        inputs = _inputs(layer, dtype, settings, runtime.accepts(target, name))
+        expected = _expected(seen, inputs)
+        found = run(target, name, replace(inputs, x=inputs.x.swapaxes(0, 1)) if seen.time_major else inputs)
+        label = framework()
+    except (MissingDependencyError, NotRunError) as error:
+        return Check(name, "outputs", "not run", _line(error))
+    except LstmconvError:
+        raise
+    except Exception as error:  # A framework refuses what it was given, in its own kind of error.
+        return Check(name, "outputs", "failed", f"does not run: {type(error).__name__}: {_line(error)}")
+    return _compare(name, expected, found, dtype, settings, label)
+
+
+def _compare(
+    name: str, expected: Outputs, found: Outputs, dtype: np.dtype[Any], settings: Settings, label: str
+) -> Check:
+    missing = sorted(set(expected) - set(found))
+    if missing:
+        return Check(name, "outputs", "failed", f"the file returns no {', '.join(missing)} ({label})")
+    worst, allowed, place = 0.0, 0.0, ""
+    failed = False
+    for key, values in expected.items():
+        if found[key].shape != values.shape:
+            return Check(name, "outputs", "failed", f"{key} is {found[key].shape}, expected {values.shape} ({label})")
+        difference = np.abs(found[key] - values)
+        tolerance = _tolerance(values, dtype, settings)
+        wrong = ~(difference <= tolerance)
+        index = np.unravel_index(np.argmax(np.nan_to_num(difference, nan=np.inf)), difference.shape)
+        if wrong.any() and not failed or difference[index] >= worst:
+            worst, allowed = float(difference[index]), float(np.broadcast_to(tolerance, difference.shape)[index])
+            place = f"{key}[{', '.join(str(int(part)) for part in index)}]"
+        failed = failed or bool(wrong.any())
+    if failed:
+        detail = f"deviates by {worst:.2g} at {place}, allowed {allowed:.2g} ({label})"
+        return Check(name, "outputs", "failed", detail, worst, allowed)
+    detail = f"largest deviation {worst:.1e}, allowed {allowed:.0e} ({label})"
+    return Check(name, "outputs", "passed", detail, worst, allowed)
+
+
+def _tolerance(values: Array, dtype: np.dtype[Any], settings: Settings) -> Any:
+    if settings.atol is None and settings.rtol is None:
+        return TOLERANCES[dtype.name] * max(1.0, float(np.abs(values).max(initial=0.0)))
+    return (settings.atol or 0.0) + (settings.rtol or 0.0) * np.abs(values)

@@ -1,0 +1,63 @@
+"""Put written files in their place all at once: a crash, a full disk or a kill leaves the old ones or none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from lstmconv.errors import TargetExistsError, UsageError
+
+__all__ = ["publish", "refuse_existing", "staging"]
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder beside the targets (``.lstmconv-...``), on their file system; it goes at the end.
+
+    Raises:
+        UsageError: ``folder`` is not a folder.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"the folder {folder} does not exist; create it first")
+    stage = Path(tempfile.mkdtemp(prefix=".lstmconv-", dir=folder))
+    try:
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def refuse_existing(paths: Sequence[Path], source: Path, *, force: bool) -> None:
+    """Refuse to write over the source, a folder, or, without ``force``, any file.
+
+    Raises:
+        TargetExistsError: A target is there already.
+        UsageError: A target is the source, or a folder.
+    """
+    for path in paths:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise UsageError(f"{path.name} is the source itself; choose another target")
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder, expected a file name for one target")
+        if path.exists() and not force:
+            raise TargetExistsError(f"{path} exists already; pass --force to replace it")
+
+
+def publish(staged: Sequence[Path], folder: Path) -> list[Path]:
+    """Sync the staged files, move each into ``folder`` under its own name, and sync the folder."""
+    for path in staged:
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    placed = [folder / path.name for path in staged]
+    for path, place in zip(staged, placed, strict=True):
+        os.replace(path, place)
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    return placed

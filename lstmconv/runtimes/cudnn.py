@@ -1,0 +1,184 @@
+"""Run a written weight space: by an interpreter of cuDNN's packing, and in cuDNN itself on a GPU.
+
+The interpreter walks the buffer as cuDNN documents it (linLayerID by linLayerID, see
+:mod:`lstmconv.formats.cudnn`), with offsets of its own, and computes cuDNN's LSTM equations in
+float64. It proves the packing as far as the packing is known; only a GPU proves cuDNN's side.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstmconv.errors import UnreadableFileError, require
+from lstmconv.formats.provenance import KEY
+from lstmconv.model import Array, LSTMLayer
+from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, NotRunError, Outputs
+
+__all__ = ["accepts", "decode", "framework", "provenance", "run", "run_on_gpu", "seen_by_target"]
+
+_BIASES = {
+    "CUDNN_RNN_NO_BIAS": (False, False),
+    "CUDNN_RNN_SINGLE_INP_BIAS": (True, False),
+    "CUDNN_RNN_SINGLE_REC_BIAS": (False, True),
+    "CUDNN_RNN_DOUBLE_BIAS": (True, True),
+}
+
+
+def framework() -> str:
+    """Name what runs the buffer everywhere."""
+    return "packed-buffer interpreter, float64"
+
+
+def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any] | None, Mapping[str, Array]]:
+    """Return the manifests, the provenance, and each layer's flat buffer."""
+    if path.suffix == ".bin":
+        sidecar = path.with_suffix(".json")
+        if not sidecar.is_file():
+            raise UnreadableFileError(f"{path.name}: needs {sidecar.name} beside it, which says what is in it")
+        found = json.loads(sidecar.read_text(encoding="utf-8"))
+        raw = path.read_bytes()
+        spaces = {
+            name: np.frombuffer(raw, _element(entry), entry["weightSpaceSize"] // _element(entry).itemsize, entry["fileOffset"])
+            for name, entry in found["cudnn"].items()
+        }
+        return found["cudnn"], found.get(KEY), spaces
+    safetensors = require("safetensors", "Reading .safetensors files")
+    content = dict(safetensors.deserialize(path.read_bytes()))
+    with safetensors.safe_open(path, "np") as file:
+        metadata = file.metadata() or {}
+    if "cudnn" not in metadata:
+        raise UnreadableFileError(f"{path.name}: has no cudnn manifest; is it a state dict?")
+    manifests = json.loads(metadata["cudnn"])
+    noted = json.loads(metadata[KEY]) if KEY in metadata else None
+    spaces = {name: np.frombuffer(content[name]["data"], _element(entry)) for name, entry in manifests.items()}
+    return manifests, noted, spaces
+
+
+def _element(entry: Mapping[str, Any]) -> np.dtype[Any]:
+    if entry["dataType"] == "CUDNN_DATA_BFLOAT16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    names = {"CUDNN_DATA_HALF": np.float16, "CUDNN_DATA_FLOAT": np.float32, "CUDNN_DATA_DOUBLE": np.float64}
+    return np.dtype(names[entry["dataType"]])
+
+
+def provenance(path: Path) -> Mapping[str, Any] | None:
+    """Return what lstmconv noted in the file, or ``None``."""
+    return _read(path)[1]
+
+
+def accepts(path: Path, name: str) -> frozenset[str]:
+    """Say which inputs a layer takes beside x; always initial states."""
+    return frozenset({"states"})
+
+
+def seen_by_target(layer: LSTMLayer) -> LSTMLayer:
+    """Return the Keras layer whose outputs cuDNN returns: whole sequences, both halves side by side."""
+    return replace(layer, return_sequences=True, time_major=False, merge_mode="concat")
+
+
+def _unpack(space: Array, entry: Mapping[str, Any]) -> tuple[DecodedDirection, ...]:
+    """Walk the buffer: for each pseudo-layer linLayerID 0..7, then for each its biases 0..7."""
+    hidden, features = entry["hiddenSize"], entry["inputSize"]
+    directions = 2 if entry["dirMode"] == "CUDNN_BIDIRECTIONAL" else 1
+    position = 0
+
+    def take(rows: int, columns: int | None) -> Array:
+        nonlocal position
+        count = rows * (columns or 1)
+        block = space[position : position + count]
+        position += count
+        return block.reshape(rows, columns) if columns is not None else block
+
+    matrices = []
+    for _ in range(directions):
+        w = [take(hidden, features) for _lin_layer_id in range(0, 4)]
+        r = [take(hidden, hidden) for _lin_layer_id in range(4, 8)]
+        matrices.append((np.stack(w), np.stack(r)))
+    has_input, has_recurrent = _BIASES[entry["biasMode"]]
+    unpacked = []
+    for w_all, r_all in matrices:
+        b_w = np.stack([take(hidden, None) for _ in range(4)]) if has_input else None
+        b_r = np.stack([take(hidden, None) for _ in range(4)]) if has_recurrent else None
+        unpacked.append(DecodedDirection(w_all, r_all, b_w, b_r))
+    if position != space.size:
+        raise UnreadableFileError(f"the weight space has {space.size} elements, expected {position}")
+    return tuple(unpacked)
+
+
+def decode(path: Path, names: list[str]) -> Decoded:
+    """Return every named layer's weights."""
+    manifests, _, spaces = _read(path)
+    return {name: _unpack(spaces[name], manifests[name]) for name in names}
+
+
+def _sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return 0.5 * np.tanh(0.5 * x) + 0.5
+
+
+def run(path: Path, name: str, inputs: Inputs) -> Outputs:
+    """Interpret one layer's buffer and compute cuDNN's LSTM equations in float64."""
+    manifests, _, spaces = _read(path)
+    sequences, states = [], []
+    for index, direction in enumerate(_unpack(spaces[name], manifests[name])):
+        h, c = inputs.states[2 * index], inputs.states[2 * index + 1]
+        w, r = direction.weight_ih.astype(np.float64), direction.weight_hh.astype(np.float64)
+        bias = sum(b.astype(np.float64)[:, None] for b in (direction.bias_ih, direction.bias_hh) if b is not None)
+        steps = range(inputs.x.shape[1])
+        outputs = np.zeros((*inputs.x.shape[:2], h.shape[1]))
+        for step in reversed(steps) if index else steps:
+            i, f, g, o = np.einsum("ghx,bx->gbh", w, inputs.x[:, step]) + np.einsum("ghk,bk->gbh", r, h) + bias
+            c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+            h = _sigmoid(o) * np.tanh(c)
+            outputs[:, step] = h
+        sequences.append(outputs)
+        states.append((h, c))
+    return {
+        "y": np.concatenate(sequences, axis=-1),
+        "h": np.stack([h for h, _ in states]),
+        "c": np.stack([c for _, c in states]),
+    }
+
+
+def run_on_gpu(path: Path, name: str, inputs: Inputs) -> Outputs:
+    """Hand the flat buffer to cuDNN itself, through ``torch._cudnn_rnn``.
+
+    Raises:
+        NotRunError: There is no GPU, or PyTorch cannot hand cuDNN this bias mode.
+    """
+    try:
+        torch = require("torch", "Running cuDNN")
+    except ImportError as error:
+        raise NotRunError(str(error)) from error
+    if not torch.cuda.is_available() or not torch.backends.cudnn.is_available():
+        raise NotRunError("no CUDA device here")
+    manifests, _, spaces = _read(path)
+    entry, space = manifests[name], spaces[name]
+    if entry["biasMode"] != "CUDNN_RNN_DOUBLE_BIAS":
+        raise NotRunError("PyTorch hands cuDNN double biases only")
+    buffer = torch.from_numpy(space.astype(np.float32)).cuda()
+    hidden, bidirectional = entry["hiddenSize"], entry["dirMode"] == "CUDNN_BIDIRECTIONAL"
+    weights = []
+    for direction in _unpack(space, entry):
+        for array in (direction.weight_ih, direction.weight_hh, direction.bias_ih, direction.bias_hh):
+            flat = np.ascontiguousarray(array).reshape(4 * hidden, -1).astype(np.float32)
+            weights.append(torch.from_numpy(flat if array is None or array.ndim == 3 else flat[:, 0].copy()).cuda())
+    x = torch.from_numpy(inputs.x).float().cuda().transpose(0, 1).contiguous()
+    h, c = (torch.from_numpy(np.stack(inputs.states[k::2])).float().cuda() for k in (0, 1))
+    lstm_mode = 2  # ATen/native/cudnn/RNN.cpp CUDNN_LSTM
+    y, h_n, c_n, *_ = torch._cudnn_rnn(
+        x, weights, 4, buffer, h, c, lstm_mode, hidden, 0, 1, False, 0.0, False, bidirectional, [], None
+    )
+    return {
+        "y": y.transpose(0, 1).double().cpu().numpy(),
+        "h": h_n.double().cpu().numpy(),
+        "c": c_n.double().cpu().numpy(),
+    }

@@ -1,0 +1,158 @@
+"""Run a written ONNX model in ONNX Runtime on the CPU.
+
+ONNX' own ReferenceEvaluator ignores activations and sequence_lens, so it stands in only where ONNX
+Runtime has no kernel, float64 with tanh and sigmoid, and the report says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstmconv.errors import require
+from lstmconv.formats.provenance import KEY
+from lstmconv.model import Array, LSTMLayer
+from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, NotRunError, Outputs
+
+__all__ = ["accepts", "decode", "framework", "provenance", "run", "seen_by_target"]
+
+
+def framework() -> str:
+    """Name the framework and its version."""
+    return f"onnxruntime {require('onnxruntime', 'Running an ONNX model').__version__}"
+
+
+def _load(path: Path) -> Any:
+    return require("onnx", "Reading ONNX files").load(str(path))
+
+
+def provenance(path: Path) -> Mapping[str, Any] | None:
+    """Return what lstmconv noted in the file, or ``None``."""
+    onnx = require("onnx", "Reading ONNX files")
+    model = onnx.load(str(path), load_external_data=False)
+    for entry in model.metadata_props:
+        if entry.key == KEY:
+            return json.loads(entry.value)  # type: ignore[no-any-return]  # an object, written so
+    return None
+
+
+def accepts(path: Path, name: str) -> frozenset[str]:
+    """Say which inputs a layer takes beside x: ``states``, ``lengths``."""
+    onnx = require("onnx", "Reading ONNX files")
+    model = onnx.load(str(path), load_external_data=False)
+    inputs = {entry.name for entry in model.graph.input}
+    found = {"states": f"{name}.initial_h", "lengths": f"{name}.lengths"}
+    return frozenset(key for key, value in found.items() if value in inputs)
+
+
+def seen_by_target(layer: LSTMLayer) -> LSTMLayer:
+    """Return the layer itself: ``y`` is what Keras returns."""
+    return layer
+
+
+def _gate_rows(stored: Array) -> Array:
+    """Cut [4H, ...] stored i o f c (LSTM-14, Inputs) into the gates i f g o."""
+    hidden = stored.shape[0] // 4
+    i, o, f, g = (stored[block * hidden : (block + 1) * hidden] for block in range(4))
+    return np.stack([i, f, g, o])
+
+
+def decode(path: Path, names: list[str]) -> Decoded:
+    """Return every named layer's weights from the initializers that its LSTM nodes use."""
+    model = _load(path)
+    to_array = require("onnx.numpy_helper", "Reading ONNX files").to_array
+    stored = {entry.name: to_array(entry) for entry in model.graph.initializer}
+    noted = provenance(path) or {"layers": []}
+    swapped = {
+        entry["name"]
+        for entry in noted["layers"]
+        if len(entry["directions"]) == 2 and entry["directions"][0]["go_backwards"]
+    }
+    decoded: dict[str, tuple[DecodedDirection, ...]] = {}
+    for name in names:
+        nodes = [
+            node
+            for node in model.graph.node
+            if node.op_type == "LSTM" and node.name in (name, f"{name}.half_0", f"{name}.half_1")
+        ]
+        directions: list[DecodedDirection] = []
+        for node in sorted(nodes, key=lambda node: node.name):
+            w, r = stored[node.input[1]], stored[node.input[2]]
+            b = stored[node.input[3]] if len(node.input) > 3 and node.input[3] else None
+            for row in range(w.shape[0]):
+                biases = (None, None) if b is None else tuple(map(_gate_rows, np.split(b[row], 2)))
+                directions.append(DecodedDirection(_gate_rows(w[row]), _gate_rows(r[row]), *biases))
+        one_node_swapped = name in swapped and len(nodes) == 1
+        decoded[name] = tuple(reversed(directions)) if one_node_swapped else tuple(directions)
+    return decoded
+
+
+def run(path: Path, name: str, inputs: Inputs) -> Outputs:
+    """Run one layer's outputs in ONNX Runtime.
+
+    Raises:
+        NotRunError: ONNX Runtime has no kernel for the dtype.
+    """
+    model = _load(path)
+    declared = {entry.name: entry for entry in model.graph.input}
+    outputs = {entry.name for entry in model.graph.output}
+    onnx = require("onnx", "Reading ONNX files")
+    element = onnx.helper.tensor_dtype_to_np_dtype(declared[f"{name}.x"].type.tensor_type.elem_type)
+    feeds = _feeds(declared, name, inputs, element)
+    for other in declared:  # The other layers' inputs are needed too; their outputs are not asked for.
+        feeds.setdefault(other, _any_input(declared[other], onnx))
+    wanted = [f"{name}.{key}" for key in ("y", "y_1", "h", "h_1", "c", "c_1") if f"{name}.{key}" in outputs]
+    if element == np.float64 or element.name == "bfloat16":
+        results = _reference(model, name, wanted, feeds, str(element))
+    else:
+        results = _onnxruntime(path, wanted, feeds)
+    return {key.removeprefix(f"{name}."): np.asarray(value, np.float64) for key, value in zip(wanted, results, strict=True)}
+
+
+def _feeds(declared: Mapping[str, Any], name: str, inputs: Inputs, element: Any) -> dict[str, Array]:
+    feeds: dict[str, Array] = {f"{name}.x": inputs.x.astype(element)}
+    if f"{name}.lengths" in declared and inputs.lengths is not None:
+        feeds[f"{name}.lengths"] = inputs.lengths.astype(np.int32)
+    for state, own in (("h", inputs.states[0::2]), ("c", inputs.states[1::2])):
+        if f"{name}.initial_{state}_1" in declared:
+            feeds[f"{name}.initial_{state}"] = own[0][None].astype(element)
+            feeds[f"{name}.initial_{state}_1"] = own[1][None].astype(element)
+        elif f"{name}.initial_{state}" in declared:
+            feeds[f"{name}.initial_{state}"] = np.stack(own).astype(element)
+    return feeds
+
+
+def _any_input(declared: Any, onnx: Any) -> Array:
+    """Return zeros of a declared shape; symbolic axes become 1."""
+    tensor = declared.type.tensor_type
+    shape = [dimension.dim_value or 1 for dimension in tensor.shape.dim]
+    return np.zeros(shape, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+
+
+def _onnxruntime(path: Path, wanted: list[str], feeds: Mapping[str, Array]) -> list[Any]:
+    onnxruntime = require("onnxruntime", "Running an ONNX model")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return list(session.run(wanted, dict(feeds)))
+
+
+def _reference(model: Any, name: str, wanted: list[str], feeds: Mapping[str, Array], dtype: str) -> list[Any]:
+    """Run in ONNX' ReferenceEvaluator, which computes tanh and sigmoid whatever the node says."""
+    functions = {
+        function.decode()
+        for node in model.graph.node
+        if node.op_type == "LSTM" and node.name.startswith(name)
+        for attribute in node.attribute
+        if attribute.name == "activations"
+        for function in attribute.strings
+    }
+    if functions != {"Sigmoid", "Tanh"} or f"{name}.lengths" in feeds or dtype == "bfloat16":
+        raise NotRunError(f"ONNX Runtime has no {dtype} LSTM; --dtype float32 can be run")
+    evaluator = require("onnx.reference", "Running an ONNX model").ReferenceEvaluator(model)
+    return list(evaluator.run(wanted, dict(feeds)))
