@@ -123,7 +123,7 @@ class _Graph:
     def tensor(self, name: str, values: Array) -> str:
         """Add an initializer and return its name."""
         numpy_helper = require("onnx.numpy_helper", "Writing ONNX")
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        self.initializers.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
         return name
 
     def constant(self, value: object, dtype: npt.DTypeLike = np.int64) -> str:
