@@ -22,8 +22,8 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer
-    from lstmconv.semantics import reference
     from lstmconv.proof import Check, Report
+    from lstmconv.semantics import reference
 
 __all__ = [
     "Activation",

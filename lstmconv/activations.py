@@ -13,10 +13,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from lstmconv.errors import UnsupportedModelError
 
@@ -31,7 +30,8 @@ __all__ = [
     "parse_activation",
 ]
 
-Float64: TypeAlias = npt.NDArray[np.float64]
+Float64: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+"""An array of float64, ``(batch, units)``."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,7 @@ class Activation:
         expected = tuple(ACTIVATIONS[self.name].defaults)
         found = tuple(key for key, _ in self.parameters)
         if found != expected:
-            raise UnsupportedModelError(
-                f"activation {self.name} takes the parameters {expected}, found {found}"
-            )
+            raise UnsupportedModelError(f"activation {self.name} takes the parameters {expected}, found {found}")
 
     def __call__(self, x: Float64) -> Float64:
         """Compute the function on float64 ``(batch, units)``; softmax-like ones run along units."""
@@ -76,9 +74,7 @@ class Activation:
         """Name the function with the parameters that are not its usual ones."""
         usual = ACTIVATIONS[self.name].defaults
         shown = [
-            f"{key}={value:.7g}"
-            for key, value in self.parameters
-            if self.name == "hard_sigmoid" or value != usual[key]
+            f"{key}={value:.7g}" for key, value in self.parameters if self.name == "hard_sigmoid" or value != usual[key]
         ]
         return f"{self.name}({', '.join(shown)})" if shown else self.name
 
@@ -92,7 +88,8 @@ class _Row:
 
 def _sigmoid(x: Float64) -> Float64:
     # The tanh form is symmetric and does not overflow for a large |x|.
-    return 0.5 * np.tanh(0.5 * x) + 0.5
+    half: Float64 = np.tanh(0.5 * x)
+    return 0.5 * half + 0.5
 
 
 def _softplus(x: Float64) -> Float64:
@@ -117,27 +114,28 @@ def _selu(x: Float64) -> Float64:
 def _gelu(x: Float64, approximate: float) -> Float64:
     if approximate:
         return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
-    erf = np.vectorize(math.erf, otypes=[np.float64])
-    return 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))
+    erf: Float64 = np.vectorize(math.erf, otypes=[np.float64])(x / math.sqrt(2.0))
+    return 0.5 * x * (1.0 + erf)
 
 
 def _softmax(x: Float64) -> Float64:
-    shifted = np.exp(x - x.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
+    powers: Float64 = np.exp(x - x.max(axis=-1, keepdims=True))
+    total: Float64 = powers.sum(axis=-1, keepdims=True)
+    return powers / total
 
 
 def _log_softmax(x: Float64) -> Float64:
-    shifted = x - x.max(axis=-1, keepdims=True)
+    shifted: Float64 = x - x.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def _sparsemax(x: Float64) -> Float64:
     """Project on the simplex (Martins and Astudillo 2016, algorithm 1)."""
-    ordered = -np.sort(-x, axis=-1)
-    cumulated = ordered.cumsum(axis=-1)
+    ordered: Float64 = -np.sort(-x, axis=-1)
+    cumulated: Float64 = ordered.cumsum(axis=-1)
     rank = np.arange(1, x.shape[-1] + 1)
     support = (1.0 + rank * ordered > cumulated).sum(axis=-1, keepdims=True)
-    tau = (np.take_along_axis(cumulated, support - 1, axis=-1) - 1.0) / support
+    tau: Float64 = (np.take_along_axis(cumulated, support - 1, axis=-1) - 1.0) / support
     return np.maximum(x - tau, 0.0)
 
 

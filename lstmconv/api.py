@@ -12,8 +12,8 @@ from lstmconv.copying import BiasMode
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError, VerificationError
 from lstmconv.formats import FORMATS, Format, WriteOptions, by_name, by_suffix
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance
-from lstmconv.publishing import publish, refuse_existing, staging
 from lstmconv.proof import Report, Settings, verify_file
+from lstmconv.publishing import publish, refuse_existing, staging
 
 if TYPE_CHECKING:
     import onnx

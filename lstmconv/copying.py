@@ -13,9 +13,7 @@ from lstmconv.model import Array, Gates, LSTMDirection
 
 __all__ = ["BiasMode", "copy_gates", "fill", "packed", "place_bias"]
 
-BiasMode: TypeAlias = Literal[
-    "input", "recurrent", "both-halves", "double", "single-input", "single-recurrent", "none"
-]
+BiasMode: TypeAlias = Literal["input", "recurrent", "both-halves", "double", "single-input", "single-recurrent", "none"]
 """Where a bias goes. Into two biases: ``input`` (b, 0), ``recurrent`` (0, b), ``both-halves`` (b/2, b/2).
 cuDNN's four modes: ``double`` (b, 0), ``single-input``, ``single-recurrent``, ``none``."""
 
@@ -37,9 +35,7 @@ def copy_gates(source: Gates, target: Gates) -> None:
         overflow = np.isfinite(values.astype(np.float64)) & ~np.isfinite(place.astype(np.float64))
         if overflow.any():
             largest = np.abs(values[overflow].astype(np.float64)).max()
-            raise UnsupportedModelError(
-                f"the weight {largest:.6g} does not fit {target.dtype}: choose a wider --dtype"
-            )
+            raise UnsupportedModelError(f"the weight {largest:.6g} does not fit {target.dtype}: choose a wider --dtype")
 
 
 def fill(target: Array, pattern: Pattern, source: Gates) -> None:
@@ -96,7 +92,9 @@ def place_bias(direction: LSTMDirection, mode: BiasMode | None) -> tuple[Gates |
         zeros = np.zeros(direction.hidden_size, direction.dtype)
         return Gates(zeros, zeros, zeros, zeros), Gates(zeros, zeros, zeros, zeros)
     if mode == "none":
-        raise UsageError("bias mode 'none' would drop the layer's bias; choose double, single-input or single-recurrent")
+        raise UsageError(
+            "bias mode 'none' would drop the layer's bias; choose double, single-input or single-recurrent"
+        )
     zero = _scaled(Gates(*(np.zeros_like(gate) for gate in total)), 0.0)
     if mode is None or mode == "double":
         if direction.bias_ih is not None and direction.bias_hh is not None:

@@ -22,7 +22,7 @@ from einops import rearrange
 
 from lstmconv.model import GATES, Array, Gates
 
-__all__ = ["CUDNN", "CUDNN_LSTM_LAYER", "KERAS", "KERAS_1", "LAYOUTS", "ONNX", "TORCH", "Layout", "Pattern"]
+__all__ = ["CUDNN", "CUDNN_LSTM_LAYER", "KERAS", "KERAS_1", "LAYOUTS", "ONNX", "TORCH", "Layout", "Pattern", "by_name"]
 
 
 @dataclass(frozen=True)
@@ -179,3 +179,8 @@ CUDNN = Layout(
 
 LAYOUTS = (KERAS, KERAS_1, CUDNN_LSTM_LAYER, TORCH, ONNX, CUDNN)
 """All rows, in the order in which ``lstmconv formats`` prints them."""
+
+
+def by_name(name: str | None) -> Layout:
+    """Return a row by its name; Keras' own for ``None``."""
+    return next((row for row in LAYOUTS if row.name == name), KERAS)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmconv.activations import SIGMOID, TANH, Activation
-from lstmconv.errors import UnsupportedModelError
+from lstmconv.errors import UnsupportedModelError, UsageError
 
 __all__ = [
     "GATES",
@@ -31,10 +31,29 @@ __all__ = [
     "MergeMode",
     "Provenance",
     "Skipped",
+    "float_type",
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
 """An array of float16, bfloat16 (ml_dtypes), float32 or float64, usually a view into the file."""
+
+
+def float_type(name: str) -> np.dtype[Any]:
+    """Return the dtype of a name such as ``float32``; NumPy's bfloat16 is that of ml_dtypes.
+
+    Raises:
+        UsageError: No format holds weights of that type.
+    """
+    known = ("float16", "bfloat16", "float32", "float64")
+    if name not in known:
+        raise UsageError(f"dtype {name!r} is unknown; expected one of {', '.join(known)}")
+    if name != "bfloat16":
+        return np.dtype(name)
+    import ml_dtypes
+
+    bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return bfloat16
+
 
 GATES = "ifgo"
 """The order in which :class:`Gates` holds its four views."""
@@ -95,6 +114,7 @@ class LSTMDirection:
         activation: For the candidate and the output; ``None`` if the file does not tell.
         recurrent_activation: For the gates i, f and o; ``None`` if the file does not tell.
         go_backwards: Steps run from the last to the first, and outputs come in that order.
+        layout: The name of the row of :data:`lstmconv.layouts.LAYOUTS` that the file stores it in.
     """
 
     weight_ih: Gates
@@ -104,6 +124,7 @@ class LSTMDirection:
     activation: Activation | None = TANH
     recurrent_activation: Activation | None = SIGMOID
     go_backwards: bool = False
+    layout: str | None = None
 
     def __post_init__(self) -> None:
         """Check that sizes and dtypes agree."""
@@ -185,9 +206,7 @@ class LSTMLayer:
                 f"{self.name}: the halves take {self.forward.input_size} and {self.backward.input_size} features"
             )
         if self.backward.dtype != self.forward.dtype:
-            raise UnsupportedModelError(
-                f"{self.name}: the halves are {self.forward.dtype} and {self.backward.dtype}"
-            )
+            raise UnsupportedModelError(f"{self.name}: the halves are {self.forward.dtype} and {self.backward.dtype}")
 
     @property
     def directions(self) -> tuple[LSTMDirection, ...]:

@@ -53,7 +53,7 @@ def publish(staged: Sequence[Path], folder: Path) -> list[Path]:
             os.fsync(file.fileno())
     placed = [folder / path.name for path in staged]
     for path, place in zip(staged, placed, strict=True):
-        os.replace(path, place)
+        path.replace(place)
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -268,7 +268,12 @@ class LSTM(nn.LSTM):
         weights = [getattr(self, name + suffix) for name in names]
         backwards = self.go_backwards != (direction == 1)
         sequence, h, c = _steps(
-            x.flip(0) if backwards else x, weights, h, c, self.recurrent_activation[direction], self.activation[direction]
+            x.flip(0) if backwards else x,
+            weights,
+            h,
+            c,
+            self.recurrent_activation[direction],
+            self.activation[direction],
         )
         return (sequence.flip(0) if direction == 1 else sequence), h, c
 
@@ -365,9 +370,7 @@ def _one_direction(layer: LSTMLayer, direction: LSTMDirection) -> LSTM:
         )
     alone = LSTMLayer(layer.name, direction)
     listed = tensors(Checkpoint((alone,), Provenance("", "", "")), WriteOptions(prefix=False))
-    state = {
-        entry.name: _tensor(entry.materialise()) for entry in listed if not entry.name.endswith("_extra_state")
-    }
+    state = {entry.name: _tensor(entry.materialise()) for entry in listed if not entry.name.endswith("_extra_state")}
     module = LSTM(
         direction.input_size,
         direction.hidden_size,

@@ -261,7 +261,7 @@ class _Layer:
         graph, layer = self.graph, self.layer
         units = sum(direction.hidden_size for direction in layer.directions)
         initial = [self._initial(state) for state in "hc"]
-        y, h, c = self._node(x, layer.directions, "", initial, ("Y", "h", "c"))
+        y, h, _ = self._node(x, layer.directions, "", initial, ("Y", "h", "c"))
         if layer.return_sequences is False:
             last = graph.add("Transpose", [h], self.named("Y_h.by_batch"), perm=[1, 0, 2])
             graph.add("Reshape", [last, graph.constant([0, units])], self.named("y"))
@@ -314,7 +314,7 @@ class _Layer:
             self._declare_output(state, [len(halves), self.batch, layer.hidden_size])
 
     def _separate_nodes(self, x: str) -> None:
-        """A node a half: halves of unequal units share none. The second's states end in ``_1``."""
+        """Add a node for each half: halves of unequal units share none. The second's states end in ``_1``."""
         graph = self.graph
         halves = []
         for index, direction in enumerate(self.layer.directions):
@@ -484,7 +484,7 @@ class _Layer:
         return self.graph.constant(0.0, self.dtype)
 
     def _masked_states(self, half: _Half, index: int) -> _Half:
-        """A sequence of length 0 keeps its initial states."""
+        """Keep the initial states where a sequence has length 0."""
         if not self.lengths:
             return half
         some = self._compared("Greater", self.graph.constant(0), index, "nonempty")
@@ -495,7 +495,7 @@ class _Layer:
         return _Half(half.sequence, h, c, half.initial_h, half.initial_c)
 
     def _masked_last(self, half: _Half, index: int, backwards: bool) -> str:
-        """The last output: zero where no step counts, or the last one does not and Keras zeroes it."""
+        """Return the last output: zero where no step counts, or the last one does not and Keras zeroes it."""
         if not self.lengths:
             return half.h
         if backwards or not self.layer.zero_output_for_mask:

@@ -18,7 +18,7 @@ from lstmconv.errors import UnreadableFileError, require
 from lstmconv.formats import WriteOptions
 from lstmconv.formats.provenance import KEY, encoded, require_known
 from lstmconv.formats.state_dict import NamedTensor, obstacle, tensors
-from lstmconv.model import Array, Checkpoint
+from lstmconv.model import Array, Checkpoint, float_type
 
 __all__ = ["obstacle", "read_safetensors", "write", "write_file"]
 
@@ -76,13 +76,7 @@ def read_safetensors(path: Path) -> dict[str, Array]:
     for name, entry in entries:
         if entry["dtype"] not in names:
             raise UnreadableFileError(f"{path.name}: '{name}' is {entry['dtype']}, expected floating-point weights")
-        found[name] = np.frombuffer(entry["data"], _dtype(names[entry["dtype"]])).reshape(entry["shape"])
+        code = names[entry["dtype"]]
+        dtype = np.dtype(np.uint8) if code == "uint8" else float_type(code)
+        found[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
     return found
-
-
-def _dtype(name: str) -> np.dtype[np.generic]:
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)

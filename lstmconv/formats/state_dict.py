@@ -20,7 +20,7 @@ from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import WriteOptions
 from lstmconv.formats.provenance import describe_activation
 from lstmconv.layouts import TORCH, Pattern
-from lstmconv.model import Array, Checkpoint, Gates, LSTMDirection, LSTMLayer
+from lstmconv.model import Array, Checkpoint, Gates, LSTMDirection, LSTMLayer, float_type
 
 __all__ = ["NamedTensor", "dtype_of", "extra_state", "obstacle", "tensors"]
 
@@ -50,16 +50,7 @@ def dtype_of(layer: LSTMLayer, options: WriteOptions) -> np.dtype[np.generic]:
     Raises:
         UsageError: ``options.dtype`` is none that the formats hold.
     """
-    if options.dtype is None:
-        return layer.dtype
-    known = ("float16", "bfloat16", "float32", "float64")
-    if options.dtype not in known:
-        raise UsageError(f"dtype {options.dtype!r} is unknown; expected one of {', '.join(known)}")
-    if options.dtype == "bfloat16":
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(options.dtype)
+    return layer.dtype if options.dtype is None else float_type(options.dtype)
 
 
 def extra_state(layer: LSTMLayer) -> dict[str, object] | None:

@@ -24,7 +24,7 @@ from lstmconv.errors import UnreadableFileError
 from lstmconv.formats import WriteOptions
 from lstmconv.formats.provenance import KEY, encoded, require_known
 from lstmconv.formats.state_dict import NamedTensor, obstacle, tensors
-from lstmconv.model import Array, Checkpoint
+from lstmconv.model import Array, Checkpoint, float_type
 
 __all__ = ["PROVENANCE_RECORD", "obstacle", "read_state_dict", "write"]
 
@@ -148,11 +148,8 @@ class _Tensors(pickle.Unpickler):
         if kind != "storage" or not str(key).isalnum():
             raise pickle.UnpicklingError(f"its pickle refers to {kind} {key!r}")
         content = self._archive.read(f"{self._folder}data/{key}")
-        if dtype == "bfloat16":
-            import ml_dtypes
-
-            dtype = ml_dtypes.bfloat16
-        return np.frombuffer(content, dtype, int(count))
+        element = np.dtype(np.uint8) if dtype == "uint8" else float_type(dtype)
+        return np.frombuffer(content, element, int(count))
 
 
 def _rebuild(storage: Array, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Array:
@@ -161,6 +158,4 @@ def _rebuild(storage: Array, offset: int, size: tuple[int, ...], stride: tuple[i
     if min(size, default=1) < 1 or min(stride, default=0) < 0 or offset < 0 or last >= storage.size:
         raise pickle.UnpicklingError("a tensor reaches out of its storage")
     item = storage.dtype.itemsize
-    return np.lib.stride_tricks.as_strided(
-        storage[offset:], size, [step * item for step in stride], writeable=False
-    )
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, [step * item for step in stride], writeable=False)

@@ -4,24 +4,25 @@ Each runtime module offers
 
 * ``decode(path, names) -> Decoded``: the weights again, gates i f g o, without the writer's
   layouts: slices and offsets written out by hand from the target's own specification;
-* ``run(path, name, inputs) -> Outputs``: what the framework computes;
+* ``RUNS``: the ways to run the file, each a :class:`Run`;
 * ``seen_by_target(layer) -> LSTMLayer``: the Keras layer whose outputs those must equal;
 * ``accepts(path, name)``: ``states`` and ``lengths``, where the file takes them;
-* ``provenance(path)``: what lstmconv noted in the file; ``framework()``: what runs it.
+* ``provenance(path)``: what lstmconv noted in the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from lstmconv.model import Array
 
-__all__ = ["Decoded", "DecodedDirection", "Inputs", "NotRunError", "Outputs"]
+__all__ = ["Decoded", "DecodedDirection", "Inputs", "NotRunError", "Outputs", "Run"]
 
 Outputs: TypeAlias = "Mapping[str, npt.NDArray[np.float64]]"
 """``y`` as the target returns it, ``h`` and ``c`` ``(directions, batch, hidden)``, by name."""
@@ -58,3 +59,19 @@ class Inputs:
     x: npt.NDArray[np.float64]
     states: tuple[npt.NDArray[np.float64], ...]
     lengths: npt.NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One way to run a written file.
+
+    Attributes:
+        framework: Names the framework and its version.
+        compute: Runs one layer of a file, by the layer's name in it.
+        precision: The precision of the computation for weights of a dtype: a key of
+            :data:`lstmconv.proof.TOLERANCES`.
+    """
+
+    framework: Callable[[], str]
+    compute: Callable[[Path, str, Inputs], Outputs]
+    precision: Callable[[np.dtype[Any]], str]

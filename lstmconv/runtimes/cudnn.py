@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from lstmconv.errors import UnreadableFileError, require
 from lstmconv.formats.provenance import KEY
-from lstmconv.model import Array, LSTMLayer
-from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, NotRunError, Outputs
+from lstmconv.model import Array, LSTMLayer, float_type
+from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, NotRunError, Outputs, Run
 
-__all__ = ["accepts", "decode", "framework", "provenance", "run", "run_on_gpu", "seen_by_target"]
+__all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
 
 _BIASES = {
     "CUDNN_RNN_NO_BIAS": (False, False),
@@ -29,11 +29,6 @@ _BIASES = {
     "CUDNN_RNN_SINGLE_REC_BIAS": (False, True),
     "CUDNN_RNN_DOUBLE_BIAS": (True, True),
 }
-
-
-def framework() -> str:
-    """Name what runs the buffer everywhere."""
-    return "packed-buffer interpreter, float64"
 
 
 def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any] | None, Mapping[str, Array]]:
@@ -45,7 +40,9 @@ def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any] | None, Mapp
         found = json.loads(sidecar.read_text(encoding="utf-8"))
         raw = path.read_bytes()
         spaces = {
-            name: np.frombuffer(raw, _element(entry), entry["weightSpaceSize"] // _element(entry).itemsize, entry["fileOffset"])
+            name: np.frombuffer(
+                raw, _element(entry), entry["weightSpaceSize"] // _element(entry).itemsize, entry["fileOffset"]
+            )
             for name, entry in found["cudnn"].items()
         }
         return found["cudnn"], found.get(KEY), spaces
@@ -62,12 +59,8 @@ def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any] | None, Mapp
 
 
 def _element(entry: Mapping[str, Any]) -> np.dtype[Any]:
-    if entry["dataType"] == "CUDNN_DATA_BFLOAT16":
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    names = {"CUDNN_DATA_HALF": np.float16, "CUDNN_DATA_FLOAT": np.float32, "CUDNN_DATA_DOUBLE": np.float64}
-    return np.dtype(names[entry["dataType"]])
+    names = {"HALF": "float16", "BFLOAT16": "bfloat16", "FLOAT": "float32", "DOUBLE": "float64"}
+    return float_type(names[entry["dataType"].removeprefix("CUDNN_DATA_")])
 
 
 def provenance(path: Path) -> Mapping[str, Any] | None:
@@ -100,7 +93,7 @@ def _unpack(space: Array, entry: Mapping[str, Any]) -> tuple[DecodedDirection, .
 
     matrices = []
     for _ in range(directions):
-        w = [take(hidden, features) for _lin_layer_id in range(0, 4)]
+        w = [take(hidden, features) for _lin_layer_id in range(4)]
         r = [take(hidden, hidden) for _lin_layer_id in range(4, 8)]
         matrices.append((np.stack(w), np.stack(r)))
     has_input, has_recurrent = _BIASES[entry["biasMode"]]
@@ -124,7 +117,7 @@ def _sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return 0.5 * np.tanh(0.5 * x) + 0.5
 
 
-def run(path: Path, name: str, inputs: Inputs) -> Outputs:
+def _interpret(path: Path, name: str, inputs: Inputs) -> Outputs:
     """Interpret one layer's buffer and compute cuDNN's LSTM equations in float64."""
     manifests, _, spaces = _read(path)
     sequences, states = [], []
@@ -148,7 +141,7 @@ def run(path: Path, name: str, inputs: Inputs) -> Outputs:
     }
 
 
-def run_on_gpu(path: Path, name: str, inputs: Inputs) -> Outputs:
+def _run_on_gpu(path: Path, name: str, inputs: Inputs) -> Outputs:
     """Hand the flat buffer to cuDNN itself, through ``torch._cudnn_rnn``.
 
     Raises:
@@ -182,3 +175,9 @@ def run_on_gpu(path: Path, name: str, inputs: Inputs) -> Outputs:
         "h": h_n.double().cpu().numpy(),
         "c": c_n.double().cpu().numpy(),
     }
+
+
+RUNS = (
+    Run(lambda: "packed-buffer interpreter, float64", _interpret, lambda dtype: "float64"),
+    Run(lambda: "cuDNN on the GPU", _run_on_gpu, lambda dtype: "float32"),
+)

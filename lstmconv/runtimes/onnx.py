@@ -16,12 +16,12 @@ import numpy as np
 from lstmconv.errors import require
 from lstmconv.formats.provenance import KEY
 from lstmconv.model import Array, LSTMLayer
-from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, NotRunError, Outputs
+from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, NotRunError, Outputs, Run
 
-__all__ = ["accepts", "decode", "framework", "provenance", "run", "seen_by_target"]
+__all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
 
 
-def framework() -> str:
+def _framework() -> str:
     """Name the framework and its version."""
     return f"onnxruntime {require('onnxruntime', 'Running an ONNX model').__version__}"
 
@@ -91,7 +91,7 @@ def decode(path: Path, names: list[str]) -> Decoded:
     return decoded
 
 
-def run(path: Path, name: str, inputs: Inputs) -> Outputs:
+def _run(path: Path, name: str, inputs: Inputs) -> Outputs:
     """Run one layer's outputs in ONNX Runtime.
 
     Raises:
@@ -110,7 +110,9 @@ def run(path: Path, name: str, inputs: Inputs) -> Outputs:
         results = _reference(model, name, wanted, feeds, str(element))
     else:
         results = _onnxruntime(path, wanted, feeds)
-    return {key.removeprefix(f"{name}."): np.asarray(value, np.float64) for key, value in zip(wanted, results, strict=True)}
+    return {
+        key.removeprefix(f"{name}."): np.asarray(value, np.float64) for key, value in zip(wanted, results, strict=True)
+    }
 
 
 def _feeds(declared: Mapping[str, Any], name: str, inputs: Inputs, element: Any) -> dict[str, Array]:
@@ -156,3 +158,10 @@ def _reference(model: Any, name: str, wanted: list[str], feeds: Mapping[str, Arr
         raise NotRunError(f"ONNX Runtime has no {dtype} LSTM; --dtype float32 can be run")
     evaluator = require("onnx.reference", "Running an ONNX model").ReferenceEvaluator(model)
     return list(evaluator.run(wanted, dict(feeds)))
+
+
+def _precision(dtype: np.dtype[Any]) -> str:
+    return dtype.name
+
+
+RUNS = (Run(_framework, _run, _precision),)

@@ -15,13 +15,13 @@ from lstmconv.errors import MissingDependencyError, require
 from lstmconv.formats.provenance import KEY
 from lstmconv.formats.safetensors import read_safetensors
 from lstmconv.formats.torch import PROVENANCE_RECORD, read_state_dict
-from lstmconv.model import Array, LSTMLayer
-from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Outputs
+from lstmconv.model import Array, LSTMLayer, float_type
+from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Outputs, Run
 
-__all__ = ["accepts", "decode", "framework", "provenance", "run", "seen_by_target"]
+__all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
 
 
-def framework() -> str:
+def _framework() -> str:
     """Name the framework and its version."""
     return f"torch {require('torch', 'Running a state dict').__version__}"
 
@@ -36,7 +36,7 @@ def provenance(path: Path) -> Mapping[str, Any] | None:
     safetensors = require("safetensors", "Reading .safetensors files")
     with safetensors.safe_open(path, "np") as file:
         text = (file.metadata() or {}).get(KEY)
-    return None if text is None else json.loads(text)  # type: ignore[no-any-return]  # an object, written so
+    return None if text is None else json.loads(text)
 
 
 def accepts(path: Path, name: str) -> frozenset[str]:
@@ -76,9 +76,7 @@ def _numpy(tensor: Any) -> Array:
     """Return a tensor's bits as a NumPy array; NumPy's bfloat16 is ml_dtypes'."""
     torch = require("torch", "Running a state dict")
     if tensor.dtype == torch.bfloat16:
-        import ml_dtypes
-
-        return np.asarray(tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16))
+        return np.asarray(tensor.view(torch.int16).numpy().view(float_type("bfloat16")))
     return np.asarray(tensor.numpy())
 
 
@@ -110,13 +108,13 @@ def decode(path: Path, names: list[str]) -> Decoded:
     return decoded
 
 
-def run(path: Path, name: str, inputs: Inputs) -> Outputs:
+def _run(path: Path, name: str, inputs: Inputs) -> Outputs:
     """Load one layer strictly and run it; half precisions are widened first, which is exact."""
     torch = require("torch", "Running a state dict")
     prefix = _prefix(name, provenance(path))
     state = {key[len(prefix) :]: value for key, value in _load(path).items() if key.startswith(prefix)}
     rows, columns = state["weight_ih_l0"].shape
-    options = {
+    options: dict[str, Any] = {
         "bias": "bias_ih_l0" in state,
         "batch_first": True,
         "bidirectional": "weight_ih_l0_reverse" in state,
@@ -136,3 +134,10 @@ def run(path: Path, name: str, inputs: Inputs) -> Outputs:
         c = torch.from_numpy(np.stack(inputs.states[1::2])).to(wide)
         output, (h_n, c_n) = module(x, (h, c))
     return {"y": output.double().numpy(), "h": h_n.double().numpy(), "c": c_n.double().numpy()}
+
+
+def _precision(dtype: np.dtype[Any]) -> str:
+    return "float64" if dtype == np.float64 else "float32"
+
+
+RUNS = (Run(_framework, _run, _precision),)

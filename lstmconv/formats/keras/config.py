@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from lstmconv.errors import UnreadableFileError
@@ -19,7 +20,14 @@ __all__ = ["HalfSpec", "LayerSpec", "ModelSpec", "read_model"]
 
 _MODELS = {"Sequential", "Functional", "Model"}
 _OTHER_RECURRENT = {"GRU", "CuDNNGRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "ConvRecurrent2D"}
-_IDENTITIES = {"Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization"}
+_IDENTITIES = {
+    "Dropout",
+    "SpatialDropout1D",
+    "GaussianNoise",
+    "GaussianDropout",
+    "AlphaDropout",
+    "ActivityRegularization",
+}
 """Layers that return their input at inference."""
 _MASK_STOPS = {"Flatten", "Dense1D", "GlobalAveragePooling1D", "GlobalMaxPooling1D", "RepeatVector", "Reshape"}
 _MAX_NESTING = 32
@@ -122,9 +130,7 @@ def read_model(model: Mapping[str, Any], root: str = "layers") -> ModelSpec:
         _read_nodes(nodes, (), "", False, root, found)
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise UnreadableFileError(f"the model config is not one that Keras writes ({error!r})") from error
-    return ModelSpec(
-        tuple(found.layers), tuple(found.skipped), tuple(found.edges), tuple(node.name for node in nodes)
-    )
+    return ModelSpec(tuple(found.layers), tuple(found.skipped), tuple(found.edges), tuple(node.name for node in nodes))
 
 
 def snake_case(name: str) -> str:
@@ -150,7 +156,9 @@ def _nodes(model: Mapping[str, Any], path: str) -> list[_Node]:
         object_path = f"{path}/{container}_{count}" if count else f"{path}/{container}"
         name = str(entry.get("name") or (inner.get("name") if isinstance(inner, Mapping) else "") or container)
         inputs = [nodes[-1].name] if sequential and nodes else _inbound(entry.get("inbound_nodes", []))
-        nodes.append(_Node(name, class_name, inner if isinstance(inner, Mapping) else {"layers": inner}, inputs, object_path))
+        nodes.append(
+            _Node(name, class_name, inner if isinstance(inner, Mapping) else {"layers": inner}, inputs, object_path)
+        )
     return nodes
 
 
@@ -204,7 +212,7 @@ def _read_nodes(
         if added:
             if feeding is not None:
                 found.edges.append((feeding, added[0].name))
-            found.edges += [(a.name, b.name) for a, b in zip(added, added[1:], strict=False)]
+            found.edges += [(a.name, b.name) for a, b in pairwise(added)]
             last[node.name] = added[-1].name
         else:
             last[node.name] = feeding if node.class_name in _IDENTITIES else None
@@ -263,7 +271,11 @@ def _bidirectional(config: Mapping[str, Any], object_path: str, name: str, found
             continue
         if len(specs) > 1:
             found.skipped.append(
-                Skipped(name, "Bidirectional(RNN)", "two stacks of cells side by side are not a stack of Bidirectional layers")
+                Skipped(
+                    name,
+                    "Bidirectional(RNN)",
+                    "two stacks of cells side by side are not a stack of Bidirectional layers",
+                )
             )
             return []
         own = str(entry["config"].get("name", ""))
@@ -281,9 +293,7 @@ def _bidirectional(config: Mapping[str, Any], object_path: str, name: str, found
         backward_options["go_backwards"] = not options.get("go_backwards", False)
     halves[1] = replace(halves[1], config={**backward_options, **_cell_config(backward)})
     inner = "RNN(LSTMCell)" if forward["class_name"] == "RNN" else str(forward["class_name"])
-    return [
-        LayerSpec(name, f"Bidirectional({inner})", tuple(halves), options, "none" if mode is None else str(mode))
-    ]
+    return [LayerSpec(name, f"Bidirectional({inner})", tuple(halves), options, "none" if mode is None else str(mode))]
 
 
 def _cell_config(entry: Mapping[str, Any]) -> Mapping[str, Any]:

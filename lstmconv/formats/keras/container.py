@@ -55,7 +55,8 @@ class KerasVersion:
     def release(self) -> tuple[int, int]:
         """Major and minor."""
         numbers = [int(part) if part.isdigit() else 0 for part in self.text.split("-")[0].split(".")[:2]]
-        return (numbers + [0, 0])[0], (numbers + [0, 0])[1]
+        major, minor, *_ = [*numbers, 0, 0]
+        return major, minor
 
     @property
     def names_a_release(self) -> bool:
@@ -207,7 +208,9 @@ def _from_tree(name: str, tree: Group, sha256: str) -> KerasFile:
     config = None if config_text is None else _config(_json(config_text.encode(), name), version)
     weights = whole if whole is not None and whole.strings("layer_names") is not None else tree
     if weights.strings("layer_names") is not None or "nb_layers" in weights.attributes:
-        version = version or weights.text("keras_version") or (config.version.text if config and config.version else None)
+        version = (
+            version or weights.text("keras_version") or (config.version.text if config and config.version else None)
+        )
         backend = backend or weights.text("backend")
         description = "Keras HDF5 (whole model)" if config else "Keras HDF5 (weights only)"
         stated = KerasVersion(version) if version else None
@@ -218,7 +221,9 @@ def _from_tree(name: str, tree: Group, sha256: str) -> KerasFile:
             f"{name}: an HDF5 file without Keras weights (it holds {found}), expected layer_names or layers/"
         )
     description = "Keras .weights.h5"
-    return KerasFile(name, "saveable", tree, config, KerasVersion(version) if version else None, backend, description, sha256)
+    return KerasFile(
+        name, "saveable", tree, config, KerasVersion(version) if version else None, backend, description, sha256
+    )
 
 
 def _open_zip(path: Path) -> KerasFile:
@@ -237,7 +242,9 @@ def _open_zip(path: Path) -> KerasFile:
             }
     except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, struct.error) as error:
         raise UnreadableFileError(f"{path.name}: damaged zip file ({error}); restore or download it again") from error
-    return _archive(path.name, tree, texts.get("config.json"), texts.get("metadata.json"), _sha256(path), ".keras archive")
+    return _archive(
+        path.name, tree, texts.get("config.json"), texts.get("metadata.json"), _sha256(path), ".keras archive"
+    )
 
 
 def _no_body(name: str, names: list[str]) -> UnreadableFileError:

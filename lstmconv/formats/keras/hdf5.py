@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from lstmconv.errors import UnreadableFileError, require
-from lstmconv.model import Array
+from lstmconv.model import Array, float_type
 
 if TYPE_CHECKING:
     import h5py
@@ -134,7 +134,7 @@ class _ArrayFile(io.RawIOBase):
     """A read-only file over bytes that are already there, for h5py's file-object driver."""
 
     def __init__(self, content: Array) -> None:
-        self._content = memoryview(content)
+        self._content = memoryview(content.data)
         self._position = 0
 
     def readinto(self, buffer: Any) -> int:
@@ -183,7 +183,16 @@ def _read(content: Path | Array, name: str) -> Group:
             return _Reader(raw, name).group(file, "", ())
     except UnreadableFileError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError, OverflowError, AttributeError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        ValueError,
+        TypeError,
+        MemoryError,
+        OverflowError,
+        AttributeError,
+    ) as error:
         reason = str(error).split("\n")[0][:200]
         raise UnreadableFileError(f"{name}: damaged HDF5 file ({reason}); restore or download it again") from error
 
@@ -279,9 +288,7 @@ def _number_type(stored: np.dtype[Any]) -> tuple[np.dtype[Any], str | None]:
     """Return the dtype to view a dataset with, and why it may not be loaded."""
     if stored.kind == "V" and stored.itemsize == 2 and stored.names is None:
         # Keras writes bfloat16 as two opaque little-endian bytes (FORMATS of Keras 3: '|V2').
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16), None
+        return float_type("bfloat16"), None
     if stored.kind in "fiub" and stored.itemsize <= 8:
         return stored, None
     return stored, f"of type {stored}, not a number"

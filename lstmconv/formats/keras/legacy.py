@@ -97,8 +97,6 @@ def _by_position(arrays: list[StoredArray]) -> Iterator[dict[str, StoredArray]]:
 def _shapes_fit(arrays: Mapping[str, StoredArray]) -> bool:
     if "U_i" in arrays:
         hidden = arrays["U_i"].shape[:1]
-        return all(
-            arrays[f"U_{gate}"].shape == hidden * 2 and arrays[f"b_{gate}"].shape == hidden for gate in "icfo"
-        )
+        return all(arrays[f"U_{gate}"].shape == hidden * 2 and arrays[f"b_{gate}"].shape == hidden for gate in "icfo")
     recurrent = arrays["recurrent_kernel"].shape
     return len(recurrent) == 2 and recurrent[1] == 4 * recurrent[0] and len(arrays["kernel"].shape) == 2

@@ -24,7 +24,8 @@ from lstmconv.model import Array, Checkpoint, Gates, LSTMDirection, LSTMLayer, M
 
 __all__ = ["read"]
 
-_LSTM_KINDS = {"LSTM", "LSTM per gate", "CuDNNLSTM"}
+_LAYOUTS = {"LSTM": KERAS, "LSTM per gate": KERAS_1, "CuDNNLSTM": CUDNN_LSTM_LAYER}
+"""The layout in which each kind of LSTM cell is stored; other kinds do not convert."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,11 @@ def _match(
     used = {id(cell) for pair in matched for cell in pair.cells}
     named = {entry.name.split("/")[0] for entry in spec.skipped} if file.kind == "legacy" else set()
     skipped = list(spec.skipped)
-    for cell in cells:
-        if id(cell) not in used and cell.kind in _LSTM_KINDS and cell.group not in named:
-            skipped.append(Skipped(cell.where, cell.kind, "stored, and no LSTM layer of the config owns it"))
+    skipped += [
+        Skipped(cell.where, cell.kind, "stored, and no LSTM layer of the config owns it")
+        for cell in cells
+        if id(cell) not in used and cell.kind in _LAYOUTS and cell.group not in named
+    ]
     order = {id(layer): index for index, layer in enumerate(spec.layers)}
     return sorted(matched, key=lambda pair: order[id(pair.spec)]), skipped
 
@@ -143,7 +146,7 @@ def _match_group(file: KerasFile, cells: list[Cell], spec: ModelSpec, group: str
     order tells nothing; the names do.
     """
     layers = [layer for layer in spec.layers if layer.group == group]
-    inside = [cell for cell in cells if cell.group == group and cell.kind in _LSTM_KINDS]
+    inside = [cell for cell in cells if cell.group == group and cell.kind in _LAYOUTS]
     halves = [(layer, half) for layer in layers for half in layer.halves]
     if len(inside) < len(halves):
         raise UnsupportedModelError(
@@ -185,11 +188,9 @@ def _by_name(halves: Sequence[tuple[LayerSpec, HalfSpec]], cells: Sequence[Cell]
 
 def _match_by_order(file: KerasFile, cells: list[Cell], spec: ModelSpec, notes: list[str]) -> list[_Matched]:
     """Match a config whose layers are named otherwise by order, which is what Keras' load_weights does."""
-    inside = [cell for cell in cells if cell.kind in _LSTM_KINDS]
+    inside = [cell for cell in cells if cell.kind in _LAYOUTS]
     halves = [half for layer in spec.layers for half in layer.halves]
-    if len(inside) != len(halves) or not all(
-        _fits(half, cell) for half, cell in zip(halves, inside, strict=True)
-    ):
+    if len(inside) != len(halves) or not all(_fits(half, cell) for half, cell in zip(halves, inside, strict=True)):
         found = ", ".join(f"{cell.where} ({cell.hidden_size} units)" for cell in inside)
         expected = ", ".join(f"{half.name} ({half.units} units)" for half in halves)
         raise UnsupportedModelError(
@@ -216,7 +217,7 @@ def _match_by_path(file: KerasFile, cells: list[Cell], spec: ModelSpec) -> list[
             own = first_visit.get(last) or tuple(
                 cell
                 for cell in cells
-                if user_name(file.weights, cell.group).split("/")[-1] == last and cell.kind in _LSTM_KINDS
+                if user_name(file.weights, cell.group).split("/")[-1] == last and cell.kind in _LAYOUTS
             )
         if len(own) != len(layer.halves) or not all(map(_fits, layer.halves, own)):
             raise UnsupportedModelError(
@@ -243,11 +244,11 @@ def _discover(file: KerasFile, cells: list[Cell]) -> tuple[list[_Matched], list[
     skipped = [
         Skipped(name, cell.kind, "only LSTM layers convert" if cell.kind != "unknown" else "not an LSTM's arrays")
         for name, cell in named
-        if cell.kind not in _LSTM_KINDS
+        if cell.kind not in _LAYOUTS
     ]
     matched: list[_Matched] = []
     for name, cell in named:
-        if cell.kind not in _LSTM_KINDS:
+        if cell.kind not in _LAYOUTS:
             continue
         if matched and matched[-1].spec.name == name and len(matched[-1].cells) == 1:
             spec = replace(matched[-1].spec, class_name=f"Bidirectional({cell.kind})")
@@ -343,18 +344,15 @@ def _direction(
 ) -> LSTMDirection:
     cudnn = cell.kind == "CuDNNLSTM" if half is None else half.cudnn
     activation, recurrent = _activations(name, half, cudnn, major, file, overrides, notes)
-    weight_ih, weight_hh, bias_ih, bias_hh = _gates(cell, half, notes)
     backwards = bool(half.config.get("go_backwards", False)) if half is not None else False
-    return LSTMDirection(weight_ih, weight_hh, bias_ih, bias_hh, activation, recurrent, backwards)
+    return LSTMDirection(*_gates(cell, half, notes), activation, recurrent, backwards, _LAYOUTS[cell.kind].name)
 
 
-def _gates(
-    cell: Cell, half: HalfSpec | None, notes: list[str]
-) -> tuple[Gates, Gates, Gates | None, Gates | None]:
+def _gates(cell: Cell, half: HalfSpec | None, notes: list[str]) -> tuple[Gates, Gates, Gates | None, Gates | None]:
     """See a cell's arrays through the layout that they are stored in."""
     arrays = {name: _floats(array, half, notes) for name, array in cell.arrays.items()}
     _check_shapes(cell, arrays)
-    if cell.kind == "LSTM per gate":
+    if _LAYOUTS[cell.kind] is KERAS_1:
         per_gate = [[arrays[f"{letter}_{gate}"] for gate in "icfo"] for letter in "WUb"]
         return (
             KERAS_1.input_matrix.view(per_gate[0]),
@@ -362,7 +360,7 @@ def _gates(
             KERAS_1.one_bias.view(per_gate[2]),
             None,
         )
-    layout = CUDNN_LSTM_LAYER if cell.kind == "CuDNNLSTM" else KERAS
+    layout = _LAYOUTS[cell.kind]
     hidden = arrays["recurrent_kernel"].shape[0]
     weight_ih = layout.input_matrix.view(arrays["kernel"], hidden)
     weight_hh = layout.recurrent_matrix.view(arrays["recurrent_kernel"], hidden)
@@ -398,7 +396,7 @@ def _check_shapes(cell: Cell, arrays: Mapping[str, Array]) -> None:
         if missing:
             raise UnreadableFileError(f"'{cell.where}' lacks {', '.join(missing)}: a truncated file")
         inputs, hidden = arrays["W_i"].shape[0], arrays["U_i"].shape[0]
-        expected = {f"W_{g}": (inputs, hidden) for g in "icfo"}
+        expected: dict[str, tuple[int, ...]] = {f"W_{g}": (inputs, hidden) for g in "icfo"}
         expected |= {f"U_{g}": (hidden, hidden) for g in "icfo"} | {f"b_{g}": (hidden,) for g in "icfo"}
     else:
         missing = [name for name in ("kernel", "recurrent_kernel") if name not in arrays]
@@ -445,8 +443,11 @@ def _activations(
             was = f" instead of {stated[key]}" if key in stated else ""
             notes.append(f"{name}: {key} is {chosen[key]}{was}, as asked")
         elif half is not None:
-            if key == "recurrent_activation" and stated[key] is None and "inner_activation" not in half.config and (
-                "recurrent_activation" not in half.config
+            if (
+                key == "recurrent_activation"
+                and stated[key] is None
+                and "inner_activation" not in half.config
+                and ("recurrent_activation" not in half.config)
             ):
                 raise UnsupportedModelError(f"{name}: the config does not state the {key}; pass --recurrent-activation")
             chosen[key] = parse_activation(stated[key], major)

@@ -1,0 +1,5 @@
+"""Run ``python -m lstmconv``."""
+
+from lstmconv.cli import main
+
+main()

@@ -1,0 +1,266 @@
+"""The command line: arguments in, one call of the API, results out; no numbers move here.
+
+Exit codes: 0 done and equal, 1 not equal, 2 could not do it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lstmconv._version import __version__
+from lstmconv.errors import LstmconvError, UsageError, VerificationError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="lstmconv",
+    help="Convert trained Keras LSTMs to PyTorch, ONNX and cuDNN, and prove that they compute the same.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done and equal, 1 not equal, 2 could not do it.",
+)
+
+
+class Target(str, Enum):
+    """A format to write."""
+
+    torch = "torch"
+    safetensors = "safetensors"
+    onnx = "onnx"
+    cudnn = "cudnn"
+
+
+class DType(str, Enum):
+    """The weights' element type."""
+
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+    float32 = "float32"
+    float64 = "float64"
+
+
+class BiasModeOption(str, Enum):
+    """Where the bias goes."""
+
+    input = "input"
+    recurrent = "recurrent"
+    both_halves = "both-halves"
+    double = "double"
+    single_input = "single-input"
+    single_recurrent = "single-recurrent"
+    none = "none"
+
+
+Source = Annotated[
+    Path, typer.Argument(help="A Keras file: .h5, .keras, .weights.h5, of any Keras.", show_default=False)
+]
+Config = Annotated[Path | None, typer.Option(help="model.json, or a Keras file with a config, for weights-only files.")]
+Activation = Annotated[str | None, typer.Option(help="Overrule the file's activation, by its Keras name.")]
+RecurrentActivation = Annotated[
+    str | None,
+    typer.Option(help="Overrule the file's: sigmoid, hard_sigmoid_keras2, hard_sigmoid_keras3, ..."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lstmconv {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def convert(
+    source: Source,
+    target: Annotated[
+        Path | None, typer.Argument(help="The file to write, or a folder with several --to.", show_default=False)
+    ] = None,
+    to: Annotated[list[Target] | None, typer.Option(help="Format, where the suffix does not tell; repeatable.")] = None,
+    layer: Annotated[list[str] | None, typer.Option(help="Only this layer; repeatable.")] = None,
+    rename: Annotated[list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a layer; repeatable.")] = None,
+    dtype: Annotated[DType | None, typer.Option(help="Round the weights; the stored type by default.")] = None,
+    opset: Annotated[int | None, typer.Option(help="ONNX operator set; 14 by default, 22 for bfloat16.")] = None,
+    bias_mode: Annotated[
+        BiasModeOption | None, typer.Option(help="Where the bias goes; (b, 0) by default, which loses nothing.")
+    ] = None,
+    states: Annotated[
+        bool | None, typer.Option(help="Initial states as ONNX inputs; by default for stateful layers.")
+    ] = None,
+    lengths: Annotated[
+        bool, typer.Option("--lengths", help="Sequence lengths as ONNX inputs (right padding).")
+    ] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="cuDNN: bare bytes (.bin) beside a JSON file.")] = False,
+    recurrent_activation: RecurrentActivation = None,
+    activation: Activation = None,
+    config: Config = None,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not check the result.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing targets.")] = False,
+    json: Json = False,
+) -> None:
+    r"""Convert a Keras file's LSTM layers, and check that the result computes the same.
+
+    \b
+    lstmconv convert model.h5 model.pt
+    lstmconv convert model.h5 out --to onnx --to torch
+    """
+    from lstmconv import api, terminal
+
+    with terminal.progress(source) as say:
+        done = api.convert(
+            source,
+            target,
+            to=[entry.value for entry in to or []],
+            layers=layer,
+            rename=_renamed(rename or []),
+            verify=not no_verify,
+            force=force,
+            config=config,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            dtype=None if dtype is None else dtype.value,
+            bias_mode=None if bias_mode is None else bias_mode.value,
+            opset=opset,
+            states=states,
+            lengths=lengths,
+            raw=raw,
+            progress=say,
+        )
+    terminal.show_notes(done.notes)
+    if json:
+        terminal.show_json(
+            {
+                "source": done.source.provenance.source,
+                "paths": [str(path) for path in done.paths],
+                "verified": bool(done.reports),
+                "reports": [report.to_json() for report in done.reports],
+                "notes": list(done.notes),
+            }
+        )
+        return
+    for report in done.reports:
+        terminal.show_report(report)
+    terminal.show_paths(done.paths)
+    if no_verify:
+        terminal.show_notes(["not verified, as asked"])
+
+
+def _renamed(pairs: list[str]) -> dict[str, str]:
+    split = [pair.partition("=") for pair in pairs]
+    for old, sign, new in split:
+        if not (old and sign and new):
+            raise UsageError(f"--rename {old}{sign}{new} is not OLD=NEW")
+    return {old: new for old, _, new in split}
+
+
+@app.command()
+def inspect(
+    source: Source,
+    config: Config = None,
+    activation: Activation = None,
+    recurrent_activation: RecurrentActivation = None,
+    json: Json = False,
+) -> None:
+    """Show a file's LSTM layers: shapes, gate order, bias, activations, and which target can hold them."""
+    from lstmconv import api, inspection, terminal
+
+    checkpoint = api.load(source, config=config, activation=activation, recurrent_activation=recurrent_activation)
+    described = inspection.describe_checkpoint(checkpoint)
+    if json:
+        terminal.show_json(described)
+        return
+    terminal.show_inspection(described)
+    terminal.show_notes([*checkpoint.notes, *([checkpoint.unknown] if checkpoint.unknown else [])])
+
+
+@app.command()
+def verify(
+    source: Source,
+    target: Annotated[Path, typer.Argument(help="What it was converted to.", show_default=False)],
+    atol: Annotated[float | None, typer.Option(help="Absolute tolerance; by dtype by default.")] = None,
+    rtol: Annotated[float | None, typer.Option(help="Relative tolerance.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the inputs.")] = 0,
+    batch: Annotated[int, typer.Option(help="Sequences.")] = 3,
+    steps: Annotated[int, typer.Option(help="Time steps.")] = 16,
+    config: Config = None,
+    activation: Activation = None,
+    recurrent_activation: RecurrentActivation = None,
+    json: Json = False,
+) -> None:
+    """Check a converted file against its source: structure, weights bit for bit, outputs."""
+    from lstmconv import api, terminal
+
+    report = api.verify(
+        source,
+        target,
+        config=config,
+        activation=activation,
+        recurrent_activation=recurrent_activation,
+        atol=atol,
+        rtol=rtol,
+        seed=seed,
+        batch=batch,
+        steps=steps,
+    )
+    if json:
+        terminal.show_json(report.to_json())
+    else:
+        terminal.show_report(report)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def formats(json: Json = False) -> None:
+    """Print the table of layouts: how each format orders gates, axes and biases."""
+    from dataclasses import asdict
+
+    from lstmconv import terminal
+
+    if json:
+        from lstmconv.layouts import LAYOUTS
+
+        terminal.show_json({"layouts": [asdict(row) for row in LAYOUTS]})
+        return
+    terminal.show_layouts()
+
+
+def main() -> None:
+    """Run the command line; every error is one line and an exit code."""
+    try:
+        app()
+    except VerificationError as error:
+        _fail(error, 1)
+    except LstmconvError as error:
+        _fail(error, 2)
+    except OSError as error:
+        _fail(error, 2)
+    except Exception as error:
+        if os.environ.get("LSTMCONV_DEBUG"):
+            raise
+        _fail(f"unexpected {type(error).__name__}: {error}; LSTMCONV_DEBUG=1 shows where", 2)
+
+
+def _fail(error: object, code: int) -> None:
+    from lstmconv import terminal
+
+    report = getattr(error, "report", None)
+    if report is not None:
+        terminal.show_report(report)
+    terminal.show_error(str(error))
+    sys.exit(code)
