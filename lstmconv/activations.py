@@ -126,7 +126,8 @@ def _softmax(x: Float64) -> Float64:
 
 def _log_softmax(x: Float64) -> Float64:
     shifted: Float64 = x - x.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    total: Float64 = np.exp(shifted).sum(axis=-1, keepdims=True)
+    return shifted - np.log(total)
 
 
 def _sparsemax(x: Float64) -> Float64:
