@@ -131,12 +131,17 @@ def _log_softmax(x: Float64) -> Float64:
 
 
 def _sparsemax(x: Float64) -> Float64:
-    """Project on the simplex (Martins and Astudillo 2016, algorithm 1)."""
+    """Compute Keras' sparsemax.
+
+    Keras (3.15, all backends: nn.py sparsemax) adds the cumulated sums of the whole support where
+    Martins and Astudillo 2016, algorithm 1, take the last one; a converted layer must do as Keras does.
+    """
     ordered: Float64 = -np.sort(-x, axis=-1)
     cumulated: Float64 = ordered.cumsum(axis=-1)
     rank = np.arange(1, x.shape[-1] + 1)
-    support = (1.0 + rank * ordered > cumulated).sum(axis=-1, keepdims=True)
-    tau: Float64 = (np.take_along_axis(cumulated, support - 1, axis=-1) - 1.0) / support
+    support = ordered - (cumulated - 1.0) / rank > 0
+    total: Float64 = np.where(support, cumulated, 0.0).sum(axis=-1, keepdims=True)
+    tau: Float64 = (total - 1.0) / support.sum(axis=-1, keepdims=True)
     return np.maximum(x - tau, 0.0)
 
 

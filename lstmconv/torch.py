@@ -44,8 +44,9 @@ def _sparsemax(x: Tensor) -> Tensor:
     ordered = x.sort(dim=-1, descending=True).values
     cumulated = ordered.cumsum(dim=-1)
     rank = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
-    support = (1 + rank * ordered > cumulated).sum(dim=-1, keepdim=True)
-    tau = (cumulated.gather(-1, support - 1) - 1) / support
+    support = ordered - (cumulated - 1) / rank > 0
+    total = torch.where(support, cumulated, torch.zeros_like(cumulated)).sum(dim=-1, keepdim=True)
+    tau = (total - 1) / support.sum(dim=-1, keepdim=True)  # Keras' formula: see lstmconv.activations.
     return (x - tau).clamp(min=0)
 
 

@@ -18,7 +18,7 @@ from lstmconv.formats.keras.config import HalfSpec, LayerSpec, ModelSpec, read_m
 from lstmconv.formats.keras.container import Config, KerasFile, open_config, open_file
 from lstmconv.formats.keras.hdf5 import StoredArray
 from lstmconv.formats.keras.legacy import group_names, legacy_cells
-from lstmconv.formats.keras.saveable import saveable_cells, user_name
+from lstmconv.formats.keras.saveable import OLDER_ROOT, saveable_cells, stored_path, user_name
 from lstmconv.layouts import CUDNN_LSTM_LAYER, KERAS, KERAS_1
 from lstmconv.model import Array, Checkpoint, Gates, LSTMDirection, LSTMLayer, MergeMode, Provenance, Skipped
 
@@ -99,8 +99,7 @@ def read(
 
 
 def _root(file: KerasFile) -> str:
-    older = "_layer_checkpoint_dependencies"
-    return older if older in file.weights.children else "layers"
+    return OLDER_ROOT if OLDER_ROOT in file.weights.children else "layers"
 
 
 def _no_lstm(file: KerasFile, skipped: Sequence[Skipped]) -> str:
@@ -211,7 +210,8 @@ def _match_by_path(file: KerasFile, cells: list[Cell], spec: ModelSpec) -> list[
     first_visit: dict[str, tuple[Cell, ...]] = {}
     matched: list[_Matched] = []
     for layer in spec.layers:
-        own = tuple(cell for half in layer.halves if (cell := by_path.get(half.object_path)) is not None)
+        paths = [stored_path(file.weights, half.object_path) for half in layer.halves]
+        own = tuple(by_path[path] for path in paths if path in by_path)
         last = layer.name.split("/")[-1]
         if len(own) < len(layer.halves):
             own = first_visit.get(last) or tuple(
@@ -221,7 +221,7 @@ def _match_by_path(file: KerasFile, cells: list[Cell], spec: ModelSpec) -> list[
             )
         if len(own) != len(layer.halves) or not all(map(_fits, layer.halves, own)):
             raise UnsupportedModelError(
-                f"{file.name}: the config's layer '{layer.name}' should lie at '{layer.halves[0].object_path}', "
+                f"{file.name}: the config's layer '{layer.name}' should lie at '{paths[0]}', "
                 f"where the file has no LSTM of {layer.halves[0].units} units"
             )
         first_visit.setdefault(last, own)
@@ -382,7 +382,7 @@ def _floats(array: StoredArray, half: HalfSpec | None, notes: list[str]) -> Arra
         policy = json.dumps(half.config.get("dtype")) if half is not None else None
         if policy is not None and "bfloat16" not in policy:
             raise UnreadableFileError(f"'{array.path}' is of two opaque bytes, and the config's dtype is {policy}")
-        notes.append(f"'{array.path}' is of two opaque bytes, read as bfloat16, which Keras stores so")
+        notes.append("weights of two opaque bytes are read as bfloat16, which is how Keras stores it")
         return values
     if values.dtype.kind != "f":
         raise UnsupportedModelError(f"'{array.path}' is {values.dtype}, expected floating-point weights")

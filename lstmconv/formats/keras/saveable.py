@@ -6,15 +6,19 @@ Source: keras/src/saving/saving_lib.py ``_save_state``: each object writes its v
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.keras.cells import FUSED, Cell, natural
 from lstmconv.formats.keras.hdf5 import Group, StoredArray
 
-__all__ = ["cell_at", "saveable_cells", "user_name"]
+__all__ = ["OLDER_ROOT", "cell_at", "saveable_cells", "stored_path", "user_name"]
 
-_CONTAINERS = {"layers", "_layer_checkpoint_dependencies", "cells"}
+OLDER_ROOT = "_layer_checkpoint_dependencies"
+"""What Keras 2.12 to 2.14 call ``layers``."""
+
+_CONTAINERS = {"layers", OLDER_ROOT, "cells"}
 _INNER = {"cell", "forward_layer", "backward_layer", "layer"}
 _NOT_LAYERS = {"optimizer", "metrics", "_optimizer", "optimizer_weights", "loss_tracker"}
 
@@ -49,14 +53,35 @@ def user_name(root: Group, path: str) -> str:
     groups' ``vars`` carry those names (Keras 3.6 and later).
     """
     parts = path.split("/")
-    names: list[str] = []
+    names: list[tuple[str, str | None]] = []
     for depth, part in enumerate(parts, 1):
         if part in _CONTAINERS or part in _INNER:
             continue
         variables = root.group("/".join([*parts[:depth], "vars"]))
-        own = variables.text("name") if variables is not None else None
-        names.append(own or part)
-    return "/".join(names)
+        names.append((part, variables.text("name") if variables is not None else None))
+    # Lists and dicts of layers have no name of their own where layers have one.
+    named = [own for _, own in names if own is not None]
+    return "/".join(named if names and names[-1][1] is not None else [own or part for part, own in names])
+
+
+def stored_path(root: Group, path: str) -> str:
+    """Return where a file keeps the object that the config puts at ``path``.
+
+    Keras 2.12 to 2.14 list a layer that has weights twice (``layer_with_weights-0``, ``layer-1``) and
+    count both: the second LSTM lies at ``lstm_2``. There the n-th group of a class is the n-th layer.
+    """
+    parts = path.split("/")
+    found: list[str] = []
+    for part in parts:
+        if found and found[-1] == OLDER_ROOT:
+            base, _, number = part.rpartition("_")
+            base, index = (base, int(number)) if number.isdigit() else (part, 0)
+            group = root.group("/".join(found))
+            pattern = re.compile(re.escape(base) + r"(_\d+)?")
+            siblings = sorted((key for key in group.children if pattern.fullmatch(key)), key=natural) if group else []
+            part = siblings[index] if index < len(siblings) else part
+        found.append(part)
+    return "/".join(found)
 
 
 def cell_at(root: Group, path: str) -> Cell | None:
