@@ -73,7 +73,7 @@ def load(
     >>> checkpoint = lstmconv.load("sample_weights/airline_passengers.h5")
     >>> layer = checkpoint.layers[0]
     >>> layer.name, layer.forward.weight_ih.shape          # gates i f g o, units, features
-    ('memory', (4, 16, 1))
+    ('lstm', (4, 16, 1))
     """
     if format not in (None, "keras"):
         raise UsageError(f"format {format!r} cannot be read; expected 'keras' or none")
