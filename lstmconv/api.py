@@ -207,7 +207,7 @@ def convert(
             staged += chosen.load().write(selected, stage / place.name, options)
             if verify:
                 say(f"Verifying {place.name}")
-                reports.append(verify_file(checkpoint, stage / place.name))
+                reports.append(verify_file(checkpoint, stage / place.name, format=chosen))
                 if not reports[-1].passed:
                     raise _failed(reports[-1])
         refuse_existing([folder / part.name for part in staged], path, force=force)

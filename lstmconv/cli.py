@@ -91,13 +91,26 @@ def convert(
     target: Annotated[
         Path | None, typer.Argument(help="The file to write, or a folder with several --to.", show_default=False)
     ] = None,
-    to: Annotated[list[Target] | None, typer.Option(help="Format, where the suffix does not tell; repeatable.")] = None,
+    to: Annotated[
+        list[Target] | None,
+        typer.Option(
+            metavar="FORMAT", help="torch, safetensors, onnx or cudnn, where the suffix does not tell; repeatable."
+        ),
+    ] = None,
     layer: Annotated[list[str] | None, typer.Option(help="Only this layer; repeatable.")] = None,
     rename: Annotated[list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a layer; repeatable.")] = None,
-    dtype: Annotated[DType | None, typer.Option(help="Round the weights; the stored type by default.")] = None,
+    dtype: Annotated[
+        DType | None,
+        typer.Option(metavar="TYPE", help="float16, bfloat16, float32, float64; the stored type by default."),
+    ] = None,
     opset: Annotated[int | None, typer.Option(help="ONNX operator set; 14 by default, 22 for bfloat16.")] = None,
     bias_mode: Annotated[
-        BiasModeOption | None, typer.Option(help="Where the bias goes; (b, 0) by default, which loses nothing.")
+        BiasModeOption | None,
+        typer.Option(
+            metavar="MODE",
+            help="input (b, 0), recurrent (0, b), both-halves; cuDNN also single-input, single-recurrent, "
+            "double, none. By default nothing is lost.",
+        ),
     ] = None,
     states: Annotated[
         bool | None, typer.Option(help="Initial states as ONNX inputs; by default for stateful layers.")
@@ -113,12 +126,12 @@ def convert(
     force: Annotated[bool, typer.Option("--force", help="Replace existing targets.")] = False,
     json: Json = False,
 ) -> None:
-    r"""Convert a Keras file's LSTM layers, and check that the result computes the same.
+    """Convert a Keras file's LSTM layers, and check that the result computes the same.
 
     \b
     lstmconv convert model.h5 model.pt
     lstmconv convert model.h5 out --to onnx --to torch
-    """
+    """  # noqa: D301  # typer keeps the lines after a backspace as they are
     from lstmconv import api, terminal
 
     with terminal.progress(source) as say:

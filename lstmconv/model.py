@@ -32,10 +32,22 @@ __all__ = [
     "Provenance",
     "Skipped",
     "float_type",
+    "sizes",
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
 """An array of float16, bfloat16 (ml_dtypes), float32 or float64, usually a view into the file."""
+
+
+def sizes(input_size: int, hidden_size: int) -> str:
+    """Say a layer's sizes in words.
+
+    >>> sizes(1, 16)
+    '1 feature, 16 units'
+    """
+    features = "feature" if input_size == 1 else "features"
+    units = "unit" if hidden_size == 1 else "units"
+    return f"{input_size} {features}, {hidden_size} {units}"
 
 
 def float_type(name: str) -> np.dtype[Any]:
@@ -205,6 +217,8 @@ class LSTMLayer:
             raise UnsupportedModelError(
                 f"{self.name}: the halves take {self.forward.input_size} and {self.backward.input_size} features"
             )
+        if self.backward.go_backwards == self.forward.go_backwards:
+            raise UnsupportedModelError(f"{self.name}: both halves run the same way, which Keras itself refuses")
         if self.backward.dtype != self.forward.dtype:
             raise UnsupportedModelError(f"{self.name}: the halves are {self.forward.dtype} and {self.backward.dtype}")
 

@@ -22,8 +22,8 @@ import numpy as np
 
 from lstmconv.copying import BiasMode, copy_gates, place_bias
 from lstmconv.errors import LstmconvError, MissingDependencyError, UsageError, VerificationError
-from lstmconv.formats import by_suffix
-from lstmconv.model import GATES, Array, Checkpoint, Gates, LSTMDirection, LSTMLayer
+from lstmconv.formats import Format, by_suffix
+from lstmconv.model import GATES, Array, Checkpoint, Gates, LSTMDirection, LSTMLayer, sizes
 from lstmconv.runtimes import DecodedDirection, Inputs, NotRunError, Outputs, Run
 from lstmconv.semantics import run_layer
 
@@ -142,7 +142,9 @@ class Report:
         }
 
 
-def verify_file(source: Checkpoint, target: Path, settings: Settings | None = None) -> Report:
+def verify_file(
+    source: Checkpoint, target: Path, settings: Settings | None = None, format: Format | None = None
+) -> Report:
     """Compare a written file with its source.
 
     Args:
@@ -150,6 +152,7 @@ def verify_file(source: Checkpoint, target: Path, settings: Settings | None = No
             the target's provenance notes.
         target: A ``.pt``, ``.safetensors``, ``.onnx`` or ``.cudnn.safetensors`` file.
         settings: See :class:`Settings`.
+        format: What the target is; its suffix decides if not given.
 
     Raises:
         UsageError: The target holds no layer of the source, or the settings make no sense.
@@ -158,7 +161,7 @@ def verify_file(source: Checkpoint, target: Path, settings: Settings | None = No
     settings = settings or Settings()
     if settings.batch < 1 or settings.steps < 1:
         raise UsageError(f"batch and steps are {settings.batch} and {settings.steps}, expected at least 1")
-    runtime = by_suffix(target).load_runtime()
+    runtime = (format or by_suffix(target)).load_runtime()
     try:
         noted = runtime.provenance(target)
         pairs = _pairs(source, noted, target.name)
@@ -208,8 +211,9 @@ def _structure(name: str, layer: LSTMLayer, decoded: Sequence[DecodedDirection])
         for array, (shape, expected) in shapes.items():
             if shape != expected:
                 return Check(name, "structure", "failed", f"the {array} is {shape}, expected {expected}")
-    sizes = f"{layer.input_size} features, {layer.hidden_size} units, {decoded[0].weight_ih.dtype}"
-    return Check(name, "structure", "passed", f"{sizes}{', two directions' if layer.bidirectional else ''}")
+    halves = ", two directions" if layer.bidirectional else ""
+    detail = f"{sizes(layer.input_size, layer.hidden_size)}, {decoded[0].weight_ih.dtype}{halves}"
+    return Check(name, "structure", "passed", detail)
 
 
 def _bits(array: Array) -> Array:

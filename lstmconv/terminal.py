@@ -109,10 +109,12 @@ def show_inspection(described: Mapping[str, Any]) -> None:
 
 
 def _show_layer(console: Console, layer: Mapping[str, Any]) -> None:
+    from lstmconv.model import sizes
+
     kind = layer["class_name"] + (f", merge {layer['merge_mode']}" if layer["merge_mode"] else "")
     console.print(
-        f"\n[bold]{escape(layer['name'])}[/bold]  {escape(kind)}, {layer['input_size']} features, "
-        f"{layer['hidden_size']} units, {layer['dtype']}"
+        f"\n[bold]{escape(layer['name'])}[/bold]  {escape(kind)}, "
+        f"{sizes(layer['input_size'], layer['hidden_size'])}, {layer['dtype']}"
     )
     for number, direction in enumerate(layer["directions"]):
         if len(layer["directions"]) == 2:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from lstmconv.activations import SIGMOID, TANH
 from lstmconv.copying import BiasMode, fill, place_bias
-from lstmconv.errors import UnsupportedModelError
+from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import WriteOptions
 from lstmconv.formats.provenance import KEY, describe, encoded, require_known
 from lstmconv.formats.safetensors import write_file
@@ -173,6 +173,8 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
         UnsupportedModelError: cuDNN cannot compute a layer, or its activations are unknown.
     """
     require_known(checkpoint)
+    if options.raw and path.suffix == ".safetensors":
+        raise UsageError(f"{path.name}: --raw writes bare bytes; name the target .cudnn.bin")
     spaces: list[NamedTensor] = []
     manifests: dict[str, dict[str, Any]] = {}
     for layer in checkpoint.layers:

@@ -245,7 +245,7 @@ class _Layer:
             x = graph.add("Transpose", [x], self.named("X"), perm=[1, 0, 2])
         ways = [direction.go_backwards for direction in layer.directions]
         sizes = {direction.hidden_size for direction in layer.directions}
-        if len(sizes) > 1 or len(set(ways)) < len(ways):
+        if len(sizes) > 1:
             self._separate_nodes(x)
         elif ways == sorted(ways) and not self.lengths and layer.merge_mode == "concat":
             self._whole(x)

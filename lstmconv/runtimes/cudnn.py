@@ -33,7 +33,7 @@ _BIASES = {
 
 def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any] | None, Mapping[str, Array]]:
     """Return the manifests, the provenance, and each layer's flat buffer."""
-    if path.suffix == ".bin":
+    if path.suffix != ".safetensors":
         sidecar = path.with_suffix(".json")
         if not sidecar.is_file():
             raise UnreadableFileError(f"{path.name}: needs {sidecar.name} beside it, which says what is in it")

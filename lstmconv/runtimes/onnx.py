@@ -97,22 +97,21 @@ def _run(path: Path, name: str, inputs: Inputs) -> Outputs:
     Raises:
         NotRunError: ONNX Runtime has no kernel for the dtype.
     """
+    onnx = require("onnx", "Reading ONNX files")
     model = _load(path)
     declared = {entry.name: entry for entry in model.graph.input}
     outputs = {entry.name for entry in model.graph.output}
-    onnx = require("onnx", "Reading ONNX files")
     element = onnx.helper.tensor_dtype_to_np_dtype(declared[f"{name}.x"].type.tensor_type.elem_type)
     feeds = _feeds(declared, name, inputs, element)
-    for other in declared:  # The other layers' inputs are needed too; their outputs are not asked for.
-        feeds.setdefault(other, _any_input(declared[other], onnx))
     wanted = [f"{name}.{key}" for key in ("y", "y_1", "h", "h_1", "c", "c_1") if f"{name}.{key}" in outputs]
+    alone = len(feeds) == len(declared)
+    part = model if alone else onnx.utils.Extractor(model).extract_model(list(feeds), wanted)
     if element == np.float64 or element.name == "bfloat16":
-        results = _reference(model, name, wanted, feeds, str(element))
+        results = _reference(part, wanted, feeds, str(element))
     else:
-        results = _onnxruntime(path, wanted, feeds)
-    return {
-        key.removeprefix(f"{name}."): np.asarray(value, np.float64) for key, value in zip(wanted, results, strict=True)
-    }
+        results = _onnxruntime(str(path) if alone else part.SerializeToString(), wanted, feeds)
+    found = dict(zip(wanted, results, strict=True))
+    return {key.removeprefix(f"{name}."): np.asarray(value, np.float64) for key, value in found.items()}
 
 
 def _feeds(declared: Mapping[str, Any], name: str, inputs: Inputs, element: Any) -> dict[str, Array]:
@@ -128,33 +127,26 @@ def _feeds(declared: Mapping[str, Any], name: str, inputs: Inputs, element: Any)
     return feeds
 
 
-def _any_input(declared: Any, onnx: Any) -> Array:
-    """Return zeros of a declared shape; symbolic axes become 1."""
-    tensor = declared.type.tensor_type
-    shape = [dimension.dim_value or 1 for dimension in tensor.shape.dim]
-    return np.zeros(shape, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-
-
-def _onnxruntime(path: Path, wanted: list[str], feeds: Mapping[str, Array]) -> list[Any]:
+def _onnxruntime(model: str | bytes, wanted: list[str], feeds: Mapping[str, Array]) -> list[Any]:
     onnxruntime = require("onnxruntime", "Running an ONNX model")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return list(session.run(wanted, dict(feeds)))
 
 
-def _reference(model: Any, name: str, wanted: list[str], feeds: Mapping[str, Array], dtype: str) -> list[Any]:
+def _reference(model: Any, wanted: list[str], feeds: Mapping[str, Array], dtype: str) -> list[Any]:
     """Run in ONNX' ReferenceEvaluator, which computes tanh and sigmoid whatever the node says."""
     functions = {
         function.decode()
         for node in model.graph.node
-        if node.op_type == "LSTM" and node.name.startswith(name)
+        if node.op_type == "LSTM"
         for attribute in node.attribute
         if attribute.name == "activations"
         for function in attribute.strings
     }
-    if functions != {"Sigmoid", "Tanh"} or f"{name}.lengths" in feeds or dtype == "bfloat16":
+    if functions != {"Sigmoid", "Tanh"} or any(key.endswith(".lengths") for key in feeds) or dtype == "bfloat16":
         raise NotRunError(f"ONNX Runtime has no {dtype} LSTM; --dtype float32 can be run")
     evaluator = require("onnx.reference", "Running an ONNX model").ReferenceEvaluator(model)
     return list(evaluator.run(wanted, dict(feeds)))

@@ -53,14 +53,14 @@ def seen_by_target(layer: LSTMLayer) -> LSTMLayer:
 def _load(path: Path) -> dict[str, Any]:
     """Load the tensors with the formats' own libraries."""
     torch = require("torch", "Running a state dict")
-    if path.suffix == ".safetensors":
+    if not zipfile.is_zipfile(path):
         return dict(require("safetensors.torch", "Reading .safetensors files").load_file(path))
     return dict(torch.load(path, weights_only=True, map_location="cpu"))
 
 
 def _load_arrays(path: Path) -> dict[str, Array]:
     """Load the tensors as arrays; without torch, a ``.pt`` through a reader that calls nothing."""
-    if path.suffix == ".safetensors":
+    if not zipfile.is_zipfile(path):
         return read_safetensors(path)
     try:
         return {name: _numpy(tensor) for name, tensor in _load(path).items()}
