@@ -212,7 +212,7 @@ def convert(
                     raise _failed(reports[-1])
         refuse_existing([folder / part.name for part in staged], path, force=force)
         paths = publish(staged, folder)
-    return Conversion(selected, tuple(paths), tuple(reports), _notes(selected))
+    return Conversion(selected, tuple(paths), tuple(reports), _notes(selected, lengths=lengths))
 
 
 def _failed(report: Report) -> VerificationError:
@@ -224,13 +224,10 @@ def _failed(report: Report) -> VerificationError:
     raise AssertionError("the report passed")
 
 
-def _notes(checkpoint: Checkpoint) -> tuple[str, ...]:
+def _notes(checkpoint: Checkpoint, *, lengths: bool) -> tuple[str, ...]:
     skipped = [f"skipped {entry.name} ({entry.class_name}): {entry.reason}" for entry in checkpoint.skipped]
-    masked = [
-        f"{layer.name}: its model masks steps; the target runs every step"
-        for layer in checkpoint.layers
-        if layer.masking
-    ]
+    runs = "masks what lies beyond its lengths input (right padding)" if lengths else "runs every step"
+    masked = [f"{layer.name}: its model masks steps; the target {runs}" for layer in checkpoint.layers if layer.masking]
     return (*checkpoint.notes, *skipped, *masked)
 
 

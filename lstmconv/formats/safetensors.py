@@ -9,6 +9,7 @@ gives the same bytes.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -42,9 +43,7 @@ def write_file(entries: Sequence[NamedTensor], path: Path, metadata: Mapping[str
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     start = 0
     for entry in ordered:
-        count = 1
-        for size in entry.shape:
-            count *= size
+        count = math.prod(entry.shape)
         end = start + count * entry.dtype.itemsize
         header[entry.name] = {
             "dtype": _DTYPES[entry.dtype.name],

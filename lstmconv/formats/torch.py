@@ -11,7 +11,9 @@ each aligned to 64 bytes by padding in its extra field, and ``version``. The pic
 from __future__ import annotations
 
 import io
+import math
 import pickle
+import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
@@ -89,9 +91,7 @@ def _pickle(entries: list[NamedTensor]) -> bytes:
     empty_dict = b"ccollections\nOrderedDict\n)R"
     out = [b"\x80\x02", empty_dict, b"("]
     for index, entry in enumerate(entries):
-        count = 1
-        for size in entry.shape:
-            count *= size
+        count = math.prod(entry.shape)
         strides = (entry.shape[1], 1) if len(entry.shape) == 2 else (1,)
         storage = _STORAGES[entry.dtype.name]
         out += [
@@ -115,14 +115,23 @@ def read_state_dict(path: Path) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(path) as archive:
             index = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            found = _Tensors(archive, index.removesuffix("data.pkl"), archive.read(index)).load()
-    except (zipfile.BadZipFile, StopIteration, OSError, KeyError) as error:
-        raise UnreadableFileError(f"{path.name}: not a readable PyTorch file ({error!r})") from error
-    except (pickle.UnpicklingError, ValueError, TypeError, EOFError, AttributeError, IndexError) as error:
+            content = archive.read(index)
+            _refuse_memo_bombs(content)
+            found = _Tensors(archive, index.removesuffix("data.pkl"), content).load()
+    except pickle.UnpicklingError as error:
         raise UnreadableFileError(f"{path.name}: not a plain state dict ({error}); nothing was executed") from error
+    except Exception as error:  # Damage shows in as many kinds of error as zipfile, zlib and pickle have.
+        raise UnreadableFileError(f"{path.name}: not a readable PyTorch file ({error!r})") from error
     if not isinstance(found, dict) or not all(isinstance(value, np.ndarray) for value in found.values()):
         raise UnreadableFileError(f"{path.name}: holds more than tensors by name, expected a state dict")
     return dict(found)
+
+
+def _refuse_memo_bombs(content: bytes) -> None:
+    """Refuse a memo index beyond the pickle's length: the unpickler allocates room up to that index."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "LONG_BINPUT") and isinstance(argument, int) and argument > len(content):
+            raise pickle.UnpicklingError(f"memo index {argument:,} in a pickle of {len(content):,} bytes")
 
 
 class _Tensors(pickle.Unpickler):
@@ -155,7 +164,8 @@ class _Tensors(pickle.Unpickler):
 def _rebuild(storage: Array, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Array:
     """See a storage as a tensor; offset and strides count elements."""
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if min(size, default=1) < 1 or min(stride, default=0) < 0 or offset < 0 or last >= storage.size:
+    count = math.prod(size)
+    if min(size, default=1) < 1 or min(stride, default=0) < 0 or offset < 0 or max(last + 1, count) > storage.size:
         raise pickle.UnpicklingError("a tensor reaches out of its storage")
     item = storage.dtype.itemsize
     return np.lib.stride_tricks.as_strided(storage[offset:], size, [step * item for step in stride], writeable=False)
