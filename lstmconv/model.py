@@ -217,6 +217,9 @@ class LSTMLayer:
             raise UnsupportedModelError(
                 f"{self.name}: the halves take {self.forward.input_size} and {self.backward.input_size} features"
             )
+        if self.merge_mode in ("sum", "mul", "ave") and self.backward.hidden_size != self.forward.hidden_size:
+            units = f"{self.forward.hidden_size} and {self.backward.hidden_size}"
+            raise UnsupportedModelError(f"{self.name}: merge_mode {self.merge_mode} of halves of {units} units")
         if self.backward.go_backwards == self.forward.go_backwards:
             raise UnsupportedModelError(f"{self.name}: both halves run the same way, which Keras itself refuses")
         if self.backward.dtype != self.forward.dtype:

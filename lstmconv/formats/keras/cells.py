@@ -14,9 +14,12 @@ from typing import Literal, TypeAlias
 
 from lstmconv.formats.keras.hdf5 import StoredArray
 
-__all__ = ["FUSED", "PER_GATE", "Cell", "CellKind", "natural"]
+__all__ = ["FUSED", "LSTM_KINDS", "PER_GATE", "Cell", "CellKind", "natural"]
 
 CellKind: TypeAlias = Literal["LSTM", "LSTM per gate", "CuDNNLSTM", "GRU", "SimpleRNN", "ConvLSTM", "unknown"]
+
+LSTM_KINDS = {"LSTM", "LSTM per gate", "CuDNNLSTM"}
+"""The kinds that convert."""
 
 PER_GATE = tuple(f"{array}_{gate}" for gate in "icfo" for array in "WUb")
 """Keras 1.2.2 layers/recurrent.py: trainable_weights, W_i U_i b_i, W_c .., W_f .., W_o .."""

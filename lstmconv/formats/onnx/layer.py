@@ -1,202 +1,30 @@
-"""LSTM layers as an ONNX graph: one ``LSTM`` node a layer, dynamic batch and time, no Loop.
-
-Per layer ``<layer>.x`` goes in, and ``<layer>.y`` comes out as Keras returns it (``<layer>.y_1`` is the
-second output of ``merge_mode=None``), with the final states ``<layer>.h`` and ``<layer>.c``
-``(directions, batch, hidden)``, forward half first. ``layout`` stays 0: ONNX Runtime refuses 1.
-
-Source: ONNX operator specification, LSTM-7, LSTM-14, LSTM-22: X [seq, batch, input],
-W [directions, 4*hidden, input], R [directions, 4*hidden, hidden], B [directions, 8*hidden],
-sequence_lens [batch], initial_h and initial_c [directions, batch, hidden];
-Y [seq, directions, batch, hidden], Y_h and Y_c [directions, batch, hidden].
-"""
+"""One LSTM layer as ONNX nodes: the LSTM node, and what Keras returns from its outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from lstmconv._version import __version__
-from lstmconv.activations import Activation
 from lstmconv.copying import fill, place_bias
-from lstmconv.errors import UnsupportedModelError, UsageError, require
+from lstmconv.errors import UsageError, require
 from lstmconv.formats import WriteOptions
-from lstmconv.formats.provenance import KEY, encoded, require_known
+from lstmconv.formats.onnx.functions import onnx_function
+from lstmconv.formats.onnx.graph import Graph
 from lstmconv.formats.state_dict import dtype_of
 from lstmconv.layouts import ONNX
-from lstmconv.model import Array, Checkpoint, LSTMDirection, LSTMLayer
+from lstmconv.model import LSTMDirection, LSTMLayer
 
-if TYPE_CHECKING:
-    import onnx
+__all__ = ["add_layer"]
 
-__all__ = ["build", "obstacle", "write"]
-
-_PORTABLE_OPSET = 14
-_BFLOAT16_OPSET = 22
-_OLDEST_OPSET = 11
-"""LSTM-14 is what every current runtime has; bfloat16 came with LSTM-22; Range, which lengths need, with 11."""
-_EXTERNAL_BYTES = 2_000_000_000
-"""A protobuf message ends at 2 GiB; larger weights lie in a file beside the model."""
 _LAST_INDEX = -(1 << 63) + 1
 """As the end of a Slice with step -1: runs past the first element."""
 
-_FUNCTIONS = {
-    # Keras name: (ONNX name, the parameters that become activation_alpha and activation_beta).
-    "sigmoid": ("Sigmoid", ()),
-    "tanh": ("Tanh", ()),
-    "relu": ("Relu", ()),
-    "softplus": ("Softplus", ()),
-    "softsign": ("Softsign", ()),
-    "hard_sigmoid": ("HardSigmoid", ("alpha", "beta")),
-    "elu": ("Elu", ("alpha",)),
-}
 
-
-@dataclass(frozen=True)
-class _Function:
-    """An ONNX activation with the numbers that it alone consumes from the lists."""
-
-    name: str
-    alpha: tuple[float, ...] = ()
-    beta: tuple[float, ...] = ()
-
-
-def _function(activation: Activation | None) -> _Function | None:
-    """Return the ONNX function that computes exactly the same, or ``None``."""
-    if activation is None:
-        return None
-    name = activation.name
-    if name == "linear":  # Affine's own defaults are 0 and 0 in ONNX Runtime: both must be given.
-        return _Function("Affine", (1.0,), (0.0,))
-    if name == "sparse_sigmoid":  # clip(0.5 (x + 1), 0, 1)
-        return _Function("HardSigmoid", (0.5,), (0.5,))
-    if name == "celu" and activation["alpha"] == 1.0:
-        return _Function("Elu", (1.0,))
-    if name == "relu":
-        return _relu(activation)
-    if name not in _FUNCTIONS:
-        return None
-    onnx_name, parameters = _FUNCTIONS[name]
-    values = [(activation[parameter],) for parameter in parameters]
-    return _Function(onnx_name, *values)
-
-
-def _relu(activation: Activation) -> _Function | None:
-    slope, ceiling, threshold = (activation[key] for key in ("negative_slope", "max_value", "threshold"))
-    if ceiling != float("inf") or (slope and threshold):
-        return None
-    if slope:
-        return _Function("LeakyRelu", (slope,))
-    return _Function("ThresholdedRelu", (threshold,)) if threshold else _Function("Relu")
-
-
-def obstacle(layer: LSTMLayer) -> str | None:
-    """Say why ONNX' LSTM cannot compute a layer, and the way out, or ``None``."""
-    for direction in layer.directions:
-        for activation in (direction.activation, direction.recurrent_activation):
-            if _function(activation) is None:
-                return f"ONNX' LSTM has no {activation}; convert to torch, which lstmconv.torch.LSTM computes"
-    return None
-
-
-@dataclass
-class _Graph:
-    """A graph in the making."""
-
-    opset: int
-    nodes: list[Any] = field(default_factory=list)
-    initializers: list[Any] = field(default_factory=list)
-    inputs: list[Any] = field(default_factory=list)
-    outputs: list[Any] = field(default_factory=list)
-    constants: dict[str, str] = field(default_factory=dict)
-
-    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add a node of one output and return the output's name."""
-        helper = require("onnx.helper", "Writing ONNX")
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], name=f"{output}:{operator}", **attributes))
-        return output
-
-    def tensor(self, name: str, values: Array) -> str:
-        """Add an initializer and return its name."""
-        numpy_helper = require("onnx.numpy_helper", "Writing ONNX")
-        self.initializers.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
-        return name
-
-    def constant(self, value: object, dtype: npt.DTypeLike = np.int64) -> str:
-        """Return the name of a constant, made once; a plain number is a scalar."""
-        values = np.array(value, dtype)
-        key = f"{values.dtype.name}.{'x'.join(map(str, values.shape))}.{'_'.join(map(str, values.ravel().tolist()))}"
-        if key not in self.constants:
-            self.constants[key] = self.tensor(f"lstmconv.{key}", values)
-        return self.constants[key]
-
-    def declare(self, place: list[Any], name: str, element: int, shape: Sequence[int | str]) -> None:
-        """Declare an input or an output."""
-        helper = require("onnx.helper", "Writing ONNX")
-        place.append(helper.make_tensor_value_info(name, element, list(shape)))
-
-
-def build(checkpoint: Checkpoint, options: WriteOptions) -> onnx.ModelProto:
-    """Build the model; see the module's docstring for its inputs and outputs.
-
-    Raises:
-        UnsupportedModelError: ONNX cannot compute a layer, or its activations are unknown.
-        UsageError: The operator set is too old or too new for what is asked.
-    """
-    onnx = require("onnx", "Writing ONNX")
-    require_known(checkpoint)
-    graph = _Graph(_opset(checkpoint, options))
-    for layer in checkpoint.layers:
-        reason = obstacle(layer)
-        if reason is not None:
-            raise UnsupportedModelError(f"{layer.name}: {reason}")
-        _Layer(graph, layer, options).add()
-    made = onnx.helper.make_graph(graph.nodes, "lstmconv", graph.inputs, graph.outputs, graph.initializers)
-    imports = [onnx.helper.make_opsetid("", graph.opset)]
-    model = onnx.helper.make_model(
-        made,
-        opset_imports=imports,
-        ir_version=onnx.helper.find_min_ir_version_for(imports),
-        producer_name="lstmconv",
-        producer_version=__version__,
-    )
-    onnx.helper.set_model_props(model, {KEY: encoded(checkpoint, options)})
-    return model  # type: ignore[no-any-return]  # onnx.helper is untyped here
-
-
-def _opset(checkpoint: Checkpoint, options: WriteOptions) -> int:
-    onnx = require("onnx", "Writing ONNX")
-    bfloat16 = any(dtype_of(layer, options).name == "bfloat16" for layer in checkpoint.layers)
-    oldest = _BFLOAT16_OPSET if bfloat16 else _OLDEST_OPSET
-    chosen = options.opset or (_BFLOAT16_OPSET if bfloat16 else _PORTABLE_OPSET)
-    newest = onnx.defs.onnx_opset_version()
-    if not oldest <= chosen <= newest:
-        why = " for bfloat16" if bfloat16 else ""
-        raise UsageError(f"opset {chosen} does not fit: expected {oldest} to {newest}{why}")
-    return int(chosen)
-
-
-def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
-    """Write the model; weights over 2 GB go into a file beside it.
-
-    Raises:
-        UnsupportedModelError: As :func:`build`.
-    """
-    onnx = require("onnx", "Writing ONNX")
-    model = build(checkpoint, options)
-    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    if size < _EXTERNAL_BYTES:
-        onnx.checker.check_model(model, full_check=True)
-        path.write_bytes(model.SerializeToString(deterministic=True))
-        return [path]
-    beside = path.with_name(path.name + ".data")
-    onnx.save_model(model, path, save_as_external_data=True, location=beside.name, size_threshold=1024)
-    onnx.checker.check_model(str(path))
-    return [path, beside]
+def add_layer(graph: Graph, layer: LSTMLayer, options: WriteOptions) -> None:
+    """Add a layer's inputs, nodes and outputs to the graph."""
+    _Layer(graph, layer, options).add()
 
 
 @dataclass(frozen=True)
@@ -219,7 +47,7 @@ class _Half:
 class _Layer:
     """Adds one layer's nodes to a graph."""
 
-    def __init__(self, graph: _Graph, layer: LSTMLayer, options: WriteOptions) -> None:
+    def __init__(self, graph: Graph, layer: LSTMLayer, options: WriteOptions) -> None:
         onnx = require("onnx", "Writing ONNX")
         self.graph = graph
         self.layer = layer
@@ -379,7 +207,7 @@ class _Layer:
             function
             for direction in directions
             for activation in (direction.recurrent_activation, direction.activation, direction.activation)
-            if (function := _function(activation)) is not None
+            if (function := onnx_function(activation)) is not None
         ]
         numbers = {
             "activation_alpha": [value for function in functions for value in function.alpha],

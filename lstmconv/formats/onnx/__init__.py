@@ -1,0 +1,106 @@
+"""LSTM layers as an ONNX graph: one ``LSTM`` node a layer, dynamic batch and time, no Loop.
+
+Per layer ``<layer>.x`` goes in, and ``<layer>.y`` comes out as Keras returns it (``<layer>.y_1`` is the
+second output of ``merge_mode=None``), with the final states ``<layer>.h`` and ``<layer>.c``
+``(directions, batch, hidden)``, forward half first. ``layout`` stays 0: ONNX Runtime refuses 1.
+
+Source: ONNX operator specification, LSTM-7, LSTM-14, LSTM-22: X [seq, batch, input],
+W [directions, 4*hidden, input], R [directions, 4*hidden, hidden], B [directions, 8*hidden],
+sequence_lens [batch], initial_h and initial_c [directions, batch, hidden];
+Y [seq, directions, batch, hidden], Y_h and Y_c [directions, batch, hidden].
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lstmconv._version import __version__
+from lstmconv.errors import UnsupportedModelError, UsageError, require
+from lstmconv.formats import WriteOptions
+from lstmconv.formats.onnx.functions import onnx_function
+from lstmconv.formats.onnx.graph import Graph
+from lstmconv.formats.onnx.layer import add_layer
+from lstmconv.formats.provenance import KEY, encoded, require_known
+from lstmconv.formats.state_dict import dtype_of
+from lstmconv.model import Checkpoint, LSTMLayer
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["build", "obstacle", "write"]
+
+_PORTABLE_OPSET = 14
+_BFLOAT16_OPSET = 22
+_OLDEST_OPSET = 11
+"""LSTM-14 is what every current runtime has; bfloat16 came with LSTM-22; Range, which lengths need, with 11."""
+_EXTERNAL_BYTES = 2_000_000_000
+"""A protobuf message ends at 2 GiB; larger weights lie in a file beside the model."""
+
+
+def obstacle(layer: LSTMLayer) -> str | None:
+    """Say why ONNX' LSTM cannot compute a layer, and the way out, or ``None``."""
+    for direction in layer.directions:
+        for activation in (direction.activation, direction.recurrent_activation):
+            if onnx_function(activation) is None:
+                return f"ONNX' LSTM has no {activation}; convert to torch, which lstmconv.torch.LSTM computes"
+    return None
+
+
+def build(checkpoint: Checkpoint, options: WriteOptions) -> onnx.ModelProto:
+    """Build the model; see the module's docstring for its inputs and outputs.
+
+    Raises:
+        UnsupportedModelError: ONNX cannot compute a layer, or its activations are unknown.
+        UsageError: The operator set is too old or too new for what is asked.
+    """
+    onnx = require("onnx", "Writing ONNX")
+    require_known(checkpoint)
+    graph = Graph(_opset(checkpoint, options))
+    for layer in checkpoint.layers:
+        reason = obstacle(layer)
+        if reason is not None:
+            raise UnsupportedModelError(f"{layer.name}: {reason}")
+        add_layer(graph, layer, options)
+    made = onnx.helper.make_graph(graph.nodes, "lstmconv", graph.inputs, graph.outputs, graph.initializers)
+    imports = [onnx.helper.make_opsetid("", graph.opset)]
+    model = onnx.helper.make_model(
+        made,
+        opset_imports=imports,
+        ir_version=onnx.helper.find_min_ir_version_for(imports),
+        producer_name="lstmconv",
+        producer_version=__version__,
+    )
+    onnx.helper.set_model_props(model, {KEY: encoded(checkpoint, options)})
+    return model  # type: ignore[no-any-return]  # onnx.helper is untyped here
+
+
+def _opset(checkpoint: Checkpoint, options: WriteOptions) -> int:
+    onnx = require("onnx", "Writing ONNX")
+    bfloat16 = any(dtype_of(layer, options).name == "bfloat16" for layer in checkpoint.layers)
+    oldest = _BFLOAT16_OPSET if bfloat16 else _OLDEST_OPSET
+    chosen = options.opset or (_BFLOAT16_OPSET if bfloat16 else _PORTABLE_OPSET)
+    newest = onnx.defs.onnx_opset_version()
+    if not oldest <= chosen <= newest:
+        why = " for bfloat16" if bfloat16 else ""
+        raise UsageError(f"opset {chosen} does not fit: expected {oldest} to {newest}{why}")
+    return int(chosen)
+
+
+def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
+    """Write the model; weights over 2 GB go into a file beside it.
+
+    Raises:
+        UnsupportedModelError: As :func:`build`.
+    """
+    onnx = require("onnx", "Writing ONNX")
+    model = build(checkpoint, options)
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if size < _EXTERNAL_BYTES:
+        onnx.checker.check_model(model, full_check=True)
+        path.write_bytes(model.SerializeToString(deterministic=True))
+        return [path]
+    beside = path.with_name(path.name + ".data")
+    onnx.save_model(model, path, save_as_external_data=True, location=beside.name, size_threshold=1024)
+    onnx.checker.check_model(str(path))
+    return [path, beside]
