@@ -124,10 +124,11 @@ def save(
     """
     target = Path(path)
     chosen = by_name(format) if format is not None else by_suffix(target)
-    refuse_existing([target], Path(checkpoint.provenance.source), force=force)
+    source = Path(checkpoint.provenance.source)
+    refuse_existing([target], source, force=force)
     with staging(target.parent) as stage:
         staged = chosen.load().write(checkpoint, stage / target.name, WriteOptions(**options))
-        refuse_existing([target.parent / part.name for part in staged], target.parent / "", force=True)
+        refuse_existing([target.parent / part.name for part in staged], source, force=force)
         return tuple(publish(staged, target.parent))
 
 

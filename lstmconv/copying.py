@@ -70,7 +70,9 @@ def _total(direction: LSTMDirection) -> Gates | None:
     return Gates(*(a + b for a, b in zip(direction.bias_ih, direction.bias_hh, strict=True)))
 
 
-def place_bias(direction: LSTMDirection, mode: BiasMode | None) -> tuple[Gates | None, Gates | None]:
+def place_bias(
+    direction: LSTMDirection, mode: BiasMode | None, *, zeros: bool = False
+) -> tuple[Gates | None, Gates | None]:
     """Return the input and the recurrent bias as a target stores them.
 
     Without ``mode`` nothing is lost: one bias becomes ``(b, zeros)``, two stay as they are, none
@@ -79,6 +81,7 @@ def place_bias(direction: LSTMDirection, mode: BiasMode | None) -> tuple[Gates |
     Args:
         direction: Its biases are ``(4, hidden)`` each or ``None``.
         mode: See :data:`BiasMode`.
+        zeros: A missing bias is zeros: for a half beside one that has a bias.
 
     Raises:
         UsageError: ``none`` for a layer that has a bias, or a mode that does not exist.
@@ -86,25 +89,25 @@ def place_bias(direction: LSTMDirection, mode: BiasMode | None) -> tuple[Gates |
     if mode is not None and mode not in get_args(BiasMode):
         raise UsageError(f"bias mode {mode!r} is unknown; expected one of {', '.join(get_args(BiasMode))}")
     total = _total(direction)
-    if total is None:
-        if mode != "double":
-            return None, None
-        zeros = np.zeros(direction.hidden_size, direction.dtype)
-        return Gates(zeros, zeros, zeros, zeros), Gates(zeros, zeros, zeros, zeros)
+    if total is None and not zeros and mode != "double":
+        return None, None
     if mode == "none":
         raise UsageError(
             "bias mode 'none' would drop the layer's bias; choose double, single-input or single-recurrent"
         )
-    zero = _scaled(Gates(*(np.zeros_like(gate) for gate in total)), 0.0)
-    if mode is None or mode == "double":
-        if direction.bias_ih is not None and direction.bias_hh is not None:
-            return direction.bias_ih, direction.bias_hh
-        return (total, zero) if direction.bias_hh is None else (zero, total)
+    nothing = np.zeros(direction.hidden_size, direction.dtype)
+    zero = Gates(nothing, nothing, nothing, nothing)
+    if mode in (None, "double") and direction.bias_hh is not None:
+        return direction.bias_ih or zero, direction.bias_hh
+    total = total or zero
     half = _scaled(total, 0.5)
-    return {
+    placed: dict[BiasMode | None, tuple[Gates | None, Gates | None]] = {
+        None: (total, zero),
+        "double": (total, zero),
         "input": (total, zero),
         "recurrent": (zero, total),
         "both-halves": (half, half),
         "single-input": (total, None),
         "single-recurrent": (None, total),
-    }[mode]
+    }
+    return placed[mode]

@@ -231,6 +231,11 @@ class LSTMLayer:
         return (self.forward,) if self.backward is None else (self.forward, self.backward)
 
     @property
+    def has_bias(self) -> bool:
+        """Whether any half has a bias."""
+        return any("bias" in name for direction in self.directions for name in direction.arrays)
+
+    @property
     def bidirectional(self) -> bool:
         """Whether the layer has two halves."""
         return self.backward is not None

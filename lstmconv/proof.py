@@ -61,6 +61,15 @@ class Settings:
     batch: int = 3
     steps: int = 16
 
+    def __post_init__(self) -> None:
+        """Refuse settings under which anything, or nothing, would pass."""
+        if self.batch < 1 or self.steps < 1:
+            raise UsageError(f"batch and steps are {self.batch} and {self.steps}, expected at least 1")
+        for name in ("atol", "rtol"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise UsageError(f"{name} is {value}, expected a number from 0 up")
+
 
 @dataclass(frozen=True)
 class Check:
@@ -159,12 +168,11 @@ def verify_file(
         UnreadableFileError: The target cannot be read.
     """
     settings = settings or Settings()
-    if settings.batch < 1 or settings.steps < 1:
-        raise UsageError(f"batch and steps are {settings.batch} and {settings.steps}, expected at least 1")
     runtime = (format or by_suffix(target)).load_runtime()
     try:
         noted = runtime.provenance(target)
         pairs = _pairs(source, noted, target.name)
+        mode: BiasMode | None = noted["bias_mode"] if noted is not None else None
         decoded = runtime.decode(target, [name for name, _ in pairs])
     except MissingDependencyError as error:
         names = [layer.name for layer in source.layers]
@@ -173,7 +181,6 @@ def verify_file(
         raise
     except Exception as error:  # A framework's own reader refuses the file, in its own kind of error.
         raise UsageError(f"{target.name}: cannot be read ({type(error).__name__}: {_line(error)})") from error
-    mode: BiasMode | None = noted["bias_mode"] if noted is not None else None
     checks: list[Check] = []
     for name, layer in pairs:
         checks.append(_structure(name, layer, decoded[name]))
@@ -254,26 +261,18 @@ def _weights(
         half = ("forward ", "backward ")[number] if layer.bidirectional else ""
         if foreign:
             direction, found = _summed(direction, found)
-        for array, expected, stored in _expected_arrays(direction, found, mode):
+        bias_ih, bias_hh = place_bias(direction, mode, zeros=layer.has_bias)
+        for array, expected, stored in (
+            ("input matrix", direction.weight_ih, found.weight_ih),
+            ("recurrent matrix", direction.weight_hh, found.weight_hh),
+            ("input bias", bias_ih, found.bias_ih),
+            ("recurrent bias", bias_hh, found.bias_hh),
+        ):
             problem = _difference(f"{half}{array}", expected, stored, found.weight_ih.dtype)
             if problem is not None:
                 return Check(name, "weights", "failed", problem)
             compared += 0 if stored is None else stored.size
     return Check(name, "weights", "passed", f"{compared:,} numbers are equal bit for bit")
-
-
-def _expected_arrays(
-    direction: LSTMDirection, found: DecodedDirection, mode: BiasMode | None
-) -> list[tuple[str, Gates | None, Array | None]]:
-    bias_ih, bias_hh = place_bias(direction, mode)
-    if bias_ih is None and bias_hh is None and found.bias_ih is not None:
-        bias_ih, bias_hh = place_bias(direction, "double")  # Zeros, for the sake of the other half.
-    return [
-        ("input matrix", direction.weight_ih, found.weight_ih),
-        ("recurrent matrix", direction.weight_hh, found.weight_hh),
-        ("input bias", bias_ih, found.bias_ih),
-        ("recurrent bias", bias_hh, found.bias_hh),
-    ]
 
 
 def _summed(direction: LSTMDirection, found: DecodedDirection) -> tuple[LSTMDirection, DecodedDirection]:

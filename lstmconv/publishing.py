@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lstmconv.errors import TargetExistsError, UsageError
+from lstmconv.errors import LstmconvError, TargetExistsError, UsageError
 
 __all__ = ["publish", "refuse_existing", "staging"]
 
@@ -19,15 +19,21 @@ def staging(folder: Path) -> Iterator[Path]:
     """Give a hidden folder beside the targets (``.lstmconv-...``), on their file system; it goes at the end.
 
     Raises:
-        UsageError: ``folder`` is not a folder.
+        UsageError: ``folder`` is not a folder, or cannot be written (read-only, a full disk).
     """
     if not folder.is_dir():
         raise UsageError(f"the folder {folder} does not exist; create it first")
-    stage = Path(tempfile.mkdtemp(prefix=".lstmconv-", dir=folder))
+    stage: Path | None = None
     try:
+        stage = Path(tempfile.mkdtemp(prefix=".lstmconv-", dir=folder))
         yield stage
+    except LstmconvError:
+        raise
+    except OSError as error:
+        raise UsageError(f"cannot write into {folder}: {error.strerror or error}; nothing was left there") from error
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        if stage is not None:
+            shutil.rmtree(stage, ignore_errors=True)
 
 
 def refuse_existing(paths: Sequence[Path], source: Path, *, force: bool) -> None:
@@ -42,7 +48,7 @@ def refuse_existing(paths: Sequence[Path], source: Path, *, force: bool) -> None
             raise UsageError(f"{path.name} is the source itself; choose another target")
         if path.is_dir():
             raise UsageError(f"{path} is a folder, expected a file name for one target")
-        if path.exists() and not force:
+        if (path.exists() or path.is_symlink()) and not force:
             raise TargetExistsError(f"{path} exists already; pass --force to replace it")
 
 

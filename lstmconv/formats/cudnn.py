@@ -88,11 +88,7 @@ class _Part:
 
 def _biases(layer: LSTMLayer, mode: BiasMode | None) -> list[tuple[Gates | None, Gates | None]]:
     """Place the biases of all directions in one mode: cuDNN has one for the whole RNN."""
-    placed = [place_bias(direction, mode) for direction in layer.directions]
-    has = {(ih is not None, hh is not None) for ih, hh in placed}
-    if len(has) == 1:
-        return placed
-    return [place_bias(direction, "double") for direction in layer.directions]
+    return [place_bias(direction, mode, zeros=layer.has_bias) for direction in layer.directions]
 
 
 def _parts(layer: LSTMLayer, mode: BiasMode | None) -> Iterator[_Part]:

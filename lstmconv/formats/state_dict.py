@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -105,9 +105,8 @@ def _layer(layer: LSTMLayer, options: WriteOptions) -> Iterator[NamedTensor]:
     reason = obstacle(layer)
     if reason is not None:
         raise UnsupportedModelError(f"{layer.name}: {reason}")
-    biased = any(direction.bias_ih is not None or direction.bias_hh is not None for direction in layer.directions)
     for direction, suffix in zip(layer.directions, ("", "_reverse"), strict=False):
-        for name, gates, pattern in _arrays(direction, options.bias_mode, biased):
+        for name, gates, pattern in _arrays(direction, options.bias_mode, layer.has_bias):
             if gates is not None:
                 shape = (4 * direction.hidden_size, *gates.shape[2:])
                 yield NamedTensor(f"{prefix}{name}_l0{suffix}", shape, dtype_of(layer, options), gates, pattern)
@@ -121,9 +120,7 @@ def _arrays(
     direction: LSTMDirection, mode: BiasMode | None, biased: bool
 ) -> Iterator[tuple[str, Gates | None, Pattern]]:
     """List one direction's arrays; ``nn.LSTM`` has biases in both halves or in none."""
-    bias_ih, bias_hh = place_bias(direction, mode)
-    if biased and bias_ih is None:
-        bias_ih, bias_hh = place_bias(replace(direction, bias_ih=None, bias_hh=None), "double")
+    bias_ih, bias_hh = place_bias(direction, mode, zeros=biased)
     yield "weight_ih", direction.weight_ih, TORCH.input_matrix
     yield "weight_hh", direction.weight_hh, TORCH.recurrent_matrix
     yield "bias_ih", bias_ih, TORCH.one_bias

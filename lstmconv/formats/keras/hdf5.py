@@ -36,6 +36,8 @@ Attribute: TypeAlias = "str | list[str] | float | None"
 
 WALK_SECONDS = 20.0
 """How long the first walk may take, plus a second for every 100 MB; an honest 2 GB file takes 0.1 s."""
+_NO_FORK = {"jax", "tensorflow"}
+"""They run threads of their own that a forked child would lack."""
 _MAX_OBJECTS = 200_000
 _MAX_DEPTH = 64
 _MAX_ATTRIBUTE_BYTES = 256 << 20
@@ -310,10 +312,10 @@ def _plain(value: object) -> Attribute:
 def _survive(content: Path | Array, name: str, seconds: float) -> None:
     """Read the file once where a crash or a hang of the HDF5 library costs only an error message.
 
-    A forked child is quickest (some milliseconds), and safe only in a process with one Python
-    thread; elsewhere a fresh interpreter does it.
+    A forked child is quickest (some milliseconds), and safe only in a process of one thread;
+    elsewhere, and beside frameworks that forbid forking, a fresh interpreter does it.
     """
-    if hasattr(os, "fork") and threading.active_count() == 1:
+    if hasattr(os, "fork") and threading.active_count() == 1 and not _NO_FORK & sys.modules.keys():
         code = _in_fork(content, name, seconds)
     else:
         code = _in_new_process(content, seconds)

@@ -241,7 +241,7 @@ class _Layer:
         mode = self.options.bias_mode
         if mode not in (None, "input", "recurrent", "both-halves", "double"):
             raise UsageError(f"bias mode {mode!r} is cuDNN's; ONNX takes input, recurrent or both-halves")
-        placed = [place_bias(direction, mode) for direction in directions]
+        placed = [place_bias(direction, mode, zeros=self.layer.has_bias) for direction in directions]
         if all(bias_ih is None for bias_ih, _ in placed):
             return ""
         stored = np.zeros((len(directions), 8 * directions[0].hidden_size), self.dtype)
