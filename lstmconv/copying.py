@@ -60,14 +60,16 @@ def packed(pattern: Pattern, source: Gates, shape: tuple[int, ...], dtype: npt.D
 
 
 def _scaled(gates: Gates, factor: float) -> Gates:
-    return Gates(*(gate * np.asarray(factor, gates.dtype) for gate in gates))
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and inf stay what they are.
+        return Gates(*(gate * np.asarray(factor, gates.dtype) for gate in gates))
 
 
 def _total(direction: LSTMDirection) -> Gates | None:
     """Return the one bias that stands for both: exact for one, rounded once for two."""
     if direction.bias_ih is None or direction.bias_hh is None:
         return direction.bias_ih if direction.bias_hh is None else direction.bias_hh
-    return Gates(*(a + b for a, b in zip(direction.bias_ih, direction.bias_hh, strict=True)))
+    with np.errstate(invalid="ignore", over="ignore"):
+        return Gates(*(a + b for a, b in zip(direction.bias_ih, direction.bias_hh, strict=True)))
 
 
 def place_bias(
@@ -100,13 +102,14 @@ def place_bias(
     if mode in (None, "double") and direction.bias_hh is not None:
         return direction.bias_ih or zero, direction.bias_hh
     total = total or zero
-    half = _scaled(total, 0.5)
+    if mode == "both-halves":
+        half = _scaled(total, 0.5)
+        return half, half
     placed: dict[BiasMode | None, tuple[Gates | None, Gates | None]] = {
         None: (total, zero),
         "double": (total, zero),
         "input": (total, zero),
         "recurrent": (zero, total),
-        "both-halves": (half, half),
         "single-input": (total, None),
         "single-recurrent": (None, total),
     }

@@ -128,8 +128,15 @@ def airline_passengers(keras, new_recording):
     )
     model.compile(optimizer=keras.optimizers.Adam(0.01), loss="mse")
     stop = keras.callbacks.EarlyStopping(patience=200, restore_best_weights=True)
-    model.fit(x[training], y[training], batch_size=96, epochs=1500, verbose=0, callbacks=[stop],
-              validation_data=(x[stopping], y[stopping]))
+    model.fit(
+        x[training],
+        y[training],
+        batch_size=96,
+        epochs=1500,
+        verbose=0,
+        callbacks=[stop],
+        validation_data=(x[stopping], y[stopping]),
+    )
 
     def error(part):
         forecast = np.exp(model.predict(x[part], verbose=0)[:, 0] + windows[part, -1])

@@ -102,8 +102,14 @@ def lstm_1(mode, units=UNITS, features=FEATURES, **options):
     def build(keras):
         return sequential_1(
             keras,
-            keras.layers.LSTM(units, consume_less=mode, return_sequences=True, input_shape=(STEPS, features),
-                              name="encoder", **options),
+            keras.layers.LSTM(
+                units,
+                consume_less=mode,
+                return_sequences=True,
+                input_shape=(STEPS, features),
+                name="encoder",
+                **options,
+            ),
             keras.layers.TimeDistributed(keras.layers.Dense(2), name="head"),
         )
 
@@ -112,14 +118,22 @@ def lstm_1(mode, units=UNITS, features=FEATURES, **options):
 
 def square_1(keras):
     lstm = keras.layers.LSTM
-    return functional_1(keras, lstm(UNITS, name="equal_cpu"), lstm(UNITS, consume_less="gpu", name="equal_gpu"),
-                        lstm(1, consume_less="gpu", unroll=True, name="single"), shape=(STEPS, UNITS))
+    return functional_1(
+        keras,
+        lstm(UNITS, name="equal_cpu"),
+        lstm(UNITS, consume_less="gpu", name="equal_gpu"),
+        lstm(1, consume_less="gpu", unroll=True, name="single"),
+        shape=(STEPS, UNITS),
+    )
 
 
 def go_backwards_1(keras):
     lstm = keras.layers.LSTM
-    return functional_1(keras, lstm(UNITS, go_backwards=True, return_sequences=True, name="all_steps"),
-                        lstm(MORE_UNITS, go_backwards=True, consume_less="gpu", name="last_step"))
+    return functional_1(
+        keras,
+        lstm(UNITS, go_backwards=True, return_sequences=True, name="all_steps"),
+        lstm(MORE_UNITS, go_backwards=True, consume_less="gpu", name="last_step"),
+    )
 
 
 def stacked_1(keras):
@@ -139,8 +153,12 @@ def bidirectional_1(merge_mode, consume_less):
 
 
 def beside_gru_1(keras):
-    return functional_1(keras, keras.layers.GRU(UNITS, name="gru"), keras.layers.LSTM(UNITS, name="lstm"),
-                        keras.layers.GRU(UNITS, consume_less="gpu", name="gru_gpu"))
+    return functional_1(
+        keras,
+        keras.layers.GRU(UNITS, name="gru"),
+        keras.layers.LSTM(UNITS, name="lstm"),
+        keras.layers.GRU(UNITS, consume_less="gpu", name="gru_gpu"),
+    )
 
 
 def adam_1(keras):

@@ -109,8 +109,15 @@ ALL = ("h5", "weights_only", "weights", "keras")
 WHOLE, BOTH_WHOLE = ("h5",), ("h5", "keras")
 WEIGHTS, WEIGHTS_ONLY = ("weights",), ("weights_only",)
 # (activation, recurrent_activation): every one that tf-keras ships. An exponential cell would grow without bounds.
-ACTIVATIONS = [("relu", "hard_sigmoid"), ("tanh", "exponential"), ("elu", "linear"), ("gelu", "mish"),
-               ("selu", "sigmoid"), ("softplus", "softmax"), ("softsign", "swish")]
+ACTIVATIONS = [
+    ("relu", "hard_sigmoid"),
+    ("tanh", "exponential"),
+    ("elu", "linear"),
+    ("gelu", "mish"),
+    ("selu", "sigmoid"),
+    ("softplus", "softmax"),
+    ("softsign", "swish"),
+]
 
 # name -> (builder, formats)
 TF_KERAS = {

@@ -107,8 +107,11 @@ def lstm_square(keras):
 def go_backwards(keras):
     lstm = keras.layers.LSTM
     return Case(
-        fan(keras, lstm(UNITS, go_backwards=True, return_sequences=True, name="all_steps"),
-            lstm(MORE_UNITS, go_backwards=True, name="last_step")),
+        fan(
+            keras,
+            lstm(UNITS, go_backwards=True, return_sequences=True, name="all_steps"),
+            lstm(MORE_UNITS, go_backwards=True, name="last_step"),
+        ),
         [random_inputs()],
     )
 
@@ -117,8 +120,11 @@ def stacked(keras):
     """Embedding, two LSTMs and a Dense layer between."""
     layers = keras.layers
     model = keras.models.Sequential(name="tagger")
-    model.add(layers.Embedding(11, FEATURES, input_length=STEPS, name="embedding") if keras.__version__ < "3"
-              else layers.Embedding(11, FEATURES, name="embedding", input_shape=(STEPS,)))
+    model.add(
+        layers.Embedding(11, FEATURES, input_length=STEPS, name="embedding")
+        if keras.__version__ < "3"
+        else layers.Embedding(11, FEATURES, name="embedding", input_shape=(STEPS,))
+    )
     model.add(layers.LSTM(UNITS, return_sequences=True, name="lower"))
     model.add(layers.Dense(2, name="between"))
     model.add(layers.LSTM(MORE_UNITS, name="upper"))
@@ -134,8 +140,7 @@ def nested(keras, frozen=False):
     inner = keras.models.Model(inputs=inner_input, outputs=tensor, name="inner")
     if frozen:
         inner.layers[1].trainable = False
-    return Case(chain(keras, inner, layers.LSTM(2, name="after")),
-                [random_inputs()])
+    return Case(chain(keras, inner, layers.LSTM(2, name="after")), [random_inputs()])
 
 
 def nested_frozen(keras):
@@ -170,9 +175,11 @@ def bidirectional_no_bias(keras):
 def return_state(keras):
     layers = keras.layers
     return Case(
-        fan(keras,
+        fan(
+            keras,
             layers.LSTM(UNITS, return_sequences=True, return_state=True, name="all_steps"),
-            layers.Bidirectional(layers.LSTM(2, return_sequences=True, return_state=True), name="both_ways")),
+            layers.Bidirectional(layers.LSTM(2, return_sequences=True, return_state=True), name="both_ways"),
+        ),
         [random_inputs()],
     )
 
@@ -242,8 +249,11 @@ def shared(keras):
 def slash_names(keras):
     layers = keras.layers
     return Case(
-        chain(keras, layers.LSTM(UNITS, return_sequences=True, name="encoder/lstm"),
-              layers.LSTM(MORE_UNITS, name="decoder/deep/lstm")),
+        chain(
+            keras,
+            layers.LSTM(UNITS, return_sequences=True, name="encoder/lstm"),
+            layers.LSTM(MORE_UNITS, name="decoder/deep/lstm"),
+        ),
         [random_inputs()],
     )
 
@@ -252,9 +262,12 @@ def time_distributed(keras):
     """TimeDistributed over an LSTM, and over a model that holds one."""
     layers = keras.layers
     inner = chain(keras, layers.LSTM(MORE_UNITS, name="recurrent"), layers.Dense(2, name="head"))
-    model = fan(keras,
-                layers.TimeDistributed(layers.LSTM(UNITS, return_sequences=True, name="hidden_name"), name="over_lstm"),
-                layers.TimeDistributed(inner, name="over_model"), shape=(2, STEPS, FEATURES))
+    model = fan(
+        keras,
+        layers.TimeDistributed(layers.LSTM(UNITS, return_sequences=True, name="hidden_name"), name="over_lstm"),
+        layers.TimeDistributed(inner, name="over_model"),
+        shape=(2, STEPS, FEATURES),
+    )
     return Case(model, [random_inputs(2, STEPS, FEATURES)])
 
 
