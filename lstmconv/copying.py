@@ -28,13 +28,13 @@ def copy_gates(source: Gates, target: Gates) -> None:
     """
     exact = source.dtype == target.dtype
     for values, place in zip(source, target, strict=True):
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):  # Overflow is looked for below, NaN stays NaN.
             np.copyto(place, values, casting="unsafe")
-        if exact:
-            continue
-        overflow = np.isfinite(values.astype(np.float64)) & ~np.isfinite(place.astype(np.float64))
-        if overflow.any():
-            largest = np.abs(values[overflow].astype(np.float64)).max()
+            if exact:
+                continue
+            lost = np.isfinite(values.astype(np.float64)) & ~np.isfinite(place.astype(np.float64))
+        if lost.any():
+            largest = np.abs(values[lost].astype(np.float64)).max()
             raise UnsupportedModelError(f"the weight {largest:.6g} does not fit {target.dtype}: choose a wider --dtype")
 
 
