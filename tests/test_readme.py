@@ -31,7 +31,7 @@ def sessions() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("command", "shown"), sessions(), ids=[command for command, _ in sessions()])
 def test_a_session_in_readme_prints_what_readme_shows(command: str, shown: str, tmp_path: Path) -> None:
-    """stdout and stderr together, but for measured numbers and versions."""
+    """Both streams together, but for measured numbers and versions."""
     shutil.copytree(ROOT / "sample_weights", tmp_path / "sample_weights")
     program, *arguments = command.split()
     assert program == "lstmconv"
