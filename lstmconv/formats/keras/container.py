@@ -194,7 +194,8 @@ def _refuse_lookalikes(path: Path) -> None:
         raise UnreadableFileError(f"{name}: a Git LFS pointer, not the file itself; run: git lfs pull")
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
         raise UnreadableFileError(f"{name}: a Python pickle, which is never loaded; expected a Keras file")
-    if size < 512 and head.isascii() and b"\n" not in head.strip() and b"/" in head:
+    one_word = not head.lstrip().startswith((b"{", b"[", b"<")) and b"\n" not in head.strip()
+    if size < 512 and head.isascii() and one_word and b"/" in head:
         raise UnreadableFileError(
             f"{name}: holds only the text {head.decode()!r} (a symbolic link stored as a file?), expected a Keras file"
         )
@@ -313,7 +314,7 @@ def _open_shards(path: Path) -> KerasFile:
     digest = hashlib.sha256(head)
     merged = Group("")
     for name in sorted(names):
-        if not isinstance(name, str) or Path(name).name != name or name in (".", ".."):
+        if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
             raise UnreadableFileError(f"{path.name}: shard {name!r} is not a plain file name; not followed")
         shard = path.parent / name
         if not shard.is_file() or shard.is_symlink():

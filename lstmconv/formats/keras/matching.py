@@ -51,25 +51,28 @@ def _groups(spec: ModelSpec) -> list[str]:
 
 
 def _match_group(file: KerasFile, cells: list[Cell], spec: ModelSpec, group: str) -> list[Matched]:
-    """Match one top-level layer's cells: a plain layer's by order, a nested model's by name.
+    """Match one top-level layer's cells: a plain layer's by side and order, a nested model's by name.
 
-    Inside a nested model the arrays of frozen layers come last (trainable_weights first), so their
-    order tells nothing; the names do.
+    The arrays of frozen layers come last (trainable_weights first), inside a nested model and inside a
+    Bidirectional, so order tells nothing where names do.
     """
     layers = [layer for layer in spec.layers if layer.group == group]
     inside = [cell for cell in cells if cell.group == group and cell.kind in LSTM_KINDS]
+    nested = len(layers) > 1 or layers[0].name != group
+    if not nested and {_side(cell) for cell in inside} == {"forward", "backward"}:
+        inside.sort(key=lambda cell: _side(cell) == "backward")
     halves = [(layer, half) for layer in layers for half in layer.halves]
     if len(inside) < len(halves):
         raise UnsupportedModelError(
             f"{file.name}: '{group}' holds {len(inside)} LSTM cells where the config has {len(halves)}"
         )
     chosen: dict[int, Cell] = {}
-    if len(layers) > 1 or len(inside) > len(halves) or layers[0].name != group:
+    if nested or len(inside) > len(halves):
         chosen = _by_name(halves, inside)
     if len(chosen) < len(halves):
-        if len(inside) != len(halves) or not all(
-            _fits(half, cell) for (_, half), cell in zip(halves, inside, strict=True)
-        ):
+        frozen = nested and any(half.config.get("trainable") is False for _, half in halves)
+        counted = len(inside) == len(halves)
+        if frozen or not counted or not all(_fits(half, cell) for (_, half), cell in zip(halves, inside, strict=True)):
             raise UnsupportedModelError(
                 f"{file.name}: cannot tell which arrays of '{group}' belong to which layer of the config: "
                 f"{', '.join(cell.where for cell in inside)}"
@@ -159,13 +162,24 @@ def discover(file: KerasFile, cells: list[Cell]) -> tuple[list[Matched], list[Sk
     for name, cell in named:
         if cell.kind not in LSTM_KINDS:
             continue
-        if matched and matched[-1].spec.name == name and len(matched[-1].cells) == 1:
-            spec = replace(matched[-1].spec, class_name=f"Bidirectional({cell.kind})")
-            matched[-1] = Matched(spec, (*matched[-1].cells, cell))
-            continue
-        spec = LayerSpec(name, "CuDNNLSTM" if cell.kind == "CuDNNLSTM" else "LSTM", (), {})
-        matched.append(Matched(spec, (cell,)))
+        index = next((k for k, other in enumerate(matched) if other.spec.name == name), None)
+        if index is None:
+            spec = LayerSpec(name, "CuDNNLSTM" if cell.kind == "CuDNNLSTM" else "LSTM", (), {})
+            matched.append(Matched(spec, (cell,)))
+        elif len(matched[index].cells) == 1 and _are_halves(matched[index].cells[0], cell):
+            spec = replace(matched[index].spec, class_name=f"Bidirectional({cell.kind})")
+            halves = sorted((*matched[index].cells, cell), key=lambda half: _side(half) == "backward")
+            matched[index] = Matched(spec, tuple(halves))
+        else:  # Another layer of the same name, in another part of the model.
+            spec = LayerSpec(cell.where, "CuDNNLSTM" if cell.kind == "CuDNNLSTM" else "LSTM", (), {})
+            matched.append(Matched(spec, (cell,)))
     return matched, list(dict.fromkeys(skipped))
+
+
+def _are_halves(a: Cell, b: Cell) -> bool:
+    """Whether two cells of one name are the two halves of a Bidirectional; nameless ones (Keras 0) are."""
+    sides = {_side(a), _side(b)}
+    return sides == {"forward", "backward"} or (sides == {None} and not a.scope and not b.scope)
 
 
 def _layer_name(file: KerasFile, cell: Cell, cells: list[Cell]) -> str:
@@ -184,4 +198,6 @@ def _layer_name(file: KerasFile, cell: Cell, cells: list[Cell]) -> str:
 
 
 def _side(cell: Cell) -> str | None:
-    return next((part.split("_")[0] for part in cell.scope if part.startswith(("forward_", "backward_"))), None)
+    """Return which half of a Bidirectional a cell is, by its names: ``forward_lstm``, ``backward_layer``."""
+    parts = cell.scope or cell.group.split("/")
+    return next((part.split("_")[0] for part in parts if part.startswith(("forward_", "backward_"))), None)

@@ -1,0 +1,36 @@
+"""What all tests share: the golden files, real files from elsewhere, and the import path of ``_cases``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode leaves it out; tests import _cases.
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+# The scripts that made the golden files need other Keras versions, each in its own environment.
+collect_ignore = ["golden"]
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Return the folder of files that real Keras wrote, one folder a generator."""
+    return Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def real_files() -> Path:
+    """Return the folder of files that strangers trained and published; they are not in the repository."""
+    folder = os.environ.get("LSTMCONV_REAL_FILES")
+    if not folder:
+        pytest.skip("LSTMCONV_REAL_FILES is not set: no folder of real files to read")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def hostile_files(real_files: Path) -> Path:
+    """Return the folder of damaged files that crash or hang the HDF5 library."""
+    return real_files.parent / "hostile"
