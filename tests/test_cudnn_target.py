@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.experimental import rnn
 from safetensors import safe_open
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import lstmconv
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3
@@ -104,6 +104,21 @@ def test_trap_32_all_matrices_of_both_directions_come_before_all_biases():
     ]
     space = lstmconv.to_cudnn(make_layer(*halves))
     assert space.reshape(-1, 4)[:, 0].tolist() == [10, 11, 20, 21, 12, 0, 22, 0]
+
+
+def test_trap_33_a_weight_space_in_miopens_order_is_found_out(tmp_path):
+    """ROCm's MIOpen has i f o g; with square or any other sizes the shapes are the same."""
+    half = make_half(5, 5)
+    checkpoint = make_checkpoint(make_layer(half))
+    target = tmp_path / "m.cudnn.safetensors"
+    lstmconv.save(checkpoint, target)
+    stored, found = load_file(target), metadata(target)
+    blocks = stored["lstm"][:200].reshape(2, 4, 25)
+    blocks[:, [2, 3]] = blocks[:, [3, 2]]
+    save_file(stored, target, found)
+    details = [check.detail for check in lstmconv.verify(checkpoint, target).failures if check.level == "weights"]
+    assert details
+    assert "the input matrix differs in 50 of 100 numbers, first in gate g" in details[0]
 
 
 # Bias modes

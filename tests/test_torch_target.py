@@ -416,7 +416,6 @@ def test_an_lstm_of_any_activation_is_trained_by_gradients():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"proj_size": 2}, "proj_size"),
         ({"merge_mode": "max"}, "merge_mode"),
         ({"activation": "foo"}, "foo"),
         ({"recurrent_activation": "hard_sigmoid"}, "hard_sigmoid_keras2"),
@@ -427,6 +426,13 @@ def test_an_lstm_of_any_activation_is_trained_by_gradients():
 def test_wrong_arguments_are_named(options, words):
     with pytest.raises(LstmconvError, match=words):
         LSTM(3, 5, **options)
+
+
+def test_trap_30_a_projection_is_refused_when_made_and_when_loaded():
+    with pytest.raises(UsageError, match=r"proj_size.*torch\.nn\.LSTM"):
+        LSTM(3, 5, proj_size=2)
+    with pytest.raises(RuntimeError, match="weight_hr_l0"):
+        LSTM(3, 5).load_state_dict(nn.LSTM(3, 5, proj_size=2).state_dict())
 
 
 def test_a_packed_sequence_is_refused_where_the_loop_cannot_run_it():
