@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer
-    from lstmconv.proof import Check, Report
+    from lstmconv.report import Check, Report
     from lstmconv.semantics import reference
 
 __all__ = [
@@ -58,7 +58,7 @@ _HOMES = {
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
     "model": ("Checkpoint", "Gates", "LSTMDirection", "LSTMLayer"),
     "semantics": ("reference",),
-    "proof": ("Check", "Report"),
+    "report": ("Check", "Report"),
 }
 
 

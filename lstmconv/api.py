@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lstmconv.copying import BiasMode
-from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError, VerificationError
+from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
 from lstmconv.formats import FORMATS, Format, WriteOptions, by_name, by_suffix
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance
-from lstmconv.proof import Report, Settings, verify_file
+from lstmconv.proof import Settings, verify_file
 from lstmconv.publishing import publish, refuse_existing, staging
+from lstmconv.report import Report
 
 if TYPE_CHECKING:
     import onnx
@@ -201,7 +202,7 @@ def convert(
     )
     reports: list[Report] = []
     folder = next(iter(places)).parent
-    with staging(folder) as stage:
+    with staging(folder, create=len(places) > 1) as stage:
         staged: list[Path] = []
         for place, chosen in places.items():
             say(f"Writing {place.name}")
@@ -209,20 +210,10 @@ def convert(
             if verify:
                 say(f"Verifying {place.name}")
                 reports.append(verify_file(checkpoint, stage / place.name, format=chosen))
-                if not reports[-1].passed:
-                    raise _failed(reports[-1])
+                reports[-1].raise_for_failure()
         refuse_existing([folder / part.name for part in staged], path, force=force)
         paths = publish(staged, folder)
     return Conversion(selected, tuple(paths), tuple(reports), _notes(selected, lengths=lengths))
-
-
-def _failed(report: Report) -> VerificationError:
-    try:
-        report.raise_for_failure()
-    except VerificationError as error:
-        error.report = report  # type: ignore[attr-defined]  # for the command line, which prints it
-        return error
-    raise AssertionError("the report passed")
 
 
 def _notes(checkpoint: Checkpoint, *, lengths: bool) -> tuple[str, ...]:
@@ -243,8 +234,6 @@ def _places(source: Path, target: Path | None, to: str | Sequence[str] | None, *
     if len(chosen) == 1 and target is not None and not target.is_dir():
         return {target: chosen[0]}
     folder = source.parent if target is None else target
-    if len(chosen) > 1 and target is not None and not target.exists():
-        target.mkdir(parents=True)
     return {folder / (_stem(source) + _suffix(entry, raw=raw)): entry for entry in chosen}
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lstmconv.report import Report
 
 __all__ = [
     "LstmconvError",
@@ -42,10 +46,18 @@ class MissingDependencyError(LstmconvError, ImportError):
 
 
 class VerificationError(LstmconvError, AssertionError):
-    """A converted file does not hold or does not compute the same as its source."""
+    """A converted file does not hold or does not compute the same as its source.
+
+    Attributes:
+        report: The :class:`~lstmconv.report.Report` that says what was found.
+    """
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.report = report
 
 
-_EXTRAS = {"torch": "torch", "onnxruntime": "verify", "safetensors": "torch", "keras": "keras"}
+_EXTRAS = {"torch": "torch", "onnxruntime": "verify", "keras": "keras"}
 
 
 def require(module: str, purpose: str) -> ModuleType:

@@ -16,18 +16,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from lstmconv.copying import BiasMode, copy_gates, place_bias
-from lstmconv.errors import LstmconvError, MissingDependencyError, UsageError, VerificationError
+from lstmconv.errors import LstmconvError, MissingDependencyError, UsageError
 from lstmconv.formats import Format, by_suffix
 from lstmconv.model import GATES, Array, Checkpoint, Gates, LSTMDirection, LSTMLayer, sizes
+from lstmconv.report import Check, Report
 from lstmconv.runtimes import DecodedDirection, Inputs, NotRunError, Outputs, Run
 from lstmconv.semantics import run_layer
 
-__all__ = ["TOLERANCES", "Check", "Report", "Settings", "verify_file"]
+__all__ = ["TOLERANCES", "Settings", "verify_file"]
 
 TOLERANCES: Mapping[str, float] = {"float64": 1e-11, "float32": 2e-5, "float16": 1e-2}
 """The deviation allowed, relative to the largest output (at least 1), by the precision of the run.
@@ -38,9 +39,6 @@ times that, and a thousand times less than what exchanged gates or another hard_
 and up). PyTorch runs half precisions widened to float32; ONNX Runtime takes and returns float16, of
 which one rounding is 1e-3.
 """
-
-Status = Literal["passed", "failed", "not run"]
-Level = Literal["structure", "weights", "outputs"]
 
 
 @dataclass(frozen=True)
@@ -69,86 +67,6 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise UsageError(f"{name} is {value}, expected a number from 0 up")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One comparison.
-
-    Attributes:
-        layer: Its name in the target.
-        level: What was compared.
-        status: Passed, failed, or not run.
-        detail: One line for a person.
-        deviation: The largest absolute difference, where one was computed.
-        tolerance: What it may be.
-    """
-
-    layer: str
-    level: Level
-    status: Status
-    detail: str
-    deviation: float | None = None
-    tolerance: float | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """All checks of one target.
-
-    Attributes:
-        target: The file's name.
-        checks: In the order in which they were made.
-    """
-
-    target: str
-    checks: tuple[Check, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing failed and every layer's weights were compared."""
-        compared = any(check.level == "weights" and check.status == "passed" for check in self.checks)
-        return compared and all(check.status != "failed" for check in self.checks)
-
-    @property
-    def complete(self) -> bool:
-        """Whether everything was run."""
-        return all(check.status != "not run" for check in self.checks)
-
-    @property
-    def failures(self) -> tuple[Check, ...]:
-        """The checks that failed."""
-        return tuple(check for check in self.checks if check.status == "failed")
-
-    def raise_for_failure(self) -> None:
-        """Raise if the report does not pass.
-
-        Raises:
-            VerificationError: With every failed check in its text.
-        """
-        if self.passed:
-            return
-        found = "; ".join(f"{check.layer}: {check.level}: {check.detail}" for check in self.failures)
-        raise VerificationError(f"{self.target}: {found or 'nothing could be compared'}")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as plain data; the fields are documented in README."""
-        return {
-            "target": self.target,
-            "passed": self.passed,
-            "complete": self.complete,
-            "checks": [
-                {
-                    "layer": check.layer,
-                    "level": check.level,
-                    "status": check.status,
-                    "detail": check.detail,
-                    "deviation": check.deviation,
-                    "tolerance": check.tolerance,
-                }
-                for check in self.checks
-            ],
-        }
 
 
 def verify_file(

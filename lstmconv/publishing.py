@@ -15,16 +15,23 @@ __all__ = ["publish", "refuse_existing", "staging"]
 
 
 @contextmanager
-def staging(folder: Path) -> Iterator[Path]:
+def staging(folder: Path, *, create: bool = False) -> Iterator[Path]:
     """Give a hidden folder beside the targets (``.lstmconv-...``), on their file system; it goes at the end.
+
+    Args:
+        folder: Where the targets will lie.
+        create: Make ``folder`` if it is not there; it goes again if nothing comes to lie in it.
 
     Raises:
         UsageError: ``folder`` is not a folder, or cannot be written (read-only, a full disk).
     """
-    if not folder.is_dir():
+    created = create and not folder.exists()
+    if not created and not folder.is_dir():
         raise UsageError(f"the folder {folder} does not exist; create it first")
     stage: Path | None = None
     try:
+        if created:
+            folder.mkdir(parents=True)
         stage = Path(tempfile.mkdtemp(prefix=".lstmconv-", dir=folder))
         yield stage
     except LstmconvError:
@@ -34,6 +41,8 @@ def staging(folder: Path) -> Iterator[Path]:
     finally:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
+        if created and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def refuse_existing(paths: Sequence[Path], source: Path, *, force: bool) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from lstmconv.proof import Report
+    from lstmconv.report import Report
 
 __all__ = ["progress", "show_inspection", "show_json", "show_layouts", "show_notes", "show_paths", "show_report"]
 

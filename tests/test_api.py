@@ -25,7 +25,7 @@ from lstmconv.errors import (
     VerificationError,
 )
 from lstmconv.formats import by_name, by_suffix
-from lstmconv.proof import Check, Report
+from lstmconv.report import Check, Report
 from tests.contract.building import make_checkpoint, make_half, make_halves, make_layer, write_h5
 
 

@@ -29,7 +29,8 @@ _IDENTITIES = {
     "ActivityRegularization",
 }
 """Layers that return their input at inference."""
-_MASK_STOPS = {"Flatten", "Dense1D", "GlobalAveragePooling1D", "GlobalMaxPooling1D", "RepeatVector", "Reshape"}
+_MASK_STOPS = {"Flatten", "GlobalAveragePooling1D", "GlobalMaxPooling1D", "RepeatVector", "Reshape"}
+"""Layers whose outputs carry no mask; of the recurrent ones, those that return no sequence (RNN.compute_mask)."""
 _MAX_NESTING = 32
 
 
@@ -91,7 +92,6 @@ class ModelSpec:
     layers: tuple[LayerSpec, ...]
     skipped: tuple[Skipped, ...]
     edges: tuple[tuple[str, str], ...]
-    groups: tuple[str, ...]
 
 
 @dataclass
@@ -104,6 +104,7 @@ class _Node:
     inputs: list[str]
     object_path: str
     masked: bool = False
+    """A mask reaches it; a nested model passes on what its last layer does."""
 
 
 @dataclass
@@ -130,7 +131,7 @@ def read_model(model: Mapping[str, Any], root: str = "layers") -> ModelSpec:
         _read_nodes(nodes, (), "", False, root, found)
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise UnreadableFileError(f"the model config is not one that Keras writes ({error!r})") from error
-    return ModelSpec(tuple(found.layers), tuple(found.skipped), tuple(found.edges), tuple(node.name for node in nodes))
+    return ModelSpec(tuple(found.layers), tuple(found.skipped), tuple(found.edges))
 
 
 def snake_case(name: str) -> str:
@@ -200,7 +201,7 @@ def _read_nodes(
     last: dict[str, str | None] = {}  # Layer -> the LSTM whose sequence it passes on unchanged.
     for node in nodes:
         sources = [by_name[name] for name in node.inputs if name in by_name]
-        node.masked = _mask_after(node, any(source.masked for source in sources) or (not sources and masked))
+        node.masked = any(map(_passes_mask, sources)) or (not sources and masked)
         here = (*above, node.name)
         top = group or node.name
         feeding = last.get(sources[0].name) if sources else None
@@ -218,13 +219,16 @@ def _read_nodes(
             last[node.name] = feeding if node.class_name in _IDENTITIES else None
     if not nodes:
         return None, masked
-    return last.get(nodes[-1].name), nodes[-1].masked
+    return last.get(nodes[-1].name), _passes_mask(nodes[-1])
 
 
-def _mask_after(node: _Node, incoming: bool) -> bool:
+def _passes_mask(node: _Node) -> bool:
+    """Whether a layer's output carries a mask: its own, or the one that reached it."""
     if node.class_name == "Masking" or (node.class_name == "Embedding" and node.config.get("mask_zero")):
         return True
-    return incoming and node.class_name not in _MASK_STOPS
+    wrapped = node.config.get("layer") if node.class_name == "Bidirectional" else None
+    config = wrapped["config"] if isinstance(wrapped, Mapping) else node.config
+    return node.masked and node.class_name not in _MASK_STOPS and config.get("return_sequences") is not False
 
 
 def _read_layer(node: _Node, path: tuple[str, ...], group: str, found: _Found) -> list[LayerSpec]:

@@ -1,0 +1,84 @@
+"""What a verification found, as values: single checks, and the report of a target."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from lstmconv.errors import VerificationError
+
+__all__ = ["Check", "Report"]
+
+Status = Literal["passed", "failed", "not run"]
+Level = Literal["structure", "weights", "outputs"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison.
+
+    Attributes:
+        layer: Its name in the target.
+        level: What was compared.
+        status: Passed, failed, or not run.
+        detail: One line for a person.
+        deviation: The largest absolute difference, where one was computed.
+        tolerance: What it may be.
+    """
+
+    layer: str
+    level: Level
+    status: Status
+    detail: str
+    deviation: float | None = None
+    tolerance: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks of one target.
+
+    Attributes:
+        target: The file's name.
+        checks: In the order in which they were made.
+    """
+
+    target: str
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed and weights were compared, for every layer that is reported."""
+        layers = {check.layer for check in self.checks}
+        compared = {check.layer for check in self.checks if check.level == "weights" and check.status == "passed"}
+        return bool(compared) and compared == layers and not self.failures
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was run."""
+        return all(check.status != "not run" for check in self.checks)
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if check.status == "failed")
+
+    def raise_for_failure(self) -> None:
+        """Raise if the report does not pass.
+
+        Raises:
+            VerificationError: With every failed check in its text.
+        """
+        if self.passed:
+            return
+        found = "; ".join(f"{check.layer}: {check.level}: {check.detail}" for check in self.failures)
+        raise VerificationError(f"{self.target}: {found or 'nothing could be compared'}", self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain data; the fields are documented in README."""
+        return {
+            "target": self.target,
+            "passed": self.passed,
+            "complete": self.complete,
+            "checks": [asdict(check) for check in self.checks],
+        }
