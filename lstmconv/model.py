@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -31,6 +32,7 @@ __all__ = [
     "MergeMode",
     "Provenance",
     "Skipped",
+    "Stack",
     "float_type",
     "sizes",
 ]
@@ -251,6 +253,13 @@ class LSTMLayer:
         return self.forward.hidden_size
 
     @property
+    def output_size(self) -> int:
+        """Features of one step of the output (of the first output of ``merge_mode`` none)."""
+        if self.backward is None or self.merge_mode != "concat":
+            return self.forward.hidden_size
+        return self.forward.hidden_size + self.backward.hidden_size
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """The element type of the stored weights."""
         return self.forward.dtype
@@ -269,6 +278,58 @@ class LSTMLayer:
     def go_backwards(self) -> bool:
         """Whether the layer (a Bidirectional's forward half) runs from the last step to the first."""
         return self.forward.go_backwards
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Layers that run as one module, each on the sequence of the one before it; a single layer is a stack of one.
+
+    PyTorch calls it ``num_layers``, cuDNN ``numLayers``; ONNX and Keras chain nodes and layers.
+
+    Attributes:
+        name: What a target calls the whole.
+        layers: From the input to the output.
+    """
+
+    name: str
+    layers: tuple[LSTMLayer, ...]
+
+    def __post_init__(self) -> None:
+        """Check that each layer takes what the one before it returns."""
+        for below, above in pairwise(self.layers):
+            if above.input_size != below.output_size:
+                raise UnsupportedModelError(
+                    f"{above.name} takes {above.input_size} features, {below.name} returns {below.output_size}"
+                )
+            if below.return_sequences is False:
+                raise UnsupportedModelError(f"{below.name} feeds {above.name} and returns its last step only")
+            if below.bidirectional and below.merge_mode == "none":
+                raise UnsupportedModelError(f"{below.name} feeds {above.name} and returns two sequences")
+
+    @property
+    def directions(self) -> tuple[LSTMDirection, ...]:
+        """All directions of all layers, forward before backward: cuDNN's pseudo-layers."""
+        return tuple(direction for layer in self.layers for direction in layer.directions)
+
+    @property
+    def first(self) -> LSTMLayer:
+        """The layer that takes the input."""
+        return self.layers[0]
+
+    @property
+    def last(self) -> LSTMLayer:
+        """The layer whose output is the stack's."""
+        return self.layers[-1]
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether any layer has a bias."""
+        return any(layer.has_bias for layer in self.layers)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type of the first layer's weights."""
+        return self.first.dtype
 
 
 @dataclass(frozen=True)
@@ -309,6 +370,9 @@ class Checkpoint:
         skipped: Recurrent layers that are not LSTMs, or not plain ones.
         edges: ``(a, b)``: layer ``a`` feeds layer ``b`` directly, with nothing between them that
             computes at inference. ``None`` if the file does not tell.
+        branching: Layers whose sequence something else reads too, beside the layer of ``edges``.
+        joined: The layers' names by the stack that the file holds them in, or that
+            :func:`lstmconv.stacking.join` made; layers that are in none are stacks of their own.
         notes: What was assumed or overruled while reading, in whole sentences.
         unknown: Why activations are unknown, as the error that asks for them.
     """
@@ -317,8 +381,24 @@ class Checkpoint:
     provenance: Provenance
     skipped: tuple[Skipped, ...] = ()
     edges: tuple[tuple[str, str], ...] | None = None
+    branching: tuple[str, ...] = ()
+    joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unknown: str | None = field(default=None)
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """All layers as stacks, in the order of their first layers."""
+        heads = {names[0]: (stack, names) for stack, names in self.joined.items()}
+        inside = {name for names in self.joined.values() for name in names}
+        made: list[Stack] = []
+        for layer in self.layers:
+            if layer.name in heads:
+                stack, names = heads[layer.name]
+                made.append(Stack(stack, tuple(self[name] for name in names)))
+            elif layer.name not in inside:
+                made.append(Stack(layer.name, (layer,)))
+        return tuple(made)
 
     def __getitem__(self, name: str) -> LSTMLayer:
         """Return a layer by its name."""

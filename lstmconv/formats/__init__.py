@@ -6,15 +6,62 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from lstmconv.errors import UsageError
 
 if TYPE_CHECKING:
     from lstmconv.copying import BiasMode
-    from lstmconv.model import Checkpoint, LSTMLayer
+    from lstmconv.model import Checkpoint, Stack
 
-__all__ = ["FORMATS", "Format", "Target", "WriteOptions", "by_name", "by_suffix"]
+__all__ = ["FORMATS", "BufferSizes", "Format", "Module", "ReadOptions", "WriteOptions", "by_name", "by_suffix"]
+
+
+@dataclass(frozen=True)
+class BufferSizes:
+    """What a bare cuDNN buffer does not say of itself.
+
+    Attributes:
+        input_size: Features of one time step.
+        hidden_size: Units.
+        num_layers: Layers, each on the sequence of the one before it.
+        bidirectional: Two pseudo-layers a layer.
+        bias_mode: ``double``, ``single-input``, ``single-recurrent`` or ``none``.
+        dtype: Of its elements.
+    """
+
+    input_size: int
+    hidden_size: int
+    num_layers: int = 1
+    bidirectional: bool = False
+    bias_mode: BiasMode = "double"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no LSTM has."""
+        for name in ("input_size", "hidden_size", "num_layers"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}, expected at least 1")
+        modes = ("double", "single-input", "single-recurrent", "none")
+        if self.bias_mode not in modes:
+            raise UsageError(f"a cuDNN buffer's bias mode is one of {', '.join(modes)}, found {self.bias_mode!r}")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a user may say about a file that is read.
+
+    Attributes:
+        config: ``model.to_json()``, or a Keras file with a config, for weights-only Keras files.
+        activation: Overrules the file's, by Keras name.
+        recurrent_activation: Likewise.
+        buffer: The sizes of a bare cuDNN buffer.
+    """
+
+    config: Path | None = None
+    activation: str | None = None
+    recurrent_activation: str | None = None
+    buffer: BufferSizes | None = None
 
 
 @dataclass(frozen=True)
@@ -30,6 +77,8 @@ class WriteOptions:
         raw: A bare cuDNN buffer beside a JSON file.
         prefix: Layer names lead the names in a state dict.
         sources: The source's layer name for each written one that was renamed.
+        keras_version: 2 or 3, the Keras whose files are written; ``None`` takes 3 where it can hold the layers.
+        weights_only: Keras HDF5 without a model config.
     """
 
     dtype: str | None = None
@@ -40,13 +89,18 @@ class WriteOptions:
     raw: bool = False
     prefix: bool = True
     sources: Mapping[str, str] | None = None
+    keras_version: int | None = None
+    weights_only: bool = False
 
 
-class Target(Protocol):
-    """What a format's module offers for writing."""
+class Module(Protocol):
+    """What a format's module offers."""
 
-    def obstacle(self, layer: LSTMLayer) -> str | None:
-        """Say why the format cannot hold a layer and what to do instead, or ``None``."""
+    def obstacle(self, stack: Stack) -> str | None:
+        """Say why the format cannot hold a stack (often of one layer) and what to do instead, or ``None``."""
+
+    def read(self, path: Path, options: ReadOptions) -> Checkpoint:
+        """Read all LSTM layers; arrays are views into the file where it allows them."""
 
     def write(self, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
         """Write all layers; return the files written, ``path`` first."""
@@ -62,7 +116,7 @@ class Format:
         title: For people.
         module: In :mod:`lstmconv.formats`.
         runtime: In :mod:`lstmconv.runtimes`; runs a written file in its own framework.
-        writable: Whether it can be a target.
+        biases: ``"two"`` apart, or ``"one"``, their sum.
     """
 
     name: str
@@ -70,11 +124,11 @@ class Format:
     title: str
     module: str
     runtime: str
-    writable: bool = True
+    biases: Literal["one", "two"] = "two"
 
-    def load(self) -> Target:
+    def load(self) -> Module:
         """Import the format's module."""
-        return cast(Target, importlib.import_module(f"lstmconv.formats.{self.module}"))
+        return cast(Module, importlib.import_module(f"lstmconv.formats.{self.module}"))
 
     def load_runtime(self) -> Any:
         """Import the format's runtime; see :mod:`lstmconv.runtimes`."""
@@ -86,32 +140,33 @@ FORMATS = (
     Format("cudnn", (".cudnn.safetensors", ".cudnn.bin"), "cuDNN weight space", "cudnn", "cudnn"),
     Format("safetensors", (".safetensors",), "PyTorch state dict in safetensors", "safetensors", "torch"),
     Format("onnx", (".onnx",), "ONNX model", "onnx", "onnx"),
-    Format("keras", (".h5", ".hdf5", ".keras", ".weights.h5"), "Keras file", "keras", "", writable=False),
+    Format("keras-cudnn", (".cudnn.h5",), "Keras CuDNNLSTM layers", "keras.cudnn_lstm", "keras"),
+    Format("keras", (".keras", ".weights.h5", ".h5", ".hdf5"), "Keras model or weights", "keras", "keras", "one"),
 )
 """In the order in which suffixes are looked at: ``.cudnn.safetensors`` before ``.safetensors``."""
 
 
 def by_name(name: str) -> Format:
-    """Return the target format that ``--to`` names.
+    """Return the format that ``--to`` and ``--from`` name.
 
     Raises:
         UsageError: There is none of that name.
     """
     for entry in FORMATS:
-        if entry.name == name and entry.writable:
+        if entry.name == name:
             return entry
-    known = ", ".join(entry.name for entry in FORMATS if entry.writable)
-    raise UsageError(f"unknown target format {name!r}; expected one of {known}")
+    known = ", ".join(entry.name for entry in FORMATS)
+    raise UsageError(f"unknown format {name!r}; expected one of {known}")
 
 
 def by_suffix(path: Path) -> Format:
-    """Return the target format that a file name's suffix means.
+    """Return the format that a file name's suffix means.
 
     Raises:
-        UsageError: No target format has it.
+        UsageError: No format has it.
     """
     for entry in FORMATS:
-        if entry.writable and path.name.lower().endswith(entry.suffixes):
+        if path.name.lower().endswith(entry.suffixes):
             return entry
-    known = ", ".join(suffix for entry in FORMATS if entry.writable for suffix in entry.suffixes)
-    raise UsageError(f"{path.name}: the suffix names no target format; expected one of {known}, or pass --to")
+    known = ", ".join(suffix for entry in FORMATS for suffix in entry.suffixes)
+    raise UsageError(f"{path.name}: the suffix names no format; expected one of {known}, or pass --to")
