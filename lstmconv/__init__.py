@@ -11,7 +11,18 @@ from lstmconv._version import __version__
 
 if TYPE_CHECKING:
     from lstmconv.activations import Activation
-    from lstmconv.api import Conversion, convert, load, save, to_cudnn, to_onnx, to_torch, verify
+    from lstmconv.api import (
+        Conversion,
+        convert,
+        from_onnx,
+        from_torch,
+        load,
+        save,
+        to_cudnn,
+        to_onnx,
+        to_torch,
+        verify,
+    )
     from lstmconv.errors import (
         LstmconvError,
         MissingDependencyError,
@@ -21,12 +32,14 @@ if TYPE_CHECKING:
         UsageError,
         VerificationError,
     )
-    from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer
+    from lstmconv.formats import BufferSizes
+    from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack
     from lstmconv.report import Check, Report
     from lstmconv.semantics import reference
 
 __all__ = [
     "Activation",
+    "BufferSizes",
     "Check",
     "Checkpoint",
     "Conversion",
@@ -36,6 +49,7 @@ __all__ = [
     "LstmconvError",
     "MissingDependencyError",
     "Report",
+    "Stack",
     "TargetExistsError",
     "UnreadableFileError",
     "UnsupportedModelError",
@@ -43,6 +57,8 @@ __all__ = [
     "VerificationError",
     "__version__",
     "convert",
+    "from_onnx",
+    "from_torch",
     "load",
     "reference",
     "save",
@@ -53,10 +69,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api": ("Conversion", "convert", "load", "save", "to_cudnn", "to_onnx", "to_torch", "verify"),
+    "api": ("Conversion", "convert", "from_onnx", "from_torch", "load", "save", "to_cudnn", "to_onnx", "to_torch", "verify"),
     "activations": ("Activation",),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
-    "model": ("Checkpoint", "Gates", "LSTMDirection", "LSTMLayer"),
+    "formats": ("BufferSizes",),
+    "model": ("Checkpoint", "Gates", "LSTMDirection", "LSTMLayer", "Stack"),
     "semantics": ("reference",),
     "report": ("Check", "Report"),
 }

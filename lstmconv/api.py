@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from lstmconv.copying import BiasMode
+from lstmconv.copying import BiasMode, rounding_of_sum
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
-from lstmconv.formats import FORMATS, Format, WriteOptions, by_name, by_suffix
-from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance
+from lstmconv.formats import FORMATS, BufferSizes, Format, Module, ReadOptions, WriteOptions, by_name, by_suffix
+from lstmconv.formats.detection import detect
+from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Stack
 from lstmconv.proof import Settings, verify_file
 from lstmconv.publishing import publish, refuse_existing, staging
 from lstmconv.report import Report
+from lstmconv.stacking import join, opened
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-__all__ = ["Conversion", "convert", "load", "save", "to_cudnn", "to_onnx", "to_torch", "verify"]
+__all__ = [
+    "Conversion",
+    "convert",
+    "from_onnx",
+    "from_torch",
+    "load",
+    "save",
+    "to_cudnn",
+    "to_onnx",
+    "to_torch",
+    "verify",
+]
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
@@ -55,20 +69,23 @@ def load(
     config: PathLike | None = None,
     activation: str | None = None,
     recurrent_activation: str | None = None,
+    buffer: BufferSizes | None = None,
 ) -> Checkpoint:
     """Read every LSTM layer of a file; weights are read-only views into it.
 
     Args:
-        path: A Keras file of any generation; what it is is decided by its content.
-        format: ``"keras"`` or ``None``.
-        config: ``model.to_json()``, or a Keras file with a config, for weights-only files.
+        path: A Keras file of any generation, a PyTorch state dict (``.pt``, ``.safetensors``), an ONNX
+            model, a cuDNN weight space; what it is is decided by its content.
+        format: One of ``lstmconv.formats.FORMATS`` by name, where the content should not decide.
+        config: ``model.to_json()``, or a Keras file with a config, for weights-only Keras files.
         activation: Overrules the file's activation, by Keras name.
         recurrent_activation: Overrules the file's recurrent activation.
+        buffer: The sizes of a bare cuDNN buffer.
 
     Raises:
         UnreadableFileError: Not such a file, or a damaged one.
         UnsupportedModelError: No LSTM in it.
-        UsageError: Another ``format``.
+        UsageError: An unknown ``format``, or a bare buffer without its sizes.
 
     >>> import lstmconv
     >>> checkpoint = lstmconv.load("sample_weights/airline_passengers.h5")
@@ -76,41 +93,82 @@ def load(
     >>> layer.name, layer.forward.weight_ih.shape          # gates i f g o, units, features
     ('lstm', (4, 16, 1))
     """
-    if format not in (None, "keras"):
-        raise UsageError(f"format {format!r} cannot be read; expected 'keras' or none")
-    from lstmconv.formats.keras import reading
-
     file = Path(path)
+    options = ReadOptions(None if config is None else Path(config), activation, recurrent_activation, buffer)
     if not file.exists():
         raise UnreadableFileError(f"{file}: no such file")
     try:
-        return reading.read(
-            file,
-            config=None if config is None else Path(config),
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-        )
+        chosen = detect(file, options) if format is None else by_name(format)
+        return chosen.load().read(file, options)
     except OSError as error:
         raise UnreadableFileError(f"{file.name}: cannot be read ({error.strerror or error})") from error
+
+
+def from_torch(module: nn.Module, *, name: str | None = None) -> Checkpoint:
+    """Return the LSTMs of a torch module as layers; arrays share the parameters' memory on the CPU.
+
+    An ``nn.LSTM`` of several layers is one stack of as many layers (``lstm_l0``, ``lstm_l1``). Layers take
+    ``(batch, time, features)`` and return sequences, whatever ``batch_first`` says.
+
+    Args:
+        module: An ``nn.LSTM``, ``nn.LSTMCell`` or :class:`lstmconv.torch.LSTM`, or any module that holds some.
+        name: What to call it; for a module that holds several, what leads their names.
+
+    Raises:
+        UnsupportedModelError: No LSTM in it that converts (``proj_size``, quantised, weight_norm).
+    """
+    from lstmconv.torch import read_module
+
+    return read_module(module, name)
+
+
+def from_onnx(model: onnx.ModelProto, *, name: str = "model.onnx") -> Checkpoint:
+    """Return the LSTM nodes of an ONNX model as layers.
+
+    Args:
+        model: Its weights are in it; load external data first.
+        name: What messages call it.
+
+    Raises:
+        UnsupportedModelError: No LSTM node in it that converts.
+    """
+    from lstmconv.formats.onnx.reading import read_model
+
+    origin = Provenance(name, hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(), "ONNX model")
+    return read_model(model, name, origin, ReadOptions(), None)
 
 
 def _select(
     checkpoint: Checkpoint, layers: Sequence[str] | None, rename: Mapping[str, str] | None
 ) -> tuple[Checkpoint, dict[str, str]]:
-    """Pick and rename layers; return them and each new name's source name."""
+    """Pick and rename layers and stacks; return them and each new name's source name."""
     known = [layer.name for layer in checkpoint.layers]
-    unknown = [name for name in [*(layers or []), *(rename or {})] if name not in known]
+    stacks = dict(checkpoint.joined)
+    unknown = [name for name in [*(layers or []), *(rename or {})] if name not in known and name not in stacks]
     if unknown:
-        raise UsageError(f"no LSTM layer {unknown[0]!r}; there are {', '.join(known)}")
-    picked = [layer for layer in checkpoint.layers if not layers or layer.name in layers]
-    names = {layer.name: (rename or {}).get(layer.name, layer.name) for layer in picked}
+        raise UsageError(f"no LSTM layer {unknown[0]!r}; there are {', '.join([*stacks, *known])}")
+    wanted = {inner for name in layers or known for inner in stacks.get(name, (name,))}
+    picked = [layer for layer in checkpoint.layers if layer.name in wanted]
+    names = {layer.name: layer.name for layer in picked}
+    joined: dict[str, tuple[str, ...]] = {}
+    for stack, inside in stacks.items():
+        new = (rename or {}).get(stack, stack)
+        names |= {name: new + name.removeprefix(stack) for name in inside if name in names and name.startswith(stack)}
+        if wanted.issuperset(inside):
+            joined[new] = inside
+    names |= {old: new for old, new in (rename or {}).items() if old in names and old not in stacks}
     if len(set(names.values())) < len(names):
         raise UsageError("two layers would get the same name; give each its own with --rename")
-    renamed = tuple(replace(layer, name=names[layer.name]) for layer in picked)
     edges = checkpoint.edges
     if edges is not None:
         edges = tuple((names[a], names[b]) for a, b in edges if a in names and b in names)
-    selected = replace(checkpoint, layers=renamed, edges=edges)
+    selected = replace(
+        checkpoint,
+        layers=tuple(replace(layer, name=names[layer.name]) for layer in picked),
+        edges=edges,
+        branching=tuple(names[name] for name in checkpoint.branching if name in names),
+        joined={stack: tuple(names[name] for name in inside) for stack, inside in joined.items()},
+    )
     return selected, {new: old for old, new in names.items()}
 
 
@@ -151,9 +209,14 @@ def convert(
     states: bool | None = None,
     lengths: bool = False,
     raw: bool = False,
+    stack: Literal["all", "partial", "none"] | None = None,
+    keras_version: int | None = None,
+    weights_only: bool = False,
+    format: str | None = None,
+    buffer: BufferSizes | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Conversion:
-    """Convert a Keras file and prove that the result holds and computes the same.
+    """Convert a file and prove that the result holds and computes the same.
 
     Every target is written beside its place, verified there, and moved only then: a failure leaves
     no file behind, and an older one as it was.
@@ -162,8 +225,10 @@ def convert(
         source: See :func:`load`.
         target: The file to write; a folder if ``to`` names several formats; beside the source
             if not given.
-        to: ``"torch"``, ``"safetensors"``, ``"onnx"``, ``"cudnn"``, or several; else ``target``'s suffix decides.
-        layers: Only these. A single one is written without its name as a prefix in state dicts.
+        to: ``"torch"``, ``"safetensors"``, ``"onnx"``, ``"cudnn"``, ``"keras"``, ``"keras-cudnn"``, or several;
+            else ``target``'s suffix decides.
+        layers: Only these, by the name of a layer or of a stack. A single one is written without its name as
+            a prefix in state dicts.
         rename: New names by old ones.
         verify: Compare weights bit for bit and run the file in its own framework.
         force: Replace existing files.
@@ -175,6 +240,12 @@ def convert(
         states: Initial states as ONNX inputs; by default for stateful layers.
         lengths: Sequence lengths as ONNX inputs (right padding), with Keras' masked outputs.
         raw: The bare cuDNN buffer (``.bin``) beside a JSON file.
+        stack: ``"all"`` joins layers that feed each other directly into one ``nn.LSTM``, one chained ONNX
+            graph, one weight space, or fails; ``"partial"`` joins what fits; ``"none"`` opens every stack; by
+            default stacks stay as the source has them. Keras always gets single layers.
+        keras_version: 2 or 3, for Keras targets; by default 3 where it can hold the layers.
+        weights_only: Keras ``.h5`` without a model config.
+        format, buffer: See :func:`load`.
         progress: Called with a line before each long step.
 
     Raises:
@@ -184,7 +255,14 @@ def convert(
     say = progress or (lambda _: None)
     path = Path(source)
     say(f"Reading {path.name}")
-    checkpoint = load(path, config=config, activation=activation, recurrent_activation=recurrent_activation)
+    checkpoint = load(
+        path,
+        format=format,
+        config=config,
+        activation=activation,
+        recurrent_activation=recurrent_activation,
+        buffer=buffer,
+    )
     if checkpoint.unknown is not None:
         raise UnsupportedModelError(checkpoint.unknown)
     selected, sources = _select(checkpoint, layers, rename)
@@ -197,30 +275,58 @@ def convert(
         states=states,
         lengths=lengths,
         raw=raw,
-        prefix=not (layers and len(selected.layers) == 1),
         sources=sources,
+        keras_version=keras_version,
+        weights_only=weights_only,
     )
     reports: list[Report] = []
+    notes: list[str] = []
     folder = next(iter(places)).parent
     with staging(folder, create=len(places) > 1) as stage:
         staged: list[Path] = []
         for place, chosen in places.items():
             say(f"Writing {place.name}")
-            staged += chosen.load().write(selected, stage / place.name, options)
+            module = chosen.load()
+            fitting = _stacked(selected, stack, module)
+            options = replace(options, prefix=not (layers and len(fitting.stacks) == 1))
+            staged += module.write(fitting, stage / place.name, options)
+            notes += _losses(fitting, chosen, place, options)
             if verify:
                 say(f"Verifying {place.name}")
                 reports.append(verify_file(checkpoint, stage / place.name, format=chosen))
                 reports[-1].raise_for_failure()
         refuse_existing([folder / part.name for part in staged], path, force=force)
         paths = publish(staged, folder)
-    return Conversion(selected, tuple(paths), tuple(reports), _notes(selected, lengths=lengths))
-
-
-def _notes(checkpoint: Checkpoint, *, lengths: bool) -> tuple[str, ...]:
     skipped = [f"skipped {entry.name} ({entry.class_name}): {entry.reason}" for entry in checkpoint.skipped]
-    runs = "masks what lies beyond its lengths input (right padding)" if lengths else "runs every step"
-    masked = [f"{layer.name}: its model masks steps; the target {runs}" for layer in checkpoint.layers if layer.masking]
-    return (*checkpoint.notes, *skipped, *masked)
+    told = tuple(dict.fromkeys([*checkpoint.notes, *skipped, *notes]))
+    return Conversion(selected, tuple(paths), tuple(reports), told)
+
+
+def _stacked(checkpoint: Checkpoint, stack: str | None, module: Module) -> Checkpoint:
+    """Join or open the layers as asked, as far as the format can hold them."""
+    if stack is None:
+        return checkpoint
+    if stack not in ("all", "partial", "none"):
+        raise UsageError(f"stack is {stack!r}, expected all, partial or none")
+    alone = opened(checkpoint)
+    return alone if stack == "none" else join(alone, module.obstacle, partial=stack == "partial")
+
+
+def _losses(checkpoint: Checkpoint, chosen: Format, place: Path, options: WriteOptions) -> Iterator[str]:
+    """Say what the target does not hold of the source, in whole sentences."""
+    one = chosen.biases == "one" or options.bias_mode not in (None, "double")
+    for layer in checkpoint.layers:
+        rounded = [ulps for half in layer.directions if (ulps := rounding_of_sum(half)) is not None] if one else []
+        if rounded:
+            kind = f"by {max(rounded):.2g} ulp at most" if max(rounded) else "exactly"
+            yield f"{place.name}: {layer.name}: its two biases are written as their sum, rounded {kind}"
+        if layer.masking and not options.lengths:
+            yield f"{layer.name}: its model masks steps; the target runs every step"
+        elif layer.masking:
+            yield f"{layer.name}: its model masks steps; the target masks those beyond its lengths (right padding)"
+    losses = getattr(chosen.load(), "losses", None)
+    if losses is not None:
+        yield from losses(checkpoint, place, options)
 
 
 def _places(source: Path, target: Path | None, to: str | Sequence[str] | None, *, raw: bool) -> dict[Path, Format]:
@@ -252,9 +358,11 @@ def verify(
     source: PathLike | Checkpoint,
     target: PathLike,
     *,
+    format: str | None = None,
     config: PathLike | None = None,
     activation: str | None = None,
     recurrent_activation: str | None = None,
+    buffer: BufferSizes | None = None,
     atol: float | None = None,
     rtol: float | None = None,
     seed: int = 0,
@@ -264,9 +372,10 @@ def verify(
     """Compare a converted file with its source: structure, weights bit for bit, outputs.
 
     Args:
-        source: A Keras file, or a checkpoint already loaded.
-        target: A ``.pt``, ``.safetensors``, ``.onnx`` or ``.cudnn.safetensors`` file.
-        config, activation, recurrent_activation: See :func:`load`.
+        source: A file of any format, or a checkpoint already loaded.
+        target: A file of any format. Its layers are told by what lstmconv noted in it, by their names, or,
+            where the numbers of layers are equal, by their order.
+        format, config, activation, recurrent_activation, buffer: Of the source; see :func:`load`.
         atol, rtol: Tolerances; by default those of :data:`lstmconv.proof.TOLERANCES`.
         seed: Of the inputs.
         batch: Sequences run.
@@ -276,11 +385,18 @@ def verify(
         UnreadableFileError, UnsupportedModelError, UsageError: One line each.
     """
     if not isinstance(source, Checkpoint):
-        source = load(source, config=config, activation=activation, recurrent_activation=recurrent_activation)
+        source = load(
+            source,
+            format=format,
+            config=config,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            buffer=buffer,
+        )
     if source.unknown is not None:
         raise UnsupportedModelError(source.unknown)
     file = Path(target)
-    if not file.is_file():
+    if not file.exists():
         raise UnreadableFileError(f"{file}: no such file")
     return verify_file(source, file, Settings(atol, rtol, seed, batch, steps))
 
@@ -317,8 +433,8 @@ def to_onnx(
     return build(whole, WriteOptions(dtype, bias_mode, opset, states, lengths))
 
 
-def to_cudnn(layer: LSTMLayer, *, bias_mode: BiasMode | None = None, dtype: str | None = None) -> Array:
-    """Return a layer's flat cuDNN weight space, one axis; see :mod:`lstmconv.formats.cudnn` for its order.
+def to_cudnn(layer: LSTMLayer | Stack, *, bias_mode: BiasMode | None = None, dtype: str | None = None) -> Array:
+    """Return a layer's, or a stack's, flat cuDNN weight space, one axis; see :mod:`lstmconv.formats.cudnn`.
 
     Raises:
         UnsupportedModelError: cuDNN cannot compute the layer.
@@ -326,4 +442,5 @@ def to_cudnn(layer: LSTMLayer, *, bias_mode: BiasMode | None = None, dtype: str 
     from lstmconv.formats.cudnn import pack
     from lstmconv.formats.state_dict import dtype_of
 
-    return pack(layer, bias_mode, dtype_of(layer, WriteOptions(dtype=dtype)))
+    stack = Stack(layer.name, (layer,)) if isinstance(layer, LSTMLayer) else layer
+    return pack(stack, bias_mode, dtype_of(stack, WriteOptions(dtype=dtype)))

@@ -9,18 +9,22 @@ import os
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from lstmconv._version import __version__
 from lstmconv.errors import LstmconvError, UsageError, VerificationError
+
+if TYPE_CHECKING:
+    from lstmconv.formats import BufferSizes
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="lstmconv",
-    help="Convert trained Keras LSTMs to PyTorch, ONNX and cuDNN, and prove that they compute the same.",
+    help="Convert trained LSTMs between Keras, PyTorch, ONNX and cuDNN, and prove that they compute the same.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -35,6 +39,16 @@ class Target(str, Enum):
     safetensors = "safetensors"
     onnx = "onnx"
     cudnn = "cudnn"
+    keras = "keras"
+    keras_cudnn = "keras-cudnn"
+
+
+class Stacking(str, Enum):
+    """What to do with layers that feed each other directly."""
+
+    all = "all"
+    partial = "partial"
+    none = "none"
 
 
 class DType(str, Enum):
@@ -59,8 +73,22 @@ class BiasModeOption(str, Enum):
 
 
 Source = Annotated[
-    Path, typer.Argument(help="A Keras file: .h5, .keras, .weights.h5, of any Keras.", show_default=False)
+    Path,
+    typer.Argument(
+        help="A Keras file of any Keras, .pt, .safetensors, .onnx or .cudnn.safetensors.", show_default=False
+    ),
 ]
+SourceFormat = Annotated[
+    Target | None, typer.Option("--from", metavar="FORMAT", help="The source's format, where its content misleads.")
+]
+InputSize = Annotated[int | None, typer.Option(help="Features, of a bare cuDNN buffer.")]
+HiddenSize = Annotated[int | None, typer.Option(help="Units, of a bare cuDNN buffer.")]
+Layers = Annotated[int, typer.Option(help="Layers, of a bare cuDNN buffer.")]
+Bidirectional = Annotated[bool, typer.Option("--bidirectional", help="A bare cuDNN buffer has two directions.")]
+BufferBiasMode = Annotated[
+    BiasModeOption, typer.Option(metavar="MODE", help="Of a bare cuDNN buffer: double, single-input, ...")
+]
+BufferDType = Annotated[DType, typer.Option(metavar="TYPE", help="Of a bare cuDNN buffer's elements.")]
 Config = Annotated[Path | None, typer.Option(help="model.json, or a Keras file with a config, for weights-only files.")]
 Activation = Annotated[str | None, typer.Option(help="Overrule the file's activation, by its Keras name.")]
 RecurrentActivation = Annotated[
@@ -85,7 +113,14 @@ def _root(
     pass
 
 
-@app.command()
+class _StackCommand(TyperCommand):
+    """``--stack`` alone means ``--stack=all``, and never takes the argument that follows it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, ["--stack=all" if argument == "--stack" else argument for argument in args])
+
+
+@app.command(cls=_StackCommand)
 def convert(
     source: Source,
     target: Annotated[
@@ -94,10 +129,19 @@ def convert(
     to: Annotated[
         list[Target] | None,
         typer.Option(
-            metavar="FORMAT", help="torch, safetensors, onnx or cudnn, where the suffix does not tell; repeatable."
+            metavar="FORMAT",
+            help="torch, safetensors, onnx, cudnn, keras or keras-cudnn, where the suffix does not tell; repeatable.",
         ),
     ] = None,
-    layer: Annotated[list[str] | None, typer.Option(help="Only this layer; repeatable.")] = None,
+    layer: Annotated[list[str] | None, typer.Option(help="Only this layer or stack; repeatable.")] = None,
+    stack: Annotated[
+        Stacking | None,
+        typer.Option(
+            metavar="[=partial|none]",
+            help="Join layers that feed each other directly into one module; =partial as far as it fits, "
+            "=none opens stacks. By default they stay as the source has them.",
+        ),
+    ] = None,
     rename: Annotated[list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a layer; repeatable.")] = None,
     dtype: Annotated[
         DType | None,
@@ -109,9 +153,13 @@ def convert(
         typer.Option(
             metavar="MODE",
             help="input (b, 0), recurrent (0, b), both-halves; cuDNN also single-input, single-recurrent, "
-            "double, none. By default nothing is lost.",
+            "double, none. By default nothing is lost. Of a bare cuDNN buffer it is the source's.",
         ),
     ] = None,
+    keras_version: Annotated[
+        int | None, typer.Option(min=2, max=3, help="Keras targets: 2 or 3; by default 3 where it can hold the layers.")
+    ] = None,
+    weights_only: Annotated[bool, typer.Option("--weights-only", help="Keras .h5 without a model config.")] = False,
     states: Annotated[
         bool | None, typer.Option(help="Initial states as ONNX inputs; by default for stateful layers.")
     ] = None,
@@ -122,18 +170,27 @@ def convert(
     recurrent_activation: RecurrentActivation = None,
     activation: Activation = None,
     config: Config = None,
+    source_format: SourceFormat = None,
+    input_size: InputSize = None,
+    hidden_size: HiddenSize = None,
+    layers: Layers = 1,
+    bidirectional: Bidirectional = False,
+    buffer_dtype: BufferDType = DType.float32,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not check the result.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace existing targets.")] = False,
     json: Json = False,
 ) -> None:
-    """Convert a Keras file's LSTM layers, and check that the result computes the same.
+    """Convert a file's LSTM layers, and check that the result computes the same.
 
     \b
     lstmconv convert model.h5 model.pt
     lstmconv convert model.h5 out --to onnx --to torch
+    lstmconv convert lstm.pt lstm.keras
     """  # noqa: D301  # typer keeps the lines after a backspace as they are
     from lstmconv import api, terminal
 
+    mode: Any = None if bias_mode is None else bias_mode.value
+    buffer = _buffer(input_size, hidden_size, layers, bidirectional, mode, buffer_dtype)
     with terminal.progress(source) as say:
         done = api.convert(
             source,
@@ -147,11 +204,16 @@ def convert(
             activation=activation,
             recurrent_activation=recurrent_activation,
             dtype=None if dtype is None else dtype.value,
-            bias_mode=None if bias_mode is None else bias_mode.value,
+            bias_mode=None if buffer else mode,
             opset=opset,
             states=states,
             lengths=lengths,
             raw=raw,
+            stack=None if stack is None else stack.value,
+            keras_version=keras_version,
+            weights_only=weights_only,
+            format=None if source_format is None else source_format.value,
+            buffer=buffer,
             progress=say,
         )
     terminal.show_notes(done.notes)
@@ -173,6 +235,24 @@ def convert(
         terminal.show_notes(["not verified, as asked"])
 
 
+def _buffer(
+    input_size: int | None,
+    hidden_size: int | None,
+    layers: int,
+    bidirectional: bool,
+    bias_mode: Any,
+    dtype: DType,
+) -> BufferSizes | None:
+    """Gather the sizes of a bare cuDNN buffer."""
+    if input_size is None and hidden_size is None:
+        return None
+    if input_size is None or hidden_size is None:
+        raise UsageError("a bare cuDNN buffer needs both --input-size and --hidden-size")
+    from lstmconv.formats import BufferSizes
+
+    return BufferSizes(input_size, hidden_size, layers, bidirectional, bias_mode or "double", dtype.value)
+
+
 def _renamed(pairs: list[str]) -> dict[str, str]:
     split = [pair.partition("=") for pair in pairs]
     for old, sign, new in split:
@@ -187,12 +267,26 @@ def inspect(
     config: Config = None,
     activation: Activation = None,
     recurrent_activation: RecurrentActivation = None,
+    source_format: SourceFormat = None,
+    input_size: InputSize = None,
+    hidden_size: HiddenSize = None,
+    layers: Layers = 1,
+    bidirectional: Bidirectional = False,
+    bias_mode: BufferBiasMode = BiasModeOption.double,
+    buffer_dtype: BufferDType = DType.float32,
     json: Json = False,
 ) -> None:
     """Show a file's LSTM layers: shapes, gate order, bias, activations, and which target can hold them."""
     from lstmconv import api, inspection, terminal
 
-    checkpoint = api.load(source, config=config, activation=activation, recurrent_activation=recurrent_activation)
+    checkpoint = api.load(
+        source,
+        format=None if source_format is None else source_format.value,
+        config=config,
+        activation=activation,
+        recurrent_activation=recurrent_activation,
+        buffer=_buffer(input_size, hidden_size, layers, bidirectional, bias_mode.value, buffer_dtype),
+    )
     described = inspection.describe_checkpoint(checkpoint)
     if json:
         terminal.show_json(described)
@@ -204,7 +298,7 @@ def inspect(
 @app.command()
 def verify(
     source: Source,
-    target: Annotated[Path, typer.Argument(help="What it was converted to.", show_default=False)],
+    target: Annotated[Path, typer.Argument(help="What it was converted to, or should equal.", show_default=False)],
     atol: Annotated[float | None, typer.Option(help="Absolute tolerance; by dtype by default.")] = None,
     rtol: Annotated[float | None, typer.Option(help="Relative tolerance.")] = None,
     seed: Annotated[int, typer.Option(help="Of the inputs.")] = 0,
@@ -213,14 +307,23 @@ def verify(
     config: Config = None,
     activation: Activation = None,
     recurrent_activation: RecurrentActivation = None,
+    source_format: SourceFormat = None,
+    input_size: InputSize = None,
+    hidden_size: HiddenSize = None,
+    layers: Layers = 1,
+    bidirectional: Bidirectional = False,
+    bias_mode: BufferBiasMode = BiasModeOption.double,
+    buffer_dtype: BufferDType = DType.float32,
     json: Json = False,
 ) -> None:
-    """Check a converted file against its source: structure, weights bit for bit, outputs."""
+    """Check one file against another, of any formats: structure, weights bit for bit, outputs."""
     from lstmconv import api, terminal
 
     report = api.verify(
         source,
         target,
+        format=None if source_format is None else source_format.value,
+        buffer=_buffer(input_size, hidden_size, layers, bidirectional, bias_mode.value, buffer_dtype),
         config=config,
         activation=activation,
         recurrent_activation=recurrent_activation,

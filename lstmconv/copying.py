@@ -11,7 +11,7 @@ from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.layouts import Pattern
 from lstmconv.model import Array, Gates, LSTMDirection
 
-__all__ = ["BiasMode", "copy_gates", "fill", "packed", "place_bias"]
+__all__ = ["BiasMode", "copy_gates", "fill", "packed", "place_bias", "rounding_of_sum"]
 
 BiasMode: TypeAlias = Literal["input", "recurrent", "both-halves", "double", "single-input", "single-recurrent", "none"]
 """Where a bias goes. Into two biases: ``input`` (b, 0), ``recurrent`` (0, b), ``both-halves`` (b/2, b/2).
@@ -53,7 +53,13 @@ def fill(target: Array, pattern: Pattern, source: Gates) -> None:
 
 
 def packed(pattern: Pattern, source: Gates, shape: tuple[int, ...], dtype: npt.DTypeLike | None = None) -> Array:
-    """Return a new array of ``shape``, laid out as ``pattern`` says, that holds the gates."""
+    """Return a new array of ``shape``, laid out as ``pattern`` says, that holds the gates.
+
+    A pattern with ``=`` has no view to write through: its blocks are filled one after the other, then stored.
+    """
+    if pattern.elements is not None:
+        blocks = packed(pattern.elements, source, (4, source.i.size), dtype)
+        return np.ascontiguousarray(pattern.store(blocks, shape))
     target = np.empty(shape, source.dtype if dtype is None else dtype)
     fill(target, pattern, source)
     return target
@@ -68,8 +74,34 @@ def _total(direction: LSTMDirection) -> Gates | None:
     """Return the one bias that stands for both: exact for one, rounded once for two."""
     if direction.bias_ih is None or direction.bias_hh is None:
         return direction.bias_ih if direction.bias_hh is None else direction.bias_hh
+    return Gates(*(_sum(a, b) for a, b in zip(direction.bias_ih, direction.bias_hh, strict=True)))
+
+
+def _sum(a: Array, b: Array) -> Array:
+    """Add, rounding once; what is added to a zero stays bit for bit, -0.0 and NaN payloads included."""
     with np.errstate(invalid="ignore", over="ignore"):
-        return Gates(*(a + b for a, b in zip(direction.bias_ih, direction.bias_hh, strict=True)))
+        total: Array = a + b
+    return np.where(b == 0, a, np.where(a == 0, b, total))
+
+
+def rounding_of_sum(direction: LSTMDirection) -> float | None:
+    """Return the largest rounding of the sum of both biases, in units in the last place of the sum.
+
+    ``None`` where there is nothing to sum. The error is exact: TwoSum (Knuth, The Art of Computer
+    Programming 2, 4.2.2, theorem B) in the biases' own dtype.
+    """
+    if direction.bias_ih is None or direction.bias_hh is None:
+        return None
+    worst = 0.0
+    for a, b in zip(direction.bias_ih, direction.bias_hh, strict=True):
+        with np.errstate(all="ignore"):
+            total = a + b
+            part = total - a
+            error = np.abs(((a - (total - part)) + (b - part)).astype(np.float64))
+            unit = np.abs(np.spacing(total).astype(np.float64))
+            ulps = np.where(np.isfinite(total.astype(np.float64)) & (unit > 0), error / unit, 0.0)
+        worst = max(worst, float(np.max(ulps, initial=0.0)))
+    return worst
 
 
 def place_bias(

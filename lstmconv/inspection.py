@@ -10,8 +10,8 @@ from lstmconv.errors import MissingDependencyError
 from lstmconv.formats import FORMATS
 from lstmconv.formats.provenance import describe_activation
 from lstmconv.formats.state_dict import extra_state
-from lstmconv.layouts import by_name
-from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer
+from lstmconv.layouts import Layout, by_name
+from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Stack
 
 __all__ = ["describe_checkpoint"]
 
@@ -28,6 +28,9 @@ def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
         "layers": [_layer(layer, checkpoint.unknown) for layer in checkpoint.layers],
         "skipped": [
             {"name": entry.name, "class_name": entry.class_name, "reason": entry.reason} for entry in checkpoint.skipped
+        ],
+        "stacks": [
+            {"name": stack.name, "layers": [layer.name for layer in stack.layers]} for stack in checkpoint.stacks
         ],
         "edges": None if checkpoint.edges is None else [list(edge) for edge in checkpoint.edges],
         "notes": list(checkpoint.notes),
@@ -49,7 +52,7 @@ def _layer(layer: LSTMLayer, unknown: str | None) -> dict[str, Any]:
         "masking": layer.masking,
         "time_major": layer.time_major,
         "directions": [_direction(direction) for direction in layer.directions],
-        "targets": {entry.name: _target(entry.name, layer, unknown) for entry in FORMATS if entry.writable},
+        "targets": {entry.name: _target(entry.name, layer, unknown) for entry in FORMATS},
     }
 
 
@@ -57,12 +60,14 @@ def _direction(direction: LSTMDirection) -> dict[str, Any]:
     row = by_name(direction.layout)
     hidden, features = direction.hidden_size, direction.input_size
     biases = [name for name in ("bias_ih", "bias_hh") if name in direction.arrays]
+    shapes = [list(pattern.shape(hidden, features)) for pattern in (row.input_matrix, row.recurrent_matrix)]
     return {
         "layout": row.name,
-        "arrays": dict(zip(row.arrays, ([features, 4 * hidden], [hidden, 4 * hidden]), strict=False))
+        "arrays": dict(zip(row.arrays, shapes, strict=False))
         | ({row.arrays[2]: [4 * hidden * len(biases)]} if biases else {}),
         "gate_order": row.gates,
-        "gate_columns": {gate: [k * hidden, (k + 1) * hidden] for k, gate in enumerate(row.gates)},
+        "gate_axis": _gate_axis(row),
+        "gate_ranges": {gate: [k * hidden, (k + 1) * hidden] for k, gate in enumerate(row.gates)},
         "biases": len(biases),
         "forget_bias": _forget_bias(direction),
         "activation": describe_activation(direction.activation),
@@ -70,6 +75,16 @@ def _direction(direction: LSTMDirection) -> dict[str, Any]:
         "activations": f"{direction.activation or 'unknown'}, recurrent {direction.recurrent_activation or 'unknown'}",
         "go_backwards": direction.go_backwards,
     }
+
+
+def _gate_axis(row: Layout) -> str:
+    """Say along which axis of the matrices the gates lie; the biases have them along their only one."""
+    stored = row.weight_hh
+    if "gate" not in stored:
+        return "arrays"
+    if stored.startswith("(gate") and stored.endswith(")"):
+        return "units"  # One flat buffer: gate, then unit, then column.
+    return "rows" if stored.startswith("(gate") else "columns"
 
 
 def _forget_bias(direction: LSTMDirection) -> dict[str, float] | None:
@@ -87,15 +102,23 @@ def _target(name: str, layer: LSTMLayer, unknown: str | None) -> dict[str, Any]:
         return {"possible": False, "note": "the activations are unknown; pass --config or --recurrent-activation"}
     entry = next(entry for entry in FORMATS if entry.name == name)
     try:
-        reason = entry.load().obstacle(layer)
+        reason = entry.load().obstacle(Stack(layer.name, (layer,)))
     except MissingDependencyError as error:
         reason = str(error)
     if reason is not None:
         return {"possible": False, "note": reason}
     if name in ("torch", "safetensors"):
-        plain = extra_state(layer) is None
+        plain = extra_state(Stack(layer.name, (layer,))) is None
         return {
             "possible": True,
             "note": "loads into torch.nn.LSTM" if plain else "loads into lstmconv.torch.LSTM; nn.LSTM refuses it",
         }
-    return {"possible": True, "note": "one LSTM node" if name == "onnx" else "one packed weight space"}
+    return {"possible": True, "note": _NOTES[name]}
+
+
+_NOTES = {
+    "onnx": "one LSTM node",
+    "cudnn": "one packed weight space",
+    "keras": "one LSTM layer",
+    "keras-cudnn": "one CuDNNLSTM layer",
+}

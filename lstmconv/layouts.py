@@ -14,6 +14,8 @@ the axes as stored, the right side what the same elements, in the same order, ar
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,6 +47,17 @@ class Pattern:
         last = next((axis for axis in ("feature", "state") if axis in self.axes), "")
         return f"gate unit {last}".strip()
 
+    def shape(self, hidden: int, features: int) -> tuple[int, ...]:
+        """Return the shape of the stored array, of each of the four where there is no gate axis.
+
+        >>> Pattern("(gate unit) feature", "ifgo").shape(hidden=2, features=3)
+        (8, 3)
+        """
+        sizes = {"gate": 4, "unit": hidden, "state": hidden, "feature": features, "row": features, "column": hidden}
+        stored, _, _ = self.axes.partition(" = ")
+        parts = re.findall(r"\(([^)]*)\)|(\w+)", stored)
+        return tuple(math.prod(sizes[axis] for axis in "".join(part).split()) for part in parts)
+
     def view(self, stored: Array | Sequence[Array], hidden: int | None = None) -> Gates:
         """See a stored array as gates; a view of it wherever the axes allow one.
 
@@ -67,6 +80,22 @@ class Pattern:
         sizes = {"unit": hidden} if hidden is not None else {}
         by_gate = rearrange(array, f"{axes} -> {self.canonical}", gate=4, **sizes)
         return Gates(**{gate: by_gate[self.gates.index(gate)] for gate in GATES})
+
+    @property
+    def elements(self) -> Pattern | None:
+        """What the stored elements are, block by block, where a stored array is itself a reshaped matrix.
+
+        >>> CUDNN_LSTM_LAYER.input_matrix.elements
+        Pattern(axes='gate (unit feature)', gates='ifgo')
+        """
+        _, _, elements = self.axes.partition(" = ")
+        return Pattern(elements, self.gates) if elements else None
+
+    def store(self, blocks: Array, shape: tuple[int, ...]) -> Array:
+        """Return blocks ``(gate, elements)`` in the stored axes, an array of ``shape``; a view."""
+        axes, _, _ = self.axes.partition(" = ")
+        first = axes.split()[0]
+        return rearrange(blocks, f"{_flattened(axes)} -> {axes}", **{first: shape[0]})
 
 
 def _flattened(axes: str) -> str:

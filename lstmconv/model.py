@@ -305,6 +305,8 @@ class Stack:
                 raise UnsupportedModelError(f"{below.name} feeds {above.name} and returns its last step only")
             if below.bidirectional and below.merge_mode == "none":
                 raise UnsupportedModelError(f"{below.name} feeds {above.name} and returns two sequences")
+            if below.time_major != above.time_major:
+                raise UnsupportedModelError(f"of {below.name} and {above.name} one takes time first, one the batch")
 
     @property
     def directions(self) -> tuple[LSTMDirection, ...]:

@@ -1,6 +1,6 @@
 """The proof: a written file holds the same bits, and computes the same numbers, as its source.
 
-Three levels, each reported for each layer:
+Three levels, each reported for each stack of layers (often of one):
 
 * *structure*: names, shapes, dtypes and directions are what the target's specification says;
 * *weights*: the target is decoded again, by a path that shares nothing with the writer, and compared
@@ -13,6 +13,7 @@ What cannot be run here is *not run*, which is neither passed nor failed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,11 +23,12 @@ import numpy as np
 
 from lstmconv.copying import BiasMode, copy_gates, place_bias
 from lstmconv.errors import LstmconvError, MissingDependencyError, UsageError
-from lstmconv.formats import Format, by_suffix
-from lstmconv.model import GATES, Array, Checkpoint, Gates, LSTMDirection, LSTMLayer, sizes
+from lstmconv.formats import Format, ReadOptions
+from lstmconv.formats.detection import detect
+from lstmconv.model import GATES, Array, Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack, sizes
 from lstmconv.report import Check, Report
 from lstmconv.runtimes import DecodedDirection, Inputs, NotRunError, Outputs, Run
-from lstmconv.semantics import run_layer
+from lstmconv.semantics import run_stack
 
 __all__ = ["TOLERANCES", "Settings", "verify_file"]
 
@@ -72,25 +74,24 @@ class Settings:
 def verify_file(
     source: Checkpoint, target: Path, settings: Settings | None = None, format: Format | None = None
 ) -> Report:
-    """Compare a written file with its source.
+    """Compare a file with its source.
 
     Args:
-        source: What it was converted from; layers are matched by name, or by the source names that
-            the target's provenance notes.
-        target: A ``.pt``, ``.safetensors``, ``.onnx`` or ``.cudnn.safetensors`` file.
+        source: What it was converted from, or should hold the same weights as.
+        target: A file of any format that lstmconv reads.
         settings: See :class:`Settings`.
-        format: What the target is; its suffix decides if not given.
+        format: What the target is; its content decides if not given.
 
     Raises:
-        UsageError: The target holds no layer of the source, or the settings make no sense.
+        UsageError: The target's layers cannot be told to be the source's, or the settings make no sense.
         UnreadableFileError: The target cannot be read.
     """
     settings = settings or Settings()
-    runtime = (format or by_suffix(target)).load_runtime()
+    format = format or detect(target, ReadOptions())
+    runtime = format.load_runtime()
     try:
         noted = runtime.provenance(target)
-        pairs = _pairs(source, noted, target.name)
-        mode: BiasMode | None = noted["bias_mode"] if noted is not None else None
+        pairs, how = _pairs(source, noted, target, format)
         decoded = runtime.decode(target, [name for name, _ in pairs])
     except MissingDependencyError as error:
         names = [layer.name for layer in source.layers]
@@ -99,13 +100,16 @@ def verify_file(
         raise
     except Exception as error:  # A framework's own reader refuses the file, in its own kind of error.
         raise UsageError(f"{target.name}: cannot be read ({type(error).__name__}: {_line(error)})") from error
+    # The file's bias mode is a promise about the source that it was made from; of another, sums are compared.
+    ours = noted is not None and noted.get("sha256") == source.provenance.sha256
+    mode: BiasMode | None = "single-input" if format.biases == "one" else (noted or {}).get("bias_mode")
     checks: list[Check] = []
-    for name, layer in pairs:
-        checks.append(_structure(name, layer, decoded[name]))
+    for name, stack in pairs:
+        checks.append(_structure(name, stack, decoded[name], how))
         if checks[-1].status == "failed":
             continue
-        checks.append(_weights(name, layer, decoded[name], mode, foreign=noted is None))
-        checks += [_outputs(name, layer, decoded[name], target, runtime, settings, run) for run in runtime.RUNS]
+        checks.append(_weights(name, stack, decoded[name], mode, summed=not ours))
+        checks += [_outputs(name, stack, decoded[name], target, runtime, settings, run) for run in runtime.RUNS]
     return Report(target.name, tuple(checks))
 
 
@@ -113,22 +117,56 @@ def _line(error: Exception) -> str:
     return str(error).split("\n")[0][:200]
 
 
-def _pairs(source: Checkpoint, noted: Mapping[str, Any] | None, target: str) -> list[tuple[str, LSTMLayer]]:
-    """Return the target's layers with the source's."""
-    by_name = {layer.name: layer for layer in source.layers}
+def _pairs(
+    source: Checkpoint, noted: Mapping[str, Any] | None, target: Path, format: Format
+) -> tuple[list[tuple[str, Stack]], str]:
+    """Return the target's stacks, each with the source's layers that it should hold, and how they were told."""
+    stacks, origins = _stacks(noted, target, format)
+    own = [name for names in stacks.values() for name in names]
+    made_of = [origins[name] for name in own]
+    layers, how = _named(source, made_of) or _named(source, own), ""
+    if layers is None and noted is not None and noted.get("sha256") == source.provenance.sha256:
+        missing = [name for name in made_of if name not in {layer.name for layer in source.layers}]
+        raise UsageError(f"{target.name}: was made from the layers {missing}, which the source does not have")
+    if layers is None:
+        layers, how = list(source.layers), ", paired by order"
+    if len(layers) != len(own):
+        raise UsageError(
+            f"{target.name} holds the layers {', '.join(own)}, the source {', '.join(x.name for x in source.layers)}: "
+            "neither names nor numbers tell which belong together"
+        )
+    chosen = dict(zip(own, layers, strict=True))
+    return [(stack, Stack(stack, tuple(chosen[name] for name in names))) for stack, names in stacks.items()], how
+
+
+def _named(source: Checkpoint, names: Sequence[str]) -> list[LSTMLayer] | None:
+    """Return the source's layers of these names; formats write ``/`` in a name as ``.`` or ``_``."""
+    exact = {layer.name: layer for layer in source.layers}
+    if all(name in exact for name in names):
+        return [exact[name] for name in names]
+    folded = {re.sub("[./]", "_", name): layer for name, layer in exact.items()}
+    if len(folded) < len(exact) or not all(re.sub("[./]", "_", name) in folded for name in names):
+        return None
+    return [folded[re.sub("[./]", "_", name)] for name in names]
+
+
+def _stacks(
+    noted: Mapping[str, Any] | None, target: Path, format: Format
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Return the file's stacks with the names of their layers, and each layer's name in the source."""
     if noted is None:
-        return list(by_name.items())
-    pairs = [(entry["name"], by_name[entry["source"]]) for entry in noted["layers"] if entry["source"] in by_name]
-    if len(pairs) < len(noted["layers"]):
-        missing = [entry["source"] for entry in noted["layers"] if entry["source"] not in by_name]
-        raise UsageError(f"{target}: was made from the layers {missing}, which the source does not have")
-    return pairs
+        held = format.load().read(target, ReadOptions())
+        stacks = {stack.name: [layer.name for layer in stack.layers] for stack in held.stacks}
+        return stacks, {layer.name: layer.name for layer in held.layers}
+    origins = {entry["name"]: entry["source"] for entry in noted["layers"]}
+    stacked = noted.get("stacks") or [{"name": name, "layers": [name]} for name in origins]
+    return {stack["name"]: list(stack["layers"]) for stack in stacked}, origins
 
 
-def _structure(name: str, layer: LSTMLayer, decoded: Sequence[DecodedDirection]) -> Check:
-    if len(decoded) != len(layer.directions):
-        return Check(name, "structure", "failed", f"{len(decoded)} directions, expected {len(layer.directions)}")
-    for direction, found in zip(layer.directions, decoded, strict=True):
+def _structure(name: str, stack: Stack, decoded: Sequence[DecodedDirection], how: str) -> Check:
+    if len(decoded) != len(stack.directions):
+        return Check(name, "structure", "failed", f"{len(decoded)} directions, expected {len(stack.directions)}")
+    for direction, found in zip(stack.directions, decoded, strict=True):
         shapes = {
             "input matrix": (found.weight_ih.shape, direction.weight_ih.shape),
             "recurrent matrix": (found.weight_hh.shape, direction.weight_hh.shape),
@@ -136,9 +174,10 @@ def _structure(name: str, layer: LSTMLayer, decoded: Sequence[DecodedDirection])
         for array, (shape, expected) in shapes.items():
             if shape != expected:
                 return Check(name, "structure", "failed", f"the {array} is {shape}, expected {expected}")
-    halves = ", two directions" if layer.bidirectional else ""
-    detail = f"{sizes(layer.input_size, layer.hidden_size)}, {decoded[0].weight_ih.dtype}{halves}"
-    return Check(name, "structure", "passed", detail)
+    layers = f", {len(stack.layers)} layers" if len(stack.layers) > 1 else ""
+    halves = ", two directions" if stack.first.bidirectional else ""
+    size = sizes(stack.first.input_size, stack.first.hidden_size)
+    return Check(name, "structure", "passed", f"{size}{layers}, {decoded[0].weight_ih.dtype}{halves}{how}")
 
 
 def _bits(array: Array) -> Array:
@@ -167,42 +206,49 @@ def _rounded(layer: LSTMLayer, dtype: np.dtype[Any]) -> LSTMLayer:
 
 def _weights(
     name: str,
-    layer: LSTMLayer,
+    stack: Stack,
     decoded: Sequence[DecodedDirection],
     mode: BiasMode | None,
     *,
-    foreign: bool,
+    summed: bool,
 ) -> Check:
-    """Compare every array bit for bit; biases as the file's bias mode places them."""
+    """Compare every array bit for bit; biases as the file's bias mode places them, or by their sums."""
     compared = 0
-    for number, (direction, found) in enumerate(zip(layer.directions, decoded, strict=True)):
-        half = ("forward ", "backward ")[number] if layer.bidirectional else ""
-        if foreign:
-            direction, found = _summed(direction, found)
-        bias_ih, bias_hh = place_bias(direction, mode, zeros=layer.has_bias)
+    labels = [
+        (f"{layer.name}: " if len(stack.layers) > 1 else "") + (half if layer.bidirectional else "")
+        for layer in stack.layers
+        for half in ("forward ", "backward ")[: len(layer.directions)]
+    ]
+    for label, direction, found in zip(labels, stack.directions, decoded, strict=True):
+        bias_ih, bias_hh = place_bias(direction, mode, zeros=stack.has_bias and mode != "single-input")
+        stored_ih, stored_hh = found.bias_ih, found.bias_hh
+        if summed:
+            bias_ih, bias_hh = place_bias(direction, "single-input", zeros=stack.has_bias)
+            stored_ih, stored_hh = _total(found, stack.has_bias), None
         for array, expected, stored in (
             ("input matrix", direction.weight_ih, found.weight_ih),
             ("recurrent matrix", direction.weight_hh, found.weight_hh),
-            ("input bias", bias_ih, found.bias_ih),
-            ("recurrent bias", bias_hh, found.bias_hh),
+            ("bias" if summed else "input bias", bias_ih, stored_ih),
+            ("recurrent bias", bias_hh, stored_hh),
         ):
-            problem = _difference(f"{half}{array}", expected, stored, found.weight_ih.dtype)
+            problem = _difference(f"{label}{array}", expected, stored, found.weight_ih.dtype)
             if problem is not None:
                 return Check(name, "weights", "failed", problem)
             compared += 0 if stored is None else stored.size
     return Check(name, "weights", "passed", f"{compared:,} numbers are equal bit for bit")
 
 
-def _summed(direction: LSTMDirection, found: DecodedDirection) -> tuple[LSTMDirection, DecodedDirection]:
-    """Compare a file of unknown bias mode by the sum of its biases."""
-    placed, _ = place_bias(direction, "single-input")
+def _total(found: DecodedDirection, biased: bool) -> Array | None:
+    """Return the one bias that a file's biases stand for, ``(4, hidden)``; x + 0 is x bit for bit."""
     biases = [bias for bias in (found.bias_ih, found.bias_hh) if bias is not None]
-    total = sum(biases[1:], biases[0]) if biases else None
-    if total is not None:
-        total = np.stack([total, np.zeros_like(total)])
-    own = replace(direction, bias_ih=placed, bias_hh=None)
-    parts = (None, None) if total is None else (total[0], total[1])
-    return own, DecodedDirection(found.weight_ih, found.weight_hh, parts[0], parts[1])
+    if not biases:
+        return np.zeros(found.weight_hh.shape[:2], found.weight_hh.dtype) if biased else None
+    if len(biases) == 1:
+        return biases[0]
+    a, b = biases
+    with np.errstate(all="ignore"):
+        total: Array = np.where(b == 0, a, np.where(a == 0, b, a + b))
+    return total
 
 
 def _difference(array: str, expected: Gates | None, stored: Array | None, dtype: np.dtype[Any]) -> str | None:
@@ -213,8 +259,7 @@ def _difference(array: str, expected: Gates | None, stored: Array | None, dtype:
         return f"the {array} is {found}, expected {wanted}"
     rounded = np.asarray(_cast(expected, dtype))
     if stored.shape != rounded.shape:
-        found, wanted = ("missing", "one") if stored is None else ("there", "none")
-        return f"the {array} is {found}, expected {wanted}"
+        return f"the {array} is {stored.shape}, expected {rounded.shape}"
     different = _bits(rounded) != _bits(stored)
     if not different.any():
         return None
@@ -226,7 +271,7 @@ def _difference(array: str, expected: Gates | None, stored: Array | None, dtype:
     )
 
 
-def _inputs(layer: LSTMLayer, dtype: np.dtype[Any], settings: Settings, accepted: frozenset[str]) -> Inputs:
+def _inputs(stack: Stack, dtype: np.dtype[Any], settings: Settings, accepted: frozenset[str]) -> Inputs:
     """Draw inputs wide enough to saturate gates now and then, representable in the target's dtype."""
     random = np.random.default_rng(settings.seed)
     narrow = np.float16 if dtype == np.float16 else np.float32
@@ -234,8 +279,8 @@ def _inputs(layer: LSTMLayer, dtype: np.dtype[Any], settings: Settings, accepted
     def draw(*shape: int) -> Any:
         return random.normal(0.0, 1.5, shape).astype(narrow).astype(np.float64)
 
-    x = draw(settings.batch, settings.steps, layer.input_size)
-    sizes = [direction.hidden_size for direction in layer.directions for _ in "hc"]
+    x = draw(settings.batch, settings.steps, stack.first.input_size)
+    sizes = [direction.hidden_size for direction in stack.directions for _ in "hc"]
     states = [draw(settings.batch, size) / 2 for size in sizes]
     if "states" not in accepted:
         states = [np.zeros_like(state) for state in states]
@@ -247,38 +292,37 @@ def _inputs(layer: LSTMLayer, dtype: np.dtype[Any], settings: Settings, accepted
     return Inputs(x, tuple(states), lengths)
 
 
-def _expected(layer: LSTMLayer, inputs: Inputs) -> Outputs:
+def _expected(stack: Stack, inputs: Inputs) -> dict[str, Array]:
     """Compute what the file must return, in float64; the lengths become Keras' mask."""
     mask = None if inputs.lengths is None else np.arange(inputs.x.shape[1])[None] < inputs.lengths[:, None]
     x = inputs.x
-    if layer.time_major:
+    if stack.first.time_major:
         x, mask = x.swapaxes(0, 1), None if mask is None else mask.T
-    result = run_layer(layer, x, inputs.states, mask)
+    result = run_stack(stack, x, inputs.states, mask)
     named = {f"y_{k}" if k else "y": output for k, output in enumerate(result.outputs)}
-    for state, own in (("h", result.states[0::2]), ("c", result.states[1::2])):
-        if len({part.shape for part in own}) == 1:
-            named[state] = np.stack(own)
-        else:
-            named |= {f"{state}_{k}" if k else state: part[None] for k, part in enumerate(own)}
+    for k, state in enumerate(result.states):
+        named[f"{'hc'[k % 2]}{k // 2}"] = state
     return named
 
 
 def _outputs(
     name: str,
-    layer: LSTMLayer,
+    stack: Stack,
     decoded: Sequence[DecodedDirection],
     target: Path,
     runtime: Any,
     settings: Settings,
     run: Run,
 ) -> Check:
-    """Run one layer and compare all its outputs and states with the reference."""
+    """Run one stack and compare all its outputs and states with the reference."""
     dtype = decoded[0].weight_ih.dtype
     try:
-        seen = _rounded(runtime.seen_by_target(layer), dtype)
-        inputs = _inputs(layer, dtype, settings, runtime.accepts(target, name))
+        rounded = Stack(stack.name, tuple(_rounded(layer, dtype) for layer in stack.layers))
+        seen = runtime.seen_by_target(rounded)
+        inputs = _inputs(seen, dtype, settings, runtime.accepts(target, name))
         expected = _expected(seen, inputs)
-        found = run.compute(target, name, replace(inputs, x=inputs.x.swapaxes(0, 1)) if seen.time_major else inputs)
+        time_first = seen.first.time_major
+        found = run.compute(target, name, replace(inputs, x=inputs.x.swapaxes(0, 1)) if time_first else inputs)
         label = run.framework()
     except (MissingDependencyError, NotRunError) as error:
         return Check(name, "outputs", "not run", _line(error))

@@ -7,7 +7,7 @@ tf_keras/src/layers/rnn (2.21), keras/backend/theano_backend.py rnn (1.2.2 to 2.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from lstmconv.activations import Activation
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.model import Array, LSTMDirection, LSTMLayer
+from lstmconv.model import Array, LSTMDirection, LSTMLayer, Stack
 
-__all__ = ["LSTMOutputs", "reference", "run_layer"]
+__all__ = ["LSTMOutputs", "reference", "run_layer", "run_stack"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -143,6 +143,36 @@ def run_layer(
     if layer.time_major and layer.return_sequences is not False:
         outputs = tuple(output.swapaxes(0, 1) for output in outputs)
     return LSTMOutputs(outputs, tuple(state for run in runs for state in (run.h, run.c)), in_time)
+
+
+def run_stack(
+    stack: Stack,
+    x: npt.ArrayLike,
+    initial_state: Sequence[npt.ArrayLike] | None = None,
+    mask: npt.ArrayLike | None = None,
+) -> LSTMOutputs:
+    """Compute a stack: each layer on the output of the one before it, all under one mask.
+
+    Args:
+        stack: Its layers are chained.
+        x: As for :func:`reference`.
+        initial_state: h and c of every direction, layer by layer.
+        mask: As for :func:`reference`.
+
+    Returns:
+        The last layer's outputs and sequences, and the states of all directions, layer by layer.
+    """
+    given = None if initial_state is None else list(initial_state)
+    states: list[Float64] = []
+    result = LSTMOutputs((), (), ())
+    for layer in stack.layers:
+        count = 2 * len(layer.directions)
+        own = None if given is None else given[:count]
+        given = None if given is None else given[count:]
+        result = run_layer(layer, x, own, mask)
+        states += result.states
+        x = result.outputs[0]
+    return replace(result, states=tuple(states))
 
 
 def _outputs(layer: LSTMLayer, runs: Sequence[_Run]) -> tuple[Float64, ...]:

@@ -135,9 +135,11 @@ def _show_direction(console: Console, direction: Mapping[str, Any]) -> None:
     if not direction["biases"]:
         _line(console, "bias", "none")
     columns = ", ".join(
-        f"{gate} {_GATE_NAMES[gate]} {start}:{stop}" for gate, (start, stop) in direction["gate_columns"].items()
+        f"{gate} {_GATE_NAMES[gate]} {start}:{stop}" for gate, (start, stop) in direction["gate_ranges"].items()
     )
-    where = {"Keras 1": "arrays apart, in this order"}.get(direction["layout"], "columns")
+    where = {"arrays": "arrays apart, in this order", "units": "rows of each matrix in the flat buffer"}.get(
+        direction["gate_axis"], direction["gate_axis"]
+    )
     _line(console, "gates", f"{columns}  ({where})")
     forget = direction["forget_bias"]
     if forget is not None:

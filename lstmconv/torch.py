@@ -11,6 +11,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
+
 try:
     import torch
     from torch import Tensor, nn
@@ -21,14 +23,15 @@ except ImportError as error:
         "lstmconv.torch needs torch. Install it with: pip install 'lstmconv[torch]'"
     ) from error
 
-from lstmconv.activations import ACTIVATIONS, SIGMOID, TANH, Activation, parse_activation
+from lstmconv.activations import SIGMOID, TANH, Activation, parse_activation
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats import WriteOptions
-from lstmconv.formats.provenance import describe_activation
+from lstmconv.formats import ReadOptions, WriteOptions
+from lstmconv.formats.parameters import read_parameters
+from lstmconv.formats.provenance import describe_activation, described_activation
 from lstmconv.formats.state_dict import tensors
-from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Provenance
+from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Provenance, float_type
 
-__all__ = ["LSTM", "KerasLSTM", "from_layer"]
+__all__ = ["LSTM", "KerasLSTM", "from_layer", "read_module"]
 
 _Function: TypeAlias = Callable[..., Tensor]
 _F = nn.functional
@@ -89,13 +92,10 @@ def _activation(value: str | Activation | Mapping[str, Any]) -> Activation:
     """Return an activation given by name, as data, or as what an ``_extra_state`` holds."""
     if isinstance(value, Activation):
         return value
-    if isinstance(value, str):
-        return parse_activation(value, None)
-    numbers = {key: float("inf") if number is None else float(number) for key, number in value.items() if key != "name"}
-    name = str(value["name"])
-    if name not in ACTIVATIONS:
-        raise UnsupportedModelError(f"the _extra_state names the activation {name!r}, which this version does not know")
-    return Activation(name, tuple((key, numbers[key]) for key in ACTIVATIONS[name].defaults))
+    made = parse_activation(value, None) if isinstance(value, str) else described_activation(value)
+    if made is None:
+        raise UnsupportedModelError("the _extra_state names no activation")
+    return made
 
 
 def _pair(value: Any, directions: int) -> tuple[Activation, ...]:
@@ -390,6 +390,29 @@ def _tensor(array: Any) -> Tensor:
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view("int16")).view(torch.bfloat16)
     return torch.from_numpy(array)
+
+
+def read_module(module: nn.Module, name: str | None) -> Checkpoint:
+    """Return the LSTMs of a module; see :func:`lstmconv.from_torch`.
+
+    Raises:
+        UnsupportedModelError: No LSTM in it that converts.
+    """
+    prefix = "" if name is None else f"{name}."
+    arrays: dict[str, Any] = {}
+    for key, value in module.state_dict().items():
+        if isinstance(value, Tensor) and not value.is_quantized and value.layout == torch.strided:
+            arrays[prefix + key] = _array(value.detach().cpu())
+        elif not isinstance(value, Tensor) or value.is_quantized:
+            arrays[prefix + key] = np.empty(0, np.int8)
+    return read_parameters(arrays, Provenance(type(module).__name__, "", "torch module"), None, ReadOptions())
+
+
+def _array(tensor: Tensor) -> Any:
+    """Return a tensor as an array of the same memory; NumPy's bfloat16 is ml_dtypes'."""
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(float_type("bfloat16"))
+    return tensor.numpy()
 
 
 def from_layer(layer: LSTMLayer) -> KerasLSTM:

@@ -1,4 +1,4 @@
-"""A layer as cuDNN's packed weight space: one flat buffer, and where every matrix and bias sits in it.
+"""A stack of layers as cuDNN's packed weight space: one flat buffer, and where every matrix and bias sits in it.
 
 cuDNN calls the buffer opaque and answers for its layout through ``cudnnGetRNNWeightParams``; what is
 written here is the layout observed from it, without padding (jax/experimental/rnn.py
@@ -8,15 +8,16 @@ written here is the layout observed from it, without padding (jax/experimental/r
     for each pseudo-layer:  W (4H x in) row-major, gates i f g o;  R (4H x H)
     for each pseudo-layer:  bW (4H), then bR (4H); only the one that a SINGLE mode has
 
-A pseudo-layer is a layer's direction: forward, then backward. linLayerID 0..3 are i f g o of W, 4..7
+A pseudo-layer is a layer's direction: forward, then backward, layer by layer; in is D*H above the first. linLayerID 0..3 are i f g o of W, 4..7
 those of R.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +26,29 @@ import numpy.typing as npt
 
 from lstmconv.activations import SIGMOID, TANH
 from lstmconv.copying import BiasMode, fill, place_bias
-from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats import WriteOptions
-from lstmconv.formats.provenance import KEY, describe, encoded, require_known
-from lstmconv.formats.safetensors import write_file
+from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
+from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions
+from lstmconv.formats.parameters import overruled
+from lstmconv.formats.provenance import KEY, describe, encoded, parsed, require_known, restore, sha256_of
+from lstmconv.formats.safetensors import read_metadata, read_safetensors, write_file
 from lstmconv.formats.state_dict import NamedTensor, dtype_of
-from lstmconv.formats.state_dict import obstacle as unequal_halves
+from lstmconv.formats.state_dict import obstacle as does_not_fit_together
 from lstmconv.layouts import CUDNN, Pattern
-from lstmconv.model import GATES, Array, Checkpoint, Gates, LSTMDirection, LSTMLayer
+from lstmconv.model import GATES, Array, Checkpoint, Gates, LSTMDirection, LSTMLayer, Provenance, Stack, float_type
 
-__all__ = ["CUDNN_KEY", "manifest", "obstacle", "pack", "write"]
+__all__ = ["BIAS_MODES", "CUDNN_KEY", "DATA_TYPES", "manifest", "obstacle", "pack", "read", "write"]
 
 CUDNN_KEY = "cudnn"
 """The metadata entry that holds the manifests, by layer name."""
 
-_MODES = {
-    (False, False): "CUDNN_RNN_NO_BIAS",
-    (True, False): "CUDNN_RNN_SINGLE_INP_BIAS",
-    (False, True): "CUDNN_RNN_SINGLE_REC_BIAS",
-    (True, True): "CUDNN_RNN_DOUBLE_BIAS",
+BIAS_MODES: Mapping[str, tuple[bool, bool]] = {
+    "CUDNN_RNN_NO_BIAS": (False, False),
+    "CUDNN_RNN_SINGLE_INP_BIAS": (True, False),
+    "CUDNN_RNN_SINGLE_REC_BIAS": (False, True),
+    "CUDNN_RNN_DOUBLE_BIAS": (True, True),
 }
-_DATA_TYPES = {
+"""cuDNN's names, and whether the input's and the recurrent bias are there."""
+DATA_TYPES = {
     "float16": "CUDNN_DATA_HALF",
     "bfloat16": "CUDNN_DATA_BFLOAT16",
     "float32": "CUDNN_DATA_FLOAT",
@@ -53,21 +56,23 @@ _DATA_TYPES = {
 }
 
 
-def obstacle(layer: LSTMLayer) -> str | None:
-    """Say why cuDNN cannot compute a layer, and the way out, or ``None``."""
-    for direction in layer.directions:
+def obstacle(stack: Stack) -> str | None:
+    """Say why cuDNN cannot compute a stack, and the way out, or ``None``."""
+    for direction in stack.directions:
         if direction.activation != TANH or direction.recurrent_activation != SIGMOID:
             return (
                 f"cuDNN computes tanh and sigmoid only, the layer {direction.activation} and "
                 f"{direction.recurrent_activation}; convert to onnx or torch"
             )
-    order = [direction.go_backwards for direction in layer.directions]
-    if order != [False, True][: len(order)]:
-        return "cuDNN has no go_backwards; convert to onnx, or to torch and run it on the GPU"
-    if layer.bidirectional and layer.merge_mode not in ("concat", "none"):
-        return f"cuDNN concatenates the halves, the layer's merge_mode is {layer.merge_mode}; convert to onnx or torch"
-    reason = unequal_halves(layer)
-    return None if reason is None else reason.replace("nn.LSTM", "cuDNN")
+    for layer in stack.layers:
+        ways = [direction.go_backwards for direction in layer.directions]
+        if ways != [False, True][: len(ways)]:
+            return "cuDNN has no go_backwards; convert to onnx, or to torch and run it on the GPU"
+        if layer.bidirectional and layer.merge_mode not in ("concat", "none"):
+            mode = layer.merge_mode
+            return f"cuDNN concatenates the halves, the layer's merge_mode is {mode}; convert to onnx or torch"
+    reason = does_not_fit_together(stack)
+    return None if reason is None else reason.replace("nn.LSTM", "cuDNN RNN")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,13 +91,8 @@ class _Part:
         return int(np.prod(self.gates.shape))
 
 
-def _biases(layer: LSTMLayer, mode: BiasMode | None) -> list[tuple[Gates | None, Gates | None]]:
-    """Place the biases of all directions in one mode: cuDNN has one for the whole RNN."""
-    return [place_bias(direction, mode, zeros=layer.has_bias) for direction in layer.directions]
-
-
-def _parts(layer: LSTMLayer, mode: BiasMode | None) -> Iterator[_Part]:
-    """Lay out one layer: all matrices of all pseudo-layers, then all biases."""
+def _parts(stack: Stack, mode: BiasMode | None) -> Iterator[_Part]:
+    """Lay out a stack: all matrices of all pseudo-layers, then all biases."""
     start = 0
 
     def part(pseudo_layer: int, first_id: int, kind: str, pattern: Pattern, gates: Gates) -> _Part:
@@ -101,38 +101,38 @@ def _parts(layer: LSTMLayer, mode: BiasMode | None) -> Iterator[_Part]:
         start += made.size
         return made
 
-    directions: tuple[LSTMDirection, ...] = layer.directions
-    for index, direction in enumerate(directions):
+    for index, direction in enumerate(stack.directions):
         yield part(index, 0, "matrix", CUDNN.input_matrix, direction.weight_ih)
         yield part(index, 4, "matrix", CUDNN.recurrent_matrix, direction.weight_hh)
-    for index, (bias_ih, bias_hh) in enumerate(_biases(layer, mode)):
+    for index, direction in enumerate(stack.directions):
+        bias_ih, bias_hh = place_bias(direction, mode, zeros=stack.has_bias)  # One mode for the whole RNN.
         if bias_ih is not None:
             yield part(index, 0, "bias", CUDNN.one_bias, bias_ih)
         if bias_hh is not None:
             yield part(index, 4, "bias", CUDNN.one_bias, bias_hh)
 
 
-def pack(layer: LSTMLayer, bias_mode: BiasMode | None = None, dtype: npt.DTypeLike | None = None) -> Array:
-    """Return a layer's weight space as one flat array.
+def pack(stack: Stack, bias_mode: BiasMode | None = None, dtype: npt.DTypeLike | None = None) -> Array:
+    """Return a stack's weight space as one flat array.
 
     Raises:
-        UnsupportedModelError: cuDNN cannot compute the layer.
+        UnsupportedModelError: cuDNN cannot compute the stack.
     """
-    reason = obstacle(layer)
+    reason = obstacle(stack)
     if reason is not None:
-        raise UnsupportedModelError(f"{layer.name}: {reason}")
-    parts = list(_parts(layer, bias_mode))
-    space = np.empty(sum(part.size for part in parts), layer.dtype if dtype is None else dtype)
+        raise UnsupportedModelError(f"{stack.name}: {reason}")
+    parts = list(_parts(stack, bias_mode))
+    space = np.empty(sum(part.size for part in parts), stack.dtype if dtype is None else dtype)
     for part in parts:
         fill(space[part.start : part.start + part.size], part.pattern, part.gates)
     return space
 
 
-def manifest(layer: LSTMLayer, bias_mode: BiasMode | None = None, dtype: npt.DTypeLike | None = None) -> dict[str, Any]:
+def manifest(stack: Stack, bias_mode: BiasMode | None = None, dtype: npt.DTypeLike | None = None) -> dict[str, Any]:
     """Describe a weight space in cuDNN's own names; offsets are bytes, shapes row-major."""
-    element = np.dtype(layer.dtype if dtype is None else dtype)
-    parts = list(_parts(layer, bias_mode))
-    bias_ih, bias_hh = _biases(layer, bias_mode)[0]
+    element = np.dtype(stack.dtype if dtype is None else dtype)
+    parts = list(_parts(stack, bias_mode))
+    biased = tuple(any(part.kind == "bias" and part.first_id == first for part in parts) for first in (0, 4))
     params = []
     for part in parts:
         block = part.size // 4
@@ -149,21 +149,21 @@ def manifest(layer: LSTMLayer, bias_mode: BiasMode | None = None, dtype: npt.DTy
             )
     return {
         "cellMode": "CUDNN_LSTM",
-        "biasMode": _MODES[bias_ih is not None, bias_hh is not None],
-        "dirMode": "CUDNN_BIDIRECTIONAL" if layer.bidirectional else "CUDNN_UNIDIRECTIONAL",
+        "biasMode": next(name for name, held in BIAS_MODES.items() if held == biased),
+        "dirMode": "CUDNN_BIDIRECTIONAL" if stack.first.bidirectional else "CUDNN_UNIDIRECTIONAL",
         "inputMode": "CUDNN_LINEAR_INPUT",
-        "dataType": _DATA_TYPES[element.name],
-        "inputSize": layer.input_size,
-        "hiddenSize": layer.hidden_size,
-        "projSize": layer.hidden_size,
-        "numLayers": 1,
+        "dataType": DATA_TYPES[element.name],
+        "inputSize": stack.first.input_size,
+        "hiddenSize": stack.first.hidden_size,
+        "projSize": stack.first.hidden_size,
+        "numLayers": len(stack.layers),
         "weightSpaceSize": sum(part.size for part in parts) * element.itemsize,
         "params": params,
     }
 
 
 def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
-    """Write every layer's weight space; with ``raw``, bare bytes and a JSON file beside them.
+    """Write every stack's weight space; with ``raw``, bare bytes and a JSON file beside them.
 
     Raises:
         UnsupportedModelError: cuDNN cannot compute a layer, or its activations are unknown.
@@ -173,11 +173,11 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
         raise UsageError(f"{path.name}: --raw writes bare bytes; name the target .cudnn.bin")
     spaces: list[NamedTensor] = []
     manifests: dict[str, dict[str, Any]] = {}
-    for layer in checkpoint.layers:
-        dtype = dtype_of(layer, options)
-        space = pack(layer, options.bias_mode, dtype)
-        spaces.append(NamedTensor(layer.name, space.shape, space.dtype, space))
-        manifests[layer.name] = manifest(layer, options.bias_mode, dtype)
+    for stack in checkpoint.stacks:
+        dtype = dtype_of(stack, options)
+        space = pack(stack, options.bias_mode, dtype)
+        spaces.append(NamedTensor(stack.name, space.shape, space.dtype, space))
+        manifests[stack.name] = manifest(stack, options.bias_mode, dtype)
     if options.raw or path.name.endswith(".bin"):
         return _write_raw(checkpoint, path, options, spaces, manifests)
     metadata = {CUDNN_KEY: json.dumps(manifests), KEY: encoded(checkpoint, options)}
@@ -203,3 +203,183 @@ def _write_raw(
     described = {CUDNN_KEY: manifests, KEY: describe(checkpoint, options)}
     sidecar.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     return [path, sidecar]
+
+
+def read(path: Path, options: ReadOptions) -> Checkpoint:
+    """Read every weight space of a file; arrays are views into it.
+
+    Args:
+        path: ``.cudnn.safetensors``; or a bare buffer, with a JSON beside it that says what is in it, or
+            with ``options.buffer``.
+        options: See :class:`~lstmconv.formats.ReadOptions`.
+
+    Raises:
+        UnreadableFileError: The manifest and the buffer do not belong together, or a buffer is too short.
+        UsageError: A bare buffer, and nobody says its sizes.
+    """
+    if options.buffer is not None:
+        return _read_bare(path, options, options.buffer)
+    noted, manifests, spaces = read_spaces(path)
+    found: dict[str, tuple[LSTMLayer, ...]] = {}
+    notes: list[str] = []
+    for name, entry in manifests.items():
+        where = f"{path.name}: '{name}'"
+        found[name] = _unpacked(name, spaces[name], _sizes(entry, where), where, notes)
+        stated = [param.get("offset") for param in entry.get("params", [])]
+        own = manifest(Stack(name, found[name]), _MODES[entry["biasMode"]])
+        if stated != [param["offset"] for param in own["params"]]:
+            raise UnreadableFileError(f"{where}: its offsets are not those of cuDNN's packed order; not read")
+    restored = restore(found, noted)
+    return overruled(
+        Checkpoint(
+            layers=restored.layers,
+            provenance=Provenance(path.name, sha256_of(path), "cuDNN weight space"),
+            edges=restored.edges,
+            joined=restored.joined,
+            notes=(*restored.notes, *notes),
+        ),
+        options,
+    )
+
+
+def read_spaces(path: Path) -> tuple[Mapping[str, Any] | None, Mapping[str, Any], Mapping[str, Array]]:
+    """Return the provenance, the manifests, and each stack's flat buffer, a view into the file.
+
+    Raises:
+        UnreadableFileError: There is no manifest, or the file is shorter than it says.
+        UsageError: A bare buffer without a JSON beside it.
+    """
+    if path.suffix == ".safetensors":
+        metadata = read_metadata(path)
+        if CUDNN_KEY not in metadata:
+            raise UnreadableFileError(f"{path.name}: has no cudnn manifest; is it a state dict?")
+        manifests = _manifests(metadata[CUDNN_KEY], path.name)
+        spaces = read_safetensors(path)
+        missing = sorted(set(manifests) - set(spaces))
+        if missing:
+            raise UnreadableFileError(f"{path.name}: the manifest names '{missing[0]}', which is not in the file")
+        return parsed(metadata.get(KEY)), manifests, spaces
+    sidecar = path.with_suffix(".json")
+    if not sidecar.is_file():
+        raise UsageError(
+            f"{path.name}: a bare buffer does not say what is in it, and {sidecar.name} is not beside it; "
+            "pass --input-size, --hidden-size and, where they are not 1, forwards and double, "
+            "--layers, --bidirectional and --bias-mode"
+        )
+    text = sidecar.read_text(encoding="utf-8")
+    manifests = _manifests(json.dumps(json.loads(text).get(CUDNN_KEY)) if text else "", sidecar.name)
+    content = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
+    found: dict[str, Array] = {}
+    for name, entry in manifests.items():
+        start, size = entry.get("fileOffset"), entry["weightSpaceSize"]
+        if not isinstance(start, int) or start < 0 or start + size > content.nbytes:
+            raise UnreadableFileError(f"{path.name}: '{name}' ends at byte {start} + {size} of {content.nbytes}")
+        found[name] = content[start : start + size].view(_element(entry))
+    return parsed(json.dumps(json.loads(text).get(KEY))), manifests, found
+
+
+def _manifests(text: str, where: str) -> dict[str, Any]:
+    """Parse the manifests, each with the sizes that reading needs."""
+    try:
+        found = json.loads(text)
+        for entry in found.values():
+            sizes = [entry[key] for key in ("inputSize", "hiddenSize", "numLayers", "weightSpaceSize")]
+            known = entry["biasMode"] in BIAS_MODES and f"{entry['dataType']}" in DATA_TYPES.values()
+            if not known or not all(isinstance(size, int) and size > 0 for size in sizes):
+                raise ValueError("sizes or modes that no LSTM has")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UnreadableFileError(f"{where}: its cudnn manifest is not one that lstmconv writes ({error!r})") from error
+    return dict(found)
+
+
+def _element(entry: Mapping[str, Any]) -> np.dtype[Any]:
+    return float_type(next(name for name, code in DATA_TYPES.items() if code == entry["dataType"]))
+
+
+def _sizes(entry: Mapping[str, Any], where: str) -> BufferSizes:
+    """Return the sizes that a manifest states.
+
+    Raises:
+        UnreadableFileError: A cell, or a projection, that is no plain LSTM's.
+    """
+    plain = entry.get("cellMode") == "CUDNN_LSTM" and entry.get("projSize") == entry["hiddenSize"]
+    if not plain or entry.get("dirMode") not in ("CUDNN_UNIDIRECTIONAL", "CUDNN_BIDIRECTIONAL"):
+        raise UnreadableFileError(f"{where}: {entry.get('cellMode')}, projSize {entry.get('projSize')}: no plain LSTM")
+    return BufferSizes(
+        entry["inputSize"],
+        entry["hiddenSize"],
+        entry["numLayers"],
+        entry["dirMode"] == "CUDNN_BIDIRECTIONAL",
+        _MODES[entry["biasMode"]],
+        _element(entry).name,
+    )
+
+
+_MODES: Mapping[str, BiasMode] = {
+    "CUDNN_RNN_NO_BIAS": "none",
+    "CUDNN_RNN_SINGLE_INP_BIAS": "single-input",
+    "CUDNN_RNN_SINGLE_REC_BIAS": "single-recurrent",
+    "CUDNN_RNN_DOUBLE_BIAS": "double",
+}
+"""cuDNN's bias modes as ``--bias-mode`` names them."""
+
+
+def _read_bare(path: Path, options: ReadOptions, sizes: BufferSizes) -> Checkpoint:
+    """Read one bare buffer whose sizes the user says."""
+    element = float_type(sizes.dtype)
+    stored = path.stat().st_size
+    if stored % element.itemsize:
+        raise UnreadableFileError(f"{path.name}: {stored:,} bytes are no whole number of {element}")
+    notes: list[str] = []
+    name = path.name.split(".")[0]
+    space = np.memmap(path, element, "r") if stored else np.empty(0, element)
+    layers = _unpacked(name, space, sizes, path.name, notes)
+    joined = {name: tuple(layer.name for layer in layers)} if len(layers) > 1 else {}
+    checkpoint = Checkpoint(
+        layers=layers,
+        provenance=Provenance(path.name, sha256_of(path), "cuDNN weight space (bare)"),
+        edges=tuple(pairwise(layer.name for layer in layers)),
+        joined=joined,
+        notes=tuple(notes),
+    )
+    return overruled(checkpoint, options)
+
+
+def _unpacked(name: str, space: Array, sizes: BufferSizes, where: str, notes: list[str]) -> tuple[LSTMLayer, ...]:
+    """See a buffer as layers, in the order that :func:`_parts` writes; what lies behind is a note."""
+    hidden, ways = sizes.hidden_size, 2 if sizes.bidirectional else 1
+    biased = [held for label, held in BIAS_MODES.items() if _MODES[label] == sizes.bias_mode][0]
+    inputs = [sizes.input_size if k < ways else ways * hidden for k in range(sizes.num_layers * ways)]
+    needed = sum(4 * hidden * (features + hidden + sum(biased)) for features in inputs)
+    if space.size < needed:
+        raise UnreadableFileError(
+            f"{where}: the weight space has {space.size:,} elements of {space.dtype}, expected {needed:,} for "
+            f"{sizes.num_layers} x {ways} pseudo-layers of {hidden} units with bias mode {sizes.bias_mode}"
+        )
+    if space.size > needed:
+        behind = space.size - needed
+        notes.append(f"{where}: {behind:,} elements lie behind the {needed:,} that the sizes ask for; left aside")
+    position = 0
+
+    def take(pattern: Pattern, count: int) -> Gates:
+        nonlocal position
+        position += count
+        return pattern.view(space[position - count : position], hidden)
+
+    matrices = [
+        (take(CUDNN.input_matrix, 4 * hidden * features), take(CUDNN.recurrent_matrix, 4 * hidden * hidden))
+        for features in inputs
+    ]
+    directions: list[LSTMDirection] = []
+    for index, (weight_ih, weight_hh) in enumerate(matrices):
+        bias_ih, bias_hh = (take(CUDNN.one_bias, 4 * hidden) if held else None for held in biased)
+        backwards = index % ways == 1
+        directions.append(
+            LSTMDirection(weight_ih, weight_hh, bias_ih, bias_hh, go_backwards=backwards, layout=CUDNN.name)
+        )
+    names = [name] if sizes.num_layers == 1 else [f"{name}_l{k}" for k in range(sizes.num_layers)]
+    backward: Sequence[LSTMDirection | None] = directions[1::2] if ways == 2 else [None] * len(names)
+    return tuple(
+        LSTMLayer(own, first, second, class_name="cuDNN LSTM")
+        for own, first, second in zip(names, directions[::ways], backward, strict=True)
+    )

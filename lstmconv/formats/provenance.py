@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from lstmconv._version import __version__
@@ -22,13 +24,33 @@ __all__ = [
     "describe_activation",
     "described_activation",
     "encoded",
+    "parsed",
     "require_known",
     "restore",
+    "sha256_of",
 ]
 
 KEY = "lstmconv"
 """Under this name the JSON stands in ONNX' metadata_props, in safetensors' ``__metadata__``, and in a
 ``.pt`` archive as the record ``extra/lstmconv.json``."""
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def parsed(text: str | bytes | None) -> Mapping[str, Any] | None:
+    """Return what :func:`encoded` wrote; ``None`` for anything else, which is not ours to trust."""
+    try:
+        found = None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("layers"), list) else None
 
 
 def require_known(checkpoint: Checkpoint) -> None:

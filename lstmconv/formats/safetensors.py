@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from lstmconv.errors import UnreadableFileError, require
-from lstmconv.formats import WriteOptions
-from lstmconv.formats.provenance import KEY, encoded, require_known
+from lstmconv.formats import ReadOptions, WriteOptions
+from lstmconv.formats.parameters import read_parameters
+from lstmconv.formats.provenance import KEY, encoded, parsed, require_known, sha256_of
 from lstmconv.formats.state_dict import NamedTensor, obstacle, tensors
-from lstmconv.model import Array, Checkpoint, float_type
+from lstmconv.model import Array, Checkpoint, Provenance, float_type
 
-__all__ = ["obstacle", "read_safetensors", "write", "write_file"]
+__all__ = ["obstacle", "read", "read_metadata", "read_safetensors", "write", "write_file"]
 
 _DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64", "uint8": "U8"}
 
@@ -59,23 +60,52 @@ def write_file(entries: Sequence[NamedTensor], path: Path, metadata: Mapping[str
             file.write(entry.materialise().tobytes())
 
 
-def read_safetensors(path: Path) -> dict[str, Array]:
-    """Read every tensor with the safetensors library, bfloat16 as ``ml_dtypes.bfloat16``.
+def read(path: Path, options: ReadOptions) -> Checkpoint:
+    """Read every LSTM of a state dict in safetensors; arrays are views into the file.
+
+    Raises:
+        UnreadableFileError: It is not a safetensors file, or a damaged one.
+        UnsupportedModelError: No LSTM in it that converts.
+    """
+    noted = parsed(read_metadata(path).get(KEY))
+    origin = Provenance(path.name, sha256_of(path), "PyTorch state dict in safetensors")
+    return read_parameters(read_safetensors(path), origin, noted, options)
+
+
+def read_metadata(path: Path) -> Mapping[str, str]:
+    """Return the header's ``__metadata__``; the library checks the whole header first.
 
     Raises:
         UnreadableFileError: It is not a safetensors file, or a damaged one.
     """
     safetensors = require("safetensors", "Reading .safetensors files")
     try:
-        entries = safetensors.deserialize(path.read_bytes())
-    except safetensors.SafetensorError as error:
+        with safetensors.safe_open(path, "np") as file:
+            return dict(file.metadata() or {})
+    except (safetensors.SafetensorError, UnicodeDecodeError) as error:
         raise UnreadableFileError(f"{path.name}: not a readable safetensors file ({error})") from error
-    names = {code: name for name, code in _DTYPES.items()}
+
+
+def read_safetensors(path: Path) -> dict[str, Array]:
+    """Return every tensor as a read-only view into the file, bfloat16 as ``ml_dtypes.bfloat16``.
+
+    Tensors of types that no weights have (float8, integers of other sizes) are left out.
+
+    Raises:
+        UnreadableFileError: It is not a safetensors file, or a damaged one.
+    """
+    read_metadata(path)
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    content = np.memmap(path, np.uint8, "r")
+    types = {code: name for name, code in _DTYPES.items()} | {"I8": "int8", "I32": "int32", "I64": "int64"}
     found: dict[str, Array] = {}
-    for name, entry in entries:
-        if entry["dtype"] not in names:
-            raise UnreadableFileError(f"{path.name}: '{name}' is {entry['dtype']}, expected floating-point weights")
-        code = names[entry["dtype"]]
-        dtype = np.dtype(np.uint8) if code == "uint8" else float_type(code)
-        found[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+    for name, entry in header.items():
+        if name == "__metadata__" or entry["dtype"] not in types:
+            continue
+        dtype = types[entry["dtype"]]
+        element = np.dtype(dtype) if "int" in dtype else float_type(dtype)
+        start, stop = (8 + size + offset for offset in entry["data_offsets"])
+        found[name] = content[start:stop].view(element).reshape(entry["shape"])
     return found

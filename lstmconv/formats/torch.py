@@ -10,25 +10,19 @@ each aligned to 64 bytes by padding in its extra field, and ``version``. The pic
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
-import pickletools
 import struct
 import zipfile
-from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from lstmconv.errors import UnreadableFileError
-from lstmconv.formats import WriteOptions
-from lstmconv.formats.provenance import KEY, encoded, require_known
+from lstmconv.formats import ReadOptions, WriteOptions
+from lstmconv.formats.parameters import read_parameters
+from lstmconv.formats.provenance import KEY, encoded, parsed, require_known, sha256_of
 from lstmconv.formats.state_dict import NamedTensor, obstacle, tensors
-from lstmconv.model import Array, Checkpoint, float_type
+from lstmconv.formats.torch_archive import read_tensors
+from lstmconv.model import Array, Checkpoint, Provenance
 
-__all__ = ["PROVENANCE_RECORD", "obstacle", "read_state_dict", "write"]
+__all__ = ["PROVENANCE_RECORD", "obstacle", "read", "read_state_dict", "write"]
 
 _FOLDER = "archive"
 PROVENANCE_RECORD = f"{_FOLDER}/extra/{KEY}.json"
@@ -58,6 +52,18 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
         _record(archive, f"extra/{KEY}.json", encoded(checkpoint, options).encode())
         _record(archive, "version", b"3\n")
     return [path]
+
+
+def read(path: Path, options: ReadOptions) -> Checkpoint:
+    """Read every LSTM of a state dict, under any prefix, also inside a larger checkpoint.
+
+    Raises:
+        UnreadableFileError: It is no state dict, it is damaged, or its pickle names more than tensors.
+        UnsupportedModelError: No LSTM in it that converts.
+    """
+    file = read_tensors(path)
+    origin = Provenance(path.name, sha256_of(path), "PyTorch state dict")
+    return read_parameters(file.tensors, origin, parsed(file.provenance), options)
 
 
 def _record(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
@@ -106,66 +112,9 @@ def _pickle(entries: list[NamedTensor]) -> bytes:
 
 
 def read_state_dict(path: Path) -> dict[str, Array]:
-    """Read a state dict without PyTorch, by an unpickler that knows tensors and calls nothing else.
+    """Read the tensors of a ``.pt`` file by name, as :func:`~lstmconv.formats.torch_archive.read_tensors` does.
 
     Raises:
-        UnreadableFileError: It is no ``.pt`` zip, it is damaged, or its pickle names anything but
-            tensors of plain numbers.
+        UnreadableFileError: It is not what ``torch.save`` writes for a state dict.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            index = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            content = archive.read(index)
-            _refuse_memo_bombs(content)
-            found = _Tensors(archive, index.removesuffix("data.pkl"), content).load()
-    except pickle.UnpicklingError as error:
-        raise UnreadableFileError(f"{path.name}: not a plain state dict ({error}); nothing was executed") from error
-    except Exception as error:  # Damage shows in as many kinds of error as zipfile, zlib and pickle have.
-        raise UnreadableFileError(f"{path.name}: not a readable PyTorch file ({error!r})") from error
-    if not isinstance(found, dict) or not all(isinstance(value, np.ndarray) for value in found.values()):
-        raise UnreadableFileError(f"{path.name}: holds more than tensors by name, expected a state dict")
-    return dict(found)
-
-
-def _refuse_memo_bombs(content: bytes) -> None:
-    """Refuse a memo index beyond the pickle's length: the unpickler allocates room up to that index."""
-    for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name in ("PUT", "LONG_BINPUT") and isinstance(argument, int) and argument > len(content):
-            raise pickle.UnpicklingError(f"memo index {argument:,} in a pickle of {len(content):,} bytes")
-
-
-class _Tensors(pickle.Unpickler):
-    """Unpickles tensors as arrays; every other name is refused before it is looked up."""
-
-    def __init__(self, archive: zipfile.ZipFile, folder: str, content: bytes) -> None:
-        super().__init__(io.BytesIO(content))
-        self._archive = archive
-        self._folder = folder
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild
-        storages = {storage: dtype for dtype, storage in _STORAGES.items()}
-        if module == "torch" and name in storages:
-            return storages[name]
-        raise pickle.UnpicklingError(f"its pickle names {module}.{name}")
-
-    def persistent_load(self, pid: Any) -> Array:
-        kind, dtype, key, _location, count = pid
-        if kind != "storage" or not str(key).isalnum():
-            raise pickle.UnpicklingError(f"its pickle refers to {kind} {key!r}")
-        content = self._archive.read(f"{self._folder}data/{key}")
-        element = np.dtype(np.uint8) if dtype == "uint8" else float_type(dtype)
-        return np.frombuffer(content, element, int(count))
-
-
-def _rebuild(storage: Array, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Array:
-    """See a storage as a tensor; offset and strides count elements."""
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    count = math.prod(size)
-    if min(size, default=1) < 1 or min(stride, default=0) < 0 or offset < 0 or max(last + 1, count) > storage.size:
-        raise pickle.UnpicklingError("a tensor reaches out of its storage")
-    item = storage.dtype.itemsize
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, [step * item for step in stride], writeable=False)
+    return dict(read_tensors(path).tensors)

@@ -1,11 +1,13 @@
 """Run a written file in its own framework, and decode its weights by a path of their own.
 
+A file is run stack by stack; the names are those of the stacks in the file.
+
 Each runtime module offers
 
 * ``decode(path, names) -> Decoded``: the weights again, gates i f g o, without the writer's
   layouts: slices and offsets written out by hand from the target's own specification;
 * ``RUNS``: the ways to run the file, each a :class:`Run`;
-* ``seen_by_target(layer) -> LSTMLayer``: the Keras layer whose outputs those must equal;
+* ``seen_by_target(stack) -> Stack``: the Keras layers whose outputs those must equal;
 * ``accepts(path, name)``: ``states`` and ``lengths``, where the file takes them;
 * ``provenance(path)``: what lstmconv noted in the file.
 """
@@ -22,10 +24,11 @@ import numpy.typing as npt
 
 from lstmconv.model import Array
 
-__all__ = ["Decoded", "DecodedDirection", "Inputs", "NotRunError", "Outputs", "Run"]
+__all__ = ["Decoded", "DecodedDirection", "Inputs", "NotRunError", "Outputs", "Run", "numbered_states"]
 
 Outputs: TypeAlias = "Mapping[str, npt.NDArray[np.float64]]"
-"""``y`` as the target returns it, ``h`` and ``c`` ``(directions, batch, hidden)``, by name."""
+"""By name: ``y`` as the target returns it (``y_1`` the second output of ``merge_mode`` none), and the final states
+``h0``, ``c0``, ``h1``, ... of every direction, layer by layer, each ``(batch, hidden)``."""
 
 
 class NotRunError(Exception):
@@ -43,16 +46,16 @@ class DecodedDirection:
 
 
 Decoded: TypeAlias = "Mapping[str, tuple[DecodedDirection, ...]]"
-"""By the layer's name in the file; forward half first."""
+"""By the stack's name in the file; all directions, layer by layer, forward half first."""
 
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Seeded inputs for one layer, float64, already rounded to what the target takes.
+    """Seeded inputs for one stack, float64, already rounded to what the target takes.
 
     Attributes:
         x: ``(batch, time, input)``.
-        states: h, c (forward), then h, c (backward), each ``(batch, hidden)``.
+        states: h, c of every direction, layer by layer, forward first, each ``(batch, hidden)``.
         lengths: ``(batch,)``: how many leading steps count; ``None`` where all do.
     """
 
@@ -67,7 +70,7 @@ class Run:
 
     Attributes:
         framework: Names the framework and its version.
-        compute: Runs one layer of a file, by the layer's name in it.
+        compute: Runs one stack of a file, by its name in it.
         precision: The precision of the computation for weights of a dtype: a key of
             :data:`lstmconv.proof.TOLERANCES`.
     """
@@ -75,3 +78,11 @@ class Run:
     framework: Callable[[], str]
     compute: Callable[[Path, str, Inputs], Outputs]
     precision: Callable[[np.dtype[Any]], str]
+
+
+def numbered_states(h: npt.ArrayLike, c: npt.ArrayLike) -> dict[str, npt.NDArray[np.float64]]:
+    """Name the final states of all directions, given as ``h`` and ``c`` ``(directions, batch, hidden)``."""
+    named: dict[str, npt.NDArray[np.float64]] = {}
+    for letter, states in (("h", h), ("c", c)):
+        named |= {f"{letter}{k}": state for k, state in enumerate(np.asarray(states, np.float64))}
+    return named

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from lstmconv.errors import UnreadableFileError, require
 from lstmconv.formats.provenance import KEY
-from lstmconv.model import Array, LSTMLayer, float_type
-from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, NotRunError, Outputs, Run
+from lstmconv.model import Array, Stack, float_type
+from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, NotRunError, Outputs, Run, numbered_states
 
 __all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
 
@@ -73,26 +73,33 @@ def accepts(path: Path, name: str) -> frozenset[str]:
     return frozenset({"states"})
 
 
-def seen_by_target(layer: LSTMLayer) -> LSTMLayer:
-    """Return the Keras layer whose outputs cuDNN returns: whole sequences, both halves side by side."""
-    return replace(layer, return_sequences=True, time_major=False, merge_mode="concat")
+def seen_by_target(stack: Stack) -> Stack:
+    """Return the Keras layers whose outputs cuDNN returns: whole sequences, both halves side by side."""
+    layers = [
+        replace(layer, return_sequences=True, time_major=False, merge_mode="concat", zero_output_for_mask=False)
+        for layer in stack.layers
+    ]
+    return Stack(stack.name, tuple(layers))
 
 
 def _unpack(space: Array, entry: Mapping[str, Any]) -> tuple[DecodedDirection, ...]:
     """Walk the buffer: for each pseudo-layer linLayerID 0..7, then for each its biases 0..7."""
-    hidden, features = entry["hiddenSize"], entry["inputSize"]
-    directions = 2 if entry["dirMode"] == "CUDNN_BIDIRECTIONAL" else 1
+    hidden = entry["hiddenSize"]
+    ways = 2 if entry["dirMode"] == "CUDNN_BIDIRECTIONAL" else 1
     position = 0
 
     def take(rows: int, columns: int | None) -> Array:
         nonlocal position
         count = rows * (columns or 1)
         block = space[position : position + count]
+        if block.size < count:
+            raise UnreadableFileError(f"the weight space has {space.size} elements and ends before linLayerID 7's")
         position += count
         return block.reshape(rows, columns) if columns is not None else block
 
     matrices = []
-    for _ in range(directions):
+    for pseudo_layer in range(entry["numLayers"] * ways):
+        features = entry["inputSize"] if pseudo_layer < ways else ways * hidden
         w = [take(hidden, features) for _lin_layer_id in range(4)]
         r = [take(hidden, hidden) for _lin_layer_id in range(4, 8)]
         matrices.append((np.stack(w), np.stack(r)))
@@ -102,13 +109,11 @@ def _unpack(space: Array, entry: Mapping[str, Any]) -> tuple[DecodedDirection, .
         b_w = np.stack([take(hidden, None) for _ in range(4)]) if has_input else None
         b_r = np.stack([take(hidden, None) for _ in range(4)]) if has_recurrent else None
         unpacked.append(DecodedDirection(w_all, r_all, b_w, b_r))
-    if position != space.size:
-        raise UnreadableFileError(f"the weight space has {space.size} elements, expected {position}")
     return tuple(unpacked)
 
 
 def decode(path: Path, names: list[str]) -> Decoded:
-    """Return every named layer's weights."""
+    """Return every named stack's weights."""
     manifests, _, spaces = _read(path)
     return {name: _unpack(spaces[name], manifests[name]) for name in names}
 
@@ -118,27 +123,28 @@ def _sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _interpret(path: Path, name: str, inputs: Inputs) -> Outputs:
-    """Interpret one layer's buffer and compute cuDNN's LSTM equations in float64."""
+    """Interpret one stack's buffer and compute cuDNN's LSTM equations in float64."""
     manifests, _, spaces = _read(path)
-    sequences, states = [], []
-    for index, direction in enumerate(_unpack(spaces[name], manifests[name])):
-        h, c = inputs.states[2 * index], inputs.states[2 * index + 1]
+    ways = 2 if manifests[name]["dirMode"] == "CUDNN_BIDIRECTIONAL" else 1
+    x = inputs.x
+    halves: list[npt.NDArray[np.float64]] = []
+    states = []
+    for pseudo_layer, direction in enumerate(_unpack(spaces[name], manifests[name])):
+        h, c = inputs.states[2 * pseudo_layer], inputs.states[2 * pseudo_layer + 1]
         w, r = direction.weight_ih.astype(np.float64), direction.weight_hh.astype(np.float64)
         bias = sum(b.astype(np.float64)[:, None] for b in (direction.bias_ih, direction.bias_hh) if b is not None)
-        steps = range(inputs.x.shape[1])
-        outputs = np.zeros((*inputs.x.shape[:2], h.shape[1]))
-        for step in reversed(steps) if index else steps:
-            i, f, g, o = np.einsum("ghx,bx->gbh", w, inputs.x[:, step]) + np.einsum("ghk,bk->gbh", r, h) + bias
+        steps = range(x.shape[1])
+        outputs = np.zeros((*x.shape[:2], h.shape[1]))
+        for step in reversed(steps) if pseudo_layer % ways else steps:
+            i, f, g, o = np.einsum("ghx,bx->gbh", w, x[:, step]) + np.einsum("ghk,bk->gbh", r, h) + bias
             c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
             h = _sigmoid(o) * np.tanh(c)
             outputs[:, step] = h
-        sequences.append(outputs)
+        halves.append(outputs)
         states.append((h, c))
-    return {
-        "y": np.concatenate(sequences, axis=-1),
-        "h": np.stack([h for h, _ in states]),
-        "c": np.stack([c for _, c in states]),
-    }
+        if len(halves) == ways:
+            x, halves = np.concatenate(halves, axis=-1), []
+    return {"y": x, **numbered_states([h for h, _ in states], [c for _, c in states])}
 
 
 def _run_on_gpu(path: Path, name: str, inputs: Inputs) -> Outputs:
@@ -159,6 +165,7 @@ def _run_on_gpu(path: Path, name: str, inputs: Inputs) -> Outputs:
         raise NotRunError("PyTorch hands cuDNN double biases only")
     buffer = torch.from_numpy(space.astype(np.float32)).cuda()
     hidden, bidirectional = entry["hiddenSize"], entry["dirMode"] == "CUDNN_BIDIRECTIONAL"
+    layers = entry["numLayers"]
     weights = []
     for direction in _unpack(space, entry):
         for array in (direction.weight_ih, direction.weight_hh, direction.bias_ih, direction.bias_hh):
@@ -168,13 +175,9 @@ def _run_on_gpu(path: Path, name: str, inputs: Inputs) -> Outputs:
     h, c = (torch.from_numpy(np.stack(inputs.states[k::2])).float().cuda() for k in (0, 1))
     lstm_mode = 2  # ATen/native/cudnn/RNN.cpp CUDNN_LSTM
     y, h_n, c_n, *_ = torch._cudnn_rnn(
-        x, weights, 4, buffer, h, c, lstm_mode, hidden, 0, 1, False, 0.0, False, bidirectional, [], None
+        x, weights, 4, buffer, h, c, lstm_mode, hidden, 0, layers, False, 0.0, False, bidirectional, [], None
     )
-    return {
-        "y": y.transpose(0, 1).double().cpu().numpy(),
-        "h": h_n.double().cpu().numpy(),
-        "c": c_n.double().cpu().numpy(),
-    }
+    return {"y": y.transpose(0, 1).double().cpu().numpy(), **numbered_states(h_n.cpu(), c_n.cpu())}
 
 
 RUNS = (

@@ -7,7 +7,7 @@ Runtime has no kernel, float64 with tanh and sigmoid, and the report says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from lstmconv.errors import require
 from lstmconv.formats.provenance import KEY
-from lstmconv.model import Array, LSTMLayer
+from lstmconv.model import Array, Stack
 from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, NotRunError, Outputs, Run
 
 __all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
@@ -41,17 +41,25 @@ def provenance(path: Path) -> Mapping[str, Any] | None:
 
 
 def accepts(path: Path, name: str) -> frozenset[str]:
-    """Say which inputs a layer takes beside x: ``states``, ``lengths``."""
+    """Say which inputs a stack takes beside x: ``states``, ``lengths``."""
     onnx = require("onnx", "Reading ONNX files")
     model = onnx.load(str(path), load_external_data=False)
     inputs = {entry.name for entry in model.graph.input}
-    found = {"states": f"{name}.initial_h", "lengths": f"{name}.lengths"}
-    return frozenset(key for key, value in found.items() if value in inputs)
+    layers = _layers(name, provenance(path))
+    states = all(f"{layer}.initial_h" in inputs for layer in layers)
+    found = {"states": states, "lengths": f"{name}.lengths" in inputs}
+    return frozenset(key for key, there in found.items() if there)
 
 
-def seen_by_target(layer: LSTMLayer) -> LSTMLayer:
-    """Return the layer itself: ``y`` is what Keras returns."""
-    return layer
+def _layers(name: str, noted: Mapping[str, Any] | None) -> list[str]:
+    """Name the layers of a stack as lstmconv noted them."""
+    stacks = (noted or {}).get("stacks") or []
+    return next((list(stack["layers"]) for stack in stacks if stack["name"] == name), [name])
+
+
+def seen_by_target(stack: Stack) -> Stack:
+    """Return the stack itself: ``y`` is what Keras returns."""
+    return stack
 
 
 def _gate_rows(stored: Array) -> Array:
@@ -74,25 +82,35 @@ def decode(path: Path, names: list[str]) -> Decoded:
     }
     decoded: dict[str, tuple[DecodedDirection, ...]] = {}
     for name in names:
-        nodes = [
-            node
-            for node in model.graph.node
-            if node.op_type == "LSTM" and node.name in (name, f"{name}.half_0", f"{name}.half_1")
-        ]
-        directions: list[DecodedDirection] = []
-        for node in sorted(nodes, key=lambda node: node.name):
-            w, r = stored[node.input[1]], stored[node.input[2]]
-            b = stored[node.input[3]] if len(node.input) > 3 and node.input[3] else None
-            for row in range(w.shape[0]):
-                biases = (None, None) if b is None else tuple(map(_gate_rows, np.split(b[row], 2)))
-                directions.append(DecodedDirection(_gate_rows(w[row]), _gate_rows(r[row]), *biases))
-        one_node_swapped = name in swapped and len(nodes) == 1
-        decoded[name] = tuple(reversed(directions)) if one_node_swapped else tuple(directions)
+        decoded[name] = tuple(
+            direction
+            for layer in _layers(name, noted)
+            for direction in _decode_layer(model, stored, layer, swapped=layer in swapped)
+        )
     return decoded
 
 
+def _decode_layer(
+    model: Any, stored: Mapping[str, Array], name: str, *, swapped: bool
+) -> tuple[DecodedDirection, ...]:
+    """Cut one layer's weights out of its node or nodes; ONNX keeps the forward way first, Keras the forward half."""
+    nodes = [
+        node
+        for node in model.graph.node
+        if node.op_type == "LSTM" and node.name in (name, f"{name}.half_0", f"{name}.half_1")
+    ]
+    directions: list[DecodedDirection] = []
+    for node in sorted(nodes, key=lambda node: node.name):
+        w, r = stored[node.input[1]], stored[node.input[2]]
+        b = stored[node.input[3]] if len(node.input) > 3 and node.input[3] else None
+        for row in range(w.shape[0]):
+            biases = (None, None) if b is None else tuple(map(_gate_rows, np.split(b[row], 2)))
+            directions.append(DecodedDirection(_gate_rows(w[row]), _gate_rows(r[row]), *biases))
+    return tuple(reversed(directions)) if swapped and len(nodes) == 1 else tuple(directions)
+
+
 def _run(path: Path, name: str, inputs: Inputs) -> Outputs:
-    """Run one layer's outputs in ONNX Runtime.
+    """Run one stack's outputs in ONNX Runtime.
 
     Raises:
         NotRunError: ONNX Runtime has no kernel for the dtype.
@@ -102,28 +120,38 @@ def _run(path: Path, name: str, inputs: Inputs) -> Outputs:
     declared = {entry.name: entry for entry in model.graph.input}
     outputs = {entry.name for entry in model.graph.output}
     element = onnx.helper.tensor_dtype_to_np_dtype(declared[f"{name}.x"].type.tensor_type.elem_type)
-    feeds = _feeds(declared, name, inputs, element)
-    wanted = [f"{name}.{key}" for key in ("y", "y_1", "h", "h_1", "c", "c_1") if f"{name}.{key}" in outputs]
+    layers = _layers(name, provenance(path))
+    feeds = _feeds(declared, name, layers, inputs, element)
+    states = [f"{layer}.{key}" for layer in layers for key in ("h", "h_1", "c", "c_1")]
+    wanted = [key for key in (f"{name}.y", f"{name}.y_1", *states) if key in outputs]
     alone = len(feeds) == len(declared)
     part = model if alone else onnx.utils.Extractor(model).extract_model(list(feeds), wanted)
     if element == np.float64 or element.name == "bfloat16":
         results = _reference(part, wanted, feeds, str(element))
     else:
         results = _onnxruntime(str(path) if alone else part.SerializeToString(), wanted, feeds)
-    found = dict(zip(wanted, results, strict=True))
-    return {key.removeprefix(f"{name}."): np.asarray(value, np.float64) for key, value in found.items()}
+    found = {key: np.asarray(value, np.float64) for key, value in zip(wanted, results, strict=True)}
+    h, c = (
+        [row for layer in layers for key in (letter, f"{letter}_1") for row in found.pop(f"{layer}.{key}", ())]
+        for letter in "hc"
+    )
+    named = {f"h{k}": state for k, state in enumerate(h)} | {f"c{k}": state for k, state in enumerate(c)}
+    return {key.removeprefix(f"{name}."): value for key, value in found.items()} | named
 
 
-def _feeds(declared: Mapping[str, Any], name: str, inputs: Inputs, element: Any) -> dict[str, Array]:
+def _feeds(
+    declared: Mapping[str, Any], name: str, layers: Sequence[str], inputs: Inputs, element: Any
+) -> dict[str, Array]:
     feeds: dict[str, Array] = {f"{name}.x": inputs.x.astype(element)}
     if f"{name}.lengths" in declared and inputs.lengths is not None:
         feeds[f"{name}.lengths"] = inputs.lengths.astype(np.int32)
-    for state, own in (("h", inputs.states[0::2]), ("c", inputs.states[1::2])):
-        if f"{name}.initial_{state}_1" in declared:
-            feeds[f"{name}.initial_{state}"] = own[0][None].astype(element)
-            feeds[f"{name}.initial_{state}_1"] = own[1][None].astype(element)
-        elif f"{name}.initial_{state}" in declared:
-            feeds[f"{name}.initial_{state}"] = np.stack(own).astype(element)
+    own = {"h": list(inputs.states[0::2]), "c": list(inputs.states[1::2])}
+    for layer in layers:
+        for state, rows in own.items():
+            for key in (f"{layer}.initial_{state}", f"{layer}.initial_{state}_1"):
+                if key in declared:
+                    count = declared[key].type.tensor_type.shape.dim[0].dim_value
+                    feeds[key] = np.stack([rows.pop(0) for _ in range(count)]).astype(element)
     return feeds
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import numpy as np
 
 from lstmconv.errors import MissingDependencyError, require
 from lstmconv.formats.provenance import KEY
+from lstmconv.formats.parameters import modules
 from lstmconv.formats.safetensors import read_safetensors
 from lstmconv.formats.torch import PROVENANCE_RECORD, read_state_dict
-from lstmconv.model import Array, LSTMLayer, float_type
-from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Outputs, Run
+from lstmconv.model import Array, LSTMLayer, Stack, float_type
+from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Outputs, Run, numbered_states
 
 __all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
 
@@ -26,9 +28,18 @@ def _framework() -> str:
     return f"torch {require('torch', 'Running a state dict').__version__}"
 
 
+def _is_safetensors(path: Path) -> bool:
+    """Whether the file begins as safetensors do: the header's length in 8 bytes, then its JSON."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
+
+
 def provenance(path: Path) -> Mapping[str, Any] | None:
     """Return what lstmconv noted in the file, or ``None``."""
-    if zipfile.is_zipfile(path):
+    if not _is_safetensors(path):
+        if not zipfile.is_zipfile(path):  # Before PyTorch 1.6.
+            return None
         with zipfile.ZipFile(path) as archive:
             if PROVENANCE_RECORD not in archive.namelist():
                 return None
@@ -44,32 +55,48 @@ def accepts(path: Path, name: str) -> frozenset[str]:
     return frozenset({"states"})
 
 
-def seen_by_target(layer: LSTMLayer) -> LSTMLayer:
-    """Return the Keras layer whose outputs ``nn.LSTM`` returns: whole sequences, both halves side by side."""
-    merge_mode = "concat" if layer.merge_mode == "none" else layer.merge_mode
-    return replace(layer, return_sequences=True, time_major=False, merge_mode=merge_mode)
+def seen_by_target(stack: Stack) -> Stack:
+    """Return the Keras layers whose outputs ``nn.LSTM`` returns: whole sequences, both halves side by side."""
+
+    def seen(layer: LSTMLayer) -> LSTMLayer:
+        merge_mode = "concat" if layer.merge_mode == "none" else layer.merge_mode
+        return replace(layer, return_sequences=True, time_major=False, merge_mode=merge_mode)
+
+    return Stack(stack.name, tuple(map(seen, stack.layers)))
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """Load the tensors with the formats' own libraries."""
+    """Load the tensors with the formats' own libraries; nested dicts (Lightning's) by their outer keys."""
     torch = require("torch", "Running a state dict")
-    if not zipfile.is_zipfile(path):
+    if _is_safetensors(path):
         return dict(require("safetensors.torch", "Reading .safetensors files").load_file(path))
-    return dict(torch.load(path, weights_only=True, map_location="cpu"))
+    return dict(_flat(torch.load(path, weights_only=True, map_location="cpu")))
+
+
+def _flat(found: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in found.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}/")
+        else:
+            yield f"{above}{key}", value
 
 
 def _load_arrays(path: Path) -> dict[str, Array]:
     """Load the tensors as arrays; without torch, a ``.pt`` through a reader that calls nothing."""
-    if not zipfile.is_zipfile(path):
+    if _is_safetensors(path):
         return read_safetensors(path)
     try:
-        return {name: _numpy(tensor) for name, tensor in _load(path).items()}
+        return {name: _numpy(tensor) for name, tensor in _load(path).items() if hasattr(tensor, "numpy")}
     except MissingDependencyError:
         return read_state_dict(path)
 
 
-def _prefix(name: str, noted: Mapping[str, Any] | None) -> str:
-    return "" if noted is not None and not noted["prefix"] else name.replace("/", ".") + "."
+def _prefix(name: str, keys: Iterable[str], noted: Mapping[str, Any] | None) -> str:
+    """Return what leads the names of a stack's tensors in the file."""
+    if noted is not None:
+        return name.replace("/", ".") + "." if noted["prefix"] else ""
+    prefixes = {re.split(r"weight_ih(?:_l0)?$", key)[0] for key in keys if re.search(r"weight_ih(_l0)?$", key)}
+    return next(prefix for prefix, module in modules(prefixes).items() if module == name)
 
 
 def _numpy(tensor: Any) -> Array:
@@ -87,13 +114,12 @@ def _blocks(rows: Array) -> Array:
 
 
 def decode(path: Path, names: list[str]) -> Decoded:
-    """Return every named layer's weights as PyTorch loads them."""
+    """Return every named stack's weights as PyTorch loads them."""
     state = _load_arrays(path)
     noted = provenance(path)
     decoded: dict[str, tuple[DecodedDirection, ...]] = {}
     for name in names:
-        prefix = _prefix(name, noted)
-        suffixes = [suffix for suffix in ("_l0", "_l0_reverse") if f"{prefix}weight_ih{suffix}" in state]
+        prefix = _prefix(name, state, noted)
         decoded[name] = tuple(
             DecodedDirection(
                 _blocks(state[f"{prefix}weight_ih{suffix}"]),
@@ -103,18 +129,34 @@ def decode(path: Path, names: list[str]) -> Decoded:
                     for bias in ("bias_ih", "bias_hh")
                 ),
             )
-            for suffix in suffixes
+            for suffix in _suffixes(prefix, state)
         )
     return decoded
 
 
+def _suffixes(prefix: str, state: Mapping[str, Any]) -> list[str]:
+    """List the parameters' endings, layer by layer, forward first; an ``nn.LSTMCell`` has none."""
+    if f"{prefix}weight_ih" in state:
+        return [""]
+    found: list[str] = []
+    while f"{prefix}weight_ih_l{len(found)}" in state:
+        found.append(f"_l{len(found)}")
+    return [ending + way for ending in found for way in ("", "_reverse") if f"{prefix}weight_ih{ending}{way}" in state]
+
+
 def _run(path: Path, name: str, inputs: Inputs) -> Outputs:
-    """Load one layer strictly and run it; half precisions are widened first, which is exact."""
+    """Load one stack strictly and run it; half precisions are widened first, which is exact."""
     torch = require("torch", "Running a state dict")
-    prefix = _prefix(name, provenance(path))
-    state = {key[len(prefix) :]: value for key, value in _load(path).items() if key.startswith(prefix)}
+    loaded = _load(path)
+    prefix = _prefix(name, loaded, provenance(path))
+    state = {key[len(prefix) :]: value for key, value in loaded.items() if key.startswith(prefix)}
+    state = {key: value for key, value in state.items() if re.fullmatch(_OWN, key)}
+    if "weight_ih" in state:  # An nn.LSTMCell is one step of a single layer.
+        state = {f"{key}_l0": value for key, value in state.items()}
+    suffixes = _suffixes("", state)
     rows, columns = state["weight_ih_l0"].shape
     options: dict[str, Any] = {
+        "num_layers": sum(not suffix.endswith("_reverse") for suffix in suffixes),
         "bias": "bias_ih_l0" in state,
         "batch_first": True,
         "bidirectional": "weight_ih_l0_reverse" in state,
@@ -133,7 +175,11 @@ def _run(path: Path, name: str, inputs: Inputs) -> Outputs:
         h = torch.from_numpy(np.stack(inputs.states[0::2])).to(wide)
         c = torch.from_numpy(np.stack(inputs.states[1::2])).to(wide)
         output, (h_n, c_n) = module(x, (h, c))
-    return {"y": output.double().numpy(), "h": h_n.double().numpy(), "c": c_n.double().numpy()}
+    return {"y": output.double().numpy(), **numbered_states(h_n, c_n)}
+
+
+_OWN = r"(weight|bias)_(ih|hh)(_l\d+)?(_reverse)?|_extra_state"
+"""What belongs to one module: an unprefixed state dict may hold other modules too."""
 
 
 def _precision(dtype: np.dtype[Any]) -> str:

@@ -8,6 +8,7 @@ keras/src/saving/saving_lib.py ``_save_container_state``.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -27,6 +28,8 @@ _IDENTITIES = {
     "GaussianDropout",
     "AlphaDropout",
     "ActivityRegularization",
+    "Identity",
+    "InputLayer",
 }
 """Layers that return their input at inference."""
 _MASK_STOPS = {"Flatten", "GlobalAveragePooling1D", "GlobalMaxPooling1D", "RepeatVector", "Reshape"}
@@ -87,11 +90,20 @@ class LayerSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """All LSTM layers of a config, in its order, and how they feed each other."""
+    """All LSTM layers of a config, in its order, and how they feed each other.
+
+    Attributes:
+        layers: The LSTMs.
+        skipped: Other recurrent layers.
+        edges: ``(a, b)``: ``a`` feeds ``b``, and nothing between them computes at inference. A layer that is
+            called several times stands at neither end.
+        branching: Layers whose sequence has more readers than one, the model's output among them.
+    """
 
     layers: tuple[LayerSpec, ...]
     skipped: tuple[Skipped, ...]
     edges: tuple[tuple[str, str], ...]
+    branching: tuple[str, ...]
 
 
 @dataclass
@@ -101,10 +113,21 @@ class _Node:
     name: str
     class_name: str
     config: Mapping[str, Any]
-    inputs: list[str]
+    inputs: list[tuple[str, int]]
+    """The layers that it is called with, and which of their tensors."""
     object_path: str
+    calls: int = 1
     masked: bool = False
     """A mask reaches it; a nested model passes on what its last layer does."""
+
+
+@dataclass
+class _Graph:
+    """One model: its layers, and which of them are its inputs and outputs."""
+
+    nodes: list[_Node]
+    inputs: list[str]
+    outputs: list[tuple[str, int]]
 
 
 @dataclass
@@ -112,6 +135,8 @@ class _Found:
     layers: list[LayerSpec] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     edges: list[tuple[str, str]] = field(default_factory=list)
+    readers: Counter[str] = field(default_factory=Counter)
+    """How many read each LSTM's sequence."""
 
 
 def read_model(model: Mapping[str, Any], root: str = "layers") -> ModelSpec:
@@ -127,11 +152,13 @@ def read_model(model: Mapping[str, Any], root: str = "layers") -> ModelSpec:
     """
     found = _Found()
     try:
-        nodes = _nodes(model, root)
-        _read_nodes(nodes, (), "", False, root, found)
+        graph = _graph(model, root)
+        last, _ = _read_graph(graph, (), "", False, None, root, found)
+        found.readers.update([last] if last else [])
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise UnreadableFileError(f"the model config is not one that Keras writes ({error!r})") from error
-    return ModelSpec(tuple(found.layers), tuple(found.skipped), tuple(found.edges))
+    branching = tuple(name for name, count in found.readers.items() if count > 1)
+    return ModelSpec(tuple(found.layers), tuple(found.skipped), tuple(found.edges), branching)
 
 
 def snake_case(name: str) -> str:
@@ -141,12 +168,12 @@ def snake_case(name: str) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def _nodes(model: Mapping[str, Any], path: str) -> list[_Node]:
+def _graph(model: Mapping[str, Any], path: str) -> _Graph:
     """List a model's layers; Sequential keeps a plain list up to Keras 2.2.2, a dict later."""
     config = model.get("config")
     entries = config if isinstance(config, list) else (config or {}).get("layers")
     if not isinstance(entries, list):
-        return []
+        return _Graph([], [], [])
     sequential = isinstance(config, list) or model.get("class_name") == "Sequential"
     nodes: list[_Node] = []
     counts: dict[str, int] = {}
@@ -156,70 +183,112 @@ def _nodes(model: Mapping[str, Any], path: str) -> list[_Node]:
         count = counts[container] = counts.get(container, -1) + 1
         object_path = f"{path}/{container}_{count}" if count else f"{path}/{container}"
         name = str(entry.get("name") or (inner.get("name") if isinstance(inner, Mapping) else "") or container)
-        inputs = [nodes[-1].name] if sequential and nodes else _inbound(entry.get("inbound_nodes", []))
-        nodes.append(
-            _Node(name, class_name, inner if isinstance(inner, Mapping) else {"layers": inner}, inputs, object_path)
-        )
-    return nodes
+        calls = entry.get("inbound_nodes", [])
+        inputs = [(nodes[-1].name, 0)] if sequential and nodes else list(dict.fromkeys(_histories(calls)))
+        own = inner if isinstance(inner, Mapping) else {"layers": inner}
+        nodes.append(_Node(name, class_name, own, inputs, object_path, max(1, len(calls))))
+    if sequential or not isinstance(config, Mapping):
+        return _Graph(nodes, [node.name for node in nodes[:1]], [(node.name, 0) for node in nodes[-1:]])
+    entering = [name for name, _ in _histories(config.get("input_layers"))]
+    return _Graph(nodes, entering, list(_histories(config.get("output_layers"))))
 
 
-def _inbound(value: Any) -> list[str]:
-    """Return the layers whose tensors a layer is called with, in order.
+def _histories(value: Any, depth: int = 0) -> Iterator[tuple[str, int]]:
+    """Yield the layers whose tensors a layer is called with, and which of their tensors, in order.
 
     Keras 1 and 2: ``[[["name", node, tensor, {}], ...]]``; Keras 3: ``{"args": [{"class_name":
     "__keras_tensor__", "config": {"keras_history": ["name", node, tensor]}}], ...}``.
     """
-    return list(dict.fromkeys(_histories(value)))
-
-
-def _histories(value: Any, depth: int = 0) -> Iterator[str]:
     if depth > _MAX_NESTING:
         return
     if isinstance(value, Mapping):
         history = value.get("keras_history")
-        if isinstance(history, Sequence) and history:
-            yield str(history[0])
+        if isinstance(history, Sequence) and len(history) >= 3:
+            yield str(history[0]), int(history[2])
             return
         for inner in value.values():
             yield from _histories(inner, depth + 1)
     elif isinstance(value, list):
         if len(value) >= 3 and isinstance(value[0], str) and isinstance(value[1], int) and isinstance(value[2], int):
-            yield value[0]
+            yield value[0], value[2]
             yield from _histories(value[3:], depth + 1)
             return
         for inner in value:
             yield from _histories(inner, depth + 1)
 
 
-def _read_nodes(
-    nodes: list[_Node], above: tuple[str, ...], group: str, masked: bool, root: str, found: _Found
+def _read_graph(
+    graph: _Graph,
+    above: tuple[str, ...],
+    group: str,
+    masked: bool,
+    entering: str | None,
+    root: str,
+    found: _Found,
 ) -> tuple[str | None, bool]:
-    """Read one model's layers; return the LSTM whose output is the model's, and whether it is masked."""
+    """Read one model's layers.
+
+    Args:
+        graph: The model.
+        above: The names of the models that it is nested in.
+        group: The top-level layer that it belongs to.
+        masked: A mask reaches it.
+        entering: The LSTM whose sequence is its only input.
+        root: See :func:`read_model`.
+        found: What is found goes here.
+
+    Returns:
+        The LSTM whose sequence is the model's only output, and whether the output is masked.
+    """
     if len(above) > _MAX_NESTING:
         raise ValueError(f"models nest deeper than {_MAX_NESTING} levels")
-    by_name = {node.name: node for node in nodes}
+    by_name = {node.name: node for node in graph.nodes}
     last: dict[str, str | None] = {}  # Layer -> the LSTM whose sequence it passes on unchanged.
-    for node in nodes:
-        sources = [by_name[name] for name in node.inputs if name in by_name]
+    for node in graph.nodes:
+        sources = [by_name[name] for name, _ in node.inputs if name in by_name]
         node.masked = any(map(_passes_mask, sources)) or (not sources and masked)
         here = (*above, node.name)
         top = group or node.name
-        feeding = last.get(sources[0].name) if sources else None
+        read = [last.get(name) if tensor == 0 else None for name, tensor in node.inputs]
+        if not node.inputs and graph.inputs == [node.name]:
+            read = [entering]
+        feeding = read[0] if read and node.calls == 1 else None
         if node.class_name in _MODELS or "layers" in node.config:
-            inner = _nodes({"class_name": node.class_name, "config": node.config}, f"{node.object_path}/{root}")
-            last[node.name], node.masked = _read_nodes(inner, here, top, node.masked, root, found)
+            inner = _graph({"class_name": node.class_name, "config": node.config}, f"{node.object_path}/{root}")
+            alone = len(node.inputs) <= 1 and node.calls == 1
+            found.readers.update(name for name in read if name and not alone)
+            last[node.name], node.masked = _read_graph(
+                inner, here, top, node.masked, feeding if alone else None, root, found
+            )
+            if node.calls > 1:
+                last[node.name] = None
             continue
+        if _is_identity(node):
+            last[node.name] = feeding
+            continue
+        found.readers.update(name for name in set(read) if name)
         added = _read_layer(node, here, top, found)
-        if added:
+        found.edges += [(a.name, b.name) for a, b in pairwise(added)]
+        if added and node.class_name != "TimeDistributed" and node.calls == 1:
             if feeding is not None:
                 found.edges.append((feeding, added[0].name))
-            found.edges += [(a.name, b.name) for a, b in pairwise(added)]
             last[node.name] = added[-1].name
-        else:
-            last[node.name] = feeding if node.class_name in _IDENTITIES else None
-    if not nodes:
+    if not graph.nodes:
         return None, masked
-    return last.get(nodes[-1].name), _passes_mask(nodes[-1])
+    ends = [last.get(name) if tensor == 0 else None for name, tensor in graph.outputs]
+    if len(ends) != 1:
+        found.readers.update(name for name in ends if name)
+    closing = by_name[graph.outputs[-1][0]] if graph.outputs else graph.nodes[-1]
+    return (ends[0] if len(ends) == 1 else None), _passes_mask(closing)
+
+
+def _is_identity(node: _Node) -> bool:
+    """Whether a layer returns its input at inference."""
+    wrapped = node.config.get("layer")
+    if node.class_name == "TimeDistributed" and isinstance(wrapped, Mapping):
+        return wrapped.get("class_name") in _IDENTITIES
+    linear = node.class_name == "Activation" and node.config.get("activation") == "linear"
+    return linear or node.class_name in _IDENTITIES
 
 
 def _passes_mask(node: _Node) -> bool:
@@ -243,7 +312,8 @@ def _read_layer(node: _Node, path: tuple[str, ...], group: str, found: _Found) -
         object_path += "/layer"
     if wrappers and (entry["class_name"] in _MODELS or "layers" in entry["config"]):
         root = object_path.split("/")[0]
-        _read_nodes(_nodes(entry, f"{object_path}/{root}"), path, group, node.masked, root, found)
+        last, _ = _read_graph(_graph(entry, f"{object_path}/{root}"), path, group, node.masked, None, root, found)
+        found.readers.update([last] if last else [])
         return []
     class_name, config = str(entry["class_name"]), entry["config"]
     if class_name == "Bidirectional":

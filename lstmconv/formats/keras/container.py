@@ -23,6 +23,7 @@ import numpy as np
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.keras.hdf5 import SIGNATURE, Group, StoredArray, read_tree
+from lstmconv.formats.provenance import sha256_of
 from lstmconv.model import Array
 
 __all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file", "sniff"]
@@ -138,7 +139,7 @@ def open_file(path: Path) -> KerasFile:
     _refuse_lookalikes(path)
     if _is_hdf5(path):
         tree = read_tree(path, path.name)
-        return _from_tree(path.name, tree, _sha256(path))
+        return _from_tree(path.name, tree, sha256_of(path))
     if zipfile.is_zipfile(path):
         return _open_zip(path)
     return _open_shards(path)
@@ -244,7 +245,7 @@ def _open_zip(path: Path) -> KerasFile:
     except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, struct.error) as error:
         raise UnreadableFileError(f"{path.name}: damaged zip file ({error}); restore or download it again") from error
     return _archive(
-        path.name, tree, texts.get("config.json"), texts.get("metadata.json"), _sha256(path), ".keras archive"
+        path.name, tree, texts.get("config.json"), texts.get("metadata.json"), sha256_of(path), ".keras archive"
     )
 
 
@@ -273,7 +274,7 @@ def _open_folder(path: Path) -> KerasFile:
     digest = hashlib.sha256()
     for part in sorted(path.glob("*")):
         if part.is_file():
-            digest.update(bytes.fromhex(_sha256(part)))
+            digest.update(bytes.fromhex(sha256_of(part)))
     tree = read_tree(body, f"{path.name}/{body.name}")
     return _archive(path.name, tree, texts.get("config"), texts.get("metadata"), digest.hexdigest(), ".keras folder")
 
@@ -319,7 +320,7 @@ def _open_shards(path: Path) -> KerasFile:
         shard = path.parent / name
         if not shard.is_file() or shard.is_symlink():
             raise UnreadableFileError(f"{path.name}: the shard {name} is missing beside it")
-        digest.update(bytes.fromhex(_sha256(shard)))
+        digest.update(bytes.fromhex(sha256_of(shard)))
         merged = _merge(merged, read_tree(shard, name))
     return KerasFile(path.name, "saveable", merged, None, None, None, "Keras sharded weights", digest.hexdigest())
 
@@ -370,11 +371,3 @@ def _json(text: bytes, name: str) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise UnreadableFileError(f"{name}: JSON of type {type(found).__name__}, expected an object")
     return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -71,6 +71,7 @@ def read(
         ),
         skipped=tuple(skipped),
         edges=None if spec is None else tuple(edge for edge in spec.edges if kept.issuperset(edge)),
+        branching=() if spec is None else tuple(name for name in spec.branching if name in kept),
         notes=tuple(dict.fromkeys(notes)),
         unknown=producer.question if any(layer.recurrent_activation is None for layer in layers) else None,
     )

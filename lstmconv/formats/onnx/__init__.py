@@ -2,7 +2,8 @@
 
 Per layer ``<layer>.x`` goes in, and ``<layer>.y`` comes out as Keras returns it (``<layer>.y_1`` is the
 second output of ``merge_mode=None``), with the final states ``<layer>.h`` and ``<layer>.c``
-``(directions, batch, hidden)``, forward half first. ``layout`` stays 0: ONNX Runtime refuses 1.
+``(directions, batch, hidden)``, forward half first. The layers of a stack are chained: ``<stack>.x`` goes
+in, ``<stack>.y`` comes out, the states stay each layer's. ``layout`` stays 0: ONNX Runtime refuses 1.
 
 Source: ONNX operator specification, LSTM-7, LSTM-14, LSTM-22: X [seq, batch, input],
 W [directions, 4*hidden, input], R [directions, 4*hidden, hidden], B [directions, 8*hidden],
@@ -17,18 +18,18 @@ from typing import TYPE_CHECKING
 
 from lstmconv._version import __version__
 from lstmconv.errors import UnsupportedModelError, UsageError, require
-from lstmconv.formats import WriteOptions
+from lstmconv.formats import ReadOptions, WriteOptions
 from lstmconv.formats.onnx.functions import onnx_function
 from lstmconv.formats.onnx.graph import Graph
-from lstmconv.formats.onnx.layer import add_layer
+from lstmconv.formats.onnx.layer import add_stack
 from lstmconv.formats.provenance import KEY, encoded, require_known
 from lstmconv.formats.state_dict import dtype_of
-from lstmconv.model import Checkpoint, LSTMLayer
+from lstmconv.model import Checkpoint, Stack
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["build", "obstacle", "write"]
+__all__ = ["build", "obstacle", "read", "write"]
 
 _PORTABLE_OPSET = 14
 _BFLOAT16_OPSET = 22
@@ -38,12 +39,14 @@ _EXTERNAL_BYTES = 2_000_000_000
 """A protobuf message ends at 2 GiB; larger weights lie in a file beside the model."""
 
 
-def obstacle(layer: LSTMLayer) -> str | None:
-    """Say why ONNX' LSTM cannot compute a layer, and the way out, or ``None``."""
-    for direction in layer.directions:
+def obstacle(stack: Stack) -> str | None:
+    """Say why ONNX' LSTM cannot compute a stack, and the way out, or ``None``."""
+    for direction in stack.directions:
         for activation in (direction.activation, direction.recurrent_activation):
             if onnx_function(activation) is None:
                 return f"ONNX' LSTM has no {activation}; convert to torch, which lstmconv.torch.LSTM computes"
+    if len({layer.dtype for layer in stack.layers}) > 1:
+        return "its layers are of several dtypes, and the graph casts nothing; choose one with --dtype"
     return None
 
 
@@ -57,11 +60,11 @@ def build(checkpoint: Checkpoint, options: WriteOptions) -> onnx.ModelProto:
     onnx = require("onnx", "Writing ONNX")
     require_known(checkpoint)
     graph = Graph(_opset(checkpoint, options))
-    for layer in checkpoint.layers:
-        reason = obstacle(layer)
+    for stack in checkpoint.stacks:
+        reason = obstacle(stack)
         if reason is not None:
-            raise UnsupportedModelError(f"{layer.name}: {reason}")
-        add_layer(graph, layer, options)
+            raise UnsupportedModelError(f"{stack.name}: {reason}")
+        add_stack(graph, stack, options)
     made = onnx.helper.make_graph(graph.nodes, "lstmconv", graph.inputs, graph.outputs, graph.initializers)
     imports = [onnx.helper.make_opsetid("", graph.opset)]
     model = onnx.helper.make_model(
@@ -85,6 +88,18 @@ def _opset(checkpoint: Checkpoint, options: WriteOptions) -> int:
         why = " for bfloat16" if bfloat16 else ""
         raise UsageError(f"opset {chosen} does not fit: expected {oldest} to {newest}{why}")
     return int(chosen)
+
+
+def read(path: Path, options: ReadOptions) -> Checkpoint:
+    """Read the LSTM nodes of any ONNX model; see :mod:`lstmconv.formats.onnx.reading`.
+
+    Raises:
+        UnreadableFileError: It is no ONNX model, or a damaged one.
+        UnsupportedModelError: No LSTM node in it that converts.
+    """
+    from lstmconv.formats.onnx import reading
+
+    return reading.read(path, options)
 
 
 def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:

@@ -1,4 +1,4 @@
-"""One LSTM layer as ONNX nodes: the LSTM node, and what Keras returns from its outputs."""
+"""LSTM layers as ONNX nodes: each LSTM node, and what Keras returns from its outputs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,29 @@ from lstmconv.formats.onnx.functions import onnx_function
 from lstmconv.formats.onnx.graph import Graph
 from lstmconv.formats.state_dict import dtype_of
 from lstmconv.layouts import ONNX
-from lstmconv.model import LSTMDirection, LSTMLayer
+from lstmconv.model import LSTMDirection, LSTMLayer, Stack
 
-__all__ = ["add_layer"]
+__all__ = ["add_stack"]
 
 _LAST_INDEX = -(1 << 63) + 1
 """As the end of a Slice with step -1: runs past the first element."""
 
 
-def add_layer(graph: Graph, layer: LSTMLayer, options: WriteOptions) -> None:
-    """Add a layer's inputs, nodes and outputs to the graph."""
-    _Layer(graph, layer, options).add()
+def add_stack(graph: Graph, stack: Stack, options: WriteOptions) -> None:
+    """Add a stack's input, the nodes of its layers, each on the sequence of the one before it, and the outputs."""
+    onnx = require("onnx", "Writing ONNX")
+    first = stack.first
+    element = int(onnx.helper.np_dtype_to_tensor_dtype(dtype_of(stack, options)))
+    batch, time = f"{stack.name}.batch", f"{stack.name}.time"
+    x = f"{stack.name}.x"
+    outer = [time, batch] if first.time_major else [batch, time]
+    graph.declare(graph.inputs, x, element, [*outer, first.input_size])
+    if options.lengths:
+        graph.declare(graph.inputs, f"{stack.name}.lengths", onnx.TensorProto.INT32, [batch])
+    if not first.time_major:
+        x = graph.add("Transpose", [x], f"{stack.name}.X", perm=[1, 0, 2])
+    for layer in stack.layers:
+        x = _Layer(graph, stack, layer, options).add(x)
 
 
 @dataclass(frozen=True)
@@ -47,64 +59,68 @@ class _Half:
 class _Layer:
     """Adds one layer's nodes to a graph."""
 
-    def __init__(self, graph: Graph, layer: LSTMLayer, options: WriteOptions) -> None:
+    def __init__(self, graph: Graph, stack: Stack, layer: LSTMLayer, options: WriteOptions) -> None:
         onnx = require("onnx", "Writing ONNX")
         self.graph = graph
+        self.stack = stack
         self.layer = layer
         self.options = options
         self.dtype = dtype_of(layer, options)
         self.element = int(onnx.helper.np_dtype_to_tensor_dtype(self.dtype))
         self.states = layer.stateful if options.states is None else options.states
-        self.lengths = self.named("lengths") if options.lengths else ""
-        self.batch, self.time = self.named("batch"), self.named("time")
+        self.lengths = f"{stack.name}.lengths" if options.lengths else ""
+        self.batch, self.time = f"{stack.name}.batch", f"{stack.name}.time"
+        self.inside = layer is not stack.last
 
     def named(self, name: str) -> str:
         return f"{self.layer.name}.{name}"
 
-    def add(self) -> None:
-        """Add the inputs, the LSTM node or nodes, and the outputs."""
-        onnx = require("onnx", "Writing ONNX")
-        graph, layer = self.graph, self.layer
-        x = self.named("x")
-        graph.declare(graph.inputs, x, self.element, [*self._outer, layer.input_size])
-        if self.lengths:
-            graph.declare(graph.inputs, self.lengths, onnx.TensorProto.INT32, [self.batch])
-        if not layer.time_major:
-            x = graph.add("Transpose", [x], self.named("X"), perm=[1, 0, 2])
+    def add(self, x: str) -> str:
+        """Add the LSTM node or nodes on ``x (time, batch, input)``; return the sequence for the next layer.
+
+        The last layer's output is the stack's and declared as Keras returns it.
+        """
+        layer = self.layer
         ways = [direction.go_backwards for direction in layer.directions]
         sizes = {direction.hidden_size for direction in layer.directions}
         if len(sizes) > 1:
-            self._separate_nodes(x)
-        elif ways == sorted(ways) and not self.lengths and layer.merge_mode == "concat":
-            self._whole(x)
-        else:
-            self._picked_halves(x, sorted(range(len(ways)), key=ways.__getitem__))
+            return self._separate_nodes(x)
+        if ways == sorted(ways) and not self.lengths and layer.merge_mode == "concat":
+            return self._whole(x)
+        return self._picked_halves(x, sorted(range(len(ways)), key=ways.__getitem__))
+
+    @property
+    def output(self) -> str:
+        """The first output: the stack's, or inside of it a sequence (time, batch, units)."""
+        return self.named("sequence") if self.inside else f"{self.stack.name}.y"
 
     @property
     def _outer(self) -> list[int | str]:
         return [self.time, self.batch] if self.layer.time_major else [self.batch, self.time]
 
-    def _whole(self, x: str) -> None:
+    def _whole(self, x: str) -> str:
         """One node whose halves stand in Keras' order and are concatenated: its outputs are the layer's."""
         graph, layer = self.graph, self.layer
         units = sum(direction.hidden_size for direction in layer.directions)
         initial = [self._initial(state) for state in "hc"]
         y, h, _ = self._node(x, layer.directions, "", initial, ("Y", "h", "c"))
+        for state in "hc":
+            self._declare_output(self.named(state), [len(layer.directions), self.batch, layer.hidden_size])
         if layer.return_sequences is False:
             last = graph.add("Transpose", [h], self.named("Y_h.by_batch"), perm=[1, 0, 2])
-            graph.add("Reshape", [last, graph.constant([0, units])], self.named("y"))
-            self._declare_output("y", [self.batch, units])
-        else:
-            if layer.go_backwards:
-                y = self._flip(y, self.named("Y.processed"))
-            order = [0, 2, 1, 3] if layer.time_major else [2, 0, 1, 3]
-            y = graph.add("Transpose", [y], self.named("Y.by_batch"), perm=order)
-            graph.add("Reshape", [y, graph.constant([0, 0, units])], self.named("y"))
-            self._declare_output("y", [*self._outer, units])
-        for state in "hc":
-            self._declare_output(state, [len(layer.directions), self.batch, layer.hidden_size])
+            graph.add("Reshape", [last, graph.constant([0, units])], self.output)
+            self._declare_output(self.output, [self.batch, units])
+            return self.output
+        if layer.go_backwards:
+            y = self._flip(y, self.named("Y.processed"))
+        order = [0, 2, 1, 3] if layer.time_major or self.inside else [2, 0, 1, 3]
+        y = graph.add("Transpose", [y], self.named("Y.by_batch"), perm=order)
+        graph.add("Reshape", [y, graph.constant([0, 0, units])], self.output)
+        if not self.inside:
+            self._declare_output(self.output, [*self._outer, units])
+        return self.output
 
-    def _picked_halves(self, x: str, order: list[int]) -> None:
+    def _picked_halves(self, x: str, order: list[int]) -> str:
         """One node whose halves are taken apart; ONNX keeps the forward way first, Keras the forward half."""
         graph, layer = self.graph, self.layer
         initial = [self._initial(state) for state in "hc"]
@@ -128,7 +144,6 @@ class _Layer:
             ]
             halves.append(_Half(parts[0], parts[1], parts[2], start[0], start[1]))
         halves = [self._masked_states(half, index) for index, half in enumerate(halves)]
-        self._sequences(halves)
         for state in "hc":
             rows = [
                 graph.add(
@@ -139,9 +154,10 @@ class _Layer:
                 for index, half in enumerate(halves)
             ]
             graph.add("Concat", rows, self.named(state), axis=0)
-            self._declare_output(state, [len(halves), self.batch, layer.hidden_size])
+            self._declare_output(self.named(state), [len(halves), self.batch, layer.hidden_size])
+        return self._sequences(halves)
 
-    def _separate_nodes(self, x: str) -> None:
+    def _separate_nodes(self, x: str) -> str:
         """Add a node for each half: halves of unequal units share none. The second's states end in ``_1``."""
         graph = self.graph
         halves = []
@@ -159,12 +175,12 @@ class _Layer:
             halves.append(half)
             for state in "hc":
                 shape = graph.constant([1, -1, direction.hidden_size])
-                graph.add("Reshape", [getattr(half, state), shape], self.named(f"{state}{suffix}"))
-                self._declare_output(f"{state}{suffix}", [1, self.batch, direction.hidden_size])
-        self._sequences(halves)
+                name = graph.add("Reshape", [getattr(half, state), shape], self.named(f"{state}{suffix}"))
+                self._declare_output(name, [1, self.batch, direction.hidden_size])
+        return self._sequences(halves)
 
     def _declare_output(self, name: str, shape: Sequence[int | str]) -> None:
-        self.graph.declare(self.graph.outputs, self.named(name), self.element, shape)
+        self.graph.declare(self.graph.outputs, name, self.element, shape)
 
     def _initial(self, state: str, suffix: str = "", hidden: int | None = None) -> str:
         """Declare an initial state and return its name; none where states begin at zero."""
@@ -253,37 +269,41 @@ class _Layer:
 
     # What Keras returns
 
-    def _sequences(self, halves: list[_Half]) -> None:
+    def _sequences(self, halves: list[_Half]) -> str:
         """Add y (and y_1): flip, repeat or zero what Keras flips, repeats or zeros, then merge."""
         layer = self.layer
         returned = [self._returned(half, index) for index, half in enumerate(halves)]
         sizes = [direction.hidden_size for direction in layer.directions]
-        if len(returned) == 1 or layer.merge_mode == "none":
-            for index, (tensor, units) in enumerate(zip(returned, sizes, strict=True)):
-                self._output(tensor, f"y_{index}" if index else "y", units)
-            return
+        if len(returned) == 2 and layer.merge_mode == "none":
+            self._output(returned[1], f"{self.stack.name}.y_1", sizes[1])
+            return self._output(returned[0], self.output, sizes[0])
+        if len(returned) == 1:
+            return self._output(returned[0], self.output, sizes[0])
         if layer.merge_mode == "concat":
             merged = self.graph.add("Concat", returned, self.named("merged"), axis=-1)
-            self._output(merged, "y", sum(sizes))
-            return
+            return self._output(merged, self.output, sum(sizes))
         operator = "Mul" if layer.merge_mode == "mul" else "Add"
         merged = self.graph.add(operator, returned, self.named("merged"))
         if layer.merge_mode == "ave":
             half = self.graph.constant(0.5, self.dtype)
             merged = self.graph.add("Mul", [merged, half], self.named("averaged"))
-        self._output(merged, "y", sizes[0])
+        return self._output(merged, self.output, sizes[0])
 
-    def _output(self, tensor: str, name: str, units: int) -> None:
+    def _output(self, tensor: str, name: str, units: int) -> str:
+        """Declare an output as Keras returns it; inside a stack the sequence itself goes on."""
         layer = self.layer
+        if self.inside:
+            return tensor
         if layer.return_sequences is False:
-            self.graph.add("Identity", [tensor], self.named(name))
+            self.graph.add("Identity", [tensor], name)
             self._declare_output(name, [self.batch, units])
-            return
+            return name
         if layer.time_major:
-            self.graph.add("Identity", [tensor], self.named(name))
+            self.graph.add("Identity", [tensor], name)
         else:
-            self.graph.add("Transpose", [tensor], self.named(name), perm=[1, 0, 2])
+            self.graph.add("Transpose", [tensor], name, perm=[1, 0, 2])
         self._declare_output(name, [*self._outer, units])
+        return name
 
     def _returned(self, half: _Half, index: int) -> str:
         """Return one half's outputs as Keras merges them: (time, batch, hidden) or (batch, hidden)."""

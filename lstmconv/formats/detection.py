@@ -1,0 +1,66 @@
+"""Tell what a file is by its content; suffixes decide only where the content cannot."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+from lstmconv.errors import UnreadableFileError
+from lstmconv.formats import Format, ReadOptions, by_name
+from lstmconv.formats.cudnn import CUDNN_KEY
+
+__all__ = ["detect"]
+
+_HEADER_BYTES = 100_000_000
+"""safetensors' own limit for its header."""
+
+
+def detect(path: Path, options: ReadOptions) -> Format:
+    """Return the format of a file.
+
+    What is recognised as nothing else is left to the Keras reader, which says what it found.
+
+    Raises:
+        UnreadableFileError: There is no such file.
+    """
+    if path.is_dir():
+        return by_name("keras")
+    if not path.exists():
+        raise UnreadableFileError(f"{path}: no such file")
+    if options.buffer is not None:
+        return by_name("cudnn")
+    with path.open("rb") as file:
+        head = file.read(16)
+    name = path.name.lower()
+    if head.startswith(b"PK\x03\x04"):
+        return by_name("torch" if _is_torch_zip(path) else "keras")
+    if head.startswith(b"\x80\x02"):  # The pickles of PyTorch before 1.6 begin so.
+        return by_name("torch")
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < min(path.stat().st_size, _HEADER_BYTES):
+        return by_name("cudnn" if _has_manifest(path) else "safetensors")
+    if name.endswith(".onnx"):
+        return by_name("onnx")
+    if name.endswith(".bin"):
+        return by_name("cudnn")
+    if name.endswith((".pt", ".pth")) and head:
+        return by_name("torch")
+    return by_name("safetensors" if name.endswith(".safetensors") and head else "keras")
+
+
+def _is_torch_zip(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return path.name.lower().endswith((".pt", ".pth"))
+    return any(name.endswith("data.pkl") or "/code/" in name for name in names)
+
+
+def _has_manifest(path: Path) -> bool:
+    with path.open("rb") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+    try:
+        return CUDNN_KEY in (json.loads(header).get("__metadata__") or {})
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return False

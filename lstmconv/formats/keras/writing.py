@@ -1,0 +1,125 @@
+"""Write LSTM layers as a Keras file: a whole model, or its weights only, as Keras 2 or Keras 3 writes them.
+
+The suffix decides: ``.keras`` is the zip, ``.weights.h5`` the weights by object path, ``.h5`` and ``.hdf5``
+the legacy HDF5.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from lstmconv.errors import UnsupportedModelError, UsageError
+from lstmconv.formats import WriteOptions
+from lstmconv.formats.keras.arrays import LSTM, CellClass, halves_of
+from lstmconv.formats.keras.describing import WrittenLayer, describe_model
+from lstmconv.formats.keras.dialect import KERAS_2, KERAS_3, Dialect, choose, neither, refusal
+from lstmconv.formats.keras.files import write_legacy, write_native, write_saveable
+from lstmconv.formats.keras.graph import graph_of
+from lstmconv.formats.keras.naming import renamed
+from lstmconv.formats.provenance import encoded, require_known
+from lstmconv.formats.state_dict import dtype_of
+from lstmconv.model import Checkpoint, LSTMLayer, Stack
+
+__all__ = ["losses", "obstacle", "write", "write_as"]
+
+_Kind: TypeAlias = Literal["native", "saveable", "legacy model", "legacy weights"]
+
+
+def obstacle(stack: Stack) -> str | None:
+    """Say why no Keras holds a stack's layers and what to do instead, or ``None``."""
+    for layer in stack.layers:
+        reason = neither(layer)
+        if reason is not None:
+            return reason if len(stack.layers) == 1 else f"{layer.name}: {reason}"
+    if all(any(refusal(layer, dialect) for layer in stack.layers) for dialect in (KERAS_2, KERAS_3)):
+        return "some of its layers need Keras 2 and others Keras 3; write them to two files, each with --layer"
+    return None
+
+
+def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
+    """Write all layers as one Functional model; a layer that another feeds is called on its output.
+
+    Raises:
+        UnsupportedModelError: The Keras asked for, or any, cannot hold a layer, or its activations are unknown.
+        UsageError: The names, the bias mode or the suffix are none that Keras takes.
+    """
+    require_known(checkpoint)
+    if options.bias_mode not in (None, "single-input"):
+        raise UsageError(f"Keras stores one bias, the sum of both; bias mode {options.bias_mode!r} is for two")
+    kind = _kind(path, options)
+    dialect = choose(checkpoint.layers, options.keras_version)
+    for layer in checkpoint.layers:
+        if str(dtype_of(layer, options)) == "bfloat16":
+            _refuse_bfloat16(layer, kind, dialect)
+    write_as(checkpoint, path, options, LSTM, kind, dialect)
+    return [path]
+
+
+def write_as(
+    checkpoint: Checkpoint, path: Path, options: WriteOptions, cell: CellClass, kind: _Kind, dialect: Dialect
+) -> None:
+    """Write all layers as one class of cell, into one kind of file."""
+    named, noted = renamed(checkpoint, options, dialect)
+    graph = graph_of(named)
+    layers = {
+        layer.name: WrittenLayer(layer, halves_of(layer, cell, dtype_of(layer, options), options.bias_mode))
+        for layer in named.layers
+    }
+    provenance = encoded(named, noted)
+    if kind == "saveable":
+        write_saveable(path, layers, graph, dialect, provenance)
+    elif kind == "native":
+        config = describe_model(named, layers, graph, dialect, native=True)
+        write_native(path, config, layers, graph, dialect, provenance)
+    else:
+        whole = kind == "legacy model"
+        model = describe_model(named, layers, graph, dialect, native=False) if whole else None
+        write_legacy(path, model, layers, graph, dialect, provenance)
+
+
+def _kind(path: Path, options: WriteOptions) -> _Kind:
+    name = path.name.lower()
+    if name.endswith(".keras"):
+        if options.weights_only:
+            raise UsageError(f"{path.name}: a .keras file is a whole model; weights alone go into .weights.h5 or .h5")
+        return "native"
+    if name.endswith(".weights.h5"):
+        return "saveable"
+    if name.endswith((".h5", ".hdf5")):
+        return "legacy weights" if options.weights_only else "legacy model"
+    raise UsageError(f"{path.name}: expected .keras, .weights.h5, .h5 or .hdf5 for a Keras file")
+
+
+def _refuse_bfloat16(layer: LSTMLayer, kind: _Kind, dialect: Dialect) -> None:
+    """Refuse what Keras itself cannot load: only ``.keras`` and ``.weights.h5`` of Keras 3 say which bytes it is."""
+    if kind in ("legacy model", "legacy weights"):
+        cure = "write .keras or .weights.h5" if dialect.major == 3 else "pass --dtype float32"
+        raise UnsupportedModelError(f"{layer.name}: Keras cannot load bfloat16 weights from a legacy .h5; {cure}")
+    if dialect.major == 2:
+        raise UnsupportedModelError(f"{layer.name}: Keras 2 cannot load bfloat16 weights; pass --dtype float32")
+
+
+def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> tuple[str, ...]:
+    """Say, in whole sentences, what the source tells and the written file does not."""
+    if _kind(path, options) in ("saveable", "legacy weights"):
+        return (
+            "a file of weights only does not tell Keras the layers' activations and options; lstmconv's note in it does",
+        )
+    return tuple(sentence for layer in checkpoint.layers for sentence in _model_losses(layer))
+
+
+def _model_losses(layer: LSTMLayer) -> list[str]:
+    said = []
+    if layer.stateful:
+        said.append(
+            f"{layer.name}: is stateful; the written layer is not, since that needs a fixed batch size, which no "
+            "source tells"
+        )
+    if layer.masking:
+        said.append(f"{layer.name}: its model masks steps; the written model has no Masking layer")
+    if layer.return_sequences is None:
+        said.append(f"{layer.name}: the source does not tell return_sequences; the written layer returns them")
+    if layer.class_name.startswith("TimeDistributed"):
+        said.append(f"{layer.name}: its model runs it in TimeDistributed; the written model has the LSTM alone")
+    return said
