@@ -90,8 +90,9 @@ def verify_file(
     format = format or detect(target, ReadOptions())
     runtime = format.load_runtime()
     try:
+        held = format.load().read(target, ReadOptions())  # Refuses damaged files before a framework meets them.
         noted = runtime.provenance(target)
-        pairs, how = _pairs(source, noted, target, format)
+        pairs, how = _pairs(source, noted, held)
         decoded = runtime.decode(target, [name for name, _ in pairs])
     except MissingDependencyError as error:
         names = [layer.name for layer in source.layers]
@@ -102,13 +103,14 @@ def verify_file(
         raise UsageError(f"{target.name}: cannot be read ({type(error).__name__}: {_line(error)})") from error
     # The file's bias mode is a promise about the source that it was made from; of another, sums are compared.
     ours = noted is not None and noted.get("sha256") == source.provenance.sha256
-    mode: BiasMode | None = "single-input" if format.biases == "one" else (noted or {}).get("bias_mode")
+    one = format.biases == "one"
+    mode: BiasMode | None = "single-input" if one else (noted or {}).get("bias_mode")
     checks: list[Check] = []
     for name, stack in pairs:
         checks.append(_structure(name, stack, decoded[name], how))
         if checks[-1].status == "failed":
             continue
-        checks.append(_weights(name, stack, decoded[name], mode, summed=not ours))
+        checks.append(_weights(name, stack, decoded[name], mode, zeros=not one, summed=not ours))
         checks += [_outputs(name, stack, decoded[name], target, runtime, settings, run) for run in runtime.RUNS]
     return Report(target.name, tuple(checks))
 
@@ -118,21 +120,22 @@ def _line(error: Exception) -> str:
 
 
 def _pairs(
-    source: Checkpoint, noted: Mapping[str, Any] | None, target: Path, format: Format
+    source: Checkpoint, noted: Mapping[str, Any] | None, held: Checkpoint
 ) -> tuple[list[tuple[str, Stack]], str]:
     """Return the target's stacks, each with the source's layers that it should hold, and how they were told."""
-    stacks, origins = _stacks(noted, target, format)
+    stacks, origins = _stacks(noted, held)
+    target = held.provenance.source
     own = [name for names in stacks.values() for name in names]
     made_of = [origins[name] for name in own]
     layers, how = _named(source, made_of) or _named(source, own), ""
     if layers is None and noted is not None and noted.get("sha256") == source.provenance.sha256:
         missing = [name for name in made_of if name not in {layer.name for layer in source.layers}]
-        raise UsageError(f"{target.name}: was made from the layers {missing}, which the source does not have")
+        raise UsageError(f"{target}: was made from the layers {missing}, which the source does not have")
     if layers is None:
         layers, how = list(source.layers), ", paired by order"
     if len(layers) != len(own):
         raise UsageError(
-            f"{target.name} holds the layers {', '.join(own)}, the source {', '.join(x.name for x in source.layers)}: "
+            f"{target} holds the layers {', '.join(own)}, the source {', '.join(x.name for x in source.layers)}: "
             "neither names nor numbers tell which belong together"
         )
     chosen = dict(zip(own, layers, strict=True))
@@ -151,11 +154,10 @@ def _named(source: Checkpoint, names: Sequence[str]) -> list[LSTMLayer] | None:
 
 
 def _stacks(
-    noted: Mapping[str, Any] | None, target: Path, format: Format
+    noted: Mapping[str, Any] | None, held: Checkpoint
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Return the file's stacks with the names of their layers, and each layer's name in the source."""
     if noted is None:
-        held = format.load().read(target, ReadOptions())
         stacks = {stack.name: [layer.name for layer in stack.layers] for stack in held.stacks}
         return stacks, {layer.name: layer.name for layer in held.layers}
     origins = {entry["name"]: entry["source"] for entry in noted["layers"]}
@@ -210,17 +212,18 @@ def _weights(
     decoded: Sequence[DecodedDirection],
     mode: BiasMode | None,
     *,
+    zeros: bool,
     summed: bool,
 ) -> Check:
     """Compare every array bit for bit; biases as the file's bias mode places them, or by their sums."""
     compared = 0
     labels = [
-        (f"{layer.name}: " if len(stack.layers) > 1 else "") + (half if layer.bidirectional else "")
+        (half if layer.bidirectional else "", f" of {layer.name}" if len(stack.layers) > 1 else "")
         for layer in stack.layers
         for half in ("forward ", "backward ")[: len(layer.directions)]
     ]
-    for label, direction, found in zip(labels, stack.directions, decoded, strict=True):
-        bias_ih, bias_hh = place_bias(direction, mode, zeros=stack.has_bias and mode != "single-input")
+    for (half, whose), direction, found in zip(labels, stack.directions, decoded, strict=True):
+        bias_ih, bias_hh = place_bias(direction, mode, zeros=zeros and stack.has_bias)
         stored_ih, stored_hh = found.bias_ih, found.bias_hh
         if summed:
             bias_ih, bias_hh = place_bias(direction, "single-input", zeros=stack.has_bias)
@@ -231,7 +234,7 @@ def _weights(
             ("bias" if summed else "input bias", bias_ih, stored_ih),
             ("recurrent bias", bias_hh, stored_hh),
         ):
-            problem = _difference(f"{label}{array}", expected, stored, found.weight_ih.dtype)
+            problem = _difference(f"{half}{array}{whose}", expected, stored, found.weight_ih.dtype)
             if problem is not None:
                 return Check(name, "weights", "failed", problem)
             compared += 0 if stored is None else stored.size

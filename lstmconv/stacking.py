@@ -28,9 +28,13 @@ def join(checkpoint: Checkpoint, obstacle: Callable[[Stack], str | None], *, par
         partial: Join as far as it fits; without it, what does not fit is an error.
 
     Raises:
-        UnsupportedModelError: The file does not tell which layer feeds which, no layer feeds another,
-            or the layers of a chain do not fit together.
+        UnsupportedModelError: The format cannot hold a layer even alone, the file does not tell which layer
+            feeds which, no layer feeds another, or the layers of a chain do not fit together.
     """
+    for layer in checkpoint.layers:
+        reason = obstacle(Stack(layer.name, (layer,)))
+        if reason is not None:
+            raise UnsupportedModelError(f"{layer.name}: {reason}")
     if len(checkpoint.layers) == 1:
         return checkpoint
     if checkpoint.edges is None:

@@ -78,14 +78,14 @@ def test_suffixes_name_their_format(name, format_name):
     assert by_suffix(Path(name)).name == format_name
 
 
-@pytest.mark.parametrize("name", ["a.h5", "a.bin", "a", "a.pt.txt", "a.keras"])
+@pytest.mark.parametrize("name", ["a.bin", "a", "a.pt.txt", "a.h5.gz"])
 def test_a_suffix_of_no_target_is_refused_with_the_known_ones(source, out, name):
     with pytest.raises(UsageError, match=r"\.pt.*\.onnx.*--to"):
         lstmconv.convert(source, out / name)
     assert names(out) == []
 
 
-@pytest.mark.parametrize("name", ["keras", "tensorflow", ""])
+@pytest.mark.parametrize("name", ["Keras", "tensorflow", ""])
 def test_an_unknown_format_is_refused_with_the_known_ones(name):
     with pytest.raises(UsageError, match="torch, cudnn, safetensors, onnx"):
         by_name(name)
@@ -529,9 +529,11 @@ def test_paths_may_be_strings(source, out):
     assert lstmconv.verify(str(source), str(out / "m.pt")).passed
 
 
-def test_only_keras_is_read(source):
-    with pytest.raises(UsageError, match="'onnx'"):
+def test_a_format_that_the_file_is_not_is_refused(source):
+    with pytest.raises(lstmconv.UnreadableFileError, match="not an ONNX model"):
         lstmconv.load(source, format="onnx")
+    with pytest.raises(UsageError, match="'tensorflow'"):
+        lstmconv.load(source, format="tensorflow")
 
 
 def test_a_checkpoint_finds_its_layers_by_name():

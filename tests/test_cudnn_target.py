@@ -17,7 +17,7 @@ import lstmconv
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats.cudnn import manifest, pack
-from lstmconv.model import LSTMDirection, LSTMLayer
+from lstmconv.model import LSTMDirection, LSTMLayer, Stack
 from tests.contract.building import (
     FLOAT32_NOISE,
     RELU,
@@ -33,6 +33,12 @@ from tests.contract.building import (
 )
 
 SIZES = [(3, 5), (7, 2), (5, 5), (3, 1), (1, 1)]
+
+
+def alone(layer):
+    """Return a layer as a stack of one."""
+    return Stack(layer.name, (layer,))
+
 
 
 def halves_for(bidirectional, *sizes, **options):
@@ -140,7 +146,7 @@ def test_trap_33_a_weight_space_in_miopens_order_is_found_out(tmp_path):
 def test_every_bias_mode_has_its_length_and_its_name(mode, name, biases, bidirectional):
     halves = halves_for(bidirectional, 3, 5)
     layer = make_layer(*halves)
-    space, described = pack(layer, mode), manifest(layer, mode)
+    space, described = pack(alone(layer), mode), manifest(alone(layer), mode)
     matrices = len(halves) * 4 * 5 * (3 + 5)
     assert space.size == matrices + len(halves) * 4 * 5 * len(biases)
     assert described["biasMode"] == name
@@ -152,13 +158,13 @@ def test_every_bias_mode_has_its_length_and_its_name(mode, name, biases, bidirec
 @pytest.mark.parametrize("mode", [None, "none", "single-input"])
 def test_a_layer_without_bias_has_none(mode):
     half = make_half(bias=False)
-    assert pack(make_layer(half), mode).size == 4 * 5 * (3 + 5)
-    assert manifest(make_layer(half), mode)["biasMode"] == "CUDNN_RNN_NO_BIAS"
+    assert pack(alone(make_layer(half)), mode).size == 4 * 5 * (3 + 5)
+    assert manifest(alone(make_layer(half)), mode)["biasMode"] == "CUDNN_RNN_NO_BIAS"
 
 
 def test_a_layer_without_bias_gets_zeros_where_double_is_asked():
     """PyTorch hands cuDNN a double bias always."""
-    space = pack(make_layer(make_half(bias=False)), "double")
+    space = pack(alone(make_layer(make_half(bias=False))), "double")
     assert space.size == 4 * 5 * (3 + 5) + 2 * 4 * 5
     assert not space[160:].any()
 
@@ -172,8 +178,8 @@ def test_trap_10_two_biases_are_kept_in_double_and_summed_in_single():
     half, other = make_half(), make_half(seed=9)
     one, two = half.direction(), other.direction()
     layer = LSTMLayer("lstm", LSTMDirection(one.weight_ih, one.weight_hh, one.bias_ih, two.bias_ih))
-    np.testing.assert_array_equal(pack(layer)[160:], np.concatenate([half.bias, other.bias]))
-    np.testing.assert_array_equal(pack(layer, "single-input")[160:], half.bias + other.bias)
+    np.testing.assert_array_equal(pack(alone(layer))[160:], np.concatenate([half.bias, other.bias]))
+    np.testing.assert_array_equal(pack(alone(layer), "single-input")[160:], half.bias + other.bias)
 
 
 @pytest.mark.parametrize("mode", [None, "double", "recurrent", "single-input", "single-recurrent"])
@@ -191,7 +197,7 @@ def test_a_half_without_bias_beside_one_that_has_it_is_proved_in_every_mode(tmp_
 
 def test_offsets_in_the_manifest_are_literally_these():
     """Two features, one unit, both directions, float32: bytes from the start of the weight space."""
-    described = manifest(make_layer(*make_halves(2, 1)))
+    described = manifest(alone(make_layer(*make_halves(2, 1))))
     keys = ("pseudoLayer", "linLayerID", "gate", "kind", "offset", "shape")
     found = [tuple(entry[key] for key in keys) for entry in described["params"]]
     expected_params = []
@@ -219,9 +225,9 @@ def test_every_offset_points_at_the_keras_block_of_its_linlayerid(bidirectional,
     dtype = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
     halves = halves_for(bidirectional, 3, 5, dtype=dtype)
     layer = make_layer(*halves)
-    content = pack(layer, mode).tobytes()
+    content = pack(alone(layer), mode).tobytes()
     covered = 0
-    for entry in manifest(layer, mode)["params"]:
+    for entry in manifest(alone(layer), mode)["params"]:
         half, k = halves[entry["pseudoLayer"]], entry["linLayerID"] % 4
         columns = slice(5 * k, 5 * k + 5)
         first = entry["linLayerID"] < 4
@@ -240,7 +246,7 @@ def test_every_offset_points_at_the_keras_block_of_its_linlayerid(bidirectional,
 
 def test_data_types_are_cudnns_names():
     names = {
-        dtype: manifest(make_layer(make_half(dtype=dtype)))["dataType"]
+        dtype: manifest(alone(make_layer(make_half(dtype=dtype))))["dataType"]
         for dtype in ("float16", "float32", "float64", ml_dtypes.bfloat16)
     }
     assert list(names.values()) == [
@@ -287,11 +293,11 @@ def test_the_metadata_holds_manifest_and_provenance(tmp_path):
     found = metadata(target)
     manifests = json.loads(found["cudnn"])
     assert list(manifests) == ["a/b", "c"]
-    assert manifests["c"] == manifest(layers[1])
+    assert manifests["c"] == manifest(alone(layers[1]))
     assert json.loads(found["lstmconv"])["sha256"] == "0" * 64
     stored = load_file(target)
     for layer in layers:
-        np.testing.assert_array_equal(stored[layer.name], pack(layer))
+        np.testing.assert_array_equal(stored[layer.name], pack(alone(layer)))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
@@ -322,7 +328,7 @@ def test_raw_bytes_lie_beside_a_json_that_says_where_each_layer_begins(tmp_path,
     assert [path.name for path in paths] == ["m.cudnn.bin", "m.cudnn.json"]
     content = paths[0].read_bytes()
     described = json.loads(paths[1].read_text())
-    spaces = [pack(layer, None, dtype) for layer in layers]
+    spaces = [pack(alone(layer), None, dtype) for layer in layers]
     assert content == b"".join(space.tobytes() for space in spaces)
     assert [described["cudnn"][name]["fileOffset"] for name in "ab"] == [0, spaces[0].nbytes]
     assert described["lstmconv"]["source"] == "model.h5"
@@ -333,7 +339,7 @@ def test_raw_bytes_without_their_json_cannot_be_verified(tmp_path):
     checkpoint = make_checkpoint(make_layer(make_half()))
     paths = lstmconv.save(checkpoint, tmp_path / "m.cudnn.bin")
     paths[1].unlink()
-    with pytest.raises(lstmconv.UnreadableFileError, match=r"needs m\.cudnn\.json beside it"):
+    with pytest.raises(UsageError, match=r"m\.cudnn\.json is not beside it; pass --input-size, --hidden-size"):
         lstmconv.verify(checkpoint, paths[0])
 
 
@@ -341,8 +347,9 @@ def test_a_state_dict_is_not_taken_for_a_weight_space(tmp_path):
     checkpoint = make_checkpoint(make_layer(make_half()))
     lstmconv.save(checkpoint, tmp_path / "m.safetensors")
     renamed = (tmp_path / "m.safetensors").rename(tmp_path / "m.cudnn.safetensors")
+    assert lstmconv.load(renamed).provenance.format == "PyTorch state dict in safetensors"
     with pytest.raises(lstmconv.UnreadableFileError, match="no cudnn manifest"):
-        lstmconv.verify(checkpoint, renamed)
+        lstmconv.load(renamed, format="cudnn")
 
 
 def test_without_a_gpu_cudnn_itself_is_not_run_and_not_passed(tmp_path):

@@ -124,7 +124,7 @@ def test_two_layers_whose_names_fall_together_are_refused(tmp_path, suffix):
 
 def test_without_a_prefix_only_one_layer_fits(tmp_path):
     layers = [make_layer(make_half(), name=name) for name in "ab"]
-    with pytest.raises(UsageError, match="only one layer"):
+    with pytest.raises(UsageError, match="only one module"):
         save_layers(tmp_path, *layers, prefix=False)
 
 

@@ -166,8 +166,8 @@ class Function:
 
 
 def _count(value: object, what: str) -> int:
-    if type(value) is not int or value < 0:
-        found = value if type(value) is int and abs(value) < 1 << 70 else type(value).__name__
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        found = shown(value, 40) if type(value) is int and abs(value) < 1 << 99 else type(value).__name__
         raise Refused(f"a tensor's {what} is {found}, expected a whole number from 0 on; the file is damaged")
     return value
 

@@ -50,8 +50,10 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     kind = _kind(path, options)
     dialect = choose(checkpoint.layers, options.keras_version)
     for layer in checkpoint.layers:
-        if str(dtype_of(layer, options)) == "bfloat16":
-            _refuse_bfloat16(layer, kind, dialect)
+        reason = _file_refusal(layer, str(dtype_of(layer, options)), kind, dialect)
+        if reason is not None:
+            raise UnsupportedModelError(f"{layer.name}: {reason}")
+    _refuse_unequal_feeders(checkpoint, kind, dialect)
     write_as(checkpoint, path, options, LSTM, kind, dialect)
     return [path]
 
@@ -91,13 +93,32 @@ def _kind(path: Path, options: WriteOptions) -> _Kind:
     raise UsageError(f"{path.name}: expected .keras, .weights.h5, .h5 or .hdf5 for a Keras file")
 
 
-def _refuse_bfloat16(layer: LSTMLayer, kind: _Kind, dialect: Dialect) -> None:
-    """Refuse what Keras itself cannot load: only ``.keras`` and ``.weights.h5`` of Keras 3 say which bytes it is."""
-    if kind in ("legacy model", "legacy weights"):
-        cure = "write .keras or .weights.h5" if dialect.major == 3 else "pass --dtype float32"
-        raise UnsupportedModelError(f"{layer.name}: Keras cannot load bfloat16 weights from a legacy .h5; {cure}")
-    if dialect.major == 2:
-        raise UnsupportedModelError(f"{layer.name}: Keras 2 cannot load bfloat16 weights; pass --dtype float32")
+def _file_refusal(layer: LSTMLayer, dtype: str, kind: _Kind, dialect: Dialect) -> str | None:
+    """Say why Keras itself cannot load a layer from a kind of file, or ``None``."""
+    legacy = kind in ("legacy model", "legacy weights")
+    # Only .keras and .weights.h5 of Keras 3 say that two opaque bytes are a bfloat16 (saving_lib.py H5Entry).
+    if dtype == "bfloat16" and dialect.major == 2:
+        return "Keras 2 cannot load bfloat16 weights; pass --dtype float32"
+    if dtype == "bfloat16" and legacy:
+        return "Keras cannot load bfloat16 weights from a legacy .h5; write .keras or .weights.h5"
+    # hdf5_format.py convert_nested_bidirectional gives the forward half two of the five arrays.
+    biased = [bool({"bias_ih", "bias_hh"} & set(half.arrays)) for half in layer.directions]
+    if legacy and dialect.major == 2 and biased == [True, False]:
+        return "Keras 2 cannot load a bias in the forward half only from a legacy .h5; write .keras"
+    return None
+
+
+def _refuse_unequal_feeders(checkpoint: Checkpoint, kind: _Kind, dialect: Dialect) -> None:
+    """Refuse what Keras 3 rebuilds wrongly: Bidirectional.compute_output_shape takes twice the forward half's units."""
+    if kind != "legacy model" or dialect.major != 3:
+        return
+    for above, below in graph_of(checkpoint).feeders.items():
+        layer = checkpoint[below]
+        if layer.merge_mode == "concat" and len({half.hidden_size for half in layer.directions}) > 1:
+            raise UnsupportedModelError(
+                f"{below}: Keras 3 cannot load a legacy .h5 in which a layer of unequal halves feeds another ({above}); "
+                "write .keras, or pass --keras-version 2"
+            )
 
 
 def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> tuple[str, ...]:

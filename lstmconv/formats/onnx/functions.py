@@ -116,7 +116,9 @@ def with_numbers(names: Sequence[str], alphas: Sequence[float], betas: Sequence[
         found.append(Function(own, **numbers))
     uses_numbers = any(function.alpha for function in found)
     if uses_numbers and (left["alpha"] or left["beta"]):
-        raise UnsupportedModelError("its activation_alpha and activation_beta hold more numbers than its activations use")
+        raise UnsupportedModelError(
+            "its activation_alpha and activation_beta hold more numbers than its activations use"
+        )
     return found
 
 

@@ -35,8 +35,11 @@ def add_stack(graph: Graph, stack: Stack, options: WriteOptions) -> None:
         graph.declare(graph.inputs, f"{stack.name}.lengths", onnx.TensorProto.INT32, [batch])
     if not first.time_major:
         x = graph.add("Transpose", [x], f"{stack.name}.X", perm=[1, 0, 2])
+    before = len(graph.outputs)
     for layer in stack.layers:
         x = _Layer(graph, stack, layer, options).add(x)
+    own = graph.outputs[before:]  # What the stack returns comes first, then each layer's states.
+    graph.outputs[before:] = sorted(own, key=lambda entry: entry.name not in (f"{stack.name}.y", f"{stack.name}.y_1"))
 
 
 @dataclass(frozen=True)

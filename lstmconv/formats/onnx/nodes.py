@@ -18,7 +18,7 @@ from lstmconv.formats.onnx.functions import Function, keras_activation, with_num
 from lstmconv.formats.onnx.scopes import Scope
 from lstmconv.formats.onnx.values import Values
 from lstmconv.layouts import ONNX
-from lstmconv.model import Array, Gates, LSTMDirection
+from lstmconv.model import Array, LSTMDirection
 
 if TYPE_CHECKING:
     import onnx
@@ -141,13 +141,16 @@ def read_node(scope: Scope, index: int, name: str, values: Values, overrides: Ov
     for row, backwards in enumerate(ways):
         f, g, h = functions[3 * row : 3 * row + 3]
         if overrides.activation is None and g != h:
-            raise UnsupportedModelError(f"its candidate runs through {g} and its output through {h}; Keras has one for both")
-        halves = (None, None) if b is None else [ONNX.one_bias.view(half) for half in np.split(b[row], 2)]
+            raise UnsupportedModelError(
+                f"its candidate runs through {g} and its output through {h}; Keras has one for both"
+            )
+        bias_ih, bias_hh = (None, None) if b is None else map(ONNX.one_bias.view, np.split(b[row], 2))
         directions.append(
             LSTMDirection(
                 ONNX.input_matrix.view(w[row]),
                 ONNX.recurrent_matrix.view(r[row]),
-                *halves,
+                bias_ih,
+                bias_hh,
                 activation=overrides.activation or keras_activation(g),
                 recurrent_activation=overrides.recurrent_activation or keras_activation(f),
                 go_backwards=backwards,
@@ -155,7 +158,6 @@ def read_node(scope: Scope, index: int, name: str, values: Values, overrides: Ov
             )
         )
     return LSTMNode(scope, index, name, tuple(directions), layout, notes)
-
 
 
 def _attributes(scope: Scope, node: onnx.NodeProto, name: str) -> dict[str, Any]:
@@ -189,7 +191,9 @@ def _attributes(scope: Scope, node: onnx.NodeProto, name: str) -> dict[str, Any]
 def _ways(scope: Scope, attributes: dict[str, Any], name: str) -> tuple[bool, ...]:
     direction = str(attributes.get("direction", "forward")).lower()
     if direction not in _WAYS:
-        raise UnreadableFileError(f"{scope.file}: {name}: direction is {direction!r}, expected one of {', '.join(_WAYS)}")
+        raise UnreadableFileError(
+            f"{scope.file}: {name}: direction is {direction!r}, expected one of {', '.join(_WAYS)}"
+        )
     return _WAYS[direction]
 
 

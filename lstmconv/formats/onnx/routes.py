@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from lstmconv.errors import UnsupportedModelError
+from lstmconv.errors import LstmconvError
 from lstmconv.formats.onnx.evaluation import MOVES, NotEvaluatedError
 from lstmconv.formats.onnx.nodes import LSTMNode, direction_count
 from lstmconv.formats.onnx.scopes import Scope, captured
-from lstmconv.formats.onnx.values import Values
+from lstmconv.formats.onnx.values import EVALUATED, Values
 from lstmconv.model import Array, LSTMLayer
 
 if TYPE_CHECKING:
@@ -64,6 +64,15 @@ class Placed:
             sequence = y[:, :, row].swapaxes(0, 1) if node.layout else y[:, row]
             backwards = self.layer.directions[index].go_backwards
             parts.append(sequence[::-1] if backwards != (index == 1) else sequence)
+        return np.concatenate(parts, axis=-1)
+
+    def last(self, probes: Mapping[str, Array]) -> Array:
+        """Return what it returns without return_sequences: each half's last processed step, (batch, features)."""
+        parts = []
+        for index, (node, row) in enumerate(self.halves):
+            y = probes[node.output(0)]
+            sequence = y[:, :, row].swapaxes(0, 1) if node.layout else y[:, row]
+            parts.append(sequence[0 if self.layer.directions[index].go_backwards else -1])
         return np.concatenate(parts, axis=-1)
 
 
@@ -122,24 +131,26 @@ class Routes:
         self._shapes_of(node.scope)
         return self._sizes[id(node.scope), node.index][0]
 
-    def feeds(self, below: Placed, above: Placed) -> frozenset[int] | None:
-        """Return the nodes between two layers if the first one's sequence is the other's X, else ``None``."""
-        if below.scope is not above.scope or below is above or below.layer.output_size != above.layer.input_size:
+    def feeder(self, above: Placed, layers: Sequence[Placed]) -> tuple[Placed, frozenset[int]] | None:
+        """Return the layer whose sequence is a layer's X, and the nodes between them; ``None`` if there is none."""
+        found = self._upstream(above)
+        if found is None:
             return None
-        path = self._between(below, above)
-        if path is None:
+        outputs, path = found
+        below = next((layer for layer in layers if outputs <= {node.output(0) for node in layer.nodes}), None)
+        if not outputs or below is None or below is above or below.scope is not above.scope:
             return None
         probes = self._probes(below)
         expected = below.returned(probes)
         values = self._probe(below, probes)
         for node in above.nodes:
             try:
-                found = values.constant(node.scope, node.x)
+                x = values.constant(node.scope, node.x)
             except NotEvaluatedError:
                 return None
-            if not np.array_equal(found.swapaxes(0, 1) if node.layout and found.ndim == 3 else found, expected):
+            if not np.array_equal(x.swapaxes(0, 1) if node.layout and x.ndim == 3 else x, expected):
                 return None
-        return path
+        return below, path
 
     def branches(self, below: Placed, above: Placed, path: frozenset[int]) -> bool:
         """Whether something beside a way to the next layer reads a layer's sequence, or part of it."""
@@ -162,13 +173,24 @@ class Routes:
                 waiting += below.scope.nodes[reader].output
         return False
 
-    def ends(self, placed: Placed) -> list[Array | None]:
-        """Return what is made of a layer's Y before anything is computed with it; ``None`` for what is not known."""
+    def returns(self, placed: Placed) -> Literal["sequence", "last", "other"]:
+        """Say whether what reads a layer's Y reads what Keras returns: the sequence, or its last step."""
+        probes = self._probes(placed)
+        ends = [np.squeeze(end) for end in self._ends(placed, probes)]
+        sequence, last = placed.returned(probes), np.squeeze(placed.last(probes))
+        either = [np.squeeze(sequence), np.squeeze(sequence.swapaxes(0, 1))]
+        if sequence.shape[0] > 1 and ends and all(np.array_equal(end, last) for end in ends):
+            return "last"
+        kept = all(any(np.array_equal(end, each) for each in (*either, last)) for end in ends)
+        return "sequence" if kept else "other"
+
+    def _ends(self, placed: Placed, probes: Mapping[str, Array]) -> list[Array]:
+        """Return what is made of a layer's Y before anything is computed with it."""
         live = self._live(placed.scope)
-        values = self._probe(placed, self._probes(placed))
+        values = self._probe(placed, probes)
         waiting = [node.output(0) for node in placed.nodes]
         seen: set[str] = set()
-        found: list[Array | None] = []
+        found: list[Array] = []
         while waiting and len(seen) < _FAR:
             name = waiting.pop()
             if name in seen or not name:
@@ -179,23 +201,15 @@ class Routes:
                 node = placed.scope.nodes[reader]
                 if node.op_type in _DIMENSIONLESS:
                     continue
-                if node.op_type in _CARRIES and place >= 0 and all(map(self._known(values, placed.scope), node.output)):
-                    waiting += node.output
+                outputs = [each for each in node.output if each and live.reads(each)]
+                carries = node.op_type in _CARRIES and place >= 0
+                if carries and all(_is_known(values, placed.scope, each) for each in outputs):
+                    waiting += outputs
                 else:
                     stops = True
             if stops:
                 found.append(values.constant(placed.scope, name))
         return found
-
-    def _known(self, values: Values, scope: Scope):  # type: ignore[no-untyped-def]
-        def known(name: str) -> bool:
-            try:
-                values.constant(scope, name)
-            except NotEvaluatedError:
-                return not name
-            return True
-
-        return known
 
     # The probes
 
@@ -221,56 +235,47 @@ class Routes:
         if id(scope) not in self._shapes:
             given: dict[tuple[int, str], Array] = {}
             for index in self.recurrent.get(scope, ()):
-                given |= self._zeros(scope, index)
+                self._add_zeros(scope, index, given)
             self._shapes[id(scope)] = self.values.probe(given)
         return self._shapes[id(scope)]
 
-    def _zeros(self, scope: Scope, index: int) -> dict[tuple[int, str], Array]:
+    def _add_zeros(self, scope: Scope, index: int, given: dict[tuple[int, str], Array]) -> None:
+        """Add zeros for a recurrent node's X, what X is moved from, and its outputs."""
         node = scope.nodes[index]
         features, hidden = self._features(scope, index)
-        root = self._root(scope, node.input[0]) if node.input else ""
-        shape = _declared(scope, root, features)
-        source = np.zeros(shape, np.int8)
-        found = {(id(scope), root): source}
-        layout = scope.attribute(node, "layout")
-        batch_first = layout is not None and layout.i == 1
-        try:
-            x = self.values.probe(dict(found)).constant(scope, node.input[0]) if node.input else source
-            sizes = (x.shape[1], x.shape[0]) if batch_first else x.shape[:2]
-        except (NotEvaluatedError, IndexError):
-            sizes = ()
-        steps, batch = (int(sizes[0]), int(sizes[1])) if len(sizes) == 2 else (_STEPS, _BATCH)
-        if steps * batch * hidden * 2 > _MOST or not steps * batch:
+        x = node.input[0] if node.input else ""
+        root = (id(scope), self._root(scope, x))
+        if root not in given:
+            given[root] = np.zeros(_declared(scope, root[1], features), np.int8)
+        batch_first = _batch_first(scope, node)
+        found = self._shape(scope, x, given)
+        steps, batch = (found[1::-1] if batch_first else found[:2]) if len(found) == 3 else (_STEPS, _BATCH)
+        if not 0 < steps * batch * hidden * 2 <= _MOST:
             steps, batch = _STEPS, _BATCH
         self._sizes[id(scope), index] = (steps, batch)
         rows = direction_count(scope, node)
         state = (batch, rows, hidden) if batch_first else (rows, batch, hidden)
-        shapes = [self._y_shape(scope, index, hidden), state, state]
-        for name, each in zip(node.output, shapes, strict=False):
-            if name:
-                found[id(scope), name] = np.zeros(each, np.int8)
-        if node.input and node.input[0] and features:
-            found[id(scope), node.input[0]] = np.zeros(
-                (batch, steps, features) if batch_first else (steps, batch, features), np.int8
-            )
-        return found
+        for name, shape in zip(node.output, [self._y_shape(scope, index, hidden), state, state], strict=False):
+            given[id(scope), name] = np.zeros(shape, np.int8)
+        given[id(scope), x] = np.zeros((batch, steps, features) if batch_first else (steps, batch, features), np.int8)
+
+    def _shape(self, scope: Scope, name: str, given: Mapping[tuple[int, str], Array]) -> tuple[int, ...]:
+        try:
+            return self.values.probe(dict(given)).constant(scope, name).shape
+        except LstmconvError:
+            return ()
 
     def _y_shape(self, scope: Scope, index: int, hidden: int) -> tuple[int, int, int, int]:
         steps, batch = self._sizes[id(scope), index]
         node = scope.nodes[index]
         rows = direction_count(scope, node)
-        layout = scope.attribute(node, "layout")
-        return (batch, steps, rows, hidden) if layout is not None and layout.i == 1 else (steps, rows, batch, hidden)
+        return (batch, steps, rows, hidden) if _batch_first(scope, node) else (steps, rows, batch, hidden)
 
     def _features(self, scope: Scope, index: int) -> tuple[int, int]:
         """Return the sizes of a recurrent node's input and states, from its W and R; 1 where they are not known."""
-        found = []
-        for name in scope.nodes[index].input[1:3]:
-            try:
-                found.append(self.values.constant(scope, name).shape[-1])
-            except (UnsupportedModelError, IndexError):
-                found.append(1)
-        return tuple(found) if len(found) == 2 else (1, 1)  # type: ignore[return-value]  # of length 2
+        names = [*scope.nodes[index].input[1:3], "", ""][:2]
+        features, hidden = (self._shape(scope, name, {})[-1:] or (1,) for name in names)
+        return features[0], hidden[0]
 
     def _root(self, scope: Scope, name: str) -> str:
         """Return what X is moved from: the graph's input, or what something computes."""
@@ -285,35 +290,49 @@ class Routes:
             name = node.input[0]
         return name
 
-    def _between(self, below: Placed, above: Placed) -> frozenset[int] | None:
-        """Return the nodes from which a layer's X is made, back to another's Y; ``None`` if a third layer feeds it."""
-        scope = below.scope
-        sources = {node.output(0) for node in below.nodes}
-        others = {name for index in self.recurrent.get(scope, ()) for name in scope.nodes[index].output} - sources
+    def _upstream(self, above: Placed) -> tuple[set[str], frozenset[int]] | None:
+        """Return the recurrent outputs that X is moved from, and the nodes between; ``None`` if it is computed."""
+        scope = above.scope
+        recurrent = set(self.recurrent.get(scope, ()))
         waiting = [node.x for node in above.nodes]
+        reached: set[str] = set()
         path: set[int] = set()
-        reached = False
         while waiting:
             name = waiting.pop()
-            if name in sources:
-                reached = True
-                continue
             index = scope.producers.get(name)
             if index is None or index in path:
                 continue
-            if name in others:
-                continue  # Its shape may be asked for; its numbers are unknown to the probe.
+            if index in recurrent:
+                reached.add(name)
+                continue
+            node = scope.nodes[index]
+            if scope.function(node) is None and node.op_type not in EVALUATED | {"Constant", "Dropout"}:
+                return None
             path.add(index)
             if len(path) > _FAR:
                 return None
-            waiting += [each for each in scope.nodes[index].input if each]
-        return frozenset(path) if reached else None
+            if node.op_type not in _DIMENSIONLESS:
+                waiting += [each for each in node.input if each]
+        return reached, frozenset(path)
+
+
+def _batch_first(scope: Scope, node: onnx.NodeProto) -> bool:
+    layout = scope.attribute(node, "layout")
+    return layout is not None and layout.i == 1
+
+
+def _is_known(values: Values, scope: Scope, name: str) -> bool:
+    try:
+        values.constant(scope, name)
+    except NotEvaluatedError:
+        return False
+    return True
 
 
 def _declared(scope: Scope, name: str, features: int) -> tuple[int, ...]:
     """Return a shape for what X is moved from: as declared, small where it is free."""
     kind = scope.types.get(name)
-    free = (_STEPS, _BATCH, features)
+    free: tuple[int, ...] = (_STEPS, _BATCH, features)
     if kind is None or not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return free
     sizes = [int(dimension.dim_value) for dimension in kind.tensor_type.shape.dim]

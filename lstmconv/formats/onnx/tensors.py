@@ -59,6 +59,11 @@ class Tensors:
     folder: Path | None
     opened: dict[str, Array] = field(default_factory=dict)
 
+    @property
+    def beside(self) -> int:
+        """Bytes of the opened files beside the model."""
+        return sum(len(file) for file in self.opened.values())
+
     def array(self, tensor: onnx.TensorProto) -> Array:
         """Return a tensor's elements, read-only, in its shape.
 

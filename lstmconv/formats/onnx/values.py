@@ -17,14 +17,14 @@ from lstmconv.model import Array
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Values"]
+__all__ = ["EVALUATED", "Values"]
 
 _FIELDS = {"value": "t", "value_float": "f", "value_floats": "floats", "value_int": "i", "value_ints": "ints"}
 _SLACK = 1 << 20
 _QUANTISED = ("DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear", "MatMulInteger")
 _DROPOUT_ALWAYS_TESTS = 7  # Dropout-7 has no is_test any more.
 _TRAINING = 2  # Dropout-12, Inputs: data, ratio, training_mode.
-_EVALUATED = MOVES | ARITHMETIC | {"Cast", "ConstantOfShape", "Shape", "Size"}
+EVALUATED = MOVES | ARITHMETIC | {"Cast", "ConstantOfShape", "Shape", "Size"}
 
 
 @dataclass
@@ -33,8 +33,8 @@ class Values:
 
     Attributes:
         tensors: Reads stored tensors.
-        stored: Bytes of the model and the files beside it; one value may have twice as many, all that
-            are computed together eight times.
+        stored: Bytes of the model; with those of the files beside it, one value may have twice as many,
+            all that are computed together eight times.
         given: Values that are assumed: what stands in the way of a probe.
         shapes: What knows the shapes of values that are not known; used by Shape nodes alone.
     """
@@ -74,7 +74,9 @@ class Values:
                 waiting.pop()
                 continue
             if place.key in begun:
-                raise UnreadableFileError(f"{scope.file}: '{place.name}' depends on itself; an ONNX graph has no cycles")
+                raise UnreadableFileError(
+                    f"{scope.file}: '{place.name}' depends on itself; an ONNX graph has no cycles"
+                )
             begun.add(place.key)
             waiting += missing
         found = self.known[start.key]
@@ -98,7 +100,7 @@ class Values:
             return [place_inside] if place_inside is not None else []
         if node.op_type in ("Shape", "Size") and self.shapes is not None:
             return []
-        if node.domain not in ("", "ai.onnx") or (node.op_type not in _EVALUATED and node.op_type != "Dropout"):
+        if node.domain not in ("", "ai.onnx") or (node.op_type not in EVALUATED and node.op_type != "Dropout"):
             return []
         places = [scope.place(each) for each in node.input if each]
         return [each for each in places if each is not None]
@@ -136,19 +138,23 @@ class Values:
             return {place.key: self._returned(place)}
         if node.op_type == "Dropout" and own:
             return {place.key: self._undropped(scope, node, name)}
-        if node.op_type not in _EVALUATED or not own:
+        if node.op_type not in EVALUATED or not own:
             raise NotEvaluatedError(f"comes from a {node.op_type} node, which is not evaluated")
         inputs = [self._input(scope, each, node.op_type) if each else None for each in node.input]
-        outputs = run_node(_resolved(scope, node), inputs, scope.opset, 2 * self.stored + _SLACK)
+        outputs = run_node(_resolved(scope, node), inputs, scope.opset, 2 * self._stored)
         given = [array for array in inputs if array is not None]
         self.computed += sum(
             output.nbytes for output in outputs if not any(np.may_share_memory(output, array) for array in given)
         )
-        if self.computed > 8 * (self.stored + _SLACK):
+        if self.computed > 8 * self._stored:
             raise UnsupportedModelError(f"{scope.file}: its constants grow far beyond what it stores; not evaluated")
         for output in outputs:
             output.flags.writeable = False
         return {(id(scope), each): output for each, output in zip(node.output, outputs, strict=False) if each}
+
+    @property
+    def _stored(self) -> int:
+        return self.stored + self.tensors.beside + _SLACK
 
     def _input(self, scope: Scope, name: str, operator: str) -> Array:
         if operator in ("Shape", "Size") and self.shapes is not None:

@@ -1,0 +1,335 @@
+"""Run a written Keras file in real Keras: ``keras`` for a file of Keras 3, ``tf_keras`` for one of Keras 2.
+
+A file of weights only is loaded into layers that are built as lstmconv noted them in it. A CuDNNLSTM needs
+a GPU; its weights are loaded into LSTM layers by tf-keras' own conversion, and those run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from lstmconv.model import Array, Stack
+from lstmconv.runtimes import Decoded, Inputs, NotRunError, Outputs, Run
+from lstmconv.runtimes.keras_file import KerasContent, decode_layer, opened
+
+__all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
+
+_MODELS = {"Functional", "Model", "Sequential"}
+_HARMLESS = {
+    *_MODELS,
+    *("InputLayer", "LSTM", "CuDNNLSTM", "Bidirectional", "Masking", "Dense", "Activation"),
+    *("Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization"),
+    *("ReLU", "LeakyReLU", "ThresholdedReLU", "ELU", "PReLU", "Softmax"),
+    *("Zeros", "Ones", "Constant", "RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling"),
+    *("Identity", "IdentityInitializer", "Orthogonal", "OrthogonalInitializer"),
+    *("GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "LecunNormal", "LecunUniform"),
+    *("L1", "L2", "L1L2", "OrthogonalRegularizer", "MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm"),
+    *("DTypePolicy", "Policy", "__keras_tensor__"),
+}
+"""The classes that a file may name to be run: Keras' own, which compute what they say and nothing else."""
+_NATIVE_BACKENDS = ("torch", "jax", "tensorflow")
+
+
+def provenance(path: Path) -> Mapping[str, Any] | None:
+    """Return what lstmconv noted in the file, or ``None``."""
+    with opened(path) as content:
+        return content.noted
+
+
+def accepts(path: Path, name: str) -> frozenset[str]:
+    """Say which inputs a layer takes beside x; always initial states."""
+    return frozenset({"states"})
+
+
+def seen_by_target(stack: Stack) -> Stack:
+    """Return the layers whose outputs the file's equal: they are Keras' own."""
+    return stack
+
+
+def decode(path: Path, names: list[str]) -> Decoded:
+    """Return every named layer's weights.
+
+    Raises:
+        UnreadableFileError: A layer is not there.
+    """
+    with opened(path) as content:
+        return {name: decode_layer(content, name, path.name) for name in names}
+
+
+class _RealKeras:
+    """Runs files, each in the Keras that it was written for, and says in which."""
+
+    def __init__(self) -> None:
+        self._ran_in = "Keras"
+
+    def framework(self) -> str:
+        """Name the framework that ran the last file."""
+        return self._ran_in
+
+    def run(self, path: Path, name: str, inputs: Inputs) -> Outputs:
+        """Load the file, and call one layer of it with initial states; half precisions are widened, which is exact.
+
+        Raises:
+            NotRunError: The Keras it needs is not installed, or it holds what is not run.
+        """
+        with opened(path) as content:
+            config, noted, version = content.config, content.noted, content.version
+            cudnn = _holds_cudnn(content)
+            stored = decode_layer(content, name, path.name)[0].weight_ih.dtype
+        _refuse_others(config)
+        if config is None and noted is None:
+            raise NotRunError("weights only, and nothing in the file says what they are for")
+        with _quiet():
+            if _is_keras_2(config, version, noted, cudnn=cudnn):
+                keras = _imported("tf_keras", "tf-keras")
+                self._ran_in = f"tf_keras {keras.__version__}" + (", weights loaded into LSTM layers" if cudnn else "")
+            else:
+                keras = _keras_3()
+                self._ran_in = f"keras {keras.__version__}, {keras.backend.backend()}"
+            if config is None:
+                model = _rebuilt(keras, noted or {}, cudnn=cudnn)
+                model.load_weights(str(path))
+            elif cudnn:
+                model = keras.models.model_from_json(json.dumps(_with_lstm_layers(config)))
+                model.load_weights(str(path))
+            else:
+                model = keras.models.load_model(str(path), compile=False)
+            layer = _widened(model.get_layer(name), stored)
+            return _called(keras, layer, inputs)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the frameworks' own warnings and TensorFlow's log from the user."""
+    level = os.environ.get("TF_CPP_MIN_LOG_LEVEL")
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = level or "3"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if level is None:
+            del os.environ["TF_CPP_MIN_LOG_LEVEL"]
+
+
+def _imported(module: str, package: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise NotRunError(f"needs {module}. Install it with: pip install {package}") from error
+
+
+def _keras_3() -> ModuleType:
+    """Import Keras 3, on a backend that is installed if nobody chose one."""
+    if "keras" not in sys.modules and "KERAS_BACKEND" not in os.environ:
+        backend = next((name for name in _NATIVE_BACKENDS if importlib.util.find_spec(name)), None)
+        if backend is None:
+            raise NotRunError("needs keras with torch, jax or tensorflow. Install them with: pip install keras torch")
+        os.environ["KERAS_BACKEND"] = backend
+        try:
+            keras = _imported("keras", "keras")
+        finally:
+            del os.environ["KERAS_BACKEND"]
+    else:
+        keras = _imported("keras", "keras")
+    if int(keras.__version__.split(".")[0]) < 3:
+        raise NotRunError(f"needs Keras 3, found {keras.__version__}. Install it with: pip install -U keras")
+    return keras
+
+
+def _entries(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield every serialised object of a config, at any depth."""
+    if isinstance(value, Mapping):
+        if "class_name" in value:
+            yield value
+        for inner in value.values():
+            yield from _entries(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _entries(inner)
+
+
+def _refuse_others(config: Mapping[str, Any] | None) -> None:
+    """Refuse to load what could run code of the file's own, or another's module."""
+    model = {key: value for key, value in (config or {}).items() if key != "compile_config"}  # Never compiled.
+    others = []
+    for entry in _entries(model):
+        module = str(entry.get("module") or "keras").split(".")[0]
+        own = entry.get("registered_name") in (None, entry["class_name"])
+        if entry["class_name"] not in _HARMLESS or module not in ("keras", "tf_keras") or not own:
+            others.append(str(entry["class_name"]))
+    if others:
+        raise NotRunError(f"it holds other layers ({', '.join(sorted(set(others)))}): not run")
+
+
+def _holds_cudnn(content: KerasContent) -> bool:
+    if content.config is not None:
+        return any(entry["class_name"] == "CuDNNLSTM" for entry in _entries(content.config))
+    return content.legacy and any(
+        len(decoded.bias_hh) > 0
+        for name in _noted_names(content)
+        for decoded in decode_layer(content, name, "")
+        if decoded.bias_hh is not None
+    )
+
+
+def _noted_names(content: KerasContent) -> list[str]:
+    return [entry["name"] for entry in (content.noted or {}).get("layers", [])]
+
+
+def _is_keras_2(
+    config: Mapping[str, Any] | None, version: str | None, noted: Mapping[str, Any] | None, *, cudnn: bool
+) -> bool:
+    """Tell the Keras that a file is for; weights by object path are the same for both, their layers may not be."""
+    if version is not None:
+        return not version.startswith("3")
+    if cudnn or config is not None:
+        return True
+    layers = (noted or {}).get("layers", [])
+    directions = [half for layer in layers for half in layer["directions"]]
+    old = any(half["recurrent_activation"].get("alpha") == 0.2 for half in directions)
+    reversed_pair = any(len(layer["directions"]) == 2 and layer["directions"][0]["go_backwards"] for layer in layers)
+    return old or reversed_pair or any(layer["time_major"] for layer in layers)
+
+
+def _with_lstm_layers(value: Any) -> Any:
+    """Return a config with LSTM layers in the place of CuDNNLSTM layers."""
+    if isinstance(value, list):
+        return [_with_lstm_layers(inner) for inner in value]
+    if not isinstance(value, Mapping):
+        return value
+    made = {key: _with_lstm_layers(inner) for key, inner in value.items()}
+    if made.get("class_name") == "CuDNNLSTM":
+        plain = {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True}
+        made |= {"class_name": "LSTM", "config": {**made["config"], **plain}}
+    return made
+
+
+def _rebuilt(keras: ModuleType, noted: Mapping[str, Any], *, cudnn: bool) -> Any:
+    """Build the model that a file of weights only was written for, from what lstmconv noted in it."""
+    layers = {entry["name"]: {**entry, "dtype": noted["dtype"] or entry["dtype"]} for entry in noted["layers"]}
+    feeders: dict[str, str] = {}
+    for below, above in noted["edges"] or ():
+        if list(layers).index(below) < list(layers).index(above) and _feeds(layers[below], layers[above]):
+            feeders.setdefault(above, below)
+    sequences: dict[str, Any] = {}
+    given, returned = [], []
+    for name, entry in layers.items():
+        if name in feeders:
+            x = sequences[feeders[name]]
+        else:
+            x = keras.layers.Input((None, entry["input_size"]), dtype=entry["dtype"])
+            given.append(x)
+        found = _layer(keras, entry, cudnn=cudnn)(x)
+        tensors = list(found) if isinstance(found, (list, tuple)) else [found]
+        sequences[name] = tensors[0]
+        returned += tensors[1:] if name in feeders.values() else tensors
+    return keras.Model(given, returned)
+
+
+def _feeds(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
+    """Whether a layer returns one sequence that the other takes."""
+    units = [half["hidden_size"] for half in below["directions"]]
+    size = sum(units) if below["merge_mode"] == "concat" else units[0]
+    one = below["return_sequences"] is not False and below["merge_mode"] != "none"
+    return one and size == above["input_size"] and below["time_major"] == above["time_major"]
+
+
+def _layer(keras: ModuleType, entry: Mapping[str, Any], *, cudnn: bool) -> Any:
+    """Build one layer with Keras' own constructors."""
+    halves = [_lstm(keras, entry, half, cudnn=cudnn) for half in entry["directions"]]
+    if len(halves) == 1:
+        return halves[0]
+    mode = None if entry["merge_mode"] == "none" else entry["merge_mode"]
+    return keras.layers.Bidirectional(
+        halves[0], merge_mode=mode, backward_layer=halves[1], name=entry["name"], dtype=entry["dtype"]
+    )
+
+
+def _lstm(keras: ModuleType, entry: Mapping[str, Any], half: Mapping[str, Any], *, cudnn: bool) -> Any:
+    single = len(entry["directions"]) == 1
+    return keras.layers.LSTM(
+        half["hidden_size"],
+        activation=_activation(keras, half["activation"]),
+        recurrent_activation=_activation(keras, half["recurrent_activation"]),
+        use_bias=cudnn or bool(half["biases"]),
+        recurrent_initializer="glorot_uniform",
+        return_sequences=entry["return_sequences"] is not False,
+        return_state=entry["return_state"],
+        go_backwards=half["go_backwards"],
+        dtype=entry["dtype"],
+        **({"name": entry["name"]} if single else {}),
+        **({"time_major": True} if entry["time_major"] else {}),
+    )
+
+
+def _activation(keras: ModuleType, noted: Mapping[str, Any]) -> Any:
+    """Return Keras' function or layer for a noted activation."""
+    numbers = {key: value for key, value in noted.items() if key != "name"}
+    if noted["name"] == "relu":
+        return keras.layers.ReLU(**numbers)
+    return keras.layers.ELU(**numbers) if noted["name"] == "elu" else noted["name"]
+
+
+def _widened(layer: Any, stored: np.dtype[Any]) -> Any:
+    """Return the layer, or for a half precision one like it in float32, which holds the same numbers exactly."""
+    weights = [_numpy(weight) for weight in layer.weights]
+    if any(weight.dtype != stored for weight in weights):
+        raise NotRunError(f"the file holds {stored} and Keras' backend {weights[0].dtype} here")
+    if stored.name not in ("float16", "bfloat16"):
+        return layer
+    wide = type(layer).from_config(_in_float32(layer.get_config()))
+    wide.build((None, None, weights[0].shape[0]))
+    wide.set_weights([weight.astype(np.float32) for weight in weights])
+    return wide
+
+
+def _in_float32(value: Any) -> Any:
+    """Return a config with every dtype in it float32."""
+    if isinstance(value, list):
+        return [_in_float32(inner) for inner in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {key: "float32" if key == "dtype" else _in_float32(inner) for key, inner in value.items()}
+
+
+def _numpy(tensor: Any) -> Array:
+    """Return a variable or tensor of any backend as an array, bfloat16 as ml_dtypes'."""
+    if hasattr(tensor, "numpy") and "torch" not in type(getattr(tensor, "value", tensor)).__module__:
+        return np.asarray(tensor.numpy())
+    return np.asarray(sys.modules["keras"].ops.convert_to_numpy(tensor))
+
+
+def _called(keras: ModuleType, layer: Any, inputs: Inputs) -> Outputs:
+    """Call a layer on x with initial states, and return its outputs and its final states."""
+    halves = [layer.forward_layer, layer.backward_layer] if hasattr(layer, "forward_layer") else [layer]
+    for each in {id(each): each for each in (layer, *halves)}.values():
+        each.return_state = True
+    dtype = halves[0].compute_dtype
+    convert = keras.ops.convert_to_tensor if hasattr(keras, "ops") else keras.backend.constant
+    x, *states = (convert(array, dtype=dtype) for array in (inputs.x, *inputs.states))
+    found = [_numpy(tensor).astype(np.float64) for tensor in layer(x, initial_state=states, training=False)]
+    sequences, finals = found[: -2 * len(halves)], found[-2 * len(halves) :]
+    named = {f"y_{index}" if index else "y": output for index, output in enumerate(sequences)}
+    named |= {f"h{index}": state for index, state in enumerate(finals[0::2])}
+    return named | {f"c{index}": state for index, state in enumerate(finals[1::2])}
+
+
+def _precision(dtype: np.dtype[Any]) -> str:
+    return "float64" if dtype == np.float64 else "float32"
+
+
+_KERAS = _RealKeras()
+RUNS = (Run(_KERAS.framework, _KERAS.run, _precision),)

@@ -1,0 +1,170 @@
+"""Open a Keras file with h5py and zipfile alone, and cut its arrays into gates by hand.
+
+Nothing here knows :mod:`lstmconv.formats.keras` or the layouts: paths and slices are written out from
+Keras' own sources, keras/src/saving/saving_lib.py, keras/src/legacy/saving/legacy_h5_format.py and
+tf_keras/src/saving/legacy/hdf5_format.py.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstmconv.errors import UnreadableFileError, require
+from lstmconv.formats.provenance import KEY
+from lstmconv.model import Array, float_type
+from lstmconv.runtimes import DecodedDirection
+
+__all__ = ["KerasContent", "decode_layer", "opened"]
+
+
+@dataclass(frozen=True, eq=False)
+class KerasContent:
+    """An open Keras file.
+
+    Attributes:
+        file: The HDF5 file.
+        weights: The group with ``layer_names``, or the file itself where variables lie by object path.
+        config: The model's config; ``None`` in a file of weights only.
+        version: Of the Keras that wrote it, where it tells.
+        noted: What lstmconv noted in it.
+    """
+
+    file: Any
+    weights: Any
+    config: Mapping[str, Any] | None
+    version: str | None
+    noted: Mapping[str, Any] | None
+
+    @property
+    def legacy(self) -> bool:
+        """Whether the variables lie by layer name."""
+        return any(key in self.weights.attrs for key in ("layer_names", "layer_names0"))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[KerasContent]:
+    """Open a ``.keras``, ``.weights.h5`` or legacy ``.h5`` file."""
+    h5py = require("h5py", "Reading Keras files")
+    if not zipfile.is_zipfile(path):
+        with h5py.File(path, "r") as file:
+            yield _content(file, file.attrs.get("model_config"), file.attrs.get("keras_version"))
+        return
+    with zipfile.ZipFile(path) as archive:
+        config, metadata = archive.read("config.json"), json.loads(archive.read("metadata.json"))
+        body = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(body, "r") as file:
+        yield _content(file, config, metadata.get("keras_version"))
+
+
+def _content(file: Any, config: Any, version: Any) -> KerasContent:
+    noted = file.attrs.get(KEY)
+    return KerasContent(
+        file,
+        file["model_weights"] if "model_weights" in file else file,
+        None if config is None else json.loads(config),
+        _text(version) if version is not None else None,
+        None if noted is None else json.loads(noted),
+    )
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def decode_layer(content: KerasContent, name: str, where: str) -> tuple[DecodedDirection, ...]:
+    """Return a layer's directions, forward first.
+
+    Raises:
+        UnreadableFileError: The file has no such LSTM layer.
+    """
+    cells = _legacy_cells(content, name) if content.legacy else _saveable_cells(content, name)
+    if not cells or any("recurrent_kernel" not in cell for cell in cells):
+        raise UnreadableFileError(f"{where}: has no LSTM layer {name!r}")
+    return tuple(map(_decode, cells))
+
+
+def _legacy_cells(content: KerasContent, name: str) -> list[dict[str, Array]]:
+    """Group a layer's arrays by what stands before the variable's own name, in the order of weight_names."""
+    if name not in content.weights:
+        return []
+    group = content.weights[name]
+    cells: dict[str, dict[str, Array]] = {}
+    for path in _strings(group, "weight_names"):
+        scope, _, variable = path.rpartition("/")
+        cells.setdefault(scope, {})[variable.split(":")[0]] = _array(group[path])
+    ordered = sorted(cells, key=lambda scope: any(part.startswith("backward_") for part in scope.split("/")[1:]))
+    return [cells[scope] for scope in ordered]
+
+
+def _strings(group: Any, name: str) -> list[str]:
+    """Read a list of strings, which may be split over ``name0``, ``name1``, ..."""
+    if name in group.attrs:
+        return [_text(value) for value in group.attrs[name]]
+    found: list[str] = []
+    number = 0
+    while f"{name}{number}" in group.attrs:
+        found += [_text(value) for value in group.attrs[f"{name}{number}"]]
+        number += 1
+    return found
+
+
+def _saveable_cells(content: KerasContent, name: str) -> list[dict[str, Array]]:
+    place = _place(content, name)
+    if place is None:
+        return []
+    layer = content.file[place]
+    sides = [layer[side] for side in ("forward_layer", "backward_layer") if side in layer] or [layer]
+    return [_variables(side["cell"] if "cell" in side else side) for side in sides]
+
+
+def _place(content: KerasContent, name: str) -> str | None:
+    """Find a layer's group: the n-th of its class in the model's config, or the one that states the name."""
+    if content.config is not None:
+        counts: dict[str, int] = {}
+        for entry in content.config["config"]["layers"]:
+            container = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", entry["class_name"]))
+            count = counts[container] = counts.get(container, -1) + 1
+            if entry["config"]["name"] == name:
+                return f"layers/{container.lower()}" + (f"_{count}" if count else "")
+        return None
+    layers = content.file.get("layers", {})
+    for key, group in layers.items():
+        if "vars" in group and _text(group["vars"].attrs.get("name", key)) == name:
+            return f"layers/{key}"
+    return None
+
+
+def _variables(owner: Any) -> dict[str, Array]:
+    """Read ``vars/0``, ``1``, ``2``: the order in which LSTMCell.build and CuDNNLSTM.build add them."""
+    stored = owner.get("vars", {})
+    names = ("kernel", "recurrent_kernel", "bias")
+    return {names[int(key)]: _array(stored[key]) for key in sorted(stored) if key in ("0", "1", "2")}
+
+
+def _array(dataset: Any) -> Array:
+    values: Array = dataset[()]
+    return values.view(float_type("bfloat16")) if values.dtype.str == "|V2" else values
+
+
+def _decode(cell: Mapping[str, Array]) -> DecodedDirection:
+    """Cut the columns i f c o; a bias of twice the columns is a CuDNNLSTM's, whose blocks are cuDNN's matrices."""
+    kernel, recurrent, bias = cell["kernel"], cell["recurrent_kernel"], cell.get("bias")
+    h = recurrent.shape[0]
+    columns = [slice(0, h), slice(h, 2 * h), slice(2 * h, 3 * h), slice(3 * h, 4 * h)]
+    if bias is not None and bias.shape == (8 * h,):
+        w = np.stack([kernel[:, part].reshape(h, kernel.shape[0]) for part in columns])
+        r = np.stack([recurrent[:, part] for part in columns])
+        return DecodedDirection(w, r, bias[: 4 * h].reshape(4, h), bias[4 * h :].reshape(4, h))
+    w = np.stack([kernel[:, part].T for part in columns])
+    r = np.stack([recurrent[:, part].T for part in columns])
+    return DecodedDirection(w, r, None if bias is None else bias.reshape(4, h), None)
