@@ -80,8 +80,8 @@ def _total(direction: LSTMDirection) -> Gates | None:
 def _sum(a: Array, b: Array) -> Array:
     """Add, rounding once; what is added to a zero stays bit for bit, -0.0 and NaN payloads included."""
     with np.errstate(invalid="ignore", over="ignore"):
-        total: Array = a + b
-    return np.where(b == 0, a, np.where(a == 0, b, total))
+        total: Array = np.where(b == 0, a, np.where(a == 0, b, a + b))
+    return total
 
 
 def rounding_of_sum(direction: LSTMDirection) -> float | None:

@@ -35,6 +35,8 @@ def detect(path: Path, options: ReadOptions) -> Format:
     name = path.name.lower()
     if head.startswith(b"PK\x03\x04"):
         return by_name("torch" if _is_torch_zip(path) else "keras")
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return by_name("keras")
     if head.startswith(b"\x80\x02"):  # The pickles of PyTorch before 1.6 begin so.
         return by_name("torch")
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < min(path.stat().st_size, _HEADER_BYTES):

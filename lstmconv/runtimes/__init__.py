@@ -44,6 +44,11 @@ class DecodedDirection:
     bias_ih: Array | None
     bias_hh: Array | None
 
+    @property
+    def biases(self) -> tuple[Array | None, Array | None]:
+        """The input's and the recurrent bias."""
+        return self.bias_ih, self.bias_hh
+
 
 Decoded: TypeAlias = "Mapping[str, tuple[DecodedDirection, ...]]"
 """By the stack's name in the file; all directions, layer by layer, forward half first."""

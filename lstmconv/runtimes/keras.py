@@ -106,7 +106,7 @@ class _RealKeras:
                 model.load_weights(str(path))
             else:
                 model = keras.models.load_model(str(path), compile=False)
-            layer = _widened(model.get_layer(name), stored)
+            layer = _widened(keras, model.get_layer(name), stored)
             return _called(keras, layer, inputs)
 
 
@@ -283,9 +283,9 @@ def _activation(keras: ModuleType, noted: Mapping[str, Any]) -> Any:
     return keras.layers.ELU(**numbers) if noted["name"] == "elu" else noted["name"]
 
 
-def _widened(layer: Any, stored: np.dtype[Any]) -> Any:
+def _widened(keras: ModuleType, layer: Any, stored: np.dtype[Any]) -> Any:
     """Return the layer, or for a half precision one like it in float32, which holds the same numbers exactly."""
-    weights = [_numpy(weight) for weight in layer.weights]
+    weights = [_numpy(keras, weight) for weight in layer.weights]
     if any(weight.dtype != stored for weight in weights):
         raise NotRunError(f"the file holds {stored} and Keras' backend {weights[0].dtype} here")
     if stored.name not in ("float16", "bfloat16"):
@@ -305,11 +305,9 @@ def _in_float32(value: Any) -> Any:
     return {key: "float32" if key == "dtype" else _in_float32(inner) for key, inner in value.items()}
 
 
-def _numpy(tensor: Any) -> Array:
+def _numpy(keras: ModuleType, tensor: Any) -> Array:
     """Return a variable or tensor of any backend as an array, bfloat16 as ml_dtypes'."""
-    if hasattr(tensor, "numpy") and "torch" not in type(getattr(tensor, "value", tensor)).__module__:
-        return np.asarray(tensor.numpy())
-    return np.asarray(sys.modules["keras"].ops.convert_to_numpy(tensor))
+    return np.asarray(keras.ops.convert_to_numpy(tensor) if hasattr(keras, "ops") else tensor.numpy())
 
 
 def _called(keras: ModuleType, layer: Any, inputs: Inputs) -> Outputs:
@@ -320,7 +318,7 @@ def _called(keras: ModuleType, layer: Any, inputs: Inputs) -> Outputs:
     dtype = halves[0].compute_dtype
     convert = keras.ops.convert_to_tensor if hasattr(keras, "ops") else keras.backend.constant
     x, *states = (convert(array, dtype=dtype) for array in (inputs.x, *inputs.states))
-    found = [_numpy(tensor).astype(np.float64) for tensor in layer(x, initial_state=states, training=False)]
+    found = [_numpy(keras, tensor).astype(np.float64) for tensor in layer(x, initial_state=states, training=False)]
     sequences, finals = found[: -2 * len(halves)], found[-2 * len(halves) :]
     named = {f"y_{index}" if index else "y": output for index, output in enumerate(sequences)}
     named |= {f"h{index}": state for index, state in enumerate(finals[0::2])}

@@ -70,7 +70,7 @@ def _content(file: Any, config: Any, version: Any) -> KerasContent:
     noted = file.attrs.get(KEY)
     return KerasContent(
         file,
-        file["model_weights"] if "model_weights" in file else file,
+        file.get("model_weights", file),
         None if config is None else json.loads(config),
         _text(version) if version is not None else None,
         None if noted is None else json.loads(noted),
@@ -124,7 +124,7 @@ def _saveable_cells(content: KerasContent, name: str) -> list[dict[str, Array]]:
         return []
     layer = content.file[place]
     sides = [layer[side] for side in ("forward_layer", "backward_layer") if side in layer] or [layer]
-    return [_variables(side["cell"] if "cell" in side else side) for side in sides]
+    return [_variables(side.get("cell", side)) for side in sides]
 
 
 def _place(content: KerasContent, name: str) -> str | None:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from lstmconv.errors import MissingDependencyError, require
-from lstmconv.formats.provenance import KEY
 from lstmconv.formats.parameters import modules
+from lstmconv.formats.provenance import KEY
 from lstmconv.formats.safetensors import read_safetensors
 from lstmconv.formats.torch import PROVENANCE_RECORD, read_state_dict
 from lstmconv.model import Array, LSTMLayer, Stack, float_type

@@ -23,7 +23,7 @@ import numpy as np
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.keras.hdf5 import SIGNATURE, Group, StoredArray, read_tree
-from lstmconv.formats.provenance import sha256_of
+from lstmconv.formats.provenance import KEY, parsed, sha256_of
 from lstmconv.model import Array
 
 __all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file", "sniff"]
@@ -103,6 +103,7 @@ class KerasFile:
         backend: As the file states it.
         description: ``"Keras HDF5 (whole model)"`` and the like.
         sha256: Of the file's bytes.
+        noted: What lstmconv noted where it wrote the file.
     """
 
     name: str
@@ -113,6 +114,7 @@ class KerasFile:
     backend: str | None
     description: str
     sha256: str
+    noted: Mapping[str, Any] | None = None
 
 
 def sniff(path: Path) -> bool:
@@ -216,15 +218,17 @@ def _from_tree(name: str, tree: Group, sha256: str) -> KerasFile:
         backend = backend or weights.text("backend")
         description = "Keras HDF5 (whole model)" if config else "Keras HDF5 (weights only)"
         stated = KerasVersion(version) if version else None
-        return KerasFile(name, "legacy", weights, config, stated, backend, description, sha256)
+        noted = parsed(tree.text(KEY))
+        return KerasFile(name, "legacy", weights, config, stated, backend, description, sha256, noted)
     if config is None and not any(group.path.endswith("vars") for group in tree.walk()):
         found = ", ".join(f"'{child}'" for child in list(tree.children)[:4]) or "nothing"
         raise UnreadableFileError(
             f"{name}: an HDF5 file without Keras weights (it holds {found}), expected layer_names or layers/"
         )
     description = "Keras .weights.h5"
+    stated = KerasVersion(version) if version else None
     return KerasFile(
-        name, "saveable", tree, config, KerasVersion(version) if version else None, backend, description, sha256
+        name, "saveable", tree, config, stated, backend, description, sha256, parsed(tree.text(KEY))
     )
 
 
@@ -289,9 +293,10 @@ def _archive(
 ) -> KerasFile:
     version = (metadata or {}).get("keras_version")
     text = version if isinstance(version, str) else None
-    parsed = None if config is None else _config(config, text)
+    described = None if config is None else _config(config, text)
     stated = KerasVersion(text) if text else None
-    return KerasFile(name, "saveable", tree, parsed, stated, None, f"Keras {kind}", sha256)
+    noted = parsed(tree.text(KEY))
+    return KerasFile(name, "saveable", tree, described, stated, None, f"Keras {kind}", sha256, noted)
 
 
 def _open_shards(path: Path) -> KerasFile:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lstmconv.activations import SIGMOID, TANH
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats import ReadOptions, WriteOptions
+from lstmconv.formats import WriteOptions
 from lstmconv.formats.keras import read
 from lstmconv.formats.keras.arrays import CUDNN_LSTM
 from lstmconv.formats.keras.dialect import KERAS_2
@@ -69,6 +69,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
             raise UnsupportedModelError(
                 f"{layer.name}: Keras cannot load bfloat16 weights from a legacy .h5; pass --dtype float32"
             )
-    kind = "legacy weights" if options.weights_only else "legacy model"
-    write_as(checkpoint, path, options, CUDNN_LSTM, kind, KERAS_2)
+    write_as(
+        checkpoint, path, options, CUDNN_LSTM, "legacy weights" if options.weights_only else "legacy model", KERAS_2
+    )
     return [path]

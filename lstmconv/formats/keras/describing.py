@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lstmconv.activations import TANH, Activation
-from lstmconv.formats.keras.arrays import CUDNN_LSTM, LSTM, CellClass, WrittenHalf
+from lstmconv.formats.keras.arrays import CUDNN_LSTM, CellClass, WrittenHalf
 from lstmconv.formats.keras.dialect import Dialect, described
 from lstmconv.formats.keras.graph import Graph
 from lstmconv.model import Checkpoint, LSTMLayer

@@ -45,7 +45,10 @@ class Dialect:
     suffix: str
 
 
-_BOTH = "linear sigmoid tanh softmax elu selu softplus softsign exponential gelu mish hard_sigmoid relu".split()
+_BOTH = (
+    *("linear", "sigmoid", "tanh", "softmax", "softplus", "softsign", "exponential"),
+    *("hard_sigmoid", "relu", "elu", "selu", "gelu", "mish"),
+)
 KERAS_2 = Dialect(
     major=2,
     version="2.15.0",  # The root is called "layers" from 2.15 on, and every cell "lstm_cell" from 2.13 on.
@@ -60,11 +63,11 @@ KERAS_3 = Dialect(
     major=3,
     version="3.6.0",  # Names lie beside the variables from 3.6 on.
     functions=dict.fromkeys(
-        [
+        (
             *_BOTH,
-            *"silu hard_silu log_softmax celu hard_tanh log_sigmoid sparsemax sparse_plus sparse_sigmoid".split(),
-            *"squareplus soft_shrink hard_shrink tanh_shrink".split(),
-        ]
+            *("silu", "hard_silu", "log_softmax", "celu", "hard_tanh", "log_sigmoid", "sparsemax", "sparse_plus"),
+            *("sparse_sigmoid", "squareplus", "soft_shrink", "hard_shrink", "tanh_shrink"),
+        )
     ),
     functional="keras.src.models.functional",
     model_name="functional",
@@ -107,7 +110,7 @@ def described(activation: Activation, dialect: Dialect, dtype: str) -> str | dic
     return _layer("ELU", "elu", numbers, dtype) if activation.name == "elu" else None
 
 
-def _layer(class_name: str, name: str, numbers: dict[str, float | None], dtype: str) -> dict[str, Any]:
+def _layer(class_name: str, name: str, numbers: Mapping[str, float | None], dtype: str) -> dict[str, Any]:
     config = {"name": name, "trainable": True, "dtype": dtype, **numbers}
     return {"module": "keras.layers", "class_name": class_name, "config": config, "registered_name": None}
 
@@ -169,8 +172,9 @@ def choose(layers: Sequence[LSTMLayer], version: int | None) -> Dialect:
                 continue
             cure = neither(layer)
             other = 5 - dialect.major
-            raise UnsupportedModelError(f"{layer.name}: {reason}; pass --keras-version {other}" if cure is None else
-                                        f"{layer.name}: {cure}")
+            raise UnsupportedModelError(
+                f"{layer.name}: {reason}; pass --keras-version {other}" if cure is None else f"{layer.name}: {cure}"
+            )
         return dialect
     for layer in layers:
         cure = neither(layer)

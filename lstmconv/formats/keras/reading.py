@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from lstmconv.errors import UnsupportedModelError
+from lstmconv.formats import ReadOptions
 from lstmconv.formats.keras.cells import Cell
 from lstmconv.formats.keras.config import HalfSpec, read_model
 from lstmconv.formats.keras.container import KerasFile, open_config, open_file
@@ -16,6 +18,8 @@ from lstmconv.formats.keras.matching import Matched, discover, match
 from lstmconv.formats.keras.producer import Producer
 from lstmconv.formats.keras.saveable import OLDER_ROOT, saveable_cells
 from lstmconv.formats.keras.views import CELL_LAYOUTS, view_cell
+from lstmconv.formats.parameters import overruled
+from lstmconv.formats.provenance import restore
 from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, MergeMode, Provenance, Skipped
 
 __all__ = ["read"]
@@ -63,6 +67,8 @@ def read(
             skipped.append(Skipped(each.spec.name, each.spec.class_name, str(error)))
     if not layers:
         raise UnsupportedModelError(_no_lstm(file, skipped))
+    if spec is None and file.noted is not None:
+        return _restored(file, layers, skipped, ReadOptions(None, activation, recurrent_activation))
     kept = {layer.name for layer in layers}
     return Checkpoint(
         layers=tuple(layers),
@@ -75,6 +81,37 @@ def read(
         notes=tuple(dict.fromkeys(notes)),
         unknown=producer.question if any(layer.recurrent_activation is None for layer in layers) else None,
     )
+
+
+def _restored(
+    file: KerasFile, layers: Sequence[LSTMLayer], skipped: Sequence[Skipped], options: ReadOptions
+) -> Checkpoint:
+    """Describe weights alone by what lstmconv noted when it wrote them; Keras itself drops the note."""
+    noted = file.noted or {"layers": []}
+    modules = {layer.name: [layer] for layer in layers}
+    paths = _container_names(noted["layers"])
+    restored = restore(modules, {**noted, "stacks": None}, lambda name: name if name in modules else paths[name])
+    return overruled(
+        Checkpoint(
+            layers=restored.layers,
+            provenance=Provenance(file.name, file.sha256, file.description, noted.get("keras_version"), file.backend),
+            skipped=tuple(skipped),
+            edges=restored.edges,
+            notes=restored.notes,
+        ),
+        options,
+    )
+
+
+def _container_names(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return each noted layer's name in a file that names layers by class and number (before Keras 3.6)."""
+    counts: Counter[str] = Counter()
+    named: dict[str, str] = {}
+    for entry in entries:
+        container = "bidirectional" if len(entry["directions"]) == 2 else "lstm"
+        named[entry["name"]] = f"{container}_{counts[container]}" if counts[container] else container
+        counts[container] += 1
+    return named
 
 
 def _root(file: KerasFile) -> str:

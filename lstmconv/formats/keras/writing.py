@@ -116,7 +116,7 @@ def _refuse_unequal_feeders(checkpoint: Checkpoint, kind: _Kind, dialect: Dialec
         layer = checkpoint[below]
         if layer.merge_mode == "concat" and len({half.hidden_size for half in layer.directions}) > 1:
             raise UnsupportedModelError(
-                f"{below}: Keras 3 cannot load a legacy .h5 in which a layer of unequal halves feeds another ({above}); "
+                f"{below}: Keras 3 cannot load a legacy .h5 in which unequal halves feed another layer ({above}); "
                 "write .keras, or pass --keras-version 2"
             )
 
@@ -125,7 +125,8 @@ def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> tuple[s
     """Say, in whole sentences, what the source tells and the written file does not."""
     if _kind(path, options) in ("saveable", "legacy weights"):
         return (
-            "a file of weights only does not tell Keras the layers' activations and options; lstmconv's note in it does",
+            "a file of weights only does not tell Keras its layers' activations and options; lstmconv's note in it "
+            "does",
         )
     return tuple(sentence for layer in checkpoint.layers for sentence in _model_losses(layer))
 
@@ -137,8 +138,6 @@ def _model_losses(layer: LSTMLayer) -> list[str]:
             f"{layer.name}: is stateful; the written layer is not, since that needs a fixed batch size, which no "
             "source tells"
         )
-    if layer.masking:
-        said.append(f"{layer.name}: its model masks steps; the written model has no Masking layer")
     if layer.return_sequences is None:
         said.append(f"{layer.name}: the source does not tell return_sequences; the written layer returns them")
     if layer.class_name.startswith("TimeDistributed"):

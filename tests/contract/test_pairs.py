@@ -1,0 +1,216 @@
+"""Every ordered pair of formats: what one writes the next one reads, bit for bit but for the summed bias."""
+
+from __future__ import annotations
+
+import itertools
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import lstmconv
+from lstmconv.formats import FORMATS
+from lstmconv.model import Gates, LSTMDirection, LSTMLayer
+from tests.contract.building import make_checkpoint
+
+FILES = {
+    "torch": ("m.pt", {}),
+    "safetensors": ("m.safetensors", {}),
+    "onnx": ("m.onnx", {}),
+    "cudnn": ("m.cudnn.safetensors", {}),
+    "cudnn bare": ("m.cudnn.bin", {}),
+    "keras": ("m.keras", {}),
+    "keras weights": ("m.weights.h5", {}),
+    "keras h5": ("m.h5", {}),
+    "keras h5 weights": ("m.h5", {"weights_only": True}),
+    "keras 2": ("m.keras", {"keras_version": 2}),
+    "keras 2 h5": ("m.h5", {"keras_version": 2}),
+    "keras-cudnn": ("m.cudnn.h5", {}),
+}
+PAIRS = list(itertools.product(FILES, FILES))
+ONE_BIAS = {name for name in FILES if name.startswith("keras") and name != "keras-cudnn"}
+DTYPES = {
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+    "float32": np.float32,
+    "float64": np.float64,
+}
+NO_BFLOAT16 = {"keras h5", "keras h5 weights", "keras 2", "keras 2 h5", "keras-cudnn"}
+"""Keras itself cannot load bfloat16 from legacy HDF5 (it stores opaque bytes without saying so), tf-keras from none."""
+
+
+def test_every_format_is_in_the_pairs():
+    assert {entry.name for entry in FORMATS} == {name.split()[0] for name in FILES}
+
+
+def strange(random, shape, dtype):
+    """Draw numbers among which are -0.0, the smallest subnormals, inf and NaNs with payloads."""
+    values = (random.normal(size=shape) * 0.6).astype(dtype)
+    flat = values.reshape(-1)
+    width = flat.dtype.itemsize
+    whole = flat.view(f"u{width}")
+    nan = int(np.array(np.inf, dtype).view(f"u{width}")) + 5  # A NaN whose payload is 5, signalling.
+    sign = 1 << (8 * width - 1)
+    specials = [sign, 1, sign + 1, int(np.array(np.inf, dtype).view(f"u{width}")), nan, nan + sign]
+    places = random.choice(flat.size, size=min(len(specials), flat.size), replace=False)
+    whole[places] = np.array(specials[: len(places)], whole.dtype)
+    return values
+
+
+def make_direction(random, features, hidden, dtype, *, biases, backwards=False):
+    def gates(*shape):
+        array = strange(random, (4, *shape), dtype)
+        return Gates(*array)
+
+    return LSTMDirection(
+        gates(hidden, features),
+        gates(hidden, hidden),
+        gates(hidden) if biases else None,
+        gates(hidden) if biases == 2 else None,
+        go_backwards=backwards,
+    )
+
+
+def make_layers(dtype, *, sizes, bidirectional, biases, seed=0):
+    """Make a chain of layers: sizes are the features, then each layer's units."""
+    random = np.random.default_rng(seed)
+    made = []
+    features = sizes[0]
+    for k, hidden in enumerate(sizes[1:]):
+        halves = [
+            make_direction(random, features, hidden, dtype, biases=biases, backwards=bool(way))
+            for way in range(2 if bidirectional else 1)
+        ]
+        made.append(LSTMLayer(f"rnn_l{k}", *halves))
+        features = hidden * len(halves)
+    return made
+
+
+def bits(gates):
+    """See gates as unsigned integers, so that signs of zero and NaN payloads count."""
+    array = np.ascontiguousarray(np.asarray(gates))
+    return array.view(f"u{array.dtype.itemsize}")
+
+
+def bias_bits(direction, *, summed):
+    """Return the bits of both biases, or of their sum; absent ones are zeros, and x + 0 is x."""
+    zero = np.zeros((4, direction.hidden_size), direction.dtype)
+    a, b = (zero if bias is None else np.asarray(bias) for bias in (direction.bias_ih, direction.bias_hh))
+    if not summed:
+        return [bits(a), bits(b)]
+    with np.errstate(all="ignore"):
+        total = np.where(b == 0, a, np.where(a == 0, b, a + b))
+    return [bits(total)]
+
+
+def assert_same(found, expected, *, summed):
+    assert len(found) == len(expected)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert len(mine.directions) == len(theirs.directions)
+        for half, wanted in zip(mine.directions, theirs.directions, strict=True):
+            np.testing.assert_array_equal(bits(half.weight_ih), bits(wanted.weight_ih))
+            np.testing.assert_array_equal(bits(half.weight_hh), bits(wanted.weight_hh))
+            for own, other in zip(
+                bias_bits(half, summed=summed), bias_bits(wanted, summed=summed), strict=True
+            ):
+                np.testing.assert_array_equal(own, other)
+
+
+def pass_on(checkpoint, folder, name):
+    """Write a checkpoint in one format and read it again."""
+    file, options = FILES[name]
+    folder.mkdir(exist_ok=True)
+    lstmconv.save(checkpoint, folder / file, format=name.split()[0], **options)
+    return lstmconv.load(folder / file)
+
+
+def holds(name, dtype):
+    return not (dtype == "bfloat16" and name in NO_BFLOAT16)
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weights_go_from_every_format_to_every_format(tmp_path, first, second, dtype):
+    """A bidirectional layer with two biases: bits stay, and a target with one bias holds the sum."""
+    if not (holds(first, dtype) and holds(second, dtype)):
+        pytest.skip(f"{first} or {second} holds no {dtype}")
+    layers = make_layers(DTYPES[dtype], sizes=(3, 5), bidirectional=True, biases=2)
+    read = pass_on(pass_on(make_checkpoint(*layers), tmp_path / "a", first), tmp_path / "b", second)
+    assert [layer.name for layer in read.layers] == ["rnn_l0"]
+    assert_same(read.layers, layers, summed=bool({first, second} & ONE_BIAS))
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+@pytest.mark.parametrize("biases", [0, 1])
+def test_a_single_bias_and_none_come_through_every_pair(tmp_path, first, second, biases):
+    """One bias is never rounded; a layer without one stays without, or gets zeros where the format needs them."""
+    layers = make_layers(np.float32, sizes=(5, 5), bidirectional=False, biases=biases)
+    read = pass_on(pass_on(make_checkpoint(*layers), tmp_path / "a", first), tmp_path / "b", second)
+    assert_same(read.layers, layers, summed=True)
+    if not biases and "keras-cudnn" not in (first, second):
+        assert not read.layers[0].has_bias
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_stack_goes_from_every_format_to_every_format(tmp_path, first, second, bidirectional):
+    layers = make_layers(np.float32, sizes=(3, 5, 5, 5), bidirectional=bidirectional, biases=2)
+    names = tuple(layer.name for layer in layers)
+    edges = tuple(itertools.pairwise(names))
+    checkpoint = make_checkpoint(*layers, joined={"rnn": names}, edges=edges)
+    read = pass_on(pass_on(checkpoint, tmp_path / "a", first), tmp_path / "b", second)
+    assert [layer.name for layer in read.layers] == list(names)
+    assert_same(read.layers, layers, summed=bool({first, second} & ONE_BIAS))
+    opened = any(name.startswith("keras") for name in (first, second))
+    assert dict(read.joined) == ({} if opened else {"rnn": names})
+    if not {first, second} & {"keras weights", "keras h5 weights"}:
+        assert read.edges == edges
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(("features", "hidden"), [(1, 1), (7, 1), (1, 7), (5, 5), (20, 5), (13, 11)])
+def test_sizes_are_discovered(tmp_path, name, features, hidden):
+    layers = make_layers(np.float32, sizes=(features, hidden), bidirectional=True, biases=2)
+    read = pass_on(make_checkpoint(*layers), tmp_path / "a", name)
+    assert (read.layers[0].input_size, read.layers[0].hidden_size) == (features, hidden)
+    assert_same(read.layers, layers, summed=name in ONE_BIAS)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_options_come_back(tmp_path, name):
+    """What a file cannot say in its own words stands in what lstmconv notes in it."""
+    random = np.random.default_rng(0)
+    layer = LSTMLayer(
+        "memory",
+        make_direction(random, 3, 5, np.float32, biases=1),
+        return_sequences=False,
+        return_state=True,
+    )
+    read = pass_on(make_checkpoint(layer), tmp_path / "a", name).layers[0]
+    assert (read.name, read.return_sequences, read.return_state) == ("memory", False, True)
+    assert str(read.activation) == "tanh"
+    assert str(read.recurrent_activation) == "sigmoid"
+
+
+@pytest.mark.parametrize("first", FILES)
+@pytest.mark.parametrize("second", FILES)
+def test_any_two_files_can_be_verified_against_each_other(tmp_path, first, second):
+    """Finite weights this time: outputs are compared too where the framework is there."""
+    random = np.random.default_rng(3)
+
+    def gates(*shape):
+        return Gates(*(random.normal(size=(4, *shape)) * 0.6).astype(np.float32))
+
+    layers = [
+        LSTMLayer("rnn_l0", LSTMDirection(gates(5, 3), gates(5, 5), gates(5), gates(5))),
+        LSTMLayer("rnn_l1", LSTMDirection(gates(5, 5), gates(5, 5), gates(5), gates(5))),
+    ]
+    names = ("rnn_l0", "rnn_l1")
+    checkpoint = make_checkpoint(*layers, joined={"rnn": names}, edges=(names,))
+    paths = []
+    for folder, name in (("a", first), ("b", second)):
+        pass_on(checkpoint, tmp_path / folder, name)
+        paths.append(tmp_path / folder / FILES[name][0])
+    report = lstmconv.verify(*paths)
+    report.raise_for_failure()
+    assert report.passed
