@@ -1033,6 +1033,6 @@ def test_edges_pass_through_what_computes_nothing_at_inference(tmp_path: Path):
     assert lstmconv.load(write_legacy(tmp_path / "a.h5", layers, config=config)).edges == (("lstm_1", "lstm_2"),)
 
 
-def test_only_keras_can_be_read():
-    with pytest.raises(lstmconv.UsageError, match="'torch' cannot be read"):
+def test_a_keras_file_is_not_read_as_another_format():
+    with pytest.raises(lstmconv.UnreadableFileError, match="expected what torch.save writes"):
         lstmconv.load(GOLDEN / "keras-3.15.1" / "lstm.keras", format="torch")

@@ -19,31 +19,23 @@ NUMBERS = re.compile(r"\d\.\de-\d\d|\d+\.\d+\.\d+(\+cpu)?")
 """Deviations and versions differ between machines; what is compared is all the rest."""
 
 
-def sessions() -> list[tuple[str, str]]:
-    """Return every command with the output that README shows."""
-    found = []
-    for session in SESSIONS:
-        for step in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
-            command, _, output = step.partition("\n")
-            found.append((command, output))
-    return found
-
-
-@pytest.mark.parametrize(("command", "shown"), sessions(), ids=[command for command, _ in sessions()])
-def test_a_session_in_readme_prints_what_readme_shows(command: str, shown: str, tmp_path: Path) -> None:
-    """Both streams together, but for measured numbers and versions."""
+@pytest.mark.parametrize("session", SESSIONS, ids=[session.split("\n")[0] for session in SESSIONS])
+def test_a_session_in_readme_prints_what_readme_shows(session: str, tmp_path: Path) -> None:
+    """Command after command in one folder; both streams together, but for measured numbers and versions."""
     shutil.copytree(ROOT / "sample_weights", tmp_path / "sample_weights")
-    program, *arguments = command.split()
-    assert program == "lstmconv"
-    done = subprocess.run(
-        [sys.executable, "-m", "lstmconv", *arguments],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert NUMBERS.sub("#", done.stdout) == NUMBERS.sub("#", shown)
+    for step in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
+        command, _, shown = step.partition("\n")
+        program, *arguments = command.split()
+        assert program == "lstmconv"
+        done = subprocess.run(
+            [sys.executable, "-m", "lstmconv", *arguments],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert NUMBERS.sub("#", done.stdout) == NUMBERS.sub("#", shown)
 
 
 def test_the_layout_table_in_readme_is_the_one_in_the_code() -> None:
