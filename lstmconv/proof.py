@@ -94,6 +94,7 @@ def verify_file(
         noted = runtime.provenance(target)
         pairs, how = _pairs(source, noted, held)
         decoded = runtime.decode(target, [name for name, _ in pairs])
+        decoded = {name: found or _as_read(held, name) for name, found in decoded.items()}
     except MissingDependencyError as error:
         names = [layer.name for layer in source.layers]
         return Report(target.name, tuple(Check(name, "weights", "not run", str(error)) for name in names))
@@ -107,7 +108,8 @@ def verify_file(
     mode: BiasMode | None = "single-input" if one else (noted or {}).get("bias_mode")
     checks: list[Check] = []
     for name, stack in pairs:
-        checks.append(_structure(name, stack, decoded[name], how))
+        problem = _computes_otherwise(runtime.seen_by_target(stack), held, runtime)
+        checks.append(_structure(name, stack, decoded[name], how, problem))
         if checks[-1].status == "failed":
             continue
         checks.append(_weights(name, stack, decoded[name], mode, zeros=not one, summed=not ours))
@@ -166,7 +168,39 @@ def _stacks(
     return {stack["name"]: list(stack["layers"]) for stack in stacked}, origins
 
 
-def _structure(name: str, stack: Stack, decoded: Sequence[DecodedDirection], how: str) -> Check:
+def _as_read(held: Checkpoint, name: str) -> tuple[DecodedDirection, ...]:
+    """Return the arrays that the reader found, for a file of others that the runtime cannot take apart itself."""
+    stack = next((stack for stack in held.stacks if stack.name == name), None)
+    return tuple(
+        DecodedDirection(*(None if g is None else np.asarray(g) for g in (d.weight_ih, d.weight_hh, d.bias_ih, d.bias_hh)))
+        for d in (stack.directions if stack is not None else ())
+    )
+
+
+def _computes_otherwise(seen: Stack, held: Checkpoint, runtime: Any) -> str | None:
+    """Say which activation or direction of the target is not the source's, or ``None``."""
+    found = next((stack for stack in held.stacks if stack.name == seen.name), None)
+    if found is None or len(found.directions) != len(seen.directions):
+        return None
+    for layer, own in zip(seen.layers, runtime.seen_by_target(found).layers, strict=True):
+        if layer.bidirectional and own.bidirectional and layer.merge_mode != own.merge_mode:
+            return f"{own.name} merges its halves by {own.merge_mode}, expected {layer.merge_mode}"
+        for half, other in zip(layer.directions, own.directions, strict=True):
+            for what in ("activation", "recurrent_activation"):
+                mine, theirs = getattr(half, what), getattr(other, what)
+                if mine is not None and theirs is not None and mine != theirs:
+                    return f"the {what} of {own.name} is {theirs}, expected {mine}"
+            if half.go_backwards != other.go_backwards:
+                ways = ("forwards", "backwards") if half.go_backwards else ("backwards", "forwards")
+                return f"{own.name} runs {ways[0]}, expected {ways[1]}"
+    return None
+
+
+def _structure(
+    name: str, stack: Stack, decoded: Sequence[DecodedDirection], how: str, problem: str | None
+) -> Check:
+    if problem is not None:
+        return Check(name, "structure", "failed", problem)
     if len(decoded) != len(stack.directions):
         return Check(name, "structure", "failed", f"{len(decoded)} directions, expected {len(stack.directions)}")
     for direction, found in zip(stack.directions, decoded, strict=True):

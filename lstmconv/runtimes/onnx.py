@@ -119,6 +119,8 @@ def _run(path: Path, name: str, inputs: Inputs) -> Outputs:
     model = _load(path)
     declared = {entry.name: entry for entry in model.graph.input}
     outputs = {entry.name for entry in model.graph.output}
+    if f"{name}.x" not in declared:
+        raise NotRunError("a graph that lstmconv did not write: its LSTM nodes are compared, the graph is not run")
     element = onnx.helper.tensor_dtype_to_np_dtype(declared[f"{name}.x"].type.tensor_type.elem_type)
     layers = _layers(name, provenance(path))
     feeds = _feeds(declared, name, layers, inputs, element)

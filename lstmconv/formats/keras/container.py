@@ -227,9 +227,7 @@ def _from_tree(name: str, tree: Group, sha256: str) -> KerasFile:
         )
     description = "Keras .weights.h5"
     stated = KerasVersion(version) if version else None
-    return KerasFile(
-        name, "saveable", tree, config, stated, backend, description, sha256, parsed(tree.text(KEY))
-    )
+    return KerasFile(name, "saveable", tree, config, stated, backend, description, sha256, parsed(tree.text(KEY)))
 
 
 def _open_zip(path: Path) -> KerasFile:

@@ -110,14 +110,14 @@ def _file_refusal(layer: LSTMLayer, dtype: str, kind: _Kind, dialect: Dialect) -
 
 def _refuse_unequal_feeders(checkpoint: Checkpoint, kind: _Kind, dialect: Dialect) -> None:
     """Refuse what Keras 3 rebuilds wrongly: Bidirectional.compute_output_shape takes twice the forward half's units."""
-    if kind != "legacy model" or dialect.major != 3:
+    if kind == "native" or dialect.major != 3:
         return
     for above, below in graph_of(checkpoint).feeders.items():
         layer = checkpoint[below]
         if layer.merge_mode == "concat" and len({half.hidden_size for half in layer.directions}) > 1:
             raise UnsupportedModelError(
-                f"{below}: Keras 3 cannot load a legacy .h5 in which unequal halves feed another layer ({above}); "
-                "write .keras, or pass --keras-version 2"
+                f"{below}: Keras 3 cannot build a model in which unequal halves feed another layer ({above}), except "
+                "from .keras; write .keras, or pass --keras-version 2"
             )
 
 
