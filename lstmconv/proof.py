@@ -108,10 +108,12 @@ def verify_file(
     mode: BiasMode | None = "single-input" if one else (noted or {}).get("bias_mode")
     checks: list[Check] = []
     for name, stack in pairs:
-        problem = _computes_otherwise(runtime.seen_by_target(stack), held, runtime)
-        checks.append(_structure(name, stack, decoded[name], how, problem))
+        checks.append(_structure(name, stack, decoded[name], how))
         if checks[-1].status == "failed":
             continue
+        problem = _computes_otherwise(runtime.seen_by_target(stack), held, runtime)
+        if problem is not None:
+            checks[-1] = Check(name, "structure", "failed", problem)
         checks.append(_weights(name, stack, decoded[name], mode, zeros=not one, summed=not ours))
         own = stack if ours else _with_biases(stack, decoded[name])
         checks += [_outputs(name, own, decoded[name], target, runtime, settings, run) for run in runtime.RUNS]
@@ -196,11 +198,7 @@ def _computes_otherwise(seen: Stack, held: Checkpoint, runtime: Any) -> str | No
     return None
 
 
-def _structure(
-    name: str, stack: Stack, decoded: Sequence[DecodedDirection], how: str, problem: str | None
-) -> Check:
-    if problem is not None:
-        return Check(name, "structure", "failed", problem)
+def _structure(name: str, stack: Stack, decoded: Sequence[DecodedDirection], how: str) -> Check:
     if len(decoded) != len(stack.directions):
         return Check(name, "structure", "failed", f"{len(decoded)} directions, expected {len(stack.directions)}")
     for direction, found in zip(stack.directions, decoded, strict=True):

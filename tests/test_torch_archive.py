@@ -250,7 +250,7 @@ def test_prefixes_of_data_parallel_and_compile_stay_in_the_keys(tmp_path):
         {f"module.{key}": tensor for key, tensor in module.state_dict().items()},
     )
     assert_holds(
-        save(tmp_path, torch.compile(module).state_dict()),
+        save(tmp_path, torch.compile(module, backend="eager").state_dict()),
         {f"_orig_mod.{key}": tensor for key, tensor in module.state_dict().items()},
     )
 
@@ -300,9 +300,9 @@ def test_numbers_of_a_big_endian_machine_are_turned_around(tmp_path, name):
     tensor = torch.arange(-6, 6).to(getattr(torch, name)).view(3, 4)
     records = records_of(save(tmp_path, {"w": tensor, "t": tensor.T[1:]}))
     width = tensor.element_size() // (2 if tensor.is_complex() else 1)
-    records["archive/byteorder"] = b"big"
-    turned = np.frombuffer(records["archive/data/0"], np.uint8).reshape(-1, width)[:, ::-1]
-    records["archive/data/0"] = turned.tobytes()
+    records["model/byteorder"] = b"big"
+    turned = np.frombuffer(records["model/data/0"], np.uint8).reshape(-1, width)[:, ::-1]
+    records["model/data/0"] = turned.tobytes()
     path = write_zip(tmp_path / "big.pt", records)
     assert_same(read_tensors(path).tensors["w"], tensor)
     assert_same(read_tensors(path).tensors["t"], tensor.T[1:])
@@ -310,12 +310,13 @@ def test_numbers_of_a_big_endian_machine_are_turned_around(tmp_path, name):
 
 
 def test_types_that_numpy_lacks_are_left_out_with_a_note(tmp_path):
-    complex_ = torch.view_as_complex(torch.ones(2, 2))
+    lazy = torch.view_as_complex(torch.ones(2, 2)).conj()
+    negative = torch.view_as_complex(torch.ones(2, 2)).conj().imag
     state = {
         "w": torch.ones(2),
         "f": torch.ones(2).to(torch.float8_e4m3fn),
-        "lazy": complex_.conj(),
-        "n": complex_.conj().imag,
+        "lazy": lazy,
+        "n": negative,
     }
     for container in (ZIP, LEGACY):
         file = read_tensors(save(tmp_path, state, **container))
@@ -327,7 +328,7 @@ def test_types_that_numpy_lacks_are_left_out_with_a_note(tmp_path):
 def test_provenance_is_the_record_of_its_name(tmp_path):
     records = records_of(save(tmp_path, random_state()))
     assert read_tensors(write_zip(tmp_path / "without.pt", records)).provenance is None
-    records["archive/extra/lstmconv.json"] = '{"größe": 1}'.encode()
+    records["model/extra/lstmconv.json"] = '{"größe": 1}'.encode()
     assert read_tensors(write_zip(tmp_path / "with.pt", records)).provenance == '{"größe": 1}'
 
 
@@ -398,7 +399,8 @@ def test_the_tar_format_of_2016_is_named(tmp_path):
 
 def test_other_zips_are_named(tmp_path):
     path = tmp_path / "model.pt"
-    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
     assert "a TorchScript archive; save module.state_dict()" in refusal(path)
     torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), tmp_path / "m.pt2")
     assert "a torch.export archive (.pt2)" in refusal(tmp_path / "m.pt2")
@@ -429,7 +431,7 @@ def test_values_that_are_no_tensors_are_named(tmp_path, container):
     for value, said in (
         (
             {**ones, "args": Namespace(lr=1)},
-            "its pickle names argparse.Namespace; nothing was executed; save the state",
+            "names argparse.Namespace; nothing was executed; save the state dict",
         ),
         ({**ones, "args": defaultdict(list)}, "names collections.defaultdict"),
         ({**ones, "loss": np.float64(1)}, "multiarray.scalar"),
@@ -713,7 +715,7 @@ def test_a_record_that_is_not_where_the_directory_says_is_refused(tmp_path, sign
 
 
 def test_a_record_that_inflates_too_far_is_refused(tmp_path, monkeypatch):
-    zeros = {"archive/data.pkl": GOOD.replace(b"K\x10tQ", b"J\x00\x00\x00\x01tQ"), "archive/data/0": bytes(64 << 20)}
+    zeros = {"archive/data.pkl": GOOD.replace(b"K\x10tQ", b"J\x00\x00\x80\x00tQ"), "archive/data/0": bytes(32 << 20)}
     path = write_zip(tmp_path / "zeros.pt", zeros, zipfile.ZIP_DEFLATED)
     assert read_tensors(path).tensors["w"].shape == (4,)
     monkeypatch.setattr(torch_containers, "_MAX_INFLATED_BYTES", 1 << 20)
@@ -757,7 +759,8 @@ def test_legacy_storages_that_do_not_match_the_pickle_are_refused(tmp_path):
         assert f"a storage of {count:,} elements, expected 6" in refusal(path)
     path.write_bytes(legacy(tmp_path, GOOD).read_bytes())
     assert "lists 0 storages where its tensors have 1" in refusal(path)
-    path.write_bytes(content.replace(b"little_endianq\x03\x88", b"little_endianq\x03\x89"))
+    true = content.index(b"\x88", content.index(b"little_endian"))
+    path.write_bytes(content[:true] + b"\x89" + content[true + 1 :])
     assert "big-endian" in refusal(path)
 
 
@@ -833,23 +836,23 @@ def test_damage_anywhere_is_refused_or_read_and_nothing_else_happens(tmp_path, p
     records = records_of(tmp_path / "model.pt") if part != "legacy" else {}
     random = np.random.default_rng(0)
     path = tmp_path / "damaged.pt"
-    refused = 0
+    refused = []
     start = time.perf_counter()
     for _ in range(400):
-        damaged = bytearray(records["archive/data.pkl"] if part == "pickle" else content)
+        damaged = bytearray(records["model/data.pkl"] if part == "pickle" else content)
         for _ in range(int(random.integers(1, 4))):
             damaged[int(random.integers(len(damaged)))] = int(random.integers(256))
         if random.random() < 0.2:
             damaged = damaged[: int(random.integers(len(damaged)))]
         if part == "pickle":
-            write_zip(path, {**records, "archive/data.pkl": bytes(damaged)})
+            write_zip(path, {**records, "model/data.pkl": bytes(damaged)})
         else:
             path.write_bytes(damaged)
         try:
             for array in read_tensors(path).tensors.values():
                 array.tobytes()
         except UnreadableFileError as error:
-            assert str(error).isprintable()
-            refused += 1
-    assert refused > 150
+            refused.append(str(error))
+    assert len(refused) > 150
+    assert all(text.isprintable() for text in refused)
     assert time.perf_counter() - start < 60

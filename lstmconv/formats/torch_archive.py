@@ -98,11 +98,12 @@ def _refuse_lookalikes(head: bytes) -> None:
     """Say what a file is that no ``torch.save`` since 2016 began."""
     if not head:
         raise Refused("the file is empty; restore or download it again")
+    # First, for its first byte is the length of a header and may be any.
+    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < _MAX_SAFETENSORS_HEADER:
+        raise Refused("a safetensors file, expected what torch.save writes; give it the suffix .safetensors")
     for start, found in _LOOKALIKES.items():
         if head.startswith(start):
             raise Refused(found)
-    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < _MAX_SAFETENSORS_HEADER:
-        raise Refused("a safetensors file, expected what torch.save writes; give it the suffix .safetensors")
     if head[257:262] == b"ustar":  # torch/serialization.py legacy_load reads such files
         raise Refused("a tar file, as torch before 0.1.10 wrote it; load it with torch and save the state dict again")
     if head.startswith(b"PK\x03\x04") or head[:1] in (b"\x80", b"L"):
@@ -128,10 +129,7 @@ def _resolve(container: Container) -> tuple[Mapping[str, Array], tuple[str, ...]
         if isinstance(found, Unread):
             notes[key] = f"'{shown(key)}' is left out: {found.reason}"
             continue
-        try:
-            tensors[key] = _array(found, container)
-        except Refused as error:
-            raise Refused(f"'{shown(key)}' {error}; the file is damaged") from error
+        tensors[key] = _array(shown(key), found, container)
     if not tensors:
         raise Refused("holds no tensors, expected a state dict; save module.state_dict()")
     return MappingProxyType(tensors), tuple(notes.values())
@@ -191,7 +189,7 @@ def _entries(container: object) -> list[tuple[object, object]]:
     return list(latest.values())
 
 
-def _array(tensor: Tensor, container: Container) -> Array:
+def _array(name: str, tensor: Tensor, container: Container) -> Array:
     """See a storage's bytes as a tensor: a read-only view wherever their order is this machine's.
 
     Raises:
@@ -201,12 +199,18 @@ def _array(tensor: Tensor, container: Container) -> Array:
     content = container.in_order(storage, tensor.dtype)
     # torch/storage.py _size: a storage of bytes counts whole elements, so that bytes may be left over.
     if content.size // storage.dtype.itemsize != storage.whole:
-        raise Refused(f"is in a storage of {content.size:,} bytes, expected {storage.whole:,} {storage.dtype.name}")
+        raise Refused(
+            f"'{name}' is in a storage of {content.size:,} bytes, expected {storage.whole:,} {storage.dtype.name}; "
+            "the file is damaged"
+        )
     content = content[storage.start * storage.dtype.itemsize :][: storage.count * storage.dtype.itemsize]
     available, count = content.size // itemsize, math.prod(tensor.size)
     last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.size, tensor.stride, strict=True))
     if count and (last >= available or count > max(available, _MAX_EXPANDED)):
-        raise Refused(f"has the shape {list(tensor.size)} at {tensor.offset:,} of a storage of {available:,} elements")
+        raise Refused(
+            f"'{name}' has the shape {list(tensor.size)} at {tensor.offset:,} of a storage of {available:,} elements; "
+            "the file is damaged"
+        )
     if count == 0:
         empty: Array = np.empty(tensor.size, tensor.dtype)
         empty.setflags(write=False)

@@ -235,10 +235,10 @@ def _storages_behind(content: Array, keys: list[str], storages: Mapping[str, Sto
         raise Refused(f"lists {len(keys)} storages where its tensors have {len(storages)}; the file is damaged")
     found: dict[str, Array] = {}
     for key in keys:
-        count, content = content[:8].view("<i8"), content[8:]
+        count, content = content[:8].tobytes(), content[8:]
         expected = storages[key]
-        if count.size != 1 or int(count[0]) != expected.whole:
-            stated = f"{int(count[0]):,}" if count.size else "no"
+        if len(count) != 8 or int.from_bytes(count, "little", signed=True) != expected.whole:
+            stated = f"{int.from_bytes(count, 'little', signed=True):,}" if len(count) == 8 else "no"
             raise Refused(f"a storage of {stated} elements, expected {expected.whole:,}; the file is damaged")
         length = expected.whole * expected.dtype.itemsize
         if content.size < length:

@@ -345,12 +345,14 @@ def test_a_lost_extra_state_is_found_by_the_outputs(tmp_path, suffix):
 
 @pytest.mark.parametrize("name", ["torch", "safetensors", "onnx"])
 @pytest.mark.parametrize("other", [SIGMOID, HARD_SIGMOID_KERAS_3])
-def test_another_activation_is_found_by_the_outputs(tmp_path, name, other):
-    """The weights are equal: only running the file tells the two hard_sigmoids apart."""
+def test_another_activation_is_found_by_what_the_file_says_and_by_the_outputs(tmp_path, name, other):
+    """The weights are equal: the file names its function, and running it shows that it is another."""
     target = tmp_path / f"m{SUFFIXES[name]}"
     lstmconv.save(make_checkpoint(make_layer(make_half(recurrent_activation=other))), target)
     checkpoint = make_checkpoint(make_layer(make_half(recurrent_activation=HARD_SIGMOID_KERAS_2)))
-    assert [check.level for check in lstmconv.verify(checkpoint, target).failures] == ["outputs"]
+    failures = lstmconv.verify(checkpoint, target).failures
+    assert [check.level for check in failures] == ["structure", "outputs"]
+    assert failures[0].detail == f"the recurrent_activation of lstm is {other}, expected {HARD_SIGMOID_KERAS_2}"
 
 
 def test_a_file_of_another_size_fails_by_its_structure(target):
