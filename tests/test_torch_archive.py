@@ -6,13 +6,13 @@ import io
 import mmap
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
 import tarfile
 import time
 import tracemalloc
-import warnings
 import zipfile
 from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict
@@ -397,10 +397,10 @@ def test_the_tar_format_of_2016_is_named(tmp_path):
     assert "a tar file" in refusal(path)
 
 
+@pytest.mark.filterwarnings("ignore")  # PyTorch calls some of what is saved here old
 def test_other_zips_are_named(tmp_path):
     path = tmp_path / "model.pt"
-    with warnings.catch_warnings(action="ignore"):
-        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
     assert "a TorchScript archive; save module.state_dict()" in refusal(path)
     torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), tmp_path / "m.pt2")
     assert "a torch.export archive (.pt2)" in refusal(tmp_path / "m.pt2")
@@ -416,14 +416,15 @@ class Net(nn.Module):
         self.lstm = nn.LSTM(2, 3)
 
 
+@pytest.mark.filterwarnings("ignore")  # PyTorch calls some of what is saved here old
 @CONTAINERS
 def test_a_whole_module_is_named_and_not_built(tmp_path, container):
-    with warnings.catch_warnings(action="ignore"):
-        for module, name in ((nn.LSTM(2, 3), "torch.nn.modules.rnn.LSTM"), (Net(), "torch.nn.modules.rnn.LSTM")):
-            text = refusal(save(tmp_path, {"model": module}, **container))
-            assert text.startswith(f"a whole module ({name}), expected a state dict; save module.state_dict()")
+    for module, name in ((nn.LSTM(2, 3), "torch.nn.modules.rnn.LSTM"), (Net(), "torch.nn.modules.rnn.LSTM")):
+        text = refusal(save(tmp_path, {"model": module}, **container))
+        assert text.startswith(f"a whole module ({name}), expected a state dict; save module.state_dict()")
 
 
+@pytest.mark.filterwarnings("ignore")  # PyTorch calls some of what is saved here old
 @CONTAINERS
 def test_values_that_are_no_tensors_are_named(tmp_path, container):
     ones = {"w": torch.ones(2)}
@@ -441,23 +442,22 @@ def test_values_that_are_no_tensors_are_named(tmp_path, container):
         (torch.ones(2), "a single tensor without a name"),
         ({"epoch": 3}, "holds no tensors"),
         (torch.ones(2).untyped_storage(), "holds no tensors"),
-        ({(1, (2,)): ones}, "under a key of type tuple"),
+        ({(1, (2,)): ones}, "under a key that is a tuple"),
         ({"a": {"b": torch.ones(1)}, "a/b": torch.ones(1)}, "fall together under the name 'a/b'"),
     ):
-        with warnings.catch_warnings(action="ignore"):
-            path = save(tmp_path, value, **container)
+        path = save(tmp_path, value, **container)
         assert said in refusal(path)
 
 
+@pytest.mark.filterwarnings("ignore")  # PyTorch calls some of what is saved here old
 def test_quantised_tensors_are_named(tmp_path):
-    with warnings.catch_warnings(action="ignore"):
-        tensor = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
-        assert "holds quantised tensors (torch._utils._rebuild_qtensor)" in refusal(save(tmp_path, {"w": tensor}))
-        if "fbgemm" not in torch.backends.quantized.supported_engines:
-            pytest.skip("this torch cannot quantise")
-        module = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.LSTM(3, 4)), {nn.LSTM}, dtype=torch.qint8)
-        for value in (module.state_dict(), module):
-            assert "holds quantised tensors" in refusal(save(tmp_path, value))
+    tensor = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+    assert "holds quantised tensors (torch._utils._rebuild_qtensor)" in refusal(save(tmp_path, {"w": tensor}))
+    if "fbgemm" not in torch.backends.quantized.supported_engines:
+        pytest.skip("this torch cannot quantise")
+    module = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.LSTM(3, 4)), {nn.LSTM}, dtype=torch.qint8)
+    for value in (module.state_dict(), module):
+        assert "holds quantised tensors" in refusal(save(tmp_path, value))
 
 
 def test_a_state_dict_by_pickle_alone_is_named(tmp_path):
@@ -563,7 +563,8 @@ OPCODES = {
     "REDUCE with another number of arguments": b"\x80\x02" + TENSOR + b")R.",
     "OrderedDict of text": b"\x80\x02ccollections\nOrderedDict\n" + text(b"ab") + b"\x85R.",
     "OrderedDict of other than pairs": b"\x80\x02ccollections\nOrderedDict\n]K\x01a\x85R.",
-    "tensor from another type": b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n(ctorch\nSize\nctorch\nTensor\n](t}tR.",
+    "tensor from another type": b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n"
+    b"(ctorch\nSize\nctorch\nTensor\n]\x85}tR.",
     "tensor from a tensor's type, within itself": b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n"
     b"(ctorch._tensor\n_rebuild_from_type_v2\nctorch\nTensor\n)}tR.",
     "parameter of text": b"\x80\x02ctorch._utils\n_rebuild_parameter\n" + text(b"x") + b"\x89N\x87R.",
@@ -571,7 +572,7 @@ OPCODES = {
     "items of an odd number": b"\x80\x02}(K\x01u.",
     "append to a dict": b"\x80\x02}K\x01a.",
     "items of a set on a list": b"\x80\x04](K\x01\x90.",
-    "names with dots": b"\x80\x04\x8c\x0btorch._utils\x8c\x19_rebuild_tensor_v2.__globals__\x93.",
+    "names with dots": b"\x80\x04" + text(b"torch._utils") + text(b"_rebuild_tensor_v2.__globals__") + b"\x93.",
     "names with dots, in lines": b"\x80\x02ccollections\nOrderedDict.__init__\n.",
     "names of numbers": b"\x80\x04K\x01K\x02\x93.",
     "names with a line in them": b"\x80\x04" + text(b"os\nx") + text(b"system\x1b[31m") + b"\x93.",
@@ -602,7 +603,7 @@ OPCODES = {
 @pytest.mark.parametrize("write", [pt, legacy])
 @pytest.mark.parametrize("content", OPCODES.values(), ids=OPCODES)
 def test_pickles_that_no_state_dict_has_are_refused(tmp_path, content, write):
-    refusal(write(tmp_path, content))
+    assert not re.search("TypeError|AttributeError|RecursionError|MemoryError", refusal(write(tmp_path, content)))
 
 
 def rebuild(offset, size, stride, count=16, key="0"):
@@ -779,16 +780,16 @@ def peak_of(path):
 
 def doubled(levels, first, link):
     """Write a pickle in which each level holds the one before twice."""
-    out = [b"\x80\x02", first, b"q\x00"]
+    out = [b"\x80\x02(", first, b"q\x00"]
     out += [link(b"h" + bytes([level - 1])) + b"q" + bytes([level]) for level in range(1, levels)]
-    return b"".join([*out, b"."])
+    return b"".join([*out, b"t."])
 
 
 BOMBS = {
     "lists": doubled(60, b"]", lambda below: b"](" + below + below + b"e"),
     "tuples": doubled(60, b")", lambda below: below + below + b"\x86"),
     "dicts": doubled(60, b"}", lambda below: b"}(" + text(b"a") + below + text(b"b") + below + b"u"),
-    "tuples as keys": doubled(60, b")", lambda below: below + below + b"\x86")[:-1] + b"}h\x3bNs.",
+    "tuples as keys": doubled(60, b")", lambda below: below + below + b"\x86")[:-2] + b"}h\x3bNst.",
     "OrderedDicts": doubled(60, b"}", lambda below: b"ccollections\nOrderedDict\n" + below + b"\x85R"),
     "long keys": doubled(60, b"}", lambda below: b"}" + text(b"k" * 5000) + below + b"s"),
     "nested lists": b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
@@ -854,5 +855,5 @@ def test_damage_anywhere_is_refused_or_read_and_nothing_else_happens(tmp_path, p
         except UnreadableFileError as error:
             refused.append(str(error))
     assert len(refused) > 150
-    assert all(text.isprintable() for text in refused)
+    assert not [text for text in refused if not text.isprintable() or re.search("TypeError|AttributeError", text)]
     assert time.perf_counter() - start < 60

@@ -16,7 +16,7 @@ import numpy as np
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.torch_containers import Container, open_legacy, open_zip
-from lstmconv.formats.torch_names import Pairs, Refused, Tensor, Unread, shown
+from lstmconv.formats.torch_names import Pairs, Refused, Tensor, Unread, kind, shown
 from lstmconv.formats.torch_pickle import Pickled
 from lstmconv.model import Array
 
@@ -162,14 +162,14 @@ def _tensors(pickled: Pickled) -> Iterator[tuple[str, Tensor | Unread]]:
 
 def _joined(path: str, key: object) -> str:
     parts = key if isinstance(key, tuple) and len(key) <= _MAX_KEY_PARTS else (key,)
-    if any(not isinstance(part, str | int | float | None) or len(str(part)) > _MAX_KEY_LENGTH for part in parts):
+    if any(not isinstance(part, str | int | float | None) for part in parts):
         raise Refused(
-            f"a container under a key of type {type(key).__name__}, expected short text; save the state dict alone"
+            f"tensors or containers under a key that is {kind(key)}, expected text; save the state dict alone"
         )
-    text = f"{path}/{key}"
-    if len(text) > _MAX_KEY_LENGTH:
+    # Each part first, for a tuple may have the same long text many times.
+    if any(len(str(part)) > _MAX_KEY_LENGTH for part in parts) or len(f"{path}/{key}") > _MAX_KEY_LENGTH:
         raise Refused(f"a key of over {_MAX_KEY_LENGTH:,} characters; save the state dict alone")
-    return text
+    return f"{path}/{key}"
 
 
 def _entries(container: object) -> list[tuple[object, object]]:

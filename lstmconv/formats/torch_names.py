@@ -17,7 +17,6 @@ import numpy as np
 from lstmconv.model import float_type
 
 __all__ = [
-    "MAX_ARGUMENTS",
     "OPAQUE",
     "Element",
     "ForbiddenName",
@@ -29,6 +28,7 @@ __all__ = [
     "StorageType",
     "Tensor",
     "Unread",
+    "kind",
     "meaning",
     "shown",
     "storage_named",
@@ -37,7 +37,6 @@ __all__ = [
 _MAX_DIMENSIONS = 32
 """What every NumPy can hold (NumPy 1: 32, NumPy 2: 64)."""
 
-MAX_ARGUMENTS = 16
 _MAX_KEY_LENGTH = 64
 
 _MODULE_ALIASES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
@@ -162,19 +161,49 @@ class Function:
     """One of :data:`_CALLS`, by the name under which a pickle calls it."""
 
     name: str
-    call: Callable[..., object]
+    made_by: Callable[..., object]
+    counts: range
+
+    def __call__(self, arguments: object) -> object:
+        """Build what the function stands for.
+
+        Raises:
+            Refused: The arguments are not what torch writes.
+        """
+        if not isinstance(arguments, tuple) or len(arguments) not in self.counts:
+            found = f"{len(arguments)} arguments" if isinstance(arguments, tuple) else kind(arguments)
+            raise Refused(f"its pickle gives {found} to {self.name}; the file is damaged")
+        return self.made_by(*arguments)
+
+
+def kind(value: object) -> str:
+    """Say in words what a value of a pickle is.
+
+    >>> kind(Pairs([]))
+    'a dict'
+    """
+    known = (
+        (Pairs, "a dict"),
+        (Tensor | Unread, "a tensor"),
+        (Storage, "a storage"),
+        (Function, "a function"),
+        (StorageType | Element | Opaque, "a type or a set"),
+        (type(None), "None"),
+    )
+    article = "an" if isinstance(value, int) else "a"
+    return next((words for types, words in known if isinstance(value, types)), f"{article} {type(value).__name__}")
 
 
 def _count(value: object, what: str) -> int:
     if type(value) is not int or not 0 <= value < 1 << 63:
-        found = shown(value, 40) if type(value) is int and abs(value) < 1 << 99 else type(value).__name__
+        found = shown(value, 40) if type(value) is int and abs(value) < 1 << 99 else kind(value)
         raise Refused(f"a tensor's {what} is {found}, expected a whole number from 0 on; the file is damaged")
     return value
 
 
 def _counts(values: object, what: str) -> tuple[int, ...]:
     if not isinstance(values, tuple):
-        raise Refused(f"a tensor's {what} is of type {type(values).__name__}, expected a tuple; the file is damaged")
+        raise Refused(f"a tensor's {what} is {kind(values)}, expected a tuple; the file is damaged")
     if len(values) > _MAX_DIMENSIONS:
         raise Refused(f"a tensor has {len(values)} dimensions, expected at most {_MAX_DIMENSIONS}; the file is damaged")
     return tuple(_count(value, what) for value in values)
@@ -182,7 +211,7 @@ def _counts(values: object, what: str) -> tuple[int, ...]:
 
 def _tensor(storage: object, dtype: np.dtype[Any] | None, offset: object, size: object, stride: object) -> Tensor:
     if not isinstance(storage, Storage):
-        raise Refused(f"a tensor's storage is of type {type(storage).__name__}; the file is damaged")
+        raise Refused(f"a tensor's storage is {kind(storage)}; the file is damaged")
     tensor = Tensor(
         storage, dtype or storage.dtype, _count(offset, "offset"), _counts(size, "size"), _counts(stride, "stride")
     )
@@ -226,7 +255,7 @@ def _rebuild_tensor_v3(
 ) -> Tensor | Unread:
     """See an untyped storage as elements of a type given apart; the offset counts those elements."""
     if not isinstance(element, Element):
-        raise Refused(f"a tensor's dtype is of type {type(element).__name__}; the file is damaged")
+        raise Refused(f"a tensor's dtype is {kind(element)}; the file is damaged")
     if element.dtype is None:
         return Unread(f"torch.{element.name}, which NumPy has not")
     return _with_metadata(_tensor(storage, element.dtype, offset, size, stride), metadata)
@@ -234,18 +263,16 @@ def _rebuild_tensor_v3(
 
 def _rebuild_parameter(data: object, _grad: object, _hooks: object, _state: object = None) -> Tensor | Unread:
     if not isinstance(data, Tensor | Unread):
-        raise Refused(f"a parameter's data is of type {type(data).__name__}; the file is damaged")
+        raise Refused(f"a parameter's data is {kind(data)}; the file is damaged")
     return data
 
 
-def _rebuild_from_type(function: object, kind: object, arguments: object, _state: object) -> Tensor | Unread:
+def _rebuild_from_type(function: object, new_type: object, arguments: object, _state: object) -> Tensor | Unread:
     """Rebuild a tensor with attributes (torch/_tensor.py ``_rebuild_from_type_v2``); they are not kept."""
-    if not isinstance(kind, Opaque) or not isinstance(function, Function) or not isinstance(arguments, tuple):
-        raise Refused("a tensor is built from other things than tensors; the file is damaged")
-    fits = function.call is not _rebuild_from_type and len(arguments) <= MAX_ARGUMENTS
-    made = function.call(*arguments) if fits else None
-    if not isinstance(made, Tensor | Unread):
-        raise Refused(f"a tensor is built by {function.name}; the file is damaged")
+    inner = isinstance(function, Function) and function.made_by is not _rebuild_from_type
+    made = function(arguments) if isinstance(function, Function) and inner else None
+    if not isinstance(made, Tensor | Unread) or not isinstance(new_type, Opaque):
+        raise Refused(f"a tensor is built by {kind(function)} as {kind(new_type)}; the file is damaged")
     return made
 
 
@@ -257,7 +284,7 @@ def _ordered(entries: object = None) -> Pairs:
     if entries is None:
         return Pairs([], takes_state=True)
     if not isinstance(entries, Pairs | list):
-        raise Refused(f"a dictionary is built from {type(entries).__name__}; the file is damaged")
+        raise Refused(f"a dictionary is built from {kind(entries)}; the file is damaged")
     return Pairs(entries.pairs if isinstance(entries, Pairs) else entries, takes_state=True)
 
 
@@ -271,22 +298,23 @@ def _opaque(*_: object) -> Opaque:
     return OPAQUE
 
 
-_CALLS: dict[str, Callable[..., object]] = {
-    "torch._utils._rebuild_tensor": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor_v2,
-    "torch._utils._rebuild_tensor_v3": _rebuild_tensor_v3,
-    "torch._utils._rebuild_parameter": _rebuild_parameter,
-    "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
-    "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
-    "torch.Size": _size,
-    "torch.device": _opaque,
-    "torch.serialization._get_layout": _opaque,
-    "collections.OrderedDict": _ordered,
-    "collections.Counter": _ordered,
-    "builtins.set": _opaque,
-    "builtins.bytearray": _opaque,
-    "builtins.complex": _opaque,
-    "_codecs.encode": _opaque,
+# What makes a value, and of how many arguments.
+_CALLS: dict[str, tuple[Callable[..., object], range]] = {
+    "torch._utils._rebuild_tensor": (_rebuild_tensor, range(4, 5)),
+    "torch._utils._rebuild_tensor_v2": (_rebuild_tensor_v2, range(6, 8)),
+    "torch._utils._rebuild_tensor_v3": (_rebuild_tensor_v3, range(7, 9)),
+    "torch._utils._rebuild_parameter": (_rebuild_parameter, range(3, 4)),
+    "torch._utils._rebuild_parameter_with_state": (_rebuild_parameter, range(4, 5)),
+    "torch._tensor._rebuild_from_type_v2": (_rebuild_from_type, range(4, 5)),
+    "torch.Size": (_size, range(1, 2)),
+    "torch.device": (_opaque, range(1, 3)),
+    "torch.serialization._get_layout": (_opaque, range(1, 2)),
+    "collections.OrderedDict": (_ordered, range(2)),
+    "collections.Counter": (_ordered, range(2)),
+    "builtins.set": (_opaque, range(2)),
+    "builtins.bytearray": (_opaque, range(3)),
+    "builtins.complex": (_opaque, range(2, 3)),
+    "_codecs.encode": (_opaque, range(2, 3)),
 }
 
 # Types that stand as arguments of the functions above.
@@ -301,7 +329,7 @@ def meaning(module: str, attribute: str) -> object:
     """
     name = f"{_MODULE_ALIASES.get(module, module)}.{attribute}"
     if name in _CALLS:
-        return Function(name, _CALLS[name])
+        return Function(name, *_CALLS[name])
     if name in _TYPES:
         return OPAQUE
     if module in ("torch", "torch.cuda", "torch.storage") and attribute in _STORAGES:
@@ -320,16 +348,16 @@ def storage_named(identifier: object) -> Storage:
     """
     if not isinstance(identifier, tuple) or len(identifier) not in (5, 6) or identifier[0] != "storage":
         raise Refused("its pickle refers to what is no storage; nothing was executed; save the state dict alone")
-    _, kind, key, _, count, *rest = identifier
-    if not isinstance(kind, StorageType) or not isinstance(key, str) or len(key) > _MAX_KEY_LENGTH:
+    _, storage_type, key, _, count, *rest = identifier
+    if not isinstance(storage_type, StorageType) or not isinstance(key, str) or len(key) > _MAX_KEY_LENGTH:
         raise Refused("its pickle refers to a storage without type or key; the file is damaged")
     whole = _count(count, "storage size")
     view = rest[0] if rest else None
     if view is None:
-        return Storage(key, kind.dtype, whole, 0, whole)
+        return Storage(key, storage_type.dtype, whole, 0, whole)
     if not isinstance(view, tuple) or len(view) != 3:
         raise Refused("its pickle refers to a part of a storage that has no bounds; the file is damaged")
     start, part = _count(view[1], "storage offset"), _count(view[2], "storage size")
     if start + part > whole:
         raise Refused(f"elements {start} to {start + part} of a storage of {whole} are named; the file is damaged")
-    return Storage(key, kind.dtype, whole, start, part)
+    return Storage(key, storage_type.dtype, whole, start, part)

@@ -16,7 +16,6 @@ from itertools import islice
 from typing import IO, Any, Protocol, cast
 
 from lstmconv.formats.torch_names import (
-    MAX_ARGUMENTS,
     OPAQUE,
     ForbiddenName,
     Function,
@@ -24,6 +23,7 @@ from lstmconv.formats.torch_names import (
     Pairs,
     Refused,
     Storage,
+    kind,
     meaning,
     shown,
     storage_named,
@@ -112,7 +112,7 @@ class _Machine:
     def extend_by(self, items: list[object]) -> None:
         target = self.stack[-1]
         if not isinstance(target, list):
-            raise Refused(f"its pickle appends to {type(target).__name__}, expected a list; nothing was executed")
+            raise Refused(f"its pickle appends to {kind(target)}, expected a list; nothing was executed")
         target.extend(items)
 
     def add_items(self, _: object) -> None:
@@ -129,8 +129,8 @@ class _Machine:
 
     def update_by(self, items: list[object]) -> None:
         target = self.stack[-1]
-        if not isinstance(target, Pairs) or len(items) % 2:
-            raise Refused(f"its pickle sets items of {type(target).__name__}, expected a dict; nothing was executed")
+        if not isinstance(target, Pairs):
+            raise Refused(f"its pickle sets items of {kind(target)}, expected a dict; nothing was executed")
         target.pairs.extend(zip(items[::2], items[1::2], strict=True))
 
     def name(self, argument: Any) -> None:
@@ -145,16 +145,16 @@ class _Machine:
 
     def call(self, _: object) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        if not isinstance(function, Function) or not isinstance(arguments, tuple) or len(arguments) > MAX_ARGUMENTS:
-            raise Refused(f"its pickle calls {type(function).__name__}, expected a tensor's; nothing was executed")
-        self.stack.append(function.call(*arguments))
+        if not isinstance(function, Function):
+            raise Refused(f"its pickle calls {kind(function)}, expected what builds a tensor; nothing was executed")
+        self.stack.append(function(arguments))
 
     def state(self, _: object) -> None:
         """``BUILD``: torch hangs ``_metadata`` on a state dict (torch/nn/modules/module.py); it is dropped."""
         state = self.stack.pop()
         target = self.stack[-1]
         if not isinstance(target, Pairs) or not target.takes_state or not isinstance(state, Pairs):
-            raise Refused(f"its pickle sets the state of {type(target).__name__}; nothing was executed")
+            raise Refused(f"its pickle sets the state of {kind(target)}; nothing was executed")
 
     def persistent(self, _: object) -> None:
         storage = storage_named(self.stack.pop())
@@ -242,7 +242,7 @@ def load(file: Readable) -> Pickled:
         except ForbiddenName as error:
             raise Refused(_explanation([str(error), *_forbidden(opcodes)])) from None
     if machine.below or len(machine.stack) != 1:
-        raise Refused(f"its pickle ends with {len(machine.stack)} values, expected 1; the file is damaged")
+        raise Refused("its pickle does not end with one value; the file is damaged")
     return Pickled(machine.stack[0], machine.storages, count)
 
 
