@@ -266,8 +266,12 @@ def read_spaces(path: Path) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]
             "pass --input-size, --hidden-size and, where they are not 1, forwards and double, "
             "--layers, --bidirectional and --bias-mode"
         )
-    text = sidecar.read_text(encoding="utf-8")
-    manifests = _manifests(json.dumps(json.loads(text).get(CUDNN_KEY)) if text else "", sidecar.name)
+    try:
+        described = json.loads(sidecar.read_bytes())
+        texts = {key: json.dumps(described.get(key)) for key in (CUDNN_KEY, KEY)}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise UnreadableFileError(f"{sidecar.name}: not the JSON that lstmconv writes beside a buffer") from error
+    manifests = _manifests(texts[CUDNN_KEY], sidecar.name)
     content = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
     found: dict[str, Array] = {}
     for name, entry in manifests.items():
@@ -275,7 +279,7 @@ def read_spaces(path: Path) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]
         if not isinstance(start, int) or start < 0 or start + size > content.nbytes:
             raise UnreadableFileError(f"{path.name}: '{name}' ends at byte {start} + {size} of {content.nbytes}")
         found[name] = content[start : start + size].view(_element(entry))
-    return parsed(json.dumps(json.loads(text).get(KEY))), manifests, found
+    return parsed(texts[KEY]), manifests, found
 
 
 def _manifests(text: str, where: str) -> dict[str, Any]:
