@@ -69,7 +69,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api": ("Conversion", "convert", "from_onnx", "from_torch", "load", "save", "to_cudnn", "to_onnx", "to_torch", "verify"),
+    "api": (
+        "Conversion",
+        "convert",
+        "from_onnx",
+        "from_torch",
+        "load",
+        "save",
+        "to_cudnn",
+        "to_onnx",
+        "to_torch",
+        "verify",
+    ),
     "activations": ("Activation",),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
     "formats": ("BufferSizes",),

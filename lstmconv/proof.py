@@ -158,9 +158,7 @@ def _named(source: Checkpoint, names: Sequence[str]) -> list[LSTMLayer] | None:
     return [folded[re.sub("[./]", "_", name)] for name in names]
 
 
-def _stacks(
-    noted: Mapping[str, Any] | None, held: Checkpoint
-) -> tuple[dict[str, list[str]], dict[str, str]]:
+def _stacks(noted: Mapping[str, Any] | None, held: Checkpoint) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Return the file's stacks with the names of their layers, and each layer's name in the source."""
     if noted is None:
         stacks = {stack.name: [layer.name for layer in stack.layers] for stack in held.stacks}
@@ -174,8 +172,13 @@ def _as_read(held: Checkpoint, name: str) -> tuple[DecodedDirection, ...]:
     """Return the arrays that the reader found, for a file of others that the runtime cannot take apart itself."""
     stack = next((stack for stack in held.stacks if stack.name == name), None)
     return tuple(
-        DecodedDirection(*(None if g is None else np.asarray(g) for g in (d.weight_ih, d.weight_hh, d.bias_ih, d.bias_hh)))
-        for d in (stack.directions if stack is not None else ())
+        DecodedDirection(
+            np.asarray(direction.weight_ih),
+            np.asarray(direction.weight_hh),
+            None if direction.bias_ih is None else np.asarray(direction.bias_ih),
+            None if direction.bias_hh is None else np.asarray(direction.bias_hh),
+        )
+        for direction in (stack.directions if stack is not None else ())
     )
 
 

@@ -61,7 +61,11 @@ def test_a_bare_buffer_is_read_by_its_sizes(tmp_path, layers, both):
 def test_each_bias_mode_of_a_bare_buffer_is_read(tmp_path, mode, kinds):
     module, _ = make_stack()
     state = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
-    parts = [state["weight_ih_l0"].ravel(), state["weight_hh_l0"].ravel(), *(state[f"bias_{kind}_l0"] for kind in kinds)]
+    parts = [
+        state["weight_ih_l0"].ravel(),
+        state["weight_hh_l0"].ravel(),
+        *(state[f"bias_{kind}_l0"] for kind in kinds),
+    ]
     np.concatenate(parts).tofile(tmp_path / "w.bin")
     (layer,) = lstmconv.load(tmp_path / "w.bin", buffer=lstmconv.BufferSizes(5, 7, bias_mode=mode)).layers
     for kind in ("ih", "hh"):

@@ -40,7 +40,6 @@ def alone(layer):
     return Stack(layer.name, (layer,))
 
 
-
 def halves_for(bidirectional, *sizes, **options):
     return make_halves(*sizes, **options) if bidirectional else [make_half(*sizes, **options)]
 

@@ -460,6 +460,11 @@ def test_tf_keras_builds_cudnn_lstm_layers_and_converts_them_to_lstm(tmp_path):
             np.testing.assert_allclose(found[f"y{index}"], output, rtol=0, atol=noise)
 
 
+def test_a_cudnn_lstm_notes_that_it_has_both_biases_even_where_the_source_has_none(tmp_path):
+    cudnn_lstm.write(CUDNN_CASES["no bias"].checkpoint(), tmp_path / "m.cudnn.h5", WriteOptions())
+    assert runtime.provenance(tmp_path / "m.cudnn.h5")["bias_mode"] == "double"
+
+
 def two_biases(dtype="float32"):
     half, other = make_half(dtype=dtype), make_half(seed=1, dtype=dtype)
     return half, other.bias, replace(half.direction(), bias_hh=other.direction().bias_ih)

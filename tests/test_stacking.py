@@ -121,7 +121,9 @@ def test_the_final_states_of_every_layer_come_out_of_an_onnx_stack(tmp_path):
     names = ["first.y", "first.h", "first.c", "second.h", "second.c"]
     found = session.run(names, {"first.x": x})
     for values, expected in zip(found, model(x), strict=True):
-        np.testing.assert_allclose(values.squeeze(), keras.ops.convert_to_numpy(expected).squeeze(), atol=FLOAT32_NOISE, rtol=0)
+        np.testing.assert_allclose(
+            values.squeeze(), keras.ops.convert_to_numpy(expected).squeeze(), atol=FLOAT32_NOISE, rtol=0
+        )
 
 
 # What feeds what
@@ -235,7 +237,12 @@ def test_other_units_are_named(tmp_path):
 
 
 def test_partial_joins_as_far_as_it_fits(tmp_path):
-    halves = {"a": [make_half(3, 5, 1)], "b": [make_half(5, 5, 2)], "c": [make_half(5, 7, 3)], "d": [make_half(7, 7, 4)]}
+    halves = {
+        "a": [make_half(3, 5, 1)],
+        "b": [make_half(5, 5, 2)],
+        "c": [make_half(5, 7, 3)],
+        "d": [make_half(7, 7, 4)],
+    }
     source = chain(tmp_path, halves)
     lstmconv.convert(source, tmp_path / "m.pt", stack="partial")
     names = set(torch.load(tmp_path / "m.pt", weights_only=True))
@@ -291,7 +298,10 @@ def test_a_stack_of_numbered_layers_has_their_common_name(tmp_path):
 def test_a_stack_opens_into_layers(tmp_path):
     torch.save(torch.nn.LSTM(5, 7, num_layers=2).state_dict(), tmp_path / "m.pt")
     lstmconv.convert(tmp_path / "m.pt", tmp_path / "open.pt", stack="none")
-    assert {name.split(".")[0] for name in torch.load(tmp_path / "open.pt", weights_only=True)} == {"lstm_l0", "lstm_l1"}
+    assert {name.split(".")[0] for name in torch.load(tmp_path / "open.pt", weights_only=True)} == {
+        "lstm_l0",
+        "lstm_l1",
+    }
     lstmconv.convert(tmp_path / "open.pt", tmp_path / "again.pt", stack="all")
     again = torch.load(tmp_path / "again.pt", weights_only=True)
     for name, tensor in torch.load(tmp_path / "m.pt", weights_only=True).items():

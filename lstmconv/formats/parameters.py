@@ -24,7 +24,9 @@ from lstmconv.model import Array, Checkpoint, LSTMDirection, LSTMLayer, Provenan
 
 __all__ = ["modules", "overruled", "read_parameters"]
 
-_PARAMETER = re.compile(r"(?P<array>weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)(_l(?P<layer>\d+))?(?P<way>_reverse)?")
+_PARAMETER = re.compile(
+    r"(?P<array>weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)(_l(?P<layer>\d+))?(?P<way>_reverse)?"
+)
 _WRAPPERS = ("module", "_orig_mod")
 """What DataParallel and torch.compile put before every name (torch/nn/parallel, torch/_dynamo/eval_frame.py)."""
 _FOREIGN = {
@@ -209,7 +211,9 @@ def _direction(module: _Module, layer: int | None, way: str, where: str) -> LSTM
         if array is None:
             continue
         if array.dtype.kind not in "fV":
-            raise UnsupportedModelError(f"{name}{ending} is {array.dtype}, expected floating-point weights (quantised?)")
+            raise UnsupportedModelError(
+                f"{name}{ending} is {array.dtype}, expected floating-point weights (quantised?)"
+            )
         if array.shape != expected[name] or not hidden or not features:
             raise UnreadableFileError(
                 f"{where}: {name}{ending} is {array.shape}, expected {expected[name]} for {hidden} units"

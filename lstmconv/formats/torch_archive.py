@@ -33,6 +33,11 @@ _MAX_SHARING = 4
 """How often containers may stand in several places, on average; the same dict twice is ordinary."""
 
 
+# Tuples, which isinstance takes in a third of the time of unions.
+_LEAVES = (Tensor, Unread)
+_CONTAINERS = (Pairs, list, tuple)
+
+
 @dataclass(frozen=True, eq=False)
 class TorchFile:
     """The tensors of a file that ``torch.save`` wrote.
@@ -146,16 +151,18 @@ def _tensors(pickled: Pickled) -> Iterator[tuple[str, Tensor | Unread]]:
     while pending:
         path, entries = pending[-1]
         for key, found in entries:
-            name = _joined(path, key) if isinstance(found, Tensor | Unread | Pairs | list | tuple) else ""
-            if isinstance(found, Tensor | Unread):
+            if not isinstance(found, _LEAVES) and (not isinstance(found, _CONTAINERS) or not found):
+                continue
+            name = _joined(path, key)
+            if isinstance(found, _LEAVES):
                 yield name.removeprefix("/"), found
-            elif isinstance(found, Pairs | list | tuple):
-                inner = _entries(found)
-                budget -= len(inner)
-                if len(pending) >= _MAX_DEPTH or budget < 0:
-                    raise Refused("containers deep within each other, or within themselves; save the state dict alone")
-                pending.append((name, iter(inner)))
-                break
+                continue
+            inner = _entries(found)
+            budget -= len(inner)
+            if len(pending) >= _MAX_DEPTH or budget < 0:
+                raise Refused("containers deep within each other, or within themselves; save the state dict alone")
+            pending.append((name, iter(inner)))
+            break
         else:
             pending.pop()
 

@@ -31,7 +31,7 @@ from lstmconv.formats.torch_names import (
 
 __all__ = ["Pickled", "load"]
 
-_MAX_OPCODES = 10_000_000
+_MAX_OPCODES = 3_000_000
 """A tensor takes about 40 opcodes; each opcode may leave an object of 100 bytes."""
 
 _MAX_NAMES = 100

@@ -90,9 +90,7 @@ def decode(path: Path, names: list[str]) -> Decoded:
     return decoded
 
 
-def _decode_layer(
-    model: Any, stored: Mapping[str, Array], name: str, *, swapped: bool
-) -> tuple[DecodedDirection, ...]:
+def _decode_layer(model: Any, stored: Mapping[str, Array], name: str, *, swapped: bool) -> tuple[DecodedDirection, ...]:
     """Cut one layer's weights out of its node or nodes; ONNX keeps the forward way first, Keras the forward half."""
     nodes = [
         node

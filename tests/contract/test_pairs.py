@@ -110,9 +110,7 @@ def assert_same(found, expected, *, summed):
         for half, wanted in zip(mine.directions, theirs.directions, strict=True):
             np.testing.assert_array_equal(bits(half.weight_ih), bits(wanted.weight_ih))
             np.testing.assert_array_equal(bits(half.weight_hh), bits(wanted.weight_hh))
-            for own, other in zip(
-                bias_bits(half, summed=summed), bias_bits(wanted, summed=summed), strict=True
-            ):
+            for own, other in zip(bias_bits(half, summed=summed), bias_bits(wanted, summed=summed), strict=True):
                 np.testing.assert_array_equal(own, other)
 
 

@@ -126,7 +126,8 @@ def _read(
         notes += [f"{layer.name}: {text}" for node in each.nodes for text in (*node.notes, *_states(node, routes))]
         settled.append(replace(each, layer=layer))
     edges, branching = _edges(settled, routes)
-    layers = [_overruled(layer, overrides, notes) for layer in (each.layer for each in settled)]
+    turned = [each.layer if noted is not None else _turned(each, routes, notes) for each in settled]
+    layers = [_overruled(layer, overrides, notes) for layer in turned]
     return Checkpoint(
         tuple(layers),
         provenance,
@@ -211,6 +212,18 @@ def _as_used(placed: Placed, routes: Routes) -> tuple[LSTMLayer, list[str]]:
             "and outputs are zero where a sequence has ended"
         )
     return layer, notes
+
+
+def _turned(placed: Placed, routes: Routes, notes: list[str]) -> LSTMLayer:
+    """Return a layer whose input the graph turns round first as the ``go_backwards`` layer that this is."""
+    layer = placed.layer
+    turns = {routes.turns_round(node) for node in placed.nodes}
+    if turns == {False}:
+        return layer
+    if turns == {True} and not layer.bidirectional and not layer.go_backwards:
+        return replace(layer, forward=replace(layer.forward, go_backwards=True))
+    notes.append(f"{layer.name}: the graph turns its input round in time first; that is not part of the layer")
+    return layer
 
 
 def _masks(node: LSTMNode, routes: Routes) -> bool:

@@ -126,6 +126,32 @@ class Routes:
         except NotEvaluatedError:
             return None
 
+    def turns_round(self, node: LSTMNode) -> bool | None:
+        """Whether X is turned round in time before it reaches a node; ``None`` where that depends on lengths.
+
+        So TensorFlow's and Keras' exporters write ``go_backwards``: a Reverse, then a forward LSTM.
+        """
+        scope, name, turned = node.scope, node.x, False
+        for _ in range(_FAR):
+            index = scope.producers.get(name)
+            if index is None:
+                break
+            above = scope.nodes[index]
+            if scope.function(above) is not None or not above.input or not above.input[0]:
+                break
+            if above.op_type == "ReverseSequence":
+                lengths = self.value(node, above.input[1]) if len(above.input) > 1 else None
+                if lengths is None or bool(np.any(lengths != self.steps(node))):
+                    return None
+                turned = not turned
+            elif above.op_type == "Slice":
+                steps = self.value(node, above.input[4]) if len(above.input) > 4 else None
+                turned = turned != (steps is not None and bool(np.any(steps < 0)))
+            elif above.op_type not in _CARRIES - {"Concat"}:
+                break
+            name = above.input[0]
+        return turned
+
     def steps(self, node: LSTMNode) -> int:
         """Return how many time steps the probe has at a node."""
         self._shapes_of(node.scope)
