@@ -86,7 +86,7 @@ def test_a_bare_buffer_of_another_dtype_is_read(tmp_path, dtype):
 
 
 def test_what_lies_behind_the_sum_is_a_note(tmp_path):
-    """cuDNN may ask for more room than the weights take."""
+    """The library may ask for more room than the weights take."""
     _, stack = make_stack()
     np.concatenate([lstmconv.to_cudnn(stack), np.zeros(3, np.float32)]).tofile(tmp_path / "w.bin")
     checkpoint = lstmconv.load(tmp_path / "w.bin", buffer=lstmconv.BufferSizes(5, 7))

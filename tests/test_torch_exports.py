@@ -152,12 +152,9 @@ def test_an_lstm_of_ours_keeps_what_it_computes():
 )
 def test_what_is_no_plain_lstm_is_refused_by_name(tmp_path, make, reason, save):
     module = make()
+    torch.save(module.state_dict(), tmp_path / "m.pt")
     with pytest.raises(UnsupportedModelError, match=reason):
-        if save:
-            torch.save(module.state_dict(), tmp_path / "m.pt")
-            lstmconv.load(tmp_path / "m.pt")
-        else:
-            lstmconv.from_torch(module)
+        lstmconv.load(tmp_path / "m.pt") if save else lstmconv.from_torch(module)
 
 
 @pytest.mark.parametrize("prefix", ["", "encoder.", "module.", "_orig_mod.", "module.encoder.rnn.", "a.module.b."])

@@ -8,8 +8,8 @@ written here is the layout observed from it, without padding (jax/experimental/r
     for each pseudo-layer:  W (4H x in) row-major, gates i f g o;  R (4H x H)
     for each pseudo-layer:  bW (4H), then bR (4H); only the one that a SINGLE mode has
 
-A pseudo-layer is a layer's direction: forward, then backward, layer by layer; in is D*H above the first. linLayerID 0..3 are i f g o of W, 4..7
-those of R.
+A pseudo-layer is a layer's direction: forward, then backward, layer by layer; above the first layer in is
+D*H. linLayerID 0..3 are i f g o of W, 4..7 those of R.
 """
 
 from __future__ import annotations
@@ -352,7 +352,7 @@ def _read_bare(path: Path, options: ReadOptions, sizes: BufferSizes) -> Checkpoi
 def _unpacked(name: str, space: Array, sizes: BufferSizes, where: str, notes: list[str]) -> tuple[LSTMLayer, ...]:
     """See a buffer as layers, in the order that :func:`_parts` writes; what lies behind is a note."""
     hidden, ways = sizes.hidden_size, 2 if sizes.bidirectional else 1
-    biased = [held for label, held in BIAS_MODES.items() if _MODES[label] == sizes.bias_mode][0]
+    biased = next(held for label, held in BIAS_MODES.items() if _MODES[label] == sizes.bias_mode)
     inputs = [sizes.input_size if k < ways else ways * hidden for k in range(sizes.num_layers * ways)]
     needed = sum(4 * hidden * (features + hidden + sum(biased)) for features in inputs)
     if space.size < needed:

@@ -1,9 +1,9 @@
 """Stacks of layers as PyTorch's named tensors: what ``.pt`` and ``.safetensors`` hold.
 
 Names are ``torch.nn.LSTM``'s: ``weight_ih_l0``, ``weight_hh_l0``, ``bias_ih_l0``, ``bias_hh_l0``, ``_l1``
-for the next layer, and ``_reverse`` for the backward half. A stack that computes what ``nn.LSTM`` cannot has one tensor more,
-``_extra_state`` (PyTorch's own name for such things): strict loading into ``nn.LSTM`` refuses it,
-:class:`lstmconv.torch.LSTM` reads it.
+for the next layer, and ``_reverse`` for the backward half. A stack that computes what ``nn.LSTM`` cannot has
+one tensor more, ``_extra_state`` (PyTorch's own name for such things): strict loading into ``nn.LSTM``
+refuses it, :class:`lstmconv.torch.LSTM` reads it.
 """
 
 from __future__ import annotations

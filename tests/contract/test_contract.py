@@ -32,7 +32,7 @@ HIDDEN, FEATURES = 5, 3
 
 
 def test_the_contract_covers_every_format():
-    """Keras files, which hold one bias, keep the promises of tests/contract/test_pairs.py and tests/test_keras_target.py."""
+    """Keras files, which hold one bias, keep their promises in test_pairs.py and tests/test_keras_target.py."""
     known = {entry.name for entry in FORMATS}
     assert known == {name.removesuffix("-raw") for name in SUFFIXES} | {"keras", "keras-cudnn"}
 
