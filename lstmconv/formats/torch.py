@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import struct
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 from lstmconv.formats import ReadOptions, WriteOptions
@@ -63,7 +64,8 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
     """
     file = read_tensors(path)
     origin = Provenance(path.name, sha256_of(path), "PyTorch state dict")
-    return read_parameters(file.tensors, origin, parsed(file.provenance), options)
+    checkpoint = read_parameters(file.tensors, origin, parsed(file.provenance), options)
+    return replace(checkpoint, notes=(*file.notes, *checkpoint.notes))
 
 
 def _record(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

@@ -110,7 +110,9 @@ def _refuse_lookalikes(head: bytes) -> None:
         if head.startswith(start):
             raise Refused(found)
     if head[257:262] == b"ustar":  # torch/serialization.py legacy_load reads such files
-        raise Refused("a tar file, as torch before 0.1.10 wrote it; load it with torch and save the state dict again")
+        raise Refused(
+            "a tar file, as the first versions of torch wrote; load it with torch and save the state dict again"
+        )
     if head.startswith(b"PK\x03\x04") or head[:1] in (b"\x80", b"L"):
         return
     if not any(byte < 9 or 13 < byte < 32 for byte in head):

@@ -178,7 +178,7 @@ def _folder(names: list[str]) -> str:
     """Return the folder of ``data.pkl`` with its slash, or say what else the zip is.
 
     TorchScript has ``constants.pkl`` (torch/serialization.py ``_is_torchscript_zip``), torch.export
-    ``models/`` and ``archive_format`` or, up to 2.7, ``serialized_exported_program.json``
+    ``archive_format`` (2.13) or, in earlier versions, ``serialized_exported_program.json``
     (torch/export/__init__.py), torch.package ``.data/extern_modules``.
     """
     inner = {name.partition("/")[2] for name in names}
