@@ -29,10 +29,6 @@ NO_FORK = hdf5._NO_FORK
 SECRET = b"root:x:0:0"
 
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning")
-"""Other tests of the same process use JAX, which warns where ``one_thread`` forks nevertheless."""
-
-
 @pytest.fixture
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the trial read fork, also in a pytest-xdist worker and where another test has imported jax."""

@@ -328,7 +328,7 @@ def _survive(content: Path | Array, name: str, seconds: float) -> None:
 def _in_fork(content: Path | Array, name: str, seconds: float) -> int | None:
     """Return the child's exit code, negative for a signal, or ``None`` if it was stopped."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # One Python thread: checked by the caller.
+        warnings.simplefilter("ignore")  # Python and JAX warn of forking beside threads: the caller has looked.
         child = os.fork()
     if child == 0:
         try:
