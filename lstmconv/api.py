@@ -14,7 +14,8 @@ from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageErr
 from lstmconv.formats import FORMATS, BufferSizes, Format, Module, ReadOptions, WriteOptions, by_name, by_suffix
 from lstmconv.formats.detection import detect
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Stack
-from lstmconv.proof import Settings, verify_file
+from lstmconv.proof.trials import Settings
+from lstmconv.proof.verifying import verify_file
 from lstmconv.publishing import publish, refuse_existing, staging
 from lstmconv.report import Report
 from lstmconv.stacking import join, opened
@@ -376,7 +377,7 @@ def verify(
         target: A file of any format. Its layers are told by what lstmconv noted in it, by their names, or,
             where the numbers of layers are equal, by their order.
         format, config, activation, recurrent_activation, buffer: Of the source; see :func:`load`.
-        atol, rtol: Tolerances; by default those of :data:`lstmconv.proof.TOLERANCES`.
+        atol, rtol: Tolerances; by default what rounding may do, see :mod:`lstmconv.proof.rounding`.
         seed: Of the inputs.
         batch: Sequences run.
         steps: Time steps run.

@@ -7,10 +7,36 @@ from typing import Any, Literal
 
 from lstmconv.errors import VerificationError
 
-__all__ = ["Check", "Report"]
+__all__ = ["Check", "Evidence", "Report"]
 
 Status = Literal["passed", "failed", "not run"]
 Level = Literal["structure", "weights", "outputs"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a comparison of outputs rests on.
+
+    Attributes:
+        found: The deviation of the number that is worst in units of its noise.
+        noise: What rounding may do to that number, or the tolerance given.
+        noise_source: ``"bound"`` derived, ``"spread"`` measured over re-orderings, ``"given"`` by the user.
+        nearest: The smallest deviation that any mistake of the catalogue would have caused on the same inputs;
+            ``None`` if none could be told from rounding.
+        mistake: That mistake.
+        mistakes: How many were computed.
+        cannot_tell: What these weights and inputs cannot tell apart; the comparison of bits decides there.
+        steps: Of the sequence, step by step: the largest deviation, and the noise.
+    """
+
+    found: float
+    noise: float
+    noise_source: Literal["bound", "spread", "given"]
+    nearest: float | None
+    mistake: str | None
+    mistakes: int
+    cannot_tell: tuple[str, ...]
+    steps: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -22,8 +48,10 @@ class Check:
         level: What was compared.
         status: Passed, failed, or not run.
         detail: One line for a person.
-        deviation: The largest absolute difference, where one was computed.
+        deviation: The largest absolute difference in units of its noise, where one was computed.
         tolerance: What it may be.
+        evidence: What a comparison of outputs rests on.
+        diagnosis: The mistake that explains a failure and its remedy, or else where the difference starts.
     """
 
     layer: str
@@ -32,6 +60,8 @@ class Check:
     detail: str
     deviation: float | None = None
     tolerance: float | None = None
+    evidence: Evidence | None = None
+    diagnosis: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ tf_keras/src/layers/rnn (2.21), keras/backend/theano_backend.py rnn (1.2.2 to 2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -17,7 +17,7 @@ from lstmconv.activations import Activation
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.model import Array, LSTMDirection, LSTMLayer, Stack
 
-__all__ = ["LSTMOutputs", "reference", "run_layer", "run_stack"]
+__all__ = ["Cell", "CellType", "LSTMOutputs", "reference", "run_layer", "run_stack"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -48,6 +48,52 @@ class _Run:
     c: Float64
 
 
+class Cell:
+    """One direction's arithmetic: exact as far as float64 is.
+
+    Everything else about a layer (order of time, masks, merging) is computed around it, on arrays that may have
+    one axis more in front of ``(batch, time, features)``. So other cells carry a rounding error
+    (:mod:`lstmconv.proof.rounding`) or wrong versions (:mod:`lstmconv.proof.power`) along that axis.
+    """
+
+    def __init__(self, direction: LSTMDirection, name: str) -> None:
+        """Take a direction, and its layer's name for errors."""
+        self.act = _known(name, "activation", direction.activation)
+        self.rec = _known(name, "recurrent activation", direction.recurrent_activation)
+        hidden = direction.hidden_size
+        self.weight_ih = np.asarray(direction.weight_ih, np.float64).reshape(4 * hidden, -1)
+        self.weight_hh = np.asarray(direction.weight_hh, np.float64).reshape(4 * hidden, hidden)
+        self.biases = tuple(
+            np.asarray(gates, np.float64).reshape(4 * hidden)
+            for gates in (direction.bias_ih, direction.bias_hh)
+            if gates is not None
+        )
+
+    def project(self, x: Float64) -> Float64:
+        """Return what the gates get from the input and the biases, ``(..., batch, time, 4 * hidden)``."""
+        projected: Float64 = x @ self.weight_ih.T + sum(self.biases)
+        return projected
+
+    def step(self, projected: Float64, h: Float64, c: Float64) -> tuple[Float64, Float64]:
+        """Return h and c after a step, ``(..., batch, hidden)``; ``projected`` is this step's of :meth:`project`."""
+        i, f, g, o = np.split(projected + h @ self.weight_hh.T, 4, axis=-1)
+        new_c = self.rec(f) * c + self.rec(i) * self.act(g)
+        return self.rec(o) * self.act(new_c), new_c
+
+    def merge(self, mode: str, forward: Float64, backward: Float64) -> Float64:
+        """Join the halves of a Bidirectional layer as one sequence; ``mode`` is not ``"none"``."""
+        if mode == "concat":
+            return np.concatenate([forward, backward], axis=-1)
+        if mode == "mul":
+            return forward * backward
+        total: Float64 = forward + backward
+        return total / 2 if mode == "ave" else total
+
+
+CellType: TypeAlias = "Callable[[LSTMDirection, str], Cell]"
+"""What makes the cell of a direction; the name is its layer's."""
+
+
 def _known(layer: str, kind: str, activation: Activation | None) -> Activation:
     if activation is None:
         raise UnsupportedModelError(
@@ -56,51 +102,24 @@ def _known(layer: str, kind: str, activation: Activation | None) -> Activation:
     return activation
 
 
-def _run(
-    direction: LSTMDirection, x: Float64, mask: Mask | None, h: Float64, c: Float64, zero_output: bool, name: str
-) -> _Run:
-    """Run one direction over ``x (batch, time, input)``; the sequence comes in processing order."""
-    act = _known(name, "activation", direction.activation)
-    rec = _known(name, "recurrent activation", direction.recurrent_activation)
-    hidden = direction.hidden_size
-    weight_ih = np.asarray(direction.weight_ih, np.float64).reshape(4 * hidden, -1)
-    weight_hh = np.asarray(direction.weight_hh, np.float64).reshape(4 * hidden, hidden)
-    bias = np.zeros(4 * hidden)
-    for gates in (direction.bias_ih, direction.bias_hh):
-        if gates is not None:
-            bias = bias + np.asarray(gates, np.float64).reshape(4 * hidden)
-    if direction.go_backwards:
-        x = x[:, ::-1]
-        mask = None if mask is None else mask[:, ::-1]
-    projected = x @ weight_ih.T + bias
+def _run(cell: Cell, x: Float64, mask: Mask | None, h: Float64, c: Float64, *, zero_output: bool) -> _Run:
+    """Run one direction over ``x (..., batch, time, input)``, already in the order of processing."""
+    projected = cell.project(x)
     output = np.zeros_like(h)  # What a masked step repeats before the first valid one.
-    sequence = np.empty((*x.shape[:2], hidden))
-    for step in range(x.shape[1]):
-        z = projected[:, step] + h @ weight_hh.T
-        i, f, g, o = (z[:, gate * hidden : (gate + 1) * hidden] for gate in range(4))
-        new_c = rec(f) * c + rec(i) * act(g)
-        new_h = rec(o) * act(new_c)
+    sequence: list[Float64] = []
+    for step in range(x.shape[-2]):
+        new_h, new_c = cell.step(projected[..., step, :], h, c)
         if mask is None:
             h, c, output = new_h, new_c, new_h
-        else:
-            valid = mask[:, step, None]
-            output = np.where(valid, new_h, output)
-            h, c = np.where(valid, new_h, h), np.where(valid, new_c, c)
-        returned = output if mask is None or not zero_output else np.where(mask[:, step, None], output, 0.0)
-        sequence[:, step] = returned
-    last = sequence[:, -1] if x.shape[1] else np.zeros_like(h)
-    return _Run(sequence, last, h, c)
-
-
-def _merge(mode: str, forward: Float64, backward: Float64) -> tuple[Float64, ...]:
-    if mode == "none":
-        return forward, backward
-    if mode == "concat":
-        return (np.concatenate([forward, backward], axis=-1),)
-    if mode == "mul":
-        return (forward * backward,)
-    total = forward + backward
-    return (total / 2 if mode == "ave" else total,)
+            sequence.append(output)
+            continue
+        valid = mask[:, step, None]
+        output = np.where(valid, new_h, output)
+        h, c = np.where(valid, new_h, h), np.where(valid, new_c, c)
+        sequence.append(np.where(valid, output, 0.0) if zero_output else output)
+    last = sequence[-1] if sequence else np.zeros_like(h)
+    whole = np.stack(sequence, axis=-2) if sequence else np.zeros((*h.shape[:-1], 0, h.shape[-1]))
+    return _Run(whole, last, h, c)
 
 
 def run_layer(
@@ -108,40 +127,43 @@ def run_layer(
     x: npt.ArrayLike,
     initial_state: Sequence[npt.ArrayLike] | None = None,
     mask: npt.ArrayLike | None = None,
+    cell: CellType = Cell,
 ) -> LSTMOutputs:
-    """Compute everything a layer computes; see :func:`reference` for the arguments."""
+    """Compute everything a layer computes; see :func:`reference` for the arguments.
+
+    Another ``cell`` than the exact one may take, and returns, one axis more in front of all arrays but the mask.
+    """
     inputs = np.asarray(x, np.float64)
-    if inputs.ndim != 3 or inputs.shape[2] != layer.input_size:
-        expected = "(time, batch" if layer.time_major else "(batch, time"
-        raise UsageError(f"{layer.name}: x is {inputs.shape}, expected {expected}, {layer.input_size})")
     valid = None if mask is None else np.asarray(mask, bool)
     if layer.time_major:
-        inputs = inputs.swapaxes(0, 1)
+        inputs = inputs.swapaxes(-3, -2)
         valid = None if valid is None else valid.T
-    if valid is not None and valid.shape != inputs.shape[:2]:
-        raise UsageError(f"{layer.name}: mask is {valid.shape}, expected {inputs.shape[:2]}")
-    sizes = [direction.hidden_size for direction in layer.directions for _ in "hc"]
+    if valid is not None and valid.shape != inputs.shape[-3:-1]:
+        raise UsageError(f"{layer.name}: mask is {valid.shape}, expected {inputs.shape[-3:-1]}")
+    shapes = [(*inputs.shape[:-2], direction.hidden_size) for direction in layer.directions for _ in "hc"]
     if initial_state is None:
-        states = [np.zeros((inputs.shape[0], size)) for size in sizes]
+        states = [np.zeros(shape) for shape in shapes]
     else:
         states = [np.asarray(state, np.float64) for state in initial_state]
-    shapes = [(inputs.shape[0], size) for size in sizes]
     if [state.shape for state in states] != shapes:
         raise UsageError(
             f"{layer.name}: initial_state is {[state.shape for state in states]}, expected {shapes} "
             "(h and c, forward then backward)"
         )
-    runs = [
-        _run(direction, inputs, valid, states[2 * k], states[2 * k + 1], layer.zero_output_for_mask, layer.name)
-        for k, direction in enumerate(layer.directions)
-    ]
+    cells = [cell(direction, layer.name) for direction in layer.directions]
+    runs: list[_Run] = []
+    for direction, own, h, c in zip(layer.directions, cells, states[0::2], states[1::2], strict=True):
+        ordered, counted = inputs, valid
+        if direction.go_backwards:
+            ordered, counted = inputs[..., ::-1, :], None if valid is None else valid[:, ::-1]
+        runs.append(_run(own, ordered, counted, h, c, zero_output=layer.zero_output_for_mask))
     in_time = tuple(
-        run.sequence[:, ::-1] if direction.go_backwards else run.sequence
+        run.sequence[..., ::-1, :] if direction.go_backwards else run.sequence
         for run, direction in zip(runs, layer.directions, strict=True)
     )
-    outputs = _outputs(layer, runs)
+    outputs = _outputs(layer, runs, cells[0])
     if layer.time_major and layer.return_sequences is not False:
-        outputs = tuple(output.swapaxes(0, 1) for output in outputs)
+        outputs = tuple(output.swapaxes(-3, -2) for output in outputs)
     return LSTMOutputs(outputs, tuple(state for run in runs for state in (run.h, run.c)), in_time)
 
 
@@ -150,6 +172,7 @@ def run_stack(
     x: npt.ArrayLike,
     initial_state: Sequence[npt.ArrayLike] | None = None,
     mask: npt.ArrayLike | None = None,
+    cell: CellType = Cell,
 ) -> LSTMOutputs:
     """Compute a stack: each layer on the output of the one before it, all under one mask.
 
@@ -158,6 +181,7 @@ def run_stack(
         x: As for :func:`reference`.
         initial_state: h and c of every direction, layer by layer.
         mask: As for :func:`reference`.
+        cell: As for :func:`run_layer`.
 
     Returns:
         The last layer's outputs and sequences, and the states of all directions, layer by layer.
@@ -169,20 +193,22 @@ def run_stack(
         count = 2 * len(layer.directions)
         own = None if given is None else given[:count]
         given = None if given is None else given[count:]
-        result = run_layer(layer, x, own, mask)
+        result = run_layer(layer, x, own, mask, cell)
         states += result.states
         x = result.outputs[0]
     return replace(result, states=tuple(states))
 
 
-def _outputs(layer: LSTMLayer, runs: Sequence[_Run]) -> tuple[Float64, ...]:
+def _outputs(layer: LSTMLayer, runs: Sequence[_Run], cell: Cell) -> tuple[Float64, ...]:
     """Return what Keras returns; an unknown return_sequences returns the sequence."""
     if layer.return_sequences is False:
         parts = [run.last for run in runs]
     else:
         parts = [run.sequence for run in runs]
-        parts[1:] = [sequence[:, ::-1] for sequence in parts[1:]]
-    return (parts[0],) if layer.backward is None else _merge(layer.merge_mode, parts[0], parts[1])
+        parts[1:] = [sequence[..., ::-1, :] for sequence in parts[1:]]
+    if layer.backward is None or layer.merge_mode == "none":
+        return tuple(parts)
+    return (cell.merge(layer.merge_mode, *parts),)
 
 
 def reference(
@@ -208,6 +234,10 @@ def reference(
         UsageError: A shape is not as above.
         UnsupportedModelError: The layer's activations are unknown.
     """
-    result = run_layer(layer, x, initial_state, mask)
+    given = np.asarray(x, np.float64)
+    if given.ndim != 3 or given.shape[2] != layer.input_size:
+        expected = "(time, batch" if layer.time_major else "(batch, time"
+        raise UsageError(f"{layer.name}: x is {given.shape}, expected {expected}, {layer.input_size})")
+    result = run_layer(layer, given, initial_state, mask)
     returned = [*result.outputs, *(result.states if layer.return_state else ())]
     return returned[0] if len(returned) == 1 else returned

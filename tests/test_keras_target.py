@@ -883,7 +883,7 @@ def assert_runtime_agrees(case, file):
                         bias=None if half.bias is None else half.bias.astype(float)) for half in halves]  # fmt: skip
         x, states = make_inputs(len(halves[0].kernel), 4, 7, [half.hidden for half in halves])
         given = x.swapaxes(0, 1) if options.get("time_major") else x
-        outputs = runtime.RUNS[0].compute(file, name, Inputs(given, tuple(states)))
+        outputs = runtime.RUNS[0](file, name).compute(Inputs(given, tuple(states)))
         several = options.get("return_sequences") is not False
         merged, finals = expected(wide, x, states, merge=options.get("merge_mode", "concat"), sequences=several)
         if options.get("time_major"):
@@ -942,13 +942,13 @@ def hostile(tmp_path, **entry):
 def test_a_file_that_names_other_classes_is_not_run(entry, tmp_path):
     file = hostile(tmp_path, **entry)
     with pytest.raises(NotRunError, match=f"other layers .{entry['class_name']}.: not run"):
-        runtime.RUNS[0].compute(file, "lstm", Inputs(np.zeros((1, 1, 3)), (np.zeros((1, 5)),) * 2))
+        runtime.RUNS[0](file, "lstm").compute(Inputs(np.zeros((1, 1, 3)), (np.zeros((1, 5)),) * 2))
 
 
 def test_a_foreign_file_of_weights_only_is_not_run():
     file = GOLDEN / "keras-3.15.1" / "lstm.weights.h5"
     with pytest.raises(NotRunError, match="weights only"):
-        runtime.RUNS[0].compute(file, "encoder", Inputs(np.zeros((1, 1, 3)), ()))
+        runtime.RUNS[0](file, "encoder").compute(Inputs(np.zeros((1, 1, 3)), ()))
 
 
 def test_a_file_of_keras_2_names_the_library_that_it_needs(tmp_path):
@@ -956,7 +956,7 @@ def test_a_file_of_keras_2_names_the_library_that_it_needs(tmp_path):
         pytest.skip("tf_keras is installed")
     keras.write(CASES["time first"].checkpoint(), tmp_path / "m.keras", WriteOptions())
     with pytest.raises(NotRunError, match="pip install tf-keras"):
-        runtime.RUNS[0].compute(tmp_path / "m.keras", "lstm", Inputs(np.zeros((1, 1, 3)), ()))
+        runtime.RUNS[0](tmp_path / "m.keras", "lstm").compute(Inputs(np.zeros((1, 1, 3)), ()))
 
 
 def test_a_layer_that_is_not_there_is_named(tmp_path):

@@ -25,7 +25,7 @@ from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import WriteOptions
 from lstmconv.formats import onnx as onnx_format
 from lstmconv.model import LSTMLayer
-from lstmconv.proof import verify_file
+from lstmconv.proof.verifying import verify_file
 from tests.contract.building import (
     FLOAT32_NOISE,
     FLOAT64_NOISE,

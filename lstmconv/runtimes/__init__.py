@@ -6,7 +6,7 @@ Each runtime module offers
 
 * ``decode(path, names) -> Decoded``: the weights again, gates i f g o, without the writer's
   layouts: slices and offsets written out by hand from the target's own specification;
-* ``RUNS``: the ways to run the file, each a :class:`Run`;
+* ``RUNS``: the ways to run the file, each a function that loads one stack of it: ``load(path, name) -> Loaded``;
 * ``seen_by_target(stack) -> Stack``: the Keras layers whose outputs those must equal;
 * ``accepts(path, name)``: ``states`` and ``lengths``, where the file takes them;
 * ``provenance(path)``: what lstmconv noted in the file.
@@ -17,14 +17,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from lstmconv.model import Array
 
-__all__ = ["Decoded", "DecodedDirection", "Inputs", "NotRunError", "Outputs", "Run", "numbered_states"]
+__all__ = [
+    "Decoded",
+    "DecodedDirection",
+    "Inputs",
+    "Loaded",
+    "NotRunError",
+    "Outputs",
+    "Precision",
+    "Run",
+    "numbered_states",
+]
 
 Outputs: TypeAlias = "Mapping[str, npt.NDArray[np.float64]]"
 """By name: ``y`` as the target returns it (``y_1`` the second output of ``merge_mode`` none), and the final states
@@ -70,19 +80,35 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One way to run a written file.
+class Precision:
+    """In what a framework computes, by the names of the dtypes; what rounding may do follows from it.
+
+    Attributes:
+        arithmetic: Of products, sums and activations.
+        stored: Of the outputs and states, between layers and, on some devices, between steps.
+    """
+
+    arithmetic: str
+    stored: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One stack of a written file, loaded by its framework.
 
     Attributes:
         framework: Names the framework and its version.
-        compute: Runs one stack of a file, by its name in it.
-        precision: The precision of the computation for weights of a dtype: a key of
-            :data:`lstmconv.proof.TOLERANCES`.
+        precision: In what it computes.
+        compute: Runs the stack; may be called many times.
     """
 
-    framework: Callable[[], str]
-    compute: Callable[[Path, str, Inputs], Outputs]
-    precision: Callable[[np.dtype[Any]], str]
+    framework: str
+    precision: Precision
+    compute: Callable[[Inputs], Outputs]
+
+
+Run: TypeAlias = "Callable[[Path, str], Loaded]"
+"""Loads one stack of a file, by its name in it; raises :class:`NotRunError` where that cannot be done here."""
 
 
 def numbered_states(h: npt.ArrayLike, c: npt.ArrayLike) -> dict[str, npt.NDArray[np.float64]]:

@@ -8,7 +8,7 @@ float64. It proves the packing as far as the packing is known; only a GPU proves
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,17 @@ import numpy.typing as npt
 from lstmconv.errors import UnreadableFileError, require
 from lstmconv.formats.provenance import KEY
 from lstmconv.model import Array, Stack, float_type
-from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, NotRunError, Outputs, Run, numbered_states
+from lstmconv.runtimes import (
+    Decoded,
+    DecodedDirection,
+    Inputs,
+    Loaded,
+    NotRunError,
+    Outputs,
+    Precision,
+    Run,
+    numbered_states,
+)
 
 __all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
 
@@ -122,14 +132,24 @@ def _sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return 0.5 * np.tanh(0.5 * x) + 0.5
 
 
-def _interpret(path: Path, name: str, inputs: Inputs) -> Outputs:
-    """Interpret one stack's buffer and compute cuDNN's LSTM equations in float64."""
+def _interpreter(path: Path, name: str) -> Loaded:
+    """Take one stack's buffer apart for the interpreter."""
     manifests, _, spaces = _read(path)
     ways = 2 if manifests[name]["dirMode"] == "CUDNN_BIDIRECTIONAL" else 1
+    unpacked = _unpack(spaces[name], manifests[name])
+    return Loaded(
+        "packed-buffer interpreter, float64",
+        Precision("float64", "float64"),
+        lambda inputs: _interpret(unpacked, ways, inputs),
+    )
+
+
+def _interpret(unpacked: Sequence[DecodedDirection], ways: int, inputs: Inputs) -> Outputs:
+    """Compute cuDNN's LSTM equations in float64."""
     x = inputs.x
     halves: list[npt.NDArray[np.float64]] = []
     states = []
-    for pseudo_layer, direction in enumerate(_unpack(spaces[name], manifests[name])):
+    for pseudo_layer, direction in enumerate(unpacked):
         h, c = inputs.states[2 * pseudo_layer], inputs.states[2 * pseudo_layer + 1]
         w, r = direction.weight_ih.astype(np.float64), direction.weight_hh.astype(np.float64)
         bias = sum(b.astype(np.float64)[:, None] for b in (direction.bias_ih, direction.bias_hh) if b is not None)
@@ -147,11 +167,13 @@ def _interpret(path: Path, name: str, inputs: Inputs) -> Outputs:
     return {"y": x, **numbered_states([h for h, _ in states], [c for _, c in states])}
 
 
-def _run_on_gpu(path: Path, name: str, inputs: Inputs) -> Outputs:
-    """Hand the flat buffer to cuDNN itself, through ``torch._cudnn_rnn``.
+def _load_on_gpu(path: Path, name: str) -> Loaded:
+    """Hand the flat buffer to cuDNN itself, through ``torch._cudnn_rnn`` (ATen/native/cudnn/RNN.cpp).
+
+    PyTorch gives the buffer to cuDNN as it is; the single matrices, which it also asks for, it then only counts.
 
     Raises:
-        NotRunError: There is no GPU, or PyTorch cannot hand cuDNN this bias mode.
+        NotRunError: There is no GPU, or PyTorch cannot hand cuDNN this bias mode or dtype.
     """
     try:
         torch = require("torch", "Running cuDNN")
@@ -163,24 +185,42 @@ def _run_on_gpu(path: Path, name: str, inputs: Inputs) -> Outputs:
     entry, space = manifests[name], spaces[name]
     if entry["biasMode"] != "CUDNN_RNN_DOUBLE_BIAS":
         raise NotRunError("PyTorch hands cuDNN double biases only")
-    buffer = torch.from_numpy(space.astype(np.float32)).cuda()
+    if space.dtype.name not in ("float16", "float32", "float64"):
+        raise NotRunError(f"PyTorch hands cuDNN no {space.dtype} weight space")
+    buffer = torch.from_numpy(space.copy()).cuda()
     hidden, bidirectional = entry["hiddenSize"], entry["dirMode"] == "CUDNN_BIDIRECTIONAL"
-    layers = entry["numLayers"]
     weights = []
     for direction in _unpack(space, entry):
-        for array in (direction.weight_ih, direction.weight_hh, direction.bias_ih, direction.bias_hh):
-            flat = np.ascontiguousarray(array).reshape(4 * hidden, -1).astype(np.float32)
-            weights.append(torch.from_numpy(flat if array is None or array.ndim == 3 else flat[:, 0].copy()).cuda())
-    x = torch.from_numpy(inputs.x).float().cuda().transpose(0, 1).contiguous()
-    h, c = (torch.from_numpy(np.stack(inputs.states[k::2])).float().cuda() for k in (0, 1))
-    lstm_mode = 2  # ATen/native/cudnn/RNN.cpp CUDNN_LSTM
-    y, h_n, c_n, *_ = torch._cudnn_rnn(
-        x, weights, 4, buffer, h, c, lstm_mode, hidden, 0, layers, False, 0.0, False, bidirectional, [], None
+        matrices = (direction.weight_ih, direction.weight_hh)
+        arrays: list[Array] = [array.reshape(4 * hidden, -1) for array in matrices]
+        arrays += [bias.reshape(-1) for bias in direction.biases if bias is not None]
+        weights += [torch.from_numpy(array.copy()).cuda() for array in arrays]
+
+    def compute(inputs: Inputs) -> Outputs:
+        x, h, c = (
+            torch.from_numpy(np.ascontiguousarray(array)).to(buffer.dtype).cuda()
+            for array in (inputs.x.swapaxes(0, 1), np.stack(inputs.states[0::2]), np.stack(inputs.states[1::2]))
+        )
+        allowed = torch.backends.cudnn.allow_tf32  # TF32 keeps 10 bits of a product's factors.
+        torch.backends.cudnn.allow_tf32 = False
+        try:
+            y, h_n, c_n, *_ = torch._cudnn_rnn(
+                *(x, weights, 4, buffer, h, c, _CUDNN_LSTM, hidden, 0, entry["numLayers"]),
+                *(False, 0.0, False, bidirectional, [], None),
+            )
+        finally:
+            torch.backends.cudnn.allow_tf32 = allowed
+        y, h_n, c_n = (tensor.double().cpu().numpy() for tensor in (y, h_n, c_n))
+        return {"y": y.swapaxes(0, 1), **numbered_states(h_n, c_n)}
+
+    version = torch.backends.cudnn.version()
+    arithmetic = "float64" if space.dtype == np.float64 else "float32"
+    return Loaded(
+        f"cuDNN {version} on {torch.cuda.get_device_name()}", Precision(arithmetic, space.dtype.name), compute
     )
-    return {"y": y.transpose(0, 1).double().cpu().numpy(), **numbered_states(h_n.cpu(), c_n.cpu())}
 
 
-RUNS = (
-    Run(lambda: "packed-buffer interpreter, float64", _interpret, lambda dtype: "float64"),
-    Run(lambda: "cuDNN on the GPU", _run_on_gpu, lambda dtype: "float32"),
-)
+_CUDNN_LSTM = 2
+"""ATen/native/cudnn/RNN.cpp ``cudnn_rnn_mode_t``: CUDNN_LSTM."""
+
+RUNS: tuple[Run, ...] = (_interpreter, _load_on_gpu)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from lstmconv.model import Array, Stack
-from lstmconv.runtimes import Decoded, Inputs, NotRunError, Outputs, Run
+from lstmconv.runtimes import Decoded, Inputs, Loaded, NotRunError, Outputs, Precision, Run
 from lstmconv.runtimes.keras_file import KerasContent, decode_layer, opened
 
 __all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
@@ -68,46 +68,42 @@ def decode(path: Path, names: list[str]) -> Decoded:
         return {name: decode_layer(content, name, path.name) for name in names}
 
 
-class _RealKeras:
-    """Runs files, each in the Keras that it was written for, and says in which."""
+def _load_layer(path: Path, name: str) -> Loaded:
+    """Load the file, and one layer of it; half precisions are widened, which is exact.
 
-    def __init__(self) -> None:
-        self._ran_in = "Keras"
+    Raises:
+        NotRunError: The Keras it needs is not installed, or it holds what is not run.
+    """
+    with opened(path) as content:
+        config, noted, version = content.config, content.noted, content.version
+        cudnn = _holds_cudnn(content)
+        stored = decode_layer(content, name, path.name)[0].weight_ih.dtype
+    _refuse_others(config)
+    if config is None and noted is None:
+        raise NotRunError("weights only, and nothing in the file says what they are for")
+    with _quiet():
+        if _is_keras_2(config, version, noted, cudnn=cudnn):
+            keras = _imported("tf_keras", "tf-keras")
+            framework = f"tf_keras {keras.__version__}" + (", weights loaded into LSTM layers" if cudnn else "")
+        else:
+            keras = _keras_3()
+            framework = f"keras {keras.__version__}, {keras.backend.backend()}"
+        if config is None:
+            model = _rebuilt(keras, noted or {}, cudnn=cudnn)
+            model.load_weights(str(path))
+        elif cudnn:
+            model = keras.models.model_from_json(json.dumps(_with_lstm_layers(config)))
+            model.load_weights(str(path))
+        else:
+            model = keras.models.load_model(str(path), compile=False)
+        layer = _widened(keras, model.get_layer(name), stored)
 
-    def framework(self) -> str:
-        """Name the framework that ran the last file."""
-        return self._ran_in
-
-    def run(self, path: Path, name: str, inputs: Inputs) -> Outputs:
-        """Load the file, and call one layer of it with initial states; half precisions are widened, which is exact.
-
-        Raises:
-            NotRunError: The Keras it needs is not installed, or it holds what is not run.
-        """
-        with opened(path) as content:
-            config, noted, version = content.config, content.noted, content.version
-            cudnn = _holds_cudnn(content)
-            stored = decode_layer(content, name, path.name)[0].weight_ih.dtype
-        _refuse_others(config)
-        if config is None and noted is None:
-            raise NotRunError("weights only, and nothing in the file says what they are for")
+    def compute(inputs: Inputs) -> Outputs:
         with _quiet():
-            if _is_keras_2(config, version, noted, cudnn=cudnn):
-                keras = _imported("tf_keras", "tf-keras")
-                self._ran_in = f"tf_keras {keras.__version__}" + (", weights loaded into LSTM layers" if cudnn else "")
-            else:
-                keras = _keras_3()
-                self._ran_in = f"keras {keras.__version__}, {keras.backend.backend()}"
-            if config is None:
-                model = _rebuilt(keras, noted or {}, cudnn=cudnn)
-                model.load_weights(str(path))
-            elif cudnn:
-                model = keras.models.model_from_json(json.dumps(_with_lstm_layers(config)))
-                model.load_weights(str(path))
-            else:
-                model = keras.models.load_model(str(path), compile=False)
-            layer = _widened(keras, model.get_layer(name), stored)
             return _called(keras, layer, inputs)
+
+    width = "float64" if stored == np.float64 else "float32"
+    return Loaded(framework, Precision(width, width), compute)
 
 
 @contextmanager
@@ -325,9 +321,4 @@ def _called(keras: ModuleType, layer: Any, inputs: Inputs) -> Outputs:
     return named | {f"c{index}": state for index, state in enumerate(finals[1::2])}
 
 
-def _precision(dtype: np.dtype[Any]) -> str:
-    return "float64" if dtype == np.float64 else "float32"
-
-
-_KERAS = _RealKeras()
-RUNS = (Run(_KERAS.framework, _KERAS.run, _precision),)
+RUNS: tuple[Run, ...] = (_load_layer,)

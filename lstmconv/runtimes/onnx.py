@@ -7,23 +7,22 @@ Runtime has no kernel, float64 with tanh and sigmoid, and the report says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from lstmconv.errors import require
 from lstmconv.formats.provenance import KEY
 from lstmconv.model import Array, Stack
-from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, NotRunError, Outputs, Run
+from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, NotRunError, Outputs, Precision, Run
 
 __all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
 
 
-def _framework() -> str:
-    """Name the framework and its version."""
-    return f"onnxruntime {require('onnxruntime', 'Running an ONNX model').__version__}"
+_Session: TypeAlias = "Callable[[Mapping[str, Array]], list[Any]]"
+"""Takes inputs by name, and returns the wanted outputs."""
 
 
 def _load(path: Path) -> Any:
@@ -107,11 +106,11 @@ def _decode_layer(model: Any, stored: Mapping[str, Array], name: str, *, swapped
     return tuple(reversed(directions)) if swapped and len(nodes) == 1 else tuple(directions)
 
 
-def _run(path: Path, name: str, inputs: Inputs) -> Outputs:
-    """Run one stack's outputs in ONNX Runtime.
+def _load_stack(path: Path, name: str) -> Loaded:
+    """Load one stack's outputs into ONNX Runtime.
 
     Raises:
-        NotRunError: ONNX Runtime has no kernel for the dtype.
+        NotRunError: ONNX Runtime has no kernel for the dtype, or the graph has other inputs than ours.
     """
     onnx = require("onnx", "Reading ONNX files")
     model = _load(path)
@@ -121,22 +120,29 @@ def _run(path: Path, name: str, inputs: Inputs) -> Outputs:
         raise NotRunError("a graph that lstmconv did not write: its LSTM nodes are compared, the graph is not run")
     element = onnx.helper.tensor_dtype_to_np_dtype(declared[f"{name}.x"].type.tensor_type.elem_type)
     layers = _layers(name, provenance(path))
-    feeds = _feeds(declared, name, layers, inputs, element)
     states = [f"{layer}.{key}" for layer in layers for key in ("h", "h_1", "c", "c_1")]
     wanted = [key for key in (f"{name}.y", f"{name}.y_1", *states) if key in outputs]
-    alone = len(feeds) == len(declared)
-    part = model if alone else onnx.utils.Extractor(model).extract_model(list(feeds), wanted)
+    given = [key for key in declared if key.rpartition(".")[0] in (name, *layers)]
+    alone = len(given) == len(declared)
+    part = model if alone else onnx.utils.Extractor(model).extract_model(given, wanted)
     if element == np.float64 or element.name == "bfloat16":
-        results = _reference(part, wanted, feeds, str(element))
+        framework, session = _reference(part, wanted, given, str(element))
     else:
-        results = _onnxruntime(str(path) if alone else part.SerializeToString(), wanted, feeds)
-    found = {key: np.asarray(value, np.float64) for key, value in zip(wanted, results, strict=True)}
-    h, c = (
-        [row for layer in layers for key in (letter, f"{letter}_1") for row in found.pop(f"{layer}.{key}", ())]
-        for letter in "hc"
-    )
-    named = {f"h{k}": state for k, state in enumerate(h)} | {f"c{k}": state for k, state in enumerate(c)}
-    return {key.removeprefix(f"{name}."): value for key, value in found.items()} | named
+        framework, session = _onnxruntime(str(path) if alone else part.SerializeToString(), wanted)
+
+    def compute(inputs: Inputs) -> Outputs:
+        results = session(_feeds(declared, name, layers, inputs, element))
+        found = {key: np.asarray(value, np.float64) for key, value in zip(wanted, results, strict=True)}
+        h, c = (
+            [row for layer in layers for key in (letter, f"{letter}_1") for row in found.pop(f"{layer}.{key}", ())]
+            for letter in "hc"
+        )
+        named = {f"h{k}": state for k, state in enumerate(h)} | {f"c{k}": state for k, state in enumerate(c)}
+        return {key.removeprefix(f"{name}."): value for key, value in found.items()} | named
+
+    # ONNX Runtime's CPU kernel is float32's; float16 is cast around the nodes.
+    arithmetic = "float32" if element == np.float16 else element.name
+    return Loaded(framework, Precision(arithmetic, element.name), compute)
 
 
 def _feeds(
@@ -155,16 +161,16 @@ def _feeds(
     return feeds
 
 
-def _onnxruntime(model: str | bytes, wanted: list[str], feeds: Mapping[str, Array]) -> list[Any]:
+def _onnxruntime(model: str | bytes, wanted: list[str]) -> tuple[str, _Session]:
     onnxruntime = require("onnxruntime", "Running an ONNX model")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return list(session.run(wanted, dict(feeds)))
+    return f"onnxruntime {onnxruntime.__version__}", lambda feeds: list(session.run(wanted, dict(feeds)))
 
 
-def _reference(model: Any, wanted: list[str], feeds: Mapping[str, Array], dtype: str) -> list[Any]:
+def _reference(model: Any, wanted: list[str], given: list[str], dtype: str) -> tuple[str, _Session]:
     """Run in ONNX' ReferenceEvaluator, which computes tanh and sigmoid whatever the node says."""
     functions = {
         function.decode()
@@ -174,14 +180,11 @@ def _reference(model: Any, wanted: list[str], feeds: Mapping[str, Array], dtype:
         if attribute.name == "activations"
         for function in attribute.strings
     }
-    if functions != {"Sigmoid", "Tanh"} or any(key.endswith(".lengths") for key in feeds) or dtype == "bfloat16":
+    if functions != {"Sigmoid", "Tanh"} or any(key.endswith(".lengths") for key in given) or dtype == "bfloat16":
         raise NotRunError(f"ONNX Runtime has no {dtype} LSTM; --dtype float32 can be run")
     evaluator = require("onnx.reference", "Running an ONNX model").ReferenceEvaluator(model)
-    return list(evaluator.run(wanted, dict(feeds)))
+    version = require("onnx", "Running an ONNX model").__version__
+    return f"onnx {version} ReferenceEvaluator", lambda feeds: list(evaluator.run(wanted, dict(feeds)))
 
 
-def _precision(dtype: np.dtype[Any]) -> str:
-    return dtype.name
-
-
-RUNS = (Run(_framework, _run, _precision),)
+RUNS: tuple[Run, ...] = (_load_stack,)

@@ -18,7 +18,7 @@ from lstmconv.formats.provenance import KEY
 from lstmconv.formats.safetensors import read_safetensors
 from lstmconv.formats.torch import PROVENANCE_RECORD, read_state_dict
 from lstmconv.model import Array, LSTMLayer, Stack, float_type
-from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Outputs, Run, numbered_states
+from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, Outputs, Precision, Run, numbered_states
 
 __all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
 
@@ -144,8 +144,8 @@ def _suffixes(prefix: str, state: Mapping[str, Any]) -> list[str]:
     return [ending + way for ending in found for way in ("", "_reverse") if f"{prefix}weight_ih{ending}{way}" in state]
 
 
-def _run(path: Path, name: str, inputs: Inputs) -> Outputs:
-    """Load one stack strictly and run it; half precisions are widened first, which is exact."""
+def _load_module(path: Path, name: str) -> Loaded:
+    """Load one stack strictly; half precisions are widened first, which is exact."""
     torch = require("torch", "Running a state dict")
     loaded = _load(path)
     prefix = _prefix(name, loaded, provenance(path))
@@ -170,20 +170,21 @@ def _run(path: Path, name: str, inputs: Inputs) -> Outputs:
     wide = torch.float64 if state["weight_ih_l0"].dtype == torch.float64 else torch.float32
     module.to(wide)
     module.load_state_dict(state, strict=True)
-    with torch.no_grad():
-        x = torch.from_numpy(inputs.x).to(wide)
-        h = torch.from_numpy(np.stack(inputs.states[0::2])).to(wide)
-        c = torch.from_numpy(np.stack(inputs.states[1::2])).to(wide)
-        output, (h_n, c_n) = module(x, (h, c))
-    return {"y": output.double().numpy(), **numbered_states(h_n, c_n)}
+
+    def compute(inputs: Inputs) -> Outputs:
+        with torch.no_grad():
+            x = torch.from_numpy(inputs.x).to(wide)
+            h = torch.from_numpy(np.stack(inputs.states[0::2])).to(wide)
+            c = torch.from_numpy(np.stack(inputs.states[1::2])).to(wide)
+            output, (h_n, c_n) = module(x, (h, c))
+        return {"y": output.double().numpy(), **numbered_states(h_n, c_n)}
+
+    width = str(wide).removeprefix("torch.")
+    return Loaded(_framework(), Precision(width, width), compute)
 
 
 _OWN = r"(weight|bias)_(ih|hh)(_l\d+)?(_reverse)?|_extra_state"
 """What belongs to one module: an unprefixed state dict may hold other modules too."""
 
 
-def _precision(dtype: np.dtype[Any]) -> str:
-    return "float64" if dtype == np.float64 else "float32"
-
-
-RUNS = (Run(_framework, _run, _precision),)
+RUNS: tuple[Run, ...] = (_load_module,)

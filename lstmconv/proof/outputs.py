@@ -1,0 +1,267 @@
+"""The outputs of a written file against the reference: deviation, noise, and the nearest mistake.
+
+A file passes if no number of it deviates by more than rounding explains, where rounding is far below what any mistake
+of the catalogue would have caused on the same inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lstmconv.errors import LstmconvError, MissingDependencyError
+from lstmconv.model import Stack
+from lstmconv.proof.diagnosis import explain_outputs, locate, summed_up
+from lstmconv.proof.power import Outcome, outcomes
+from lstmconv.proof.rounding import ORDERS, SPREAD_MARGIN, bounded, reordered
+from lstmconv.proof.trials import Settings, Trial, computed, draw
+from lstmconv.report import Check, Evidence
+from lstmconv.runtimes import Inputs, Loaded, NotRunError, Outputs, Precision, Run
+
+__all__ = ["MARGIN", "check_outputs"]
+
+Float64: TypeAlias = npt.NDArray[np.float64]
+Arrays: TypeAlias = "Mapping[str, Float64]"
+
+MARGIN = 10
+"""A mistake counts as told where it deviates ten times as far as noise may: no rounding is taken for one, nor one for
+rounding, even if the noise were out by half of that."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Noise:
+    """How far each number may be off, by name, and where that is known from."""
+
+    allowed: Arrays
+    source: Literal["bound", "spread", "given"]
+
+    @property
+    def largest(self) -> float:
+        """The widest allowance."""
+        return max((float(array.max(initial=0.0)) for array in self.allowed.values()), default=0.0)
+
+
+@dataclass(frozen=True)
+class _Worst:
+    """The number that is worst, in units of its noise."""
+
+    ratio: float
+    deviation: float
+    noise: float
+    place: str
+
+
+def check_outputs(name: str, stack: Stack, target: Path, runtime: Any, settings: Settings, run: Run) -> Check:
+    """Run one stack of a file and compare all its outputs and states with the reference.
+
+    Args:
+        name: The stack's name in the file.
+        stack: What it must compute, with weights as the target's dtype holds them.
+        target: The file.
+        runtime: Its runtime module.
+        settings: Inputs and tolerances.
+        run: One of the runtime's ways.
+    """
+    try:
+        loaded = run(target, name)
+        seen = runtime.seen_by_target(stack)
+        time_first = seen.first.time_major
+        seen = Stack(seen.name, tuple(replace(layer, time_major=False) for layer in seen.layers))
+        accepted = runtime.accepts(target, name)
+        probe, trial = draw(seen, loaded.precision.stored, settings, accepted)
+
+        def ran(inputs: Inputs) -> Outputs:
+            return _ran(loaded, inputs, time_first=time_first)
+
+        found = [ran(probe.inputs), ran(trial.inputs)]
+    except (MissingDependencyError, NotRunError) as error:
+        return Check(name, "outputs", "not run", _line(error))
+    except LstmconvError:
+        raise
+    except Exception as error:  # A framework refuses what it was given, in its own kind of error.
+        return Check(name, "outputs", "failed", f"does not run: {type(error).__name__}: {_line(error)}")
+    problem = _misshapen(probe, found[0]) or _misshapen(trial, found[1])
+    if problem is not None:
+        return Check(name, "outputs", "failed", f"{problem} · {loaded.framework}")
+    if not any(np.isfinite(values).any() for values in trial.expected.values()):
+        return Check(name, "outputs", "not run", "the weights hold numbers that are not finite, and so do all outputs")
+    return _judged(name, seen, (probe, trial), found, loaded, settings, lambda: locate(seen, ran, accepted, settings))
+
+
+def _line(error: Exception) -> str:
+    return str(error).split("\n")[0][:200]
+
+
+def _ran(loaded: Loaded, inputs: Inputs, *, time_first: bool) -> Outputs:
+    """Run batch-first inputs, whatever the layer takes."""
+    if not time_first:
+        return loaded.compute(inputs)
+    found = loaded.compute(replace(inputs, x=inputs.x.swapaxes(0, 1)))
+    return {name: array.swapaxes(0, 1) if array.ndim == 3 else array for name, array in found.items()}
+
+
+def _misshapen(trial: Trial, found: Outputs) -> str | None:
+    missing = sorted(set(trial.expected) - set(found))
+    if missing:
+        return f"the file returns no {', '.join(missing)}"
+    for key, values in trial.expected.items():
+        if found[key].shape != values.shape:
+            return f"{key} is {found[key].shape}, expected {values.shape}"
+    return None
+
+
+def _bound(stack: Stack, trial: Trial, precision: Precision) -> _Noise:
+    """Carry the bound of rounding errors through the trial."""
+
+    def beside(array: Float64) -> Float64:
+        return np.stack([array, np.zeros_like(array)])
+
+    inputs = replace(trial.inputs, x=beside(trial.inputs.x), states=tuple(map(beside, trial.inputs.states)))
+    return _Noise({key: array[1] for key, array in computed(stack, inputs, bounded(precision)).items()}, "bound")
+
+
+def _spread(stack: Stack, trial: Trial, precision: Precision, bound: _Noise) -> _Noise:
+    """Measure what re-orderings do, by array and step; where the bound is narrower, it stands."""
+    worst = {key: np.zeros(values.shape[1:2] if values.ndim == 3 else ()) for key, values in trial.expected.items()}
+    for order in range(ORDERS):
+        for key, values in computed(stack, trial.inputs, reordered(precision, order)).items():
+            off = np.abs(np.nan_to_num(values - trial.expected[key], nan=0.0, posinf=0.0, neginf=0.0))
+            worst[key] = np.maximum(worst[key], off.max(axis=(0, 2) if off.ndim == 3 else None, initial=0.0))
+    allowed = {
+        key: np.minimum(bound.allowed[key], (SPREAD_MARGIN * steps)[..., None] if steps.ndim else SPREAD_MARGIN * steps)
+        for key, steps in worst.items()
+    }
+    return _Noise(allowed, "spread")
+
+
+def _given(trial: Trial, settings: Settings) -> _Noise:
+    allowed = {
+        key: (settings.atol or 0.0) + (settings.rtol or 0.0) * np.abs(values) for key, values in trial.expected.items()
+    }
+    return _Noise(allowed, "given")
+
+
+def _worst(found: Arrays, expected: Arrays, noise: _Noise) -> _Worst:
+    """Return the number that deviates most in units of its noise; what is equally infinite or NaN agrees."""
+    worst = _Worst(-1.0, 0.0, 0.0, "")
+    for key, values in found.items():
+        with np.errstate(all="ignore"):
+            off = np.abs(values - expected[key])
+            off = np.where((values == expected[key]) | (np.isnan(values) & np.isnan(expected[key])), 0.0, off)
+            off = np.nan_to_num(off, nan=np.inf)
+            ratio = np.nan_to_num(np.where(off == 0.0, 0.0, off / noise.allowed[key]), nan=np.inf)
+        if not ratio.size:
+            continue
+        index = np.unravel_index(np.argmax(ratio), ratio.shape)
+        if (ratio[index], off[index]) > (worst.ratio, worst.deviation):
+            place = f"{key}[{', '.join(str(int(part)) for part in index)}]"
+            worst = _Worst(float(ratio[index]), float(off[index]), float(noise.allowed[key][index]), place)
+    return worst
+
+
+def _told(wrong: Sequence[tuple[Outcome, _Worst]]) -> bool:
+    """Whether every mistake that deviates at all does so far over the noise."""
+    return all(worst.ratio >= MARGIN for _, worst in wrong if worst.deviation > 0.0)
+
+
+def _judged(
+    name: str,
+    stack: Stack,
+    trials: tuple[Trial, Trial],
+    found: Sequence[Outputs],
+    loaded: Loaded,
+    settings: Settings,
+    located: Any,
+) -> Check:
+    probe, trial = trials
+    catalogue = list(outcomes(stack, probe))
+
+    def deviations(noise: _Noise) -> list[tuple[Outcome, _Worst]]:
+        return [(outcome, _worst(outcome.outputs, probe.expected, noise)) for outcome in catalogue]
+
+    noise = _bound(stack, probe, loaded.precision)
+    wrong = deviations(noise)
+    if not _told(wrong):
+        noise = _spread(stack, probe, loaded.precision, noise)
+        wrong = deviations(noise)
+    told = [(outcome, worst) for outcome, worst in wrong if worst.ratio >= MARGIN]
+    untold = tuple(summed_up([outcome for outcome, worst in wrong if worst.ratio < MARGIN]))
+    nearest = min(told, key=lambda pair: pair[1].deviation, default=None)
+    long = _bound(stack, trial, loaded.precision)
+    if nearest is None or not long.largest * MARGIN <= nearest[1].deviation:
+        long = _spread(stack, trial, loaded.precision, long)
+    if settings.atol is not None or settings.rtol is not None:
+        noise, long = _given(probe, settings), _given(trial, settings)
+        hidden = [outcome for outcome, _ in told if _worst(outcome.outputs, probe.expected, noise).ratio <= 1.0]
+    else:
+        hidden = []
+    expected = (_only(found[0], probe), _only(found[1], trial))
+    worsts = _worst(expected[0], probe.expected, noise), _worst(expected[1], trial.expected, long)
+    worst = max(worsts, key=lambda one: one.ratio)
+    used = noise if worst is worsts[0] and worst.ratio > 0.0 else long
+    evidence = Evidence(
+        found=worst.deviation,
+        noise=worst.noise,
+        noise_source=used.source,
+        nearest=None if nearest is None else nearest[1].deviation,
+        mistake=None if nearest is None else nearest[0].text,
+        mistakes=len(catalogue),
+        cannot_tell=untold,
+        steps=_by_step(expected[1], trial, long),
+    )
+    if worst.ratio > 1.0:
+        diagnosis = explain_outputs([outcome for outcome, _ in told], probe.expected, expected[0]) or located()
+        detail = (
+            f"deviates by {_number(worst.deviation)} at {worst.place} · noise {_number(worst.noise)}"
+            f"{'' if diagnosis is None else ' · ' + diagnosis} · {loaded.framework}"
+        )
+        return Check(name, "outputs", "failed", detail, worst.deviation, worst.noise, evidence, diagnosis)
+    if hidden:
+        detail = (
+            f"the tolerance would let {hidden[0].text} pass: it proves nothing, and --atol and --rtol are to be "
+            f"lowered · found {_number(worst.deviation)} · {loaded.framework}"
+        )
+        return Check(name, "outputs", "not run", detail, worst.deviation, worst.noise, evidence)
+    detail = f"{_passed(evidence)} · {loaded.framework}"
+    return Check(name, "outputs", "passed", detail, worst.deviation, worst.noise, evidence)
+
+
+def _only(found: Outputs, trial: Trial) -> dict[str, Float64]:
+    return {key: np.asarray(found[key], np.float64) for key in trial.expected}
+
+
+def _by_step(found: Arrays, trial: Trial, noise: _Noise) -> tuple[tuple[float, float], ...]:
+    """Return the deviation of the sequence and its noise, step by step."""
+    y = trial.expected["y"]
+    if y.ndim != 3:
+        return ()
+    off = np.abs(np.nan_to_num(found["y"] - y)).max(axis=(0, 2), initial=0.0)
+    allowed = np.broadcast_to(noise.allowed["y"], y.shape).max(axis=(0, 2), initial=0.0)
+    return tuple(zip(map(float, off), map(float, allowed), strict=True))
+
+
+def _number(value: float) -> str:
+    """Write a deviation as people do.
+
+    >>> _number(2.44e-7)
+    '2.4e-7'
+    """
+    if value == 0.0:
+        return "0"
+    digits, _, power = f"{value:.1e}".partition("e")
+    return f"{digits}e{int(power)}" if power else digits
+
+
+def _passed(evidence: Evidence) -> str:
+    measured = {"bound": "", "spread": " (measured)", "given": " (given)"}[evidence.noise_source]
+    parts = [f"found {_number(evidence.found)}", f"noise {_number(evidence.noise)}{measured}"]
+    if evidence.nearest is not None:
+        parts.append(f"nearest mistake {_number(evidence.nearest)} ({evidence.mistake})")
+    if evidence.cannot_tell:
+        parts.append(f"cannot tell {', '.join(evidence.cannot_tell)} here: the bits decide")
+    return " · ".join(parts)

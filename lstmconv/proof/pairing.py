@@ -1,0 +1,56 @@
+"""Which layers of the source a target's stacks should hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lstmconv.errors import UsageError
+from lstmconv.model import Checkpoint, LSTMLayer, Stack
+
+__all__ = ["paired"]
+
+
+def paired(
+    source: Checkpoint, noted: Mapping[str, Any] | None, held: Checkpoint
+) -> tuple[list[tuple[str, Stack]], str]:
+    """Return the target's stacks, each with the source's layers that it should hold, and how they were told."""
+    stacks, origins = _stacks(noted, held)
+    target = held.provenance.source
+    own = [name for names in stacks.values() for name in names]
+    made_of = [origins[name] for name in own]
+    layers, how = _named(source, made_of) or _named(source, own), ""
+    if layers is None and noted is not None and noted.get("sha256") == source.provenance.sha256:
+        missing = [name for name in made_of if name not in {layer.name for layer in source.layers}]
+        raise UsageError(f"{target}: was made from the layers {missing}, which the source does not have")
+    if layers is None:
+        layers, how = list(source.layers), ", paired by order"
+    if len(layers) != len(own):
+        raise UsageError(
+            f"{target} holds the layers {', '.join(own)}, the source {', '.join(x.name for x in source.layers)}: "
+            "neither names nor numbers tell which belong together"
+        )
+    chosen = dict(zip(own, layers, strict=True))
+    return [(stack, Stack(stack, tuple(chosen[name] for name in names))) for stack, names in stacks.items()], how
+
+
+def _named(source: Checkpoint, names: Sequence[str]) -> list[LSTMLayer] | None:
+    """Return the source's layers of these names; formats write ``/`` in a name as ``.`` or ``_``."""
+    exact = {layer.name: layer for layer in source.layers}
+    if all(name in exact for name in names):
+        return [exact[name] for name in names]
+    folded = {re.sub("[./]", "_", name): layer for name, layer in exact.items()}
+    if len(folded) < len(exact) or not all(re.sub("[./]", "_", name) in folded for name in names):
+        return None
+    return [folded[re.sub("[./]", "_", name)] for name in names]
+
+
+def _stacks(noted: Mapping[str, Any] | None, held: Checkpoint) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Return the file's stacks with the names of their layers, and each layer's name in the source."""
+    if noted is None:
+        stacks = {stack.name: [layer.name for layer in stack.layers] for stack in held.stacks}
+        return stacks, {layer.name: layer.name for layer in held.layers}
+    origins = {entry["name"]: entry["source"] for entry in noted["layers"]}
+    stacked = noted.get("stacks") or [{"name": name, "layers": [name]} for name in origins]
+    return {stack["name"]: list(stack["layers"]) for stack in stacked}, origins

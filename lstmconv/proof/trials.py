@@ -1,0 +1,162 @@
+"""The inputs of a proof: seeded, and chosen so that every gate moves and saturates somewhere.
+
+Two sets are run. The *probe* is short, so that every mistake of the catalogue can be computed on it; the *trial* is as
+long as asked for, so that errors have time to grow, and states to be carried on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lstmconv.errors import UsageError
+from lstmconv.model import Stack, float_type
+from lstmconv.proof.rounding import limits
+from lstmconv.runtimes import Inputs
+from lstmconv.semantics import Cell, CellType, run_stack
+
+__all__ = ["PROBE_STEPS", "Settings", "Trial", "computed", "draw"]
+
+Float64: TypeAlias = npt.NDArray[np.float64]
+
+PROBE_STEPS = 3
+"""Enough to tell all mistakes: R acts on the second step even if states start at zero, order in time on three."""
+
+_SPREADS = (0.5, 2.0, 6.0)
+"""Standard deviations of what x and h each add to a gate, sequence by sequence: a sigmoid is nearly linear to 0.5,
+turns within 2, and is saturated to 1e-2 at 4.6."""
+_RAREST = 2.0**-10
+"""A feature whose weights are smaller than this part of the largest is not blown up further."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How outputs are compared.
+
+    Attributes:
+        atol: Absolute tolerance; ``None`` derives what rounding may do, see :mod:`lstmconv.proof.rounding`.
+        rtol: Tolerance relative to the expected value; 0 if only ``atol`` is given.
+        seed: Of the inputs.
+        batch: Sequences.
+        steps: Time steps.
+    """
+
+    atol: float | None = None
+    rtol: float | None = None
+    seed: int = 0
+    batch: int = 3
+    steps: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuse settings under which anything, or nothing, would pass."""
+        if self.batch < 1 or self.steps < 1:
+            raise UsageError(f"batch and steps are {self.batch} and {self.steps}, expected at least 1")
+        for name in ("atol", "rtol"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise UsageError(f"{name} is {value}, expected a number from 0 up")
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One set of inputs and what must come out.
+
+    Attributes:
+        inputs: What the target gets, batch first.
+        expected: By name, as :data:`lstmconv.runtimes.Outputs`.
+    """
+
+    inputs: Inputs
+    expected: Mapping[str, Float64]
+
+
+def draw(stack: Stack, stored: str, settings: Settings, accepted: frozenset[str]) -> tuple[Trial, Trial]:
+    """Draw the probe and the trial of a stack of batch-first layers.
+
+    Args:
+        stack: What must be computed.
+        stored: The name of the dtype that the target takes: inputs are rounded to it.
+        settings: Seed and sizes.
+        accepted: What the target takes beside x: ``states``, ``lengths``.
+    """
+    random = np.random.default_rng(settings.seed)
+    batch = max(settings.batch, len(_SPREADS))
+    probe = _draw(stack, stored, random, (batch, PROBE_STEPS), accepted, counted=False)
+    return probe, _draw(stack, stored, random, (settings.batch, settings.steps), accepted, counted=True)
+
+
+def _draw(
+    stack: Stack,
+    stored: str,
+    random: np.random.Generator,
+    size: tuple[int, int],
+    accepted: frozenset[str],
+    *,
+    counted: bool,
+) -> Trial:
+    """Draw inputs; halve the steps and quarter the numbers until nothing overflows in the target's dtype."""
+    batch, steps = size
+    spreads = np.resize(_SPREADS, batch)
+    x = random.normal(size=(batch, steps, stack.first.input_size)) * spreads[:, None, None] * _scales(stack)
+    states: list[Float64] = []
+    for direction in stack.directions:
+        h = random.normal(size=(batch, direction.hidden_size)) * np.minimum(spreads[:, None], 2.0)
+        c = random.normal(size=(batch, direction.hidden_size)) * spreads[:, None]
+        states += [h, c] if "states" in accepted else [np.zeros_like(h), np.zeros_like(c)]
+    lengths = None
+    if "lengths" in accepted:
+        lengths = random.integers(0, steps + 1, batch) if counted else np.full(batch, steps)
+        lengths[0] = steps
+    largest = limits(stored).largest / 16
+    for attempt in range(12):
+        shrunk = 4.0**-attempt
+        kept = max(1, steps >> attempt)
+        inputs = Inputs(
+            _rounded(x[:, :kept] * shrunk, stored),
+            tuple(_rounded(state * shrunk, stored) for state in states),
+            None if lengths is None else np.minimum(lengths, kept),
+        )
+        trial = Trial(inputs, computed(stack, inputs))
+        if all(not (np.abs(values) > largest).any() for values in trial.expected.values()):
+            break
+    return trial
+
+
+def _scales(stack: Stack) -> Float64:
+    """Return by how much to scale each feature so that all together add about 1 to every gate, ``(input,)``."""
+    rows = [np.asarray(direction.weight_ih, np.float64) for direction in stack.first.directions]
+    squares = sum(np.square(matrix).mean(axis=(0, 1)) for matrix in rows) / len(rows)
+    size: Float64 = np.sqrt(np.nan_to_num(squares, nan=0.0, posinf=0.0))
+    largest = float(size.max(initial=0.0))
+    if largest == 0.0:
+        return np.ones_like(size)
+    scale: Float64 = 1 / (np.maximum(size, largest * _RAREST) * np.sqrt(size.size))
+    return np.clip(scale, 2.0**-20, 2.0**10)
+
+
+def _rounded(array: Float64, stored: str) -> Float64:
+    """Round to what the target takes, float32 at most, which every target with float64 takes too."""
+    narrow: npt.NDArray[Any] = array.astype(float_type(stored if stored != "float64" else "float32"))
+    return narrow.astype(np.float64)
+
+
+def computed(stack: Stack, inputs: Inputs, cell: CellType = Cell) -> dict[str, Float64]:
+    """Compute what a file must return, by name; the lengths become Keras' mask.
+
+    Args:
+        stack: Batch-first layers.
+        inputs: For a cell that carries an axis in front, all arrays have it.
+        cell: How to compute; by default exactly, in float64.
+    """
+    steps = inputs.x.shape[-2]
+    mask = None if inputs.lengths is None else np.arange(steps)[None] < inputs.lengths[:, None]
+    with np.errstate(all="ignore"):
+        result = run_stack(stack, inputs.x, inputs.states, mask, cell)
+    named = {f"y_{k}" if k else "y": output for k, output in enumerate(result.outputs)}
+    for k, state in enumerate(result.states):
+        named[f"{'hc'[k % 2]}{k // 2}"] = state
+    return named

@@ -1,0 +1,216 @@
+"""Structure and weights: shapes, options and bits of what a target holds, against its source."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstmconv.copying import BiasMode, copy_gates, place_bias
+from lstmconv.model import GATES, Array, Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack, sizes
+from lstmconv.proof.diagnosis import explain_bits, same_arrays
+from lstmconv.proof.mistakes import Weights
+from lstmconv.report import Check
+from lstmconv.runtimes import DecodedDirection
+
+__all__ = ["as_read", "check_structure", "check_weights", "computes_otherwise", "rounded", "with_biases"]
+
+
+def check_structure(name: str, stack: Stack, decoded: Sequence[DecodedDirection], how: str) -> Check:
+    """Compare the number of directions and the shapes of their matrices; ``how`` says how layers were paired."""
+    if len(decoded) != len(stack.directions):
+        return Check(name, "structure", "failed", f"{len(decoded)} directions, expected {len(stack.directions)}")
+    for direction, found in zip(stack.directions, decoded, strict=True):
+        shapes = {
+            "input matrix": (found.weight_ih.shape, direction.weight_ih.shape),
+            "recurrent matrix": (found.weight_hh.shape, direction.weight_hh.shape),
+        }
+        for array, (shape, expected) in shapes.items():
+            if shape != expected:
+                return Check(name, "structure", "failed", f"the {array} is {shape}, expected {expected}")
+    layers = f", {len(stack.layers)} layers" if len(stack.layers) > 1 else ""
+    halves = ", two directions" if stack.first.bidirectional else ""
+    size = sizes(stack.first.input_size, stack.first.hidden_size)
+    return Check(name, "structure", "passed", f"{size}{layers}, {decoded[0].weight_ih.dtype}{halves}{how}")
+
+
+def computes_otherwise(seen: Stack, held: Checkpoint, runtime: Any) -> str | None:
+    """Say which activation or direction of the target is not the source's, or ``None``."""
+    found = next((stack for stack in held.stacks if stack.name == seen.name), None)
+    if found is None or len(found.directions) != len(seen.directions):
+        return None
+    for layer, own in zip(seen.layers, runtime.seen_by_target(found).layers, strict=True):
+        if layer.bidirectional and own.bidirectional and layer.merge_mode != own.merge_mode:
+            return f"{own.name} merges its halves by {own.merge_mode}, expected {layer.merge_mode}"
+        for half, other in zip(layer.directions, own.directions, strict=True):
+            for what in ("activation", "recurrent_activation"):
+                mine, theirs = getattr(half, what), getattr(other, what)
+                if mine is not None and theirs is not None and mine != theirs:
+                    return f"the {what} of {own.name} is {theirs}, expected {mine}"
+            if half.go_backwards != other.go_backwards:
+                ways = ("forwards", "backwards") if half.go_backwards else ("backwards", "forwards")
+                return f"{own.name} runs {ways[0]}, expected {ways[1]}"
+    return None
+
+
+def check_weights(
+    name: str,
+    stack: Stack,
+    decoded: Sequence[DecodedDirection],
+    mode: BiasMode | None,
+    *,
+    zeros: bool,
+    summed: bool,
+) -> Check:
+    """Compare every array bit for bit; biases as the file's bias mode places them, or by their sums."""
+    compared = 0
+    pairs: list[tuple[str, _Placed, _Placed]] = []
+    for label, direction, found in zip(_labels(stack), stack.directions, decoded, strict=True):
+        biases = place_bias(direction, "single-input" if summed else mode, zeros=(summed or zeros) and stack.has_bias)
+        stored = (_total(found, stack.has_bias), None) if summed else found.biases
+        expected = _Placed(direction.weight_ih, direction.weight_hh, *biases)
+        pairs.append((label, expected, _Placed(found.weight_ih, found.weight_hh, *stored)))
+    arrays = ("input matrix", "recurrent matrix", "bias" if summed else "input bias", "recurrent bias")
+    for number, (label, wanted, held) in enumerate(pairs):
+        dtype = decoded[number].weight_ih.dtype
+        for place, array in enumerate(arrays):
+            problem = _difference(label.format(array), wanted[place], held[place], dtype)
+            if problem is not None:
+                diagnosis = _diagnosed(stack.directions[number], number, pairs, dtype)
+                detail = problem if diagnosis is None else f"{problem} · {diagnosis}"
+                return Check(name, "weights", "failed", detail, diagnosis=diagnosis)
+            compared += math.prod(getattr(held[place], "shape", (0,)))
+    return Check(name, "weights", "passed", f"{compared:,} numbers are equal bit for bit")
+
+
+class _Placed(NamedTuple):
+    """One direction's arrays as a file has them: gates, or ``(4, hidden, ...)``."""
+
+    weight_ih: Gates | Array
+    weight_hh: Gates | Array
+    bias_ih: Gates | Array | None
+    bias_hh: Gates | Array | None
+
+    def weights(self, dtype: np.dtype[Any]) -> Weights:
+        """Return them as the catalogue takes them, gates rounded to the target's dtype."""
+        ih, hh, *biases = (_cast(array, dtype) if isinstance(array, Gates) else array for array in self)
+        return Weights(np.asarray(ih), np.asarray(hh), *(None if bias is None else np.asarray(bias) for bias in biases))
+
+
+def _labels(stack: Stack) -> list[str]:
+    """Name the directions, with a place for the array's name."""
+    return [
+        f"{half if layer.bidirectional else ''}{{}}{f' of {layer.name}' if len(stack.layers) > 1 else ''}"
+        for layer in stack.layers
+        for half in ("forward ", "backward ")[: len(layer.directions)]
+    ]
+
+
+def _diagnosed(
+    direction: LSTMDirection, number: int, pairs: Sequence[tuple[str, _Placed, _Placed]], dtype: np.dtype[Any]
+) -> str | None:
+    """Name the mistake that made one direction's arrays what they are."""
+    label, expected, found = pairs[number]
+    held, whose = found.weights(dtype), label.format("").strip()
+    if expected.weights(dtype).ih.shape != held.ih.shape:
+        return None
+    diagnosis = explain_bits(expected.weights(dtype), held, direction.activation, direction.recurrent_activation)
+    if diagnosis is not None:
+        return f"{diagnosis} ({whose.removeprefix('of ')})" if whose else diagnosis
+    for other, (its_label, its_expected, _) in enumerate(pairs):
+        if other != number and same_arrays(its_expected.weights(dtype), held):
+            mine, its = ((text.format("weights")) for text in (label, its_label))
+            return f"the {its} stand where the {mine} should"
+    return None
+
+
+def _difference(array: str, expected: Any, stored: Any, dtype: np.dtype[Any]) -> str | None:
+    if expected is None or stored is None:
+        if expected is None and stored is None:
+            return None
+        found, wanted = ("missing", "one") if stored is None else ("there", "none")
+        return f"the {array} is {found}, expected {wanted}"
+    rounded = np.asarray(_cast(expected, dtype))
+    if stored.shape != rounded.shape:
+        return f"the {array} is {stored.shape}, expected {rounded.shape}"
+    different = _bits(rounded) != _bits(stored)
+    if not different.any():
+        return None
+    first = tuple(int(index) for index in np.argwhere(different)[0])
+    place = ", ".join(map(str, first[1:]))
+    return (
+        f"the {array} differs in {int(different.sum()):,} of {different.size:,} numbers, first in gate "
+        f"{GATES[first[0]]} at [{place}]: {stored[first]} where the source has {rounded[first]}"
+    )
+
+
+def _bits(array: Array) -> Array:
+    """See an array as unsigned integers, so that -0.0 and NaN payloads count."""
+    contiguous = np.ascontiguousarray(array)
+    return contiguous.view(f"u{contiguous.dtype.itemsize}")
+
+
+def _total(found: DecodedDirection, biased: bool) -> Array | None:
+    """Return the one bias that a file's biases stand for, ``(4, hidden)``; x + 0 is x bit for bit."""
+    biases = [bias for bias in (found.bias_ih, found.bias_hh) if bias is not None]
+    if not biases:
+        return np.zeros(found.weight_hh.shape[:2], found.weight_hh.dtype) if biased else None
+    if len(biases) == 1:
+        return biases[0]
+    a, b = biases
+    with np.errstate(all="ignore"):
+        total: Array = np.where(b == 0, a, np.where(a == 0, b, a + b))
+    return total
+
+
+def _cast(gates: Gates, dtype: np.dtype[Any]) -> Gates:
+    """Round gates to the target's dtype."""
+    rounded = Gates(*(np.empty(gates.i.shape, dtype) for _ in range(4)))
+    copy_gates(gates, rounded)
+    return rounded
+
+
+def rounded(stack: Stack, dtype: np.dtype[Any]) -> Stack:
+    """Return the stack with weights as the target's dtype holds them: its rounding is no error of the target."""
+    return Stack(stack.name, tuple(_rounded(layer, dtype) for layer in stack.layers))
+
+
+def _rounded(layer: LSTMLayer, dtype: np.dtype[Any]) -> LSTMLayer:
+    if layer.dtype == dtype:
+        return layer
+    halves: list[LSTMDirection] = []
+    for direction in layer.directions:
+        arrays: dict[str, Any] = {name: _cast(gates, dtype) for name, gates in direction.arrays.items()}
+        halves.append(replace(direction, **arrays))
+    return replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None)
+
+
+def with_biases(stack: Stack, decoded: Sequence[DecodedDirection]) -> Stack:
+    """Return the stack with the target's own biases, whose sums were compared: a rounded sum is no error of its."""
+    found = iter(decoded)
+    layers: list[LSTMLayer] = []
+    for layer in stack.layers:
+        halves: list[LSTMDirection] = []
+        for direction in layer.directions:
+            own = next(found)
+            bias_ih, bias_hh = (None if b is None else Gates(*b.astype(direction.dtype)) for b in own.biases)
+            halves.append(replace(direction, bias_ih=bias_ih, bias_hh=bias_hh))
+        layers.append(replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None))
+    return Stack(stack.name, tuple(layers))
+
+
+def as_read(held: Checkpoint, name: str) -> tuple[DecodedDirection, ...]:
+    """Return the arrays that the reader found, for a file of others that the runtime cannot take apart itself."""
+    stack = next((stack for stack in held.stacks if stack.name == name), None)
+    return tuple(
+        DecodedDirection(
+            np.asarray(direction.weight_ih),
+            np.asarray(direction.weight_hh),
+            None if direction.bias_ih is None else np.asarray(direction.bias_ih),
+            None if direction.bias_hh is None else np.asarray(direction.bias_hh),
+        )
+        for direction in (stack.directions if stack is not None else ())
+    )
