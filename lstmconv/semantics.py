@@ -17,7 +17,7 @@ from lstmconv.activations import Activation
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.model import Array, LSTMDirection, LSTMLayer, Stack
 
-__all__ = ["Cell", "CellType", "LSTMOutputs", "reference", "run_layer", "run_stack"]
+__all__ = ["Cell", "CellType", "LSTMOutputs", "reference", "run_layer", "run_stack", "times"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -48,6 +48,12 @@ class _Run:
     c: Float64
 
 
+def times(array: Float64, weight: Float64) -> Float64:
+    """Multiply ``(..., columns)`` by the rows of a weight, in one product whatever the axes in front."""
+    flat: Float64 = array.reshape(-1, array.shape[-1]) @ weight.T
+    return flat.reshape(*array.shape[:-1], len(weight))
+
+
 class Cell:
     """One direction's arithmetic: exact as far as float64 is.
 
@@ -71,12 +77,12 @@ class Cell:
 
     def project(self, x: Float64) -> Float64:
         """Return what the gates get from the input and the biases, ``(..., batch, time, 4 * hidden)``."""
-        projected: Float64 = x @ self.weight_ih.T + sum(self.biases)
+        projected: Float64 = times(x, self.weight_ih) + sum(self.biases)
         return projected
 
     def step(self, projected: Float64, h: Float64, c: Float64) -> tuple[Float64, Float64]:
         """Return h and c after a step, ``(..., batch, hidden)``; ``projected`` is this step's of :meth:`project`."""
-        i, f, g, o = np.split(projected + h @ self.weight_hh.T, 4, axis=-1)
+        i, f, g, o = np.split(projected + times(h, self.weight_hh), 4, axis=-1)
         new_c = self.rec(f) * c + self.rec(i) * self.act(g)
         return self.rec(o) * self.act(new_c), new_c
 

@@ -24,13 +24,15 @@ EXPLAINED = 0.05
 """A mistake explains a difference if it removes all but this part of it; noise is a tenth at most of what is told."""
 
 
-def explain_outputs(
-    catalogue: Sequence[Outcome], expected: Mapping[str, Float64], found: Mapping[str, Float64]
-) -> str | None:
-    """Name the mistake whose outputs the file returned, with what mends it."""
+def explain_outputs(catalogue: Sequence[tuple[Outcome, Mapping[str, Float64]]]) -> str | None:
+    """Name the mistake whose outputs the file returned, with what mends it.
+
+    Args:
+        catalogue: What each mistake would return, and what the file returned for the same inputs.
+    """
     best: tuple[float, Outcome] | None = None
-    for outcome in catalogue:
-        off = _largest(expected, found, outcome.outputs)
+    for outcome, found in catalogue:
+        off = _largest(outcome.trial.expected, found, outcome.outputs)
         left = _largest(outcome.outputs, found, outcome.outputs)
         if 0.0 < off < np.inf and left <= EXPLAINED * off and (best is None or left / off < best[0]):
             best = left / off, outcome

@@ -140,20 +140,12 @@ def _r_transposed(ih: Array, hh: Array) -> Matrices:
     return ih, _transposed(hh)
 
 
-def _both_transposed(ih: Array, hh: Array) -> Matrices:
-    return _transposed(ih), _transposed(hh)
-
-
 def _w_reshaped(ih: Array, hh: Array) -> Matrices:
     return _reshaped(ih), hh
 
 
 def _r_reshaped(ih: Array, hh: Array) -> Matrices:
     return ih, _reshaped(hh)
-
-
-def _both_reshaped(ih: Array, hh: Array) -> Matrices:
-    return _reshaped(ih), _reshaped(hh)
 
 
 def _matrices_by_unit(ih: Array, hh: Array) -> Matrices:
@@ -171,14 +163,12 @@ def _matrices(features: int, hidden: int) -> Iterator[Mistake]:
     transpose = "each gate's block is (unit, column): transpose it"
     if features == hidden > 1:
         yield Mistake("W transposed", transpose, matrices=_w_transposed)
-        yield Mistake("W and R transposed", transpose, matrices=_both_transposed)
     if hidden > 1:
         yield Mistake("R transposed", transpose, matrices=_r_transposed)
         reshape = "transpose the stored matrix; a reshape keeps its memory and scrambles its rows"
         yield Mistake("R reshaped, not transposed", reshape, matrices=_r_reshaped)
         if features > 1:
             yield Mistake("W reshaped, not transposed", reshape, matrices=_w_reshaped)
-            yield Mistake("W and R reshaped, not transposed", reshape, matrices=_both_reshaped)
         yield Mistake(
             "rows ordered by unit, not by gate",
             "all units of gate i come first, then those of f",

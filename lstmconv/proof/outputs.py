@@ -6,7 +6,7 @@ of the catalogue would have caused on the same inputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -18,7 +18,7 @@ from lstmconv.errors import LstmconvError, MissingDependencyError
 from lstmconv.model import Stack
 from lstmconv.proof.diagnosis import explain_outputs, locate, summed_up
 from lstmconv.proof.power import Outcome, outcomes
-from lstmconv.proof.rounding import ORDERS, SPREAD_MARGIN, bounded, reordered
+from lstmconv.proof.rounding import DRAWS, SPREAD_MARGIN, bounded, drawn
 from lstmconv.proof.trials import Settings, Trial, computed, draw
 from lstmconv.report import Check, Evidence
 from lstmconv.runtimes import Inputs, Loaded, NotRunError, Outputs, Precision, Run
@@ -117,33 +117,28 @@ def _misshapen(trial: Trial, found: Outputs) -> str | None:
 
 def _bound(stack: Stack, trial: Trial, precision: Precision) -> _Noise:
     """Carry the bound of rounding errors through the trial."""
-
-    def beside(array: Float64) -> Float64:
-        return np.stack([array, np.zeros_like(array)])
-
-    inputs = replace(trial.inputs, x=beside(trial.inputs.x), states=tuple(map(beside, trial.inputs.states)))
+    inputs = _each(trial.inputs, lambda array: np.stack([array, np.zeros_like(array)]))
     return _Noise({key: array[1] for key, array in computed(stack, inputs, bounded(precision)).items()}, "bound")
 
 
 def _spread(stack: Stack, trial: Trial, precision: Precision, bound: _Noise) -> _Noise:
-    """Measure what re-orderings do, by array and step; where the bound is narrower, it stands."""
-    worst = {key: np.zeros(values.shape[1:2] if values.ndim == 3 else ()) for key, values in trial.expected.items()}
-    for order in range(ORDERS):
-        for key, values in computed(stack, trial.inputs, reordered(precision, order)).items():
-            off = np.abs(np.nan_to_num(values - trial.expected[key], nan=0.0, posinf=0.0, neginf=0.0))
-            worst[key] = np.maximum(worst[key], off.max(axis=(0, 2) if off.ndim == 3 else None, initial=0.0))
-    allowed = {
-        key: np.minimum(bound.allowed[key], (SPREAD_MARGIN * steps)[..., None] if steps.ndim else SPREAD_MARGIN * steps)
-        for key, steps in worst.items()
-    }
+    """Measure what roundings drawn at random do, by array and step; where the bound is narrower, it stands."""
+    inputs = _each(trial.inputs, lambda array: np.broadcast_to(array, (DRAWS, *array.shape)))
+    allowed: dict[str, Float64] = {}
+    for key, values in computed(stack, inputs, drawn(precision)).items():
+        off = np.abs(np.nan_to_num(values - trial.expected[key], nan=0.0, posinf=0.0, neginf=0.0))
+        widest = off.max(axis=(0, 1, 3) if off.ndim == 4 else None, initial=0.0)
+        allowed[key] = np.minimum(bound.allowed[key], SPREAD_MARGIN * np.expand_dims(widest, -1))
     return _Noise(allowed, "spread")
 
 
-def _given(trial: Trial, settings: Settings) -> _Noise:
-    allowed = {
-        key: (settings.atol or 0.0) + (settings.rtol or 0.0) * np.abs(values) for key, values in trial.expected.items()
-    }
-    return _Noise(allowed, "given")
+def _each(inputs: Inputs, change: Callable[[Float64], Float64]) -> Inputs:
+    """Put an axis in front of all arrays."""
+    return replace(inputs, x=change(inputs.x), states=tuple(map(change, inputs.states)))
+
+
+def _given(trial: Trial, atol: float, rtol: float) -> _Noise:
+    return _Noise({key: atol + rtol * np.abs(values) for key, values in trial.expected.items()}, "given")
 
 
 def _worst(found: Arrays, expected: Arrays, noise: _Noise) -> _Worst:
@@ -164,58 +159,60 @@ def _worst(found: Arrays, expected: Arrays, noise: _Noise) -> _Worst:
     return worst
 
 
-def _told(wrong: Sequence[tuple[Outcome, _Worst]]) -> bool:
-    """Whether every mistake that deviates at all does so far over the noise."""
-    return all(worst.ratio >= MARGIN for _, worst in wrong if worst.deviation > 0.0)
+def _deviation(outcome: Outcome, noises: Mapping[Trial, _Noise]) -> _Worst:
+    """Return how far a mistake leads off."""
+    return _worst(outcome.outputs, outcome.trial.expected, noises[outcome.trial])
+
+
+def _all_told(catalogue: Sequence[Outcome], noises: Mapping[Trial, _Noise]) -> bool:
+    """Whether every mistake that leads off at all does so far over the noise, and the noise says something."""
+    worsts = [_deviation(outcome, noises) for outcome in catalogue]
+    nearest = min((worst.deviation for worst in worsts if worst.deviation > 0.0), default=0.0)
+    if any(noise.largest * MARGIN > nearest for noise in noises.values()):
+        return False
+    return all(worst.ratio >= MARGIN for worst in worsts if worst.deviation > 0.0)
 
 
 def _judged(
     name: str,
     stack: Stack,
-    trials: tuple[Trial, Trial],
+    trials: Sequence[Trial],
     found: Sequence[Outputs],
     loaded: Loaded,
     settings: Settings,
     located: Any,
 ) -> Check:
-    probe, trial = trials
-    catalogue = list(outcomes(stack, probe))
-
-    def deviations(noise: _Noise) -> list[tuple[Outcome, _Worst]]:
-        return [(outcome, _worst(outcome.outputs, probe.expected, noise)) for outcome in catalogue]
-
-    noise = _bound(stack, probe, loaded.precision)
-    wrong = deviations(noise)
-    if not _told(wrong):
-        noise = _spread(stack, probe, loaded.precision, noise)
-        wrong = deviations(noise)
+    catalogue = list(outcomes(stack, *trials))
+    given = None if settings.atol is None and settings.rtol is None else (settings.atol or 0.0, settings.rtol or 0.0)
+    noises = {trial: _bound(stack, trial, loaded.precision) for trial in trials}
+    if not _all_told(catalogue, noises):
+        noises = {trial: _spread(stack, trial, loaded.precision, noise) for trial, noise in noises.items()}
+    wrong = [(outcome, _deviation(outcome, noises)) for outcome in catalogue]
     told = [(outcome, worst) for outcome, worst in wrong if worst.ratio >= MARGIN]
-    untold = tuple(summed_up([outcome for outcome, worst in wrong if worst.ratio < MARGIN]))
+    untold = summed_up([outcome for outcome, worst in wrong if worst.ratio < MARGIN])
     nearest = min(told, key=lambda pair: pair[1].deviation, default=None)
-    long = _bound(stack, trial, loaded.precision)
-    if nearest is None or not long.largest * MARGIN <= nearest[1].deviation:
-        long = _spread(stack, trial, loaded.precision, long)
-    if settings.atol is not None or settings.rtol is not None:
-        noise, long = _given(probe, settings), _given(trial, settings)
-        hidden = [outcome for outcome, _ in told if _worst(outcome.outputs, probe.expected, noise).ratio <= 1.0]
-    else:
-        hidden = []
-    expected = (_only(found[0], probe), _only(found[1], trial))
-    worsts = _worst(expected[0], probe.expected, noise), _worst(expected[1], trial.expected, long)
-    worst = max(worsts, key=lambda one: one.ratio)
-    used = noise if worst is worsts[0] and worst.ratio > 0.0 else long
+    if given is not None:
+        noises = {trial: _given(trial, *given) for trial in trials}
+    hidden = [outcome for outcome, _ in told if _deviation(outcome, noises).ratio <= 1.0]
+    returned = {
+        trial: {key: np.asarray(one[key], np.float64) for key in trial.expected}
+        for trial, one in zip(trials, found, strict=True)
+    }
+    worsts = {trial: _worst(returned[trial], trial.expected, noises[trial]) for trial in trials}
+    worse = max(trials, key=lambda trial: worsts[trial].ratio)
+    worst = worsts[worse]
     evidence = Evidence(
         found=worst.deviation,
         noise=worst.noise,
-        noise_source=used.source,
+        noise_source=noises[worse].source,
         nearest=None if nearest is None else nearest[1].deviation,
         mistake=None if nearest is None else nearest[0].text,
         mistakes=len(catalogue),
-        cannot_tell=untold,
-        steps=_by_step(expected[1], trial, long),
+        cannot_tell=tuple(untold),
+        steps=_by_step(returned[trials[1]], trials[1], noises[trials[1]]),
     )
     if worst.ratio > 1.0:
-        diagnosis = explain_outputs([outcome for outcome, _ in told], probe.expected, expected[0]) or located()
+        diagnosis = explain_outputs([(outcome, returned[outcome.trial]) for outcome, _ in told]) or located()
         detail = (
             f"deviates by {_number(worst.deviation)} at {worst.place} · noise {_number(worst.noise)}"
             f"{'' if diagnosis is None else ' · ' + diagnosis} · {loaded.framework}"
@@ -229,10 +226,6 @@ def _judged(
         return Check(name, "outputs", "not run", detail, worst.deviation, worst.noise, evidence)
     detail = f"{_passed(evidence)} · {loaded.framework}"
     return Check(name, "outputs", "passed", detail, worst.deviation, worst.noise, evidence)
-
-
-def _only(found: Outputs, trial: Trial) -> dict[str, Float64]:
-    return {key: np.asarray(found[key], np.float64) for key in trial.expected}
 
 
 def _by_step(found: Arrays, trial: Trial, noise: _Noise) -> tuple[tuple[float, float], ...]:

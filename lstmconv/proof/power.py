@@ -22,7 +22,7 @@ from lstmconv.model import LSTMDirection, LSTMLayer, MergeMode, Stack
 from lstmconv.proof.mistakes import Mistake, Weights, mistakes_of, wrong_biases
 from lstmconv.proof.trials import Trial, computed
 from lstmconv.runtimes import Inputs
-from lstmconv.semantics import Cell, run_layer
+from lstmconv.semantics import Cell, run_layer, times
 
 __all__ = ["Outcome", "outcomes", "weights_of"]
 
@@ -36,11 +36,13 @@ class Outcome:
     Attributes:
         mistake: What is wrong.
         place: The layer and half it is made in, or ``""`` for the whole stack.
+        trial: On which inputs.
         outputs: What it returns, by name; of the others nothing is said.
     """
 
     mistake: Mistake
     place: str
+    trial: Trial
     outputs: Mapping[str, Float64]
 
     @property
@@ -49,8 +51,8 @@ class Outcome:
         return f"{self.mistake.text} in {self.place}" if self.place else self.mistake.text
 
 
-def outcomes(stack: Stack, probe: Trial) -> Iterator[Outcome]:
-    """Compute every mistake about a stack of batch-first layers."""
+def outcomes(stack: Stack, probe: Trial, trial: Trial) -> Iterator[Outcome]:
+    """Compute every mistake about a stack of batch-first layers: in a direction on the probe, else on the trial."""
     x = probe.inputs.x
     number = 0
     states = probe.inputs.states
@@ -59,10 +61,10 @@ def outcomes(stack: Stack, probe: Trial) -> Iterator[Outcome]:
         for half, direction in enumerate(layer.directions):
             place = _place(stack, layer, half)
             for mistake, h, c in _directions(direction, x, own[2 * half], own[2 * half + 1]):
-                yield Outcome(mistake, place, {f"h{number + half}": h, f"c{number + half}": c})
+                yield Outcome(mistake, place, probe, {f"h{number + half}": h, f"c{number + half}": c})
         x = run_layer(layer, x, own).outputs[0]
         number += len(layer.directions)
-    yield from _wholes(stack, probe)
+    yield from _wholes(stack, trial)
 
 
 def _place(stack: Stack, layer: LSTMLayer, half: int) -> str:
@@ -99,12 +101,11 @@ class _WrongCell(Cell):
             row[0] = sum(bias[mistake.indices[2]] for bias in changed if bias is not None)
 
     def project(self, x: Float64) -> Float64:
-        projected: Float64 = x @ self.weight_ih.T
-        return projected
+        return times(x, self.weight_ih)
 
     def step(self, projected: Float64, h: Float64, c: Float64) -> tuple[Float64, Float64]:
         # Before the first step h is (batch, hidden), and all mistakes share its product.
-        z = self._ordered(projected, self._ih) + self._ordered(h @ self.weight_hh.T, self._hh) + self._bias
+        z = self._ordered(projected, self._ih) + self._ordered(times(h, self.weight_hh), self._hh) + self._bias
         i, f, g, o = (z[:, :, gate] for gate in range(4))
         new_c = self.rec(f) * c + self.rec(i) * self.act(g)
         return self.rec(o) * self.act(new_c), new_c
@@ -145,19 +146,19 @@ def _given(cell: Cell, *_: object) -> Cell:
 Change: TypeAlias = "Callable[[], Mapping[str, Float64]]"
 
 
-def _wholes(stack: Stack, probe: Trial) -> Iterator[Outcome]:
+def _wholes(stack: Stack, trial: Trial) -> Iterator[Outcome]:
     """Compute the mistakes about time, directions, states, merging and the order of layers."""
-    for mistake, change in _changes(stack, probe):
+    for mistake, change in _changes(stack, trial):
         try:
             found = dict(change())
         except LstmconvError:  # Shapes or halves that cannot be: no such mistake.
             continue
-        same = {name: array for name, array in found.items() if array.shape == probe.expected[name].shape}
-        yield Outcome(mistake, "", same)
+        same = {name: array for name, array in found.items() if array.shape == trial.expected[name].shape}
+        yield Outcome(mistake, "", trial, same)
 
 
-def _changes(stack: Stack, probe: Trial) -> Iterator[tuple[Mistake, Change]]:
-    inputs, expected, layers = probe.inputs, probe.expected, stack.layers
+def _changes(stack: Stack, trial: Trial) -> Iterator[tuple[Mistake, Change]]:
+    inputs, expected, layers = trial.inputs, trial.expected, stack.layers
 
     def run(*layers: LSTMLayer, given: Inputs = inputs) -> Mapping[str, Float64]:
         return computed(Stack(stack.name, layers), given)

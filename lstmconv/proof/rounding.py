@@ -22,10 +22,17 @@ The reference rounds too, in float64; since ``e`` grows at least in proportion t
 ``u + 2^-53`` covers both.
 
 **The spread.** Through many steps and units the bound grows as if all errors pushed the same way, until it says
-nothing. Then the layer is computed :data:`ORDERS` times in the framework's precision, each time in another order that
-a framework might as well have chosen (features and units permuted; one product, or one each and in parts; the
-bias first or last) and with activations that are off by up to what is allowed them. Of each array and step, the
-largest deviation from the reference times :data:`SPREAD_MARGIN` is taken.
+nothing. Then the layer is computed :data:`DRAWS` times in float64 with every rounding drawn at random, as large as in
+the framework's precision (Monte Carlo arithmetic: Parker, *Monte Carlo Arithmetic*, UCLA CSD-970002, 1997), and of each
+array and step the largest deviation from the reference times :data:`SPREAD_MARGIN` is taken. A gate's sum is drawn as
+if its n terms were added one after another, the honest order that rounds most. Each addition then rounds the partial
+sum by a random part of u, standard deviation ``u |s_k| / sqrt 3``. Partial sums wander like the terms (``k q / n``,
+q the sum of their squares) and drift towards the total z (``k z / n``), so together::
+
+    var(z) = u^2 / 3 * (n (z^2 / 3 + q / 2) + q)
+
+where the last q is the rounding of the products. Blocked and vectorised sums round less; ``tests/test_rounding.py``
+runs real re-orderings in float32, and every framework, against it.
 """
 
 from __future__ import annotations
@@ -39,9 +46,9 @@ import numpy.typing as npt
 from lstmconv.activations import Activation
 from lstmconv.model import LSTMDirection, float_type
 from lstmconv.runtimes import Precision
-from lstmconv.semantics import Cell, CellType
+from lstmconv.semantics import Cell, CellType, times
 
-__all__ = ["ACTIVATION_ERROR", "ORDERS", "SPREAD_MARGIN", "Limits", "bounded", "limits", "reordered"]
+__all__ = ["ACTIVATION_ERROR", "DRAWS", "SPREAD_MARGIN", "Limits", "bounded", "drawn", "limits"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 
@@ -52,8 +59,8 @@ Measured over 800,000 numbers, the largest is 4.6 u, of ONNX Runtime's tanh; PyT
 ``tests/test_rounding.py`` measures it again. Both approximate by polynomials and not by the C library.
 """
 
-ORDERS = 8
-"""Re-orderings that are run: with a batch of 3, every step of a single unit is then sampled 24 times."""
+DRAWS = 8
+"""Draws: with a batch of 3, every step of a single unit is then sampled 24 times."""
 
 SPREAD_MARGIN = 4
 """How far honest runs may leave the sampled ones behind.
@@ -124,13 +131,13 @@ class _BoundedCell(Cell):
 
     def project(self, x: Float64) -> Float64:
         value, error = x
-        size = (np.abs(value) + error) @ self._size_ih.T + sum(np.abs(bias) for bias in self.biases)
-        return _carried(super().project(value), error @ self._size_ih.T + self._gamma * size)
+        size = times((np.abs(value) + error), self._size_ih) + sum(np.abs(bias) for bias in self.biases)
+        return _carried(super().project(value), times(error, self._size_ih) + self._gamma * size)
 
     def step(self, projected: Float64, h: Float64, c: Float64) -> tuple[Float64, Float64]:
         (value, error), (c_value, c_error) = h, c
-        z = projected[0] + value @ self.weight_hh.T
-        e_z = projected[1] + error @ self._size_hh.T + self._gamma * ((np.abs(value) + error) @ self._size_hh.T)
+        z = projected[0] + times(value, self.weight_hh)
+        e_z = projected[1] + times(error, self._size_hh) + self._gamma * ((np.abs(value) + error, self._size_hh))
         i, f, g, o = (
             self._activated(self.act if gate == 2 else self.rec, *pair)
             for gate, pair in enumerate(zip(np.split(z, 4, axis=-1), np.split(e_z, 4, axis=-1), strict=True))
@@ -177,64 +184,54 @@ def _scale(activation: Activation, z: Float64, value: Float64) -> Float64:
     return np.maximum(np.maximum(np.abs(value), at_zero), np.minimum(np.abs(z), 1.0))
 
 
-class _ReorderedCell(Cell):
-    """Computes in a framework's precision, in one of the orders that it might take."""
+class _DrawnCell(Cell):
+    """Computes with every rounding drawn at random: ``(draws, batch, ...)``."""
 
-    def __init__(self, direction: LSTMDirection, name: str, precision: Precision, order: int) -> None:
-        """Draw the order: ``order`` seeds it."""
+    def __init__(self, direction: LSTMDirection, name: str, precision: Precision, seed: int) -> None:
+        """Take the squares of the weights too, and the source of the draws."""
         super().__init__(direction, name)
-        self._random = np.random.default_rng(order)
-        self._dtype = float_type(precision.arithmetic)
+        self._random = np.random.default_rng(seed)
         self._u = limits(precision.arithmetic).roundoff
-        self._stored = float_type(precision.stored)
-        self._late_bias = order % 2 == 1
-        self._parts = 1 + order // 2 % 3
-        features, hidden = self.weight_ih.shape[1], self.weight_hh.shape[1]
-        self._features, self._units = self._random.permutation(features), self._random.permutation(hidden)
-        self._ih = self.weight_ih[:, self._features].astype(self._dtype)
-        self._hh = self.weight_hh[:, self._units].astype(self._dtype)
-        self._own_biases = [bias.astype(self._dtype) for bias in self.biases]
-
-    def _sum(self, x: npt.NDArray[Any], weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Multiply in parts, and add them up."""
-        cuts = [len(weight.T) * part // self._parts for part in range(1, self._parts)]
-        pieces = zip(np.split(x, cuts, axis=-1), np.split(weight, cuts, axis=-1), strict=True)
-        products: npt.NDArray[Any] = sum(piece @ rows.T for piece, rows in pieces)
-        return products
+        self._stored = limits(precision.stored)
+        self._narrows = precision.stored != precision.arithmetic
+        self._square_ih, self._square_hh = np.square(self.weight_ih), np.square(self.weight_hh)
+        self._square_biases = sum(np.square(bias) for bias in self.biases)
+        self._terms = self.weight_ih.shape[1] + self.weight_hh.shape[1] + 2
 
     def project(self, x: Float64) -> Float64:
-        """Keep the input as it is: the order of the sum is the step's."""
-        return x
+        """Return the exact sums, and beside them those of squares (of the first draw, for all)."""
+        squares = times(np.square(x[:1]), self._square_ih) + self._square_biases
+        return np.concatenate([super().project(x), squares])
 
     def step(self, projected: Float64, h: Float64, c: Float64) -> tuple[Float64, Float64]:
-        with np.errstate(all="ignore"):
-            from_input = self._sum(projected[..., self._features].astype(self._dtype), self._ih)
-            from_state = self._sum(h[..., self._units].astype(self._dtype), self._hh)
-            if self._late_bias:
-                z = from_input + from_state + sum(self._own_biases)
-            else:
-                for bias in self._own_biases:
-                    from_input = from_input + bias
-                z = from_input + from_state
-            i, f, g, o = np.split(z, 4, axis=-1)
-            new_c = self._activated(self.rec, f) * c.astype(self._dtype)
-            new_c = new_c + self._activated(self.rec, i) * self._activated(self.act, g)
-            new_h = self._activated(self.rec, o) * self._activated(self.act, new_c)
+        z = projected[:-1] + times(h, self.weight_hh)
+        q = projected[-1:] + times(np.square(h[:1]), self._square_hh)
+        variance = (self._terms * (np.square(z) / 3 + q / 2) + q) / 3
+        z = z + self._u * np.sqrt(variance) * self._random.standard_normal(z.shape)
+        i, f, g, o = np.split(z, 4, axis=-1)
+        kept = self._rounded(self._activated(self.rec, f) * c)
+        new_c = self._rounded(kept + self._rounded(self._activated(self.rec, i) * self._activated(self.act, g)))
+        new_h = self._rounded(self._activated(self.rec, o) * self._activated(self.act, new_c))
         return self._narrowed(new_h), self._narrowed(new_c)
 
     def merge(self, mode: str, forward: Float64, backward: Float64) -> Float64:
-        with np.errstate(all="ignore"):
-            return self._narrowed(super().merge(mode, forward.astype(self._dtype), backward.astype(self._dtype)))
+        merged = super().merge(mode, forward, backward)
+        return merged if mode == "concat" else self._narrowed(self._rounded(merged))
 
-    def _narrowed(self, value: npt.NDArray[Any]) -> Float64:
-        stored: Float64 = value.astype(self._stored).astype(np.float64)
-        return stored
+    def _off(self, shape: tuple[int, ...]) -> Float64:
+        return self._random.uniform(-1.0, 1.0, shape)
 
-    def _activated(self, activation: Activation, z: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        value = np.asarray(activation(z), self._dtype)
-        off = self._random.uniform(-ACTIVATION_ERROR, ACTIVATION_ERROR, value.shape) * self._u
-        perturbed: npt.NDArray[Any] = value + (off * _scale(activation, z, value)).astype(self._dtype)
-        return perturbed
+    def _rounded(self, value: Float64) -> Float64:
+        return value * (1 + self._u * self._off(value.shape))
+
+    def _narrowed(self, value: Float64) -> Float64:
+        if not self._narrows:
+            return value
+        return value + (self._stored.roundoff * np.abs(value) + self._stored.smallest) * self._off(value.shape)
+
+    def _activated(self, activation: Activation, z: Float64) -> Float64:
+        value = activation(z)
+        return value + self._u * ACTIVATION_ERROR * self._off(value.shape) * _scale(activation, z, value)
 
 
 def bounded(precision: Precision) -> CellType:
@@ -242,6 +239,6 @@ def bounded(precision: Precision) -> CellType:
     return lambda direction, name: _BoundedCell(direction, name, precision)
 
 
-def reordered(precision: Precision, order: int) -> CellType:
-    """Return the cell that computes in a precision, in the order of that number."""
-    return lambda direction, name: _ReorderedCell(direction, name, precision, order)
+def drawn(precision: Precision, seed: int = 0) -> CellType:
+    """Return the cell that draws its roundings: all arrays are ``(draws, ...)``."""
+    return lambda direction, name: _DrawnCell(direction, name, precision, seed)

@@ -1,7 +1,7 @@
 """The inputs of a proof: seeded, and chosen so that every gate moves and saturates somewhere.
 
-Two sets are run. The *probe* is short, so that every mistake of the catalogue can be computed on it; the *trial* is as
-long as asked for, so that errors have time to grow, and states to be carried on.
+Two sets are run. The *probe* is short, so that every mistake about a direction can be computed on it; the *trial* is as
+long as asked for, so that errors have time to grow, states are carried on, and the order of time shows.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from lstmconv.proof.rounding import limits
 from lstmconv.runtimes import Inputs
 from lstmconv.semantics import Cell, CellType, run_stack
 
-__all__ = ["PROBE_STEPS", "Settings", "Trial", "computed", "draw"]
+__all__ = ["Settings", "Trial", "computed", "draw"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 
-PROBE_STEPS = 3
-"""Enough to tell all mistakes: R acts on the second step even if states start at zero, order in time on three."""
+_PROBE_STEPS = 3
+"""R acts on the second step even if states start at zero, and on what the first step did in the third."""
+_WIDE = 1 << 20
+"""From so many weights in a direction on, the probe has as few steps as show W, R and b: one, or two from zero states."""
 
 _SPREADS = (0.5, 2.0, 6.0)
 """Standard deviations of what x and h each add to a gate, sequence by sequence: a sigmoid is nearly linear to 0.5,
@@ -85,7 +87,9 @@ def draw(stack: Stack, stored: str, settings: Settings, accepted: frozenset[str]
     """
     random = np.random.default_rng(settings.seed)
     batch = max(settings.batch, len(_SPREADS))
-    probe = _draw(stack, stored, random, (batch, PROBE_STEPS), accepted, counted=False)
+    wide = max(4 * half.hidden_size * (half.input_size + half.hidden_size) for half in stack.directions) >= _WIDE
+    steps = _PROBE_STEPS if not wide else 1 if "states" in accepted else 2
+    probe = _draw(stack, stored, random, (batch, steps), accepted, counted=False)
     return probe, _draw(stack, stored, random, (settings.batch, settings.steps), accepted, counted=True)
 
 
