@@ -137,7 +137,7 @@ class _BoundedCell(Cell):
     def step(self, projected: Float64, h: Float64, c: Float64) -> tuple[Float64, Float64]:
         (value, error), (c_value, c_error) = h, c
         z = projected[0] + times(value, self.weight_hh)
-        e_z = projected[1] + times(error, self._size_hh) + self._gamma * ((np.abs(value) + error, self._size_hh))
+        e_z = projected[1] + times(error, self._size_hh) + self._gamma * times(np.abs(value) + error, self._size_hh)
         i, f, g, o = (
             self._activated(self.act if gate == 2 else self.rec, *pair)
             for gate, pair in enumerate(zip(np.split(z, 4, axis=-1), np.split(e_z, 4, axis=-1), strict=True))

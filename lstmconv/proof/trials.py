@@ -26,7 +26,7 @@ Float64: TypeAlias = npt.NDArray[np.float64]
 _PROBE_STEPS = 3
 """R acts on the second step even if states start at zero, and on what the first step did in the third."""
 _WIDE = 1 << 20
-"""From so many weights in a direction on, the probe has as few steps as show W, R and b: one, or two from zero states."""
+"""From so many weights in a direction on, the probe has as few steps as show W, R and b: one, or two from zero."""
 
 _SPREADS = (0.5, 2.0, 6.0)
 """Standard deviations of what x and h each add to a gate, sequence by sequence: a sigmoid is nearly linear to 0.5,
