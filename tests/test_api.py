@@ -462,7 +462,8 @@ def test_to_json_is_plain_data_of_a_fixed_shape(source, out):
     assert (data["target"], data["passed"], data["complete"]) == ("m.pt", True, True)
     assert len(data["checks"]) == 6
     for check in data["checks"]:
-        assert list(check) == ["layer", "level", "status", "detail", "deviation", "tolerance"]
+        keys = ["layer", "level", "status", "detail", "deviation", "tolerance", "evidence", "diagnosis"]
+        assert list(check) == keys
     outputs = [check for check in data["checks"] if check["level"] == "outputs"]
     assert all(check["deviation"] <= check["tolerance"] for check in outputs)
 

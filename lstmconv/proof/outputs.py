@@ -18,7 +18,7 @@ from lstmconv.errors import LstmconvError, MissingDependencyError
 from lstmconv.model import Stack
 from lstmconv.proof.diagnosis import explain_outputs, locate, summed_up
 from lstmconv.proof.power import Outcome, outcomes
-from lstmconv.proof.rounding import DRAWS, SPREAD_MARGIN, bounded, drawn
+from lstmconv.proof.rounding import DRAWS, SPREAD_MARGIN, UselessBoundError, bounded, drawn
 from lstmconv.proof.trials import Settings, Trial, computed, draw
 from lstmconv.report import Check, Evidence
 from lstmconv.runtimes import Inputs, Loaded, NotRunError, Outputs, Precision, Run
@@ -118,7 +118,11 @@ def _misshapen(trial: Trial, found: Outputs) -> str | None:
 def _bound(stack: Stack, trial: Trial, precision: Precision) -> _Noise:
     """Carry the bound of rounding errors through the trial."""
     inputs = _each(trial.inputs, lambda array: np.stack([array, np.zeros_like(array)]))
-    return _Noise({key: array[1] for key, array in computed(stack, inputs, bounded(precision)).items()}, "bound")
+    try:
+        allowed = {key: array[1] for key, array in computed(stack, inputs, bounded(precision)).items()}
+    except UselessBoundError:
+        allowed = {key: np.full_like(array, np.inf) for key, array in trial.expected.items()}
+    return _Noise(allowed, "bound")
 
 
 def _spread(stack: Stack, trial: Trial, precision: Precision, bound: _Noise) -> _Noise:

@@ -52,7 +52,7 @@ class Outcome:
 
 
 def outcomes(stack: Stack, probe: Trial, trial: Trial) -> Iterator[Outcome]:
-    """Compute every mistake about a stack of batch-first layers: in a direction on the probe, else on the trial."""
+    """Compute every mistake about a stack of batch-first layers: about time on the trial, all others on the probe."""
     x = probe.inputs.x
     number = 0
     states = probe.inputs.states
@@ -64,7 +64,10 @@ def outcomes(stack: Stack, probe: Trial, trial: Trial) -> Iterator[Outcome]:
                 yield Outcome(mistake, place, probe, {f"h{number + half}": h, f"c{number + half}": c})
         x = run_layer(layer, x, own).outputs[0]
         number += len(layer.directions)
-    yield from _wholes(stack, trial)
+    for mistake, change in _about_states(stack, probe):
+        yield from _whole(mistake, probe, change)
+    for mistake, change in _about_time(stack, trial):
+        yield from _whole(mistake, trial, change)
 
 
 def _place(stack: Stack, layer: LSTMLayer, half: int) -> str:
@@ -146,39 +149,52 @@ def _given(cell: Cell, *_: object) -> Cell:
 Change: TypeAlias = "Callable[[], Mapping[str, Float64]]"
 
 
-def _wholes(stack: Stack, trial: Trial) -> Iterator[Outcome]:
-    """Compute the mistakes about time, directions, states, merging and the order of layers."""
-    for mistake, change in _changes(stack, trial):
-        try:
-            found = dict(change())
-        except LstmconvError:  # Shapes or halves that cannot be: no such mistake.
-            continue
-        same = {name: array for name, array in found.items() if array.shape == trial.expected[name].shape}
-        yield Outcome(mistake, "", trial, same)
+def _whole(mistake: Mistake, trial: Trial, change: Change) -> Iterator[Outcome]:
+    """Compute a mistake about the whole stack; what cannot be built, or has other shapes, is none."""
+    try:
+        found = dict(change())
+    except LstmconvError:
+        return
+    same = {name: array for name, array in found.items() if array.shape == trial.expected[name].shape}
+    yield Outcome(mistake, "", trial, same)
 
 
-def _changes(stack: Stack, trial: Trial) -> Iterator[tuple[Mistake, Change]]:
-    inputs, expected, layers = trial.inputs, trial.expected, stack.layers
+def _run(stack: Stack, inputs: Inputs, *layers: LSTMLayer) -> Mapping[str, Float64]:
+    return computed(Stack(stack.name, layers or stack.layers), inputs)
 
-    def run(*layers: LSTMLayer, given: Inputs = inputs) -> Mapping[str, Float64]:
-        return computed(Stack(stack.name, layers), given)
 
-    turned = partial(run, *map(_turned, layers))
-    yield Mistake("time reversed", "run every direction the other way over time"), turned
+def _about_states(stack: Stack, probe: Trial) -> Iterator[tuple[Mistake, Change]]:
+    """Yield mistakes about initial states, halves and the order of layers."""
+    inputs, layers = probe.inputs, stack.layers
     if any(state.any() for state in inputs.states):
         dropped = replace(inputs, states=tuple(np.zeros_like(state) for state in inputs.states))
-        yield Mistake("initial states dropped", "pass them on"), partial(run, *layers, given=dropped)
+        yield Mistake("initial states dropped", "pass them on"), partial(_run, stack, dropped)
         swapped = [state for pair in zip(inputs.states[1::2], inputs.states[0::2], strict=True) for state in pair]
         exchanged = replace(inputs, states=tuple(swapped))
-        yield Mistake("initial h and c exchanged", "h comes first, then c"), partial(run, *layers, given=exchanged)
+        yield Mistake("initial h and c exchanged", "h comes first, then c"), partial(_run, stack, exchanged)
     for mistake, number, layer in _about_halves(layers):
-        yield mistake, partial(run, *layers[:number], layer, *layers[number + 1 :])
+        yield mistake, partial(_run, stack, inputs, *layers[:number], layer, *layers[number + 1 :])
     for a, b in combinations(range(len(layers)), 2):
         order = list(layers)
         order[a], order[b] = order[b], order[a]
         text = f"layers {layers[a].name} and {layers[b].name} exchanged"
-        yield Mistake(text, "keep the source's order"), partial(run, *order)
-    yield from _about_outputs(stack.last, expected)
+        yield Mistake(text, "keep the source's order"), partial(_run, stack, inputs, *order)
+
+
+def _about_time(stack: Stack, trial: Trial) -> Iterator[tuple[Mistake, Change]]:
+    """Yield mistakes about the order of steps, and about what is done to the right outputs."""
+    turned = partial(_run, stack, trial.inputs, *map(_turned, stack.layers))
+    yield Mistake("time reversed", "run every direction the other way"), lambda: _flipped(turned())
+    yield Mistake("time reversed, and its outputs too", "run every direction the other way"), turned
+    if trial.inputs.lengths is not None:
+        whole = replace(trial.inputs, lengths=None)
+        yield Mistake("lengths ignored", "mask the steps after them"), partial(_run, stack, whole)
+    yield from _about_outputs(stack.last, trial.expected)
+
+
+def _flipped(outputs: Mapping[str, Float64]) -> Mapping[str, Float64]:
+    """Turn sequences round in time."""
+    return {name: array[:, ::-1] if array.ndim == 3 else array for name, array in outputs.items()}
 
 
 def _turned(layer: LSTMLayer) -> LSTMLayer:
@@ -214,8 +230,7 @@ def _about_outputs(last: LSTMLayer, expected: Mapping[str, Float64]) -> Iterator
     """Yield what may happen to the right outputs."""
     sequences = {name: array for name, array in expected.items() if name.startswith("y") and array.ndim == 3}
     if sequences:
-        flipped = {name: array[:, ::-1] for name, array in sequences.items()}
-        yield Mistake("outputs in the opposite order of time", "flip them along time"), lambda: flipped
+        yield Mistake("outputs in the opposite order of time", "flip them along time"), lambda: _flipped(sequences)
     if last.backward is None or last.merge_mode != "concat":
         return
     forward, backward = np.split(expected["y"], [last.hidden_size], axis=-1)

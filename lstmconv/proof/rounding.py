@@ -48,7 +48,7 @@ from lstmconv.model import LSTMDirection, float_type
 from lstmconv.runtimes import Precision
 from lstmconv.semantics import Cell, CellType, times
 
-__all__ = ["ACTIVATION_ERROR", "DRAWS", "SPREAD_MARGIN", "Limits", "bounded", "drawn", "limits"]
+__all__ = ["ACTIVATION_ERROR", "DRAWS", "SPREAD_MARGIN", "Limits", "UselessBoundError", "bounded", "drawn", "limits"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 
@@ -107,6 +107,10 @@ def limits(dtype: str) -> Limits:
     return Limits(float(found.eps) / 2, float(found.smallest_subnormal) / 2, float(found.max))
 
 
+class UselessBoundError(Exception):
+    """The bound has outgrown the numbers themselves; going on would only cost time."""
+
+
 def _gamma(terms: int, u: float) -> float:
     return terms * u / (1 - terms * u) if terms * u < 1 else np.inf
 
@@ -148,6 +152,8 @@ class _BoundedCell(Cell):
         e_c = e_c + _gamma(2, self._u) * (np.abs(kept[0]) + kept[1] + np.abs(added[0]) + added[1])
         new_h, e_h = self._product(o, self._activated(self.act, new_c, e_c))
         e_h = e_h + _gamma(1, self._u) * (np.abs(new_h) + e_h)
+        if np.median(e_h) > np.abs(new_h).max():
+            raise UselessBoundError
         return self._narrowed(new_h, e_h), self._narrowed(new_c, e_c)
 
     def merge(self, mode: str, forward: Float64, backward: Float64) -> Float64:

@@ -23,11 +23,6 @@ from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, Outputs
 __all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
 
 
-def _framework() -> str:
-    """Name the framework and its version."""
-    return f"torch {require('torch', 'Running a state dict').__version__}"
-
-
 def _is_safetensors(path: Path) -> bool:
     """Whether the file begins as safetensors do: the header's length in 8 bytes, then its JSON."""
     with path.open("rb") as file:
@@ -180,7 +175,7 @@ def _load_module(path: Path, name: str) -> Loaded:
         return {"y": output.double().numpy(), **numbered_states(h_n, c_n)}
 
     width = str(wide).removeprefix("torch.")
-    return Loaded(_framework(), Precision(width, width), compute)
+    return Loaded(f"torch {torch.__version__}", Precision(width, width), compute)
 
 
 _OWN = r"(weight|bias)_(ih|hh)(_l\d+)?(_reverse)?|_extra_state"
