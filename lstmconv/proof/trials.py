@@ -29,8 +29,8 @@ _WIDE = 1 << 20
 """From so many weights in a direction on, the probe has as few steps as show W, R and b: one, or two from zero."""
 
 _SPREADS = (0.5, 2.0, 6.0)
-"""Standard deviations of what x and h each add to a gate, sequence by sequence: a sigmoid is nearly linear to 0.5,
-turns within 2, and is saturated to 1e-2 at 4.6."""
+"""Standard deviations of what x adds to a gate, sequence by sequence: a sigmoid is nearly linear to 0.5, turns within
+2, and is saturated to 1e-2 at 4.6. The first is for the gate with the largest weights, the last for the smallest."""
 _RAREST = 2.0**-10
 """A feature whose weights are smaller than this part of the largest is not blown up further."""
 
@@ -104,8 +104,9 @@ def _draw(
 ) -> Trial:
     """Draw inputs; halve the steps and quarter the numbers until nothing overflows in the target's dtype."""
     batch, steps = size
-    spreads = np.resize(_SPREADS, batch)
-    x = random.normal(size=(batch, steps, stack.first.input_size)) * spreads[:, None, None] * _scales(stack)
+    kinds = np.arange(batch) % len(_SPREADS)
+    spreads, scales = np.array(_SPREADS)[kinds], _scales(stack, stored)
+    x = random.normal(size=(batch, steps, stack.first.input_size)) * scales[kinds][:, None]
     states: list[Float64] = []
     for direction in stack.directions:
         h = random.normal(size=(batch, direction.hidden_size)) * np.minimum(spreads[:, None], 2.0)
@@ -130,16 +131,24 @@ def _draw(
     return trial
 
 
-def _scales(stack: Stack) -> Float64:
-    """Return by how much to scale each feature so that all together add about 1 to every gate, ``(input,)``."""
-    rows = [np.asarray(direction.weight_ih, np.float64) for direction in stack.first.directions]
-    squares = sum(np.square(matrix).mean(axis=(0, 1)) for matrix in rows) / len(rows)
-    size: Float64 = np.sqrt(np.nan_to_num(squares, nan=0.0, posinf=0.0))
-    largest = float(size.max(initial=0.0))
+def _scales(stack: Stack, stored: str) -> Float64:
+    """Return by how much to scale each feature of each kind of sequence, ``(3, input)``.
+
+    All features add alike to the gates, however large their weights, and every gate is moved and saturated.
+    """
+    squares = np.mean([np.square(np.asarray(half.weight_ih, np.float64)) for half in stack.first.directions], axis=0)
+    squares = np.nan_to_num(squares, nan=0.0, posinf=0.0).mean(axis=1)  # (4, input), over both halves and all units
+    sizes = np.sqrt(squares.mean(axis=0))
+    largest = float(sizes.max(initial=0.0))
     if largest == 0.0:
-        return np.ones_like(size)
-    scale: Float64 = 1 / (np.maximum(size, largest * _RAREST) * np.sqrt(size.size))
-    return np.clip(scale, 2.0**-20, 2.0**10)
+        return np.ones((len(_SPREADS), sizes.size))
+    features: Float64 = 1 / np.maximum(sizes, largest * _RAREST)
+    gates = np.sqrt(squares @ np.square(features))
+    widest = float(gates.max())
+    narrowest = max(float(gates.min()), widest * _RAREST)
+    reach = np.array([widest, np.sqrt(widest * narrowest), narrowest])
+    scales: Float64 = np.clip((np.array(_SPREADS) / reach)[:, None] * features, 2.0**-20, limits(stored).largest / 64)
+    return scales
 
 
 def _rounded(array: Float64, stored: str) -> Float64:

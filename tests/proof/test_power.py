@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +37,11 @@ def computed_by_torch(arrays, x, h, c):
     return [state[0].numpy() for state in states]
 
 
+def unplaced(outcome):
+    """Return a mistake's words without the name of a known order, which stands before the array."""
+    return re.sub(r" \([^)]*\)", "", outcome.mistake.text)
+
+
 @pytest.mark.parametrize(("features", "hidden", "half"), [(3, 5, 0), (5, 5, 0), (5, 5, 1), (1, 2, 0)])
 def test_every_mistake_in_a_direction_is_computed_as_pytorch_would(features, hidden, half):
     halves = make_halves(features, hidden, dtype="float64") if half else [make_half(features, hidden, dtype="float64")]
@@ -47,18 +53,9 @@ def test_every_mistake_in_a_direction_is_computed_as_pytorch_would(features, hid
     ]
     compared = 0
     for mutant in MUTANTS:
-        found = [
-            entry
-            for entry in catalogue
-            if entry.mistake.text in mutant.words or f"{entry.mistake.text} everywhere" == mutant.name
-        ]
-        found = [
-            entry
-            for entry in found
-            if " of " not in entry.place or entry.place.startswith(("the forward", "the backward")[half])
-        ]
-        if "everywhere" in mutant.name:
-            found = [entry for entry in found if entry.mistake.text in mutant.name and " in " not in entry.mistake.text]
+        words = mutant.words[0] if "rows" in mutant.name or "reshaped" in mutant.name else mutant.name
+        words = words.removesuffix(" everywhere")
+        found = [entry for entry in catalogue if re.fullmatch(rf"{re.escape(words)}( \(.*\)|, .*)?", unplaced(entry))]
         if not found or not mutant.fits(features, hidden):
             continue
         arrays = mutant.change(*arrays_of(halves[half]), None)
@@ -73,6 +70,8 @@ def test_every_mistake_in_a_direction_is_computed_as_pytorch_would(features, hid
 @pytest.mark.parametrize("scale", [1e-3, 0.6, 40.0])
 @pytest.mark.parametrize("stored", ["float16", "bfloat16", "float32"])
 def test_every_gate_moves_and_saturates_whatever_the_weights(features, hidden, scale, stored):
+    if stored == "float16" and scale == 1e-3:
+        scale = 1e-2  # Its largest number is 65,504.
     half = make_half(features, hidden, scale=scale, bias=False)
     stack = Stack("lstm", (make_layer(half),))
     _, trial = draw(stack, stored, Settings(), frozenset())

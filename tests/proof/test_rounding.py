@@ -38,7 +38,7 @@ def through_onnxruntime(x, gate):
         [node],
         "one",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, "n", 1])],
-        [helper.make_tensor_value_info("c", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("c", TensorProto.FLOAT, [1, "n", 1])],
         arrays,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
@@ -130,7 +130,7 @@ def test_double_precision_has_a_smaller_bound():
     probe, _ = draw(stack, "float64", Settings(), frozenset({"states"}))
     wide = _bound(stack, probe, Precision("float64", "float64")).allowed["c0"]
     narrow = _bound(stack, probe, FLOAT32).allowed["c0"]
-    np.testing.assert_allclose(narrow / wide, 2.0**28, rtol=0.01)  # 2^29, of which the reference has its half.
+    np.testing.assert_allclose(narrow / wide, 2.0**28, rtol=0.05)  # 2^29, and the reference rounds as much.
 
 
 def test_a_narrow_output_adds_its_rounding():
