@@ -58,7 +58,7 @@ def test_right_conversions_are_never_called_wrong(part, tmp_path):
         if not report.passed:
             alarms.append((number, suffix, settings, layer.dtype, [check.detail for check in report.failures]))
     assert alarms == []
-    assert ran > 0.8 * (COUNT // PARTS)  # ONNX Runtime has no bfloat16, nor float64 with hard_sigmoid.
+    assert ran > 0.6 * (COUNT // PARTS)  # ONNX Runtime has no bfloat16, nor float64 with hard_sigmoid.
 
 
 def test_a_float16_layer_of_many_steps_passes_where_a_fixed_tolerance_would_not(tmp_path):
