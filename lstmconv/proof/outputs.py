@@ -149,32 +149,34 @@ def _worst(found: Arrays, expected: Arrays, noise: _Noise) -> _Worst:
     """Return the number that deviates most in units of its noise; what is equally infinite or NaN agrees."""
     worst = _Worst(-1.0, 0.0, 0.0, "")
     for key, values in found.items():
+        if not values.size:
+            continue
         with np.errstate(all="ignore"):
             off = np.abs(values - expected[key])
-            off = np.where((values == expected[key]) | (np.isnan(values) & np.isnan(expected[key])), 0.0, off)
-            off = np.nan_to_num(off, nan=np.inf)
-            ratio = np.nan_to_num(np.where(off == 0.0, 0.0, off / noise.allowed[key]), nan=np.inf)
-        if not ratio.size:
-            continue
-        index = np.unravel_index(np.argmax(ratio), ratio.shape)
-        if (ratio[index], off[index]) > (worst.ratio, worst.deviation):
+            unclear = np.isnan(off)
+            if unclear.any():
+                agree = (values == expected[key]) | (np.isnan(values) & np.isnan(expected[key]))
+                off = np.where(unclear, np.where(agree, 0.0, np.inf), off)
+            ratio = np.divide(off, noise.allowed[key], out=np.zeros_like(off), where=off > 0.0)
+        index = np.unravel_index(np.argmax(ratio), ratio.shape)  # A NaN, infinite by infinite, is found first.
+        reached = float(np.nan_to_num(ratio[index], nan=np.inf, posinf=np.inf))
+        if (reached, off[index]) > (worst.ratio, worst.deviation):
             place = f"{key}[{', '.join(str(int(part)) for part in index)}]"
-            worst = _Worst(float(ratio[index]), float(off[index]), float(noise.allowed[key][index]), place)
+            worst = _Worst(reached, float(off[index]), float(noise.allowed[key][index]), place)
     return worst
 
 
-def _deviation(outcome: Outcome, noises: Mapping[Trial, _Noise]) -> _Worst:
-    """Return how far a mistake leads off."""
-    return _worst(outcome.outputs, outcome.trial.expected, noises[outcome.trial])
+def _deviations(catalogue: Sequence[Outcome], noises: Mapping[Trial, _Noise]) -> list[tuple[Outcome, _Worst]]:
+    """Return how far each mistake leads off."""
+    return [(outcome, _worst(outcome.outputs, outcome.trial.expected, noises[outcome.trial])) for outcome in catalogue]
 
 
-def _all_told(catalogue: Sequence[Outcome], noises: Mapping[Trial, _Noise]) -> bool:
+def _all_told(wrong: Sequence[tuple[Outcome, _Worst]], noises: Mapping[Trial, _Noise]) -> bool:
     """Whether every mistake that leads off at all does so far over the noise, and the noise says something."""
-    worsts = [_deviation(outcome, noises) for outcome in catalogue]
-    nearest = min((worst.deviation for worst in worsts if worst.deviation > 0.0), default=0.0)
-    if any(noise.largest * MARGIN > nearest for noise in noises.values()):
-        return False
-    return all(worst.ratio >= MARGIN for worst in worsts if worst.deviation > 0.0)
+    moved = [worst for _, worst in wrong if worst.deviation > 0.0]
+    nearest = min((worst.deviation for worst in moved), default=0.0)
+    widest = max(noise.largest for noise in noises.values())
+    return widest * MARGIN <= nearest and all(worst.ratio >= MARGIN for worst in moved)
 
 
 def _judged(
@@ -189,15 +191,17 @@ def _judged(
     catalogue = list(outcomes(stack, *trials))
     given = None if settings.atol is None and settings.rtol is None else (settings.atol or 0.0, settings.rtol or 0.0)
     noises = {trial: _bound(stack, trial, loaded.precision) for trial in trials}
-    if not _all_told(catalogue, noises):
+    wrong = _deviations(catalogue, noises)
+    if not _all_told(wrong, noises):
         noises = {trial: _spread(stack, trial, loaded.precision, noise) for trial, noise in noises.items()}
-    wrong = [(outcome, _deviation(outcome, noises)) for outcome in catalogue]
+        wrong = _deviations(catalogue, noises)
     told = [(outcome, worst) for outcome, worst in wrong if worst.ratio >= MARGIN]
     untold = summed_up([outcome for outcome, worst in wrong if worst.ratio < MARGIN])
     nearest = min(told, key=lambda pair: pair[1].deviation, default=None)
+    hidden: list[Outcome] = []
     if given is not None:
         noises = {trial: _given(trial, *given) for trial in trials}
-    hidden = [outcome for outcome, _ in told if _deviation(outcome, noises).ratio <= 1.0]
+        hidden = [one for one, worst in _deviations([one for one, _ in told], noises) if worst.ratio <= 1.0]
     returned = {
         trial: {key: np.asarray(one[key], np.float64) for key in trial.expected}
         for trial, one in zip(trials, found, strict=True)
