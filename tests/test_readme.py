@@ -15,7 +15,7 @@ from lstmconv.layouts import LAYOUTS
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SESSIONS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-NUMBERS = re.compile(r"\d\.\de-\d\d|\d+\.\d+\.\d+(\+cpu)?")
+NUMBERS = re.compile(r"\d(\.\d)?e-\d+|\d+\.\d+\.\d+(\+cpu)?")
 """Deviations and versions differ between machines; what is compared is all the rest."""
 
 
