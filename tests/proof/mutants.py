@@ -55,6 +55,12 @@ def _forget(b):
     return np.stack([b[0], b[1] + b.dtype.type(1), b[2], b[3]])
 
 
+def _interleaved(b):
+    """Return the halves that a reader of halves finds where gate by gate the input's and zeros were written."""
+    zeros = np.zeros_like(b[0])
+    return np.stack([b[0], zeros, b[1], zeros]), np.stack([b[2], zeros, b[3], zeros])
+
+
 def _reshaped(m):
     """Return what a reshape of Keras' (columns, 4 H) to (4 H, columns) makes of it."""
     stored = np.concatenate(list(m)).T.copy()
@@ -72,6 +78,7 @@ MUTANTS = [
     Mutant("bias dropped", ("bias dropped", "is zeros"), lambda w, r, b, c: (w, r, 0 * b, c)),
     Mutant("bias doubled", ("bias doubled", "both halves"), lambda w, r, b, c: (w, r, b + b, c)),
     Mutant("bias in both halves", ("both halves", "bias doubled"), lambda w, r, b, c: (w, r, b, b)),
+    Mutant("halves interleaved", ("interleaved",), lambda w, r, b, c: (w, r, *_interleaved(b))),
     Mutant("bias halved", ("bias halved",), lambda w, r, b, c: (w, r, b / b.dtype.type(2), c)),
     Mutant("forget bias + 1", ("forget bias + 1",), lambda w, r, b, c: (w, r, _forget(b), c)),
     Mutant("W and R exchanged", ("W and R exchanged",), lambda w, r, b, c: (r, w, b, c), lambda i, h: i == h),

@@ -17,11 +17,12 @@ import pytest
 
 import lstmconv
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3
+from lstmconv.model import Gates
 from lstmconv.proof import verifying
 from lstmconv.proof.verifying import verify_file
 from lstmconv.report import Check, Report
 from tests.contract.building import make_checkpoint, make_half, make_halves, make_layer
-from tests.proof.mutants import MUTANTS, Mutant, mutated, with_backward, with_forward
+from tests.proof.mutants import MUTANTS, Mutant, arrays_of, mutated, with_backward, with_forward
 
 SUFFIXES = (".pt", ".safetensors", ".onnx", ".cudnn.safetensors", ".keras", ".weights.h5")
 ALL = os.environ.get("LSTMCONV_MUTANTS") == "all"
@@ -87,6 +88,17 @@ def test_without_the_check_mutants_pass(tmp_path, monkeypatch):
     monkeypatch.setattr(verifying, "check_outputs", lambda name, *_: Check(name, "outputs", "passed", ""))
     missed, _, count = judged(tmp_path, ".pt")
     assert len(missed) == count
+
+
+def test_a_bias_in_the_wrong_half_computes_the_same_and_is_found_by_its_bits(tmp_path):
+    half = make_half(3, 5)
+    _, _, bias = arrays_of(half)
+    moved = replace(half.direction(), bias_ih=Gates(*(0 * bias)), bias_hh=Gates(*bias))
+    lstmconv.save(make_checkpoint(with_forward(make_layer(half), moved)), tmp_path / "m.pt")
+    report = verify_file(make_checkpoint(make_layer(half)), tmp_path / "m.pt")
+    (check,) = report.failures
+    assert check.level == "weights"
+    assert check.diagnosis == "bias in the wrong half: the input's bias is the first half"
 
 
 def failed_outputs(report: Report) -> Check:
