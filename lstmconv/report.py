@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from lstmconv.errors import VerificationError
 
-__all__ = ["Check", "Evidence", "Report"]
+__all__ = ["Check", "Evidence", "Report", "Status"]
 
 Status = Literal["passed", "failed", "not run"]
 Level = Literal["structure", "weights", "outputs"]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,43 +18,24 @@ import numpy.typing as npt
 from lstmconv.errors import LstmconvError, MissingDependencyError
 from lstmconv.model import Stack
 from lstmconv.proof.diagnosis import explain_outputs, locate, summed_up
+from lstmconv.proof.noise import Noise, Worst, bound, given, spread, worst_of
 from lstmconv.proof.power import Outcome, outcomes
-from lstmconv.proof.rounding import DRAWS, SPREAD_MARGIN, UselessBoundError, bounded, drawn
-from lstmconv.proof.trials import Settings, Trial, computed, draw
-from lstmconv.report import Check, Evidence
+from lstmconv.proof.trials import Settings, Trial, draw
+from lstmconv.report import Check, Evidence, Status
 from lstmconv.runtimes import Inputs, Loaded, NotRunError, Outputs, Precision, Run
 
 __all__ = ["MARGIN", "check_outputs"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 Arrays: TypeAlias = "Mapping[str, Float64]"
+_Locate: TypeAlias = "Callable[[], str | None]"
+
+_SHOWN = 4
+"""Of what cannot be told, so much is printed; the JSON has all."""
 
 MARGIN = 10
 """A mistake counts as told where it deviates ten times as far as noise may: no rounding is taken for one, nor one for
 rounding, even if the noise were out by half of that."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Noise:
-    """How far each number may be off, by name, and where that is known from."""
-
-    allowed: Arrays
-    source: Literal["bound", "spread", "given"]
-
-    @property
-    def largest(self) -> float:
-        """The widest allowance."""
-        return max((float(array.max(initial=0.0)) for array in self.allowed.values()), default=0.0)
-
-
-@dataclass(frozen=True)
-class _Worst:
-    """The number that is worst, in units of its noise."""
-
-    ratio: float
-    deviation: float
-    noise: float
-    place: str
 
 
 def check_outputs(name: str, stack: Stack, target: Path, runtime: Any, settings: Settings, run: Run) -> Check:
@@ -90,7 +72,12 @@ def check_outputs(name: str, stack: Stack, target: Path, runtime: Any, settings:
         return Check(name, "outputs", "failed", f"{problem} · {loaded.framework}")
     if not any(np.isfinite(values).any() for values in trial.expected.values()):
         return Check(name, "outputs", "not run", "the weights hold numbers that are not finite, and so do all outputs")
-    return _judged(name, seen, (probe, trial), found, loaded, settings, lambda: locate(seen, ran, accepted, settings))
+    returned = {
+        one: {key: np.asarray(outputs[key], np.float64) for key in one.expected}
+        for one, outputs in zip((probe, trial), found, strict=True)
+    }
+    weighed = _weighed(seen, (probe, trial), loaded.precision, settings)
+    return _judged(name, weighed, returned, loaded.framework, partial(locate, seen, ran, accepted, settings))
 
 
 def _line(error: Exception) -> str:
@@ -115,63 +102,14 @@ def _misshapen(trial: Trial, found: Outputs) -> str | None:
     return None
 
 
-def _bound(stack: Stack, trial: Trial, precision: Precision) -> _Noise:
-    """Carry the bound of rounding errors through the trial."""
-    inputs = _each(trial.inputs, lambda array: np.stack([array, np.zeros_like(array)]))
-    try:
-        allowed = {key: array[1] for key, array in computed(stack, inputs, bounded(precision)).items()}
-    except UselessBoundError:
-        allowed = {key: np.full_like(array, np.inf) for key, array in trial.expected.items()}
-    return _Noise(allowed, "bound")
-
-
-def _spread(stack: Stack, trial: Trial, precision: Precision, bound: _Noise) -> _Noise:
-    """Measure what roundings drawn at random do, by array and step; where the bound is narrower, it stands."""
-    inputs = _each(trial.inputs, lambda array: np.broadcast_to(array, (DRAWS, *array.shape)))
-    allowed: dict[str, Float64] = {}
-    for key, values in computed(stack, inputs, drawn(precision)).items():
-        off = np.abs(np.nan_to_num(values - trial.expected[key], nan=0.0, posinf=0.0, neginf=0.0))
-        widest = off.max(axis=(0, 1, 3) if off.ndim == 4 else None, initial=0.0)
-        allowed[key] = np.minimum(bound.allowed[key], SPREAD_MARGIN * np.expand_dims(widest, -1))
-    return _Noise(allowed, "spread")
-
-
-def _each(inputs: Inputs, change: Callable[[Float64], Float64]) -> Inputs:
-    """Put an axis in front of all arrays."""
-    return replace(inputs, x=change(inputs.x), states=tuple(map(change, inputs.states)))
-
-
-def _given(trial: Trial, atol: float, rtol: float) -> _Noise:
-    return _Noise({key: atol + rtol * np.abs(values) for key, values in trial.expected.items()}, "given")
-
-
-def _worst(found: Arrays, expected: Arrays, noise: _Noise) -> _Worst:
-    """Return the number that deviates most in units of its noise; what is equally infinite or NaN agrees."""
-    worst = _Worst(-1.0, 0.0, 0.0, "")
-    for key, values in found.items():
-        if not values.size:
-            continue
-        with np.errstate(all="ignore"):
-            off = np.abs(values - expected[key])
-            unclear = np.isnan(off)
-            if unclear.any():
-                agree = (values == expected[key]) | (np.isnan(values) & np.isnan(expected[key]))
-                off = np.where(unclear, np.where(agree, 0.0, np.inf), off)
-            ratio = np.divide(off, noise.allowed[key], out=np.zeros_like(off), where=off > 0.0)
-        index = np.unravel_index(np.argmax(ratio), ratio.shape)  # A NaN, infinite by infinite, is found first.
-        reached = float(np.nan_to_num(ratio[index], nan=np.inf, posinf=np.inf))
-        if (reached, off[index]) > (worst.ratio, worst.deviation):
-            place = f"{key}[{', '.join(str(int(part)) for part in index)}]"
-            worst = _Worst(reached, float(off[index]), float(noise.allowed[key][index]), place)
-    return worst
-
-
-def _deviations(catalogue: Sequence[Outcome], noises: Mapping[Trial, _Noise]) -> list[tuple[Outcome, _Worst]]:
+def _deviations(catalogue: Sequence[Outcome], noises: Mapping[Trial, Noise]) -> list[tuple[Outcome, Worst]]:
     """Return how far each mistake leads off."""
-    return [(outcome, _worst(outcome.outputs, outcome.trial.expected, noises[outcome.trial])) for outcome in catalogue]
+    return [
+        (outcome, worst_of(outcome.outputs, outcome.trial.expected, noises[outcome.trial])) for outcome in catalogue
+    ]
 
 
-def _all_told(wrong: Sequence[tuple[Outcome, _Worst]], noises: Mapping[Trial, _Noise]) -> bool:
+def _all_told(wrong: Sequence[tuple[Outcome, Worst]], noises: Mapping[Trial, Noise]) -> bool:
     """Whether every mistake that leads off at all does so far over the noise, and the noise says something."""
     moved = [worst for _, worst in wrong if worst.deviation > 0.0]
     nearest = min((worst.deviation for worst in moved), default=0.0)
@@ -179,64 +117,77 @@ def _all_told(wrong: Sequence[tuple[Outcome, _Worst]], noises: Mapping[Trial, _N
     return widest * MARGIN <= nearest and all(worst.ratio >= MARGIN for worst in moved)
 
 
-def _judged(
-    name: str,
-    stack: Stack,
-    trials: Sequence[Trial],
-    found: Sequence[Outputs],
-    loaded: Loaded,
-    settings: Settings,
-    located: Any,
-) -> Check:
+@dataclass(frozen=True, eq=False)
+class _Weighed:
+    """The catalogue against the noise.
+
+    Attributes:
+        noises: What is allowed, by trial.
+        told: The mistakes that lead far enough off, and how far.
+        untold: The others.
+        hidden: Those that a given tolerance would let pass.
+    """
+
+    noises: Mapping[Trial, Noise]
+    told: Sequence[tuple[Outcome, Worst]]
+    untold: Sequence[Outcome]
+    hidden: Sequence[Outcome]
+
+    @property
+    def nearest(self) -> tuple[Outcome, Worst] | None:
+        """The mistake that leads least off."""
+        return min(self.told, key=lambda pair: pair[1].deviation, default=None)
+
+
+def _weighed(stack: Stack, trials: Sequence[Trial], precision: Precision, settings: Settings) -> _Weighed:
+    """Compute the catalogue, and noise that is as narrow as it needs to be."""
     catalogue = list(outcomes(stack, *trials))
-    given = None if settings.atol is None and settings.rtol is None else (settings.atol or 0.0, settings.rtol or 0.0)
-    noises = {trial: _bound(stack, trial, loaded.precision) for trial in trials}
+    noises = {trial: bound(stack, trial, precision) for trial in trials}
     wrong = _deviations(catalogue, noises)
     if not _all_told(wrong, noises):
-        noises = {trial: _spread(stack, trial, loaded.precision, noise) for trial, noise in noises.items()}
+        noises = {trial: spread(stack, trial, precision, noise) for trial, noise in noises.items()}
         wrong = _deviations(catalogue, noises)
     told = [(outcome, worst) for outcome, worst in wrong if worst.ratio >= MARGIN]
-    untold = summed_up([outcome for outcome, worst in wrong if worst.ratio < MARGIN])
-    nearest = min(told, key=lambda pair: pair[1].deviation, default=None)
-    hidden: list[Outcome] = []
-    if given is not None:
-        noises = {trial: _given(trial, *given) for trial in trials}
-        hidden = [one for one, worst in _deviations([one for one, _ in told], noises) if worst.ratio <= 1.0]
-    returned = {
-        trial: {key: np.asarray(one[key], np.float64) for key in trial.expected}
-        for trial, one in zip(trials, found, strict=True)
-    }
-    worsts = {trial: _worst(returned[trial], trial.expected, noises[trial]) for trial in trials}
-    worse = max(trials, key=lambda trial: worsts[trial].ratio)
-    worst = worsts[worse]
+    untold = [outcome for outcome, worst in wrong if worst.ratio < MARGIN]
+    if settings.atol is None and settings.rtol is None:
+        return _Weighed(noises, told, untold, ())
+    noises = {trial: given(trial, settings.atol or 0.0, settings.rtol or 0.0) for trial in trials}
+    hidden = [one for one, worst in _deviations([one for one, _ in told], noises) if worst.ratio <= 1.0]
+    return _Weighed(noises, told, untold, hidden)
+
+
+def _judged(name: str, weighed: _Weighed, returned: Mapping[Trial, Arrays], framework: str, locate: _Locate) -> Check:
+    """Compare what the file returned with what had to come out."""
+    worsts = {trial: worst_of(found, trial.expected, weighed.noises[trial]) for trial, found in returned.items()}
+    worse = max(returned, key=lambda trial: worsts[trial].ratio)
+    worst, nearest, longest = worsts[worse], weighed.nearest, list(returned)[-1]
     evidence = Evidence(
         found=worst.deviation,
         noise=worst.noise,
-        noise_source=noises[worse].source,
+        noise_source=weighed.noises[worse].source,
         nearest=None if nearest is None else nearest[1].deviation,
         mistake=None if nearest is None else nearest[0].text,
-        mistakes=len(catalogue),
-        cannot_tell=tuple(untold),
-        steps=_by_step(returned[trials[1]], trials[1], noises[trials[1]]),
+        mistakes=len(weighed.told) + len(weighed.untold),
+        cannot_tell=tuple(summed_up(weighed.untold)),
+        steps=_by_step(returned[longest], longest, weighed.noises[longest]),
     )
+    status: Status = "passed"
+    diagnosis = None
+    said = _found(evidence)
     if worst.ratio > 1.0:
-        diagnosis = explain_outputs([(outcome, returned[outcome.trial]) for outcome, _ in told]) or located()
-        detail = (
-            f"deviates by {_number(worst.deviation)} at {worst.place} · noise {_number(worst.noise)}"
-            f"{'' if diagnosis is None else ' · ' + diagnosis} · {loaded.framework}"
-        )
-        return Check(name, "outputs", "failed", detail, worst.deviation, worst.noise, evidence, diagnosis)
-    if hidden:
-        detail = (
-            f"the tolerance would let {hidden[0].text} pass: it proves nothing, and --atol and --rtol are to be "
-            f"lowered · found {_number(worst.deviation)} · {loaded.framework}"
-        )
-        return Check(name, "outputs", "not run", detail, worst.deviation, worst.noise, evidence)
-    detail = f"{_passed(evidence)} · {loaded.framework}"
-    return Check(name, "outputs", "passed", detail, worst.deviation, worst.noise, evidence)
+        status = "failed"
+        diagnosis = explain_outputs([(outcome, returned[outcome.trial]) for outcome, _ in weighed.told]) or locate()
+        said = [f"deviates by {number(worst.deviation)} at {worst.place}", f"noise {number(worst.noise)}"]
+        said += [] if diagnosis is None else [diagnosis]
+    elif weighed.hidden:
+        status = "not run"
+        wide = f"the tolerance would let {weighed.hidden[0].text} pass: it proves nothing, lower --atol and --rtol"
+        said = [wide, f"found {number(worst.deviation)}"]
+    detail = " · ".join([*said, framework])
+    return Check(name, "outputs", status, detail, worst.deviation, worst.noise, evidence, diagnosis)
 
 
-def _by_step(found: Arrays, trial: Trial, noise: _Noise) -> tuple[tuple[float, float], ...]:
+def _by_step(found: Arrays, trial: Trial, noise: Noise) -> tuple[tuple[float, float], ...]:
     """Return the deviation of the sequence and its noise, step by step."""
     y = trial.expected["y"]
     if y.ndim != 3:
@@ -246,23 +197,26 @@ def _by_step(found: Arrays, trial: Trial, noise: _Noise) -> tuple[tuple[float, f
     return tuple(zip(map(float, off), map(float, allowed), strict=True))
 
 
-def _number(value: float) -> str:
+def _found(evidence: Evidence) -> list[str]:
+    """Say what was found beside what could have been."""
+    measured = {"bound": "", "spread": " (measured)", "given": " (given)"}[evidence.noise_source]
+    parts = [f"found {number(evidence.found)}", f"noise {number(evidence.noise)}{measured}"]
+    if evidence.nearest is not None:
+        parts.append(f"nearest mistake {number(evidence.nearest)} ({evidence.mistake})")
+    if evidence.cannot_tell:
+        untold = ", ".join(evidence.cannot_tell[:_SHOWN])
+        more = len(evidence.cannot_tell) - _SHOWN
+        parts.append(f"cannot tell {untold}{f' and {more} more' if more > 0 else ''} here: the bits decide")
+    return parts
+
+
+def number(value: float) -> str:
     """Write a deviation as people do.
 
-    >>> _number(2.44e-7)
+    >>> number(2.44e-7)
     '2.4e-7'
     """
     if value == 0.0:
         return "0"
     digits, _, power = f"{value:.1e}".partition("e")
     return f"{digits}e{int(power)}" if power else digits
-
-
-def _passed(evidence: Evidence) -> str:
-    measured = {"bound": "", "spread": " (measured)", "given": " (given)"}[evidence.noise_source]
-    parts = [f"found {_number(evidence.found)}", f"noise {_number(evidence.noise)}{measured}"]
-    if evidence.nearest is not None:
-        parts.append(f"nearest mistake {_number(evidence.nearest)} ({evidence.mistake})")
-    if evidence.cannot_tell:
-        parts.append(f"cannot tell {', '.join(evidence.cannot_tell)} here: the bits decide")
-    return " · ".join(parts)

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, Activation
 from lstmconv.model import Stack
-from lstmconv.proof.outputs import _bound, _spread
+from lstmconv.proof.noise import bound, spread
 from lstmconv.proof.rounding import ACTIVATION_ERROR, limits
 from lstmconv.proof.trials import Settings, draw
 from lstmconv.runtimes import Precision
@@ -107,9 +107,9 @@ def test_noise_covers_sums_in_any_order(features, hidden, kind):
     layer = make_layer(make_half(features, hidden, scale=1 / np.sqrt(hidden)))
     stack = Stack("lstm", (layer,))
     for trial in draw(stack, "float32", Settings(steps=9), frozenset({"states"})):
-        noise = _bound(stack, trial, FLOAT32)
+        noise = bound(stack, trial, FLOAT32)
         if kind == "spread":
-            noise = _spread(stack, trial, FLOAT32, noise)
+            noise = spread(stack, trial, FLOAT32, noise)
         for order in range(6):
             found = sequential(layer.forward, trial.inputs.x, *trial.inputs.states, order)
             for key, values in trial.expected.items():
@@ -121,29 +121,29 @@ def test_the_bound_is_no_wider_than_its_terms_explain():
     """Show that the bound says something: one step of a small layer is bounded by some 100 roundings."""
     stack = Stack("lstm", (make_layer(make_half(3, 5)),))
     probe, _ = draw(stack, "float32", Settings(), frozenset({"states"}))
-    one = {key: bound.max() for key, bound in _bound(stack, probe, FLOAT32).allowed.items()}
+    one = {key: array.max() for key, array in bound(stack, probe, FLOAT32).allowed.items()}
     assert U < one["h0"] < 1000 * U
 
 
-def test_double_precision_has_a_smaller_bound():
+def test_double_precision_has_a_smallerbound():
     stack = Stack("lstm", (make_layer(make_half(3, 5, dtype="float64")),))
     probe, _ = draw(stack, "float64", Settings(), frozenset({"states"}))
-    wide = _bound(stack, probe, Precision("float64", "float64")).allowed["c0"]
-    narrow = _bound(stack, probe, FLOAT32).allowed["c0"]
+    wide = bound(stack, probe, Precision("float64", "float64")).allowed["c0"]
+    narrow = bound(stack, probe, FLOAT32).allowed["c0"]
     np.testing.assert_allclose(narrow / wide, 2.0**28, rtol=0.05)  # 2^29, and the reference rounds as much.
 
 
 def test_a_narrow_output_adds_its_rounding():
     stack = Stack("lstm", (make_layer(make_half(3, 5, dtype="float16")),))
     probe, _ = draw(stack, "float16", Settings(), frozenset({"states"}))
-    allowed = _bound(stack, probe, Precision("float32", "float16")).allowed["y"]
+    allowed = bound(stack, probe, Precision("float32", "float16")).allowed["y"]
     assert np.all(allowed >= 2.0**-11 * np.abs(probe.expected["y"]))
 
 
 def test_masked_steps_and_both_halves_carry_their_bounds():
     stack = Stack("lstm", (make_layer(*make_halves(3, 5), merge_mode="mul"),))
     for trial in draw(stack, "float32", Settings(), frozenset({"states", "lengths"})):
-        allowed = _bound(stack, trial, FLOAT32).allowed
+        allowed = bound(stack, trial, FLOAT32).allowed
         assert {key: array.shape for key, array in allowed.items()} == {k: v.shape for k, v in trial.expected.items()}
         assert all(np.isfinite(array).all() and (array > 0).all() for array in allowed.values())
 
@@ -152,16 +152,16 @@ def test_masked_steps_and_both_halves_carry_their_bounds():
 def test_other_activations_have_bounds(activation):
     stack = Stack("lstm", (make_layer(make_half(3, 5, activation=activation)),))
     probe, _ = draw(stack, "float32", Settings(), frozenset({"states"}))
-    allowed = _bound(stack, probe, FLOAT32).allowed["y"]
+    allowed = bound(stack, probe, FLOAT32).allowed["y"]
     assert np.all((allowed > 0) & (allowed < 1e-2 * max(1.0, np.abs(probe.expected["y"]).max())))
 
 
-def test_an_activation_that_falls_has_no_bound_and_still_a_spread():
+def test_an_activation_that_falls_has_no_bound_and_still_aspread():
     stack = Stack("lstm", (make_layer(make_half(3, 5, activation=Activation("softmax"))),))
     probe, _ = draw(stack, "float32", Settings(), frozenset({"states"}))
-    bound = _bound(stack, probe, FLOAT32)
-    assert bound.largest == np.inf
-    assert 0 < _spread(stack, probe, FLOAT32, bound).largest < 1e-4
+    none = bound(stack, probe, FLOAT32)
+    assert none.largest == np.inf
+    assert 0 < spread(stack, probe, FLOAT32, none).largest < 1e-4
 
 
 def test_limits_are_those_of_ieee_754():

@@ -1,0 +1,95 @@
+"""How far each number of a run may be off, and which is worst."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lstmconv.model import Stack
+from lstmconv.proof.rounding import DRAWS, SPREAD_MARGIN, UselessBoundError, bounded, drawn
+from lstmconv.proof.trials import Trial, computed
+from lstmconv.runtimes import Inputs, Precision
+
+__all__ = ["Noise", "Worst", "bound", "given", "spread", "worst_of"]
+
+Float64: TypeAlias = npt.NDArray[np.float64]
+Arrays: TypeAlias = "Mapping[str, Float64]"
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """How far each number may be off, by name, and where that is known from."""
+
+    allowed: Arrays
+    source: Literal["bound", "spread", "given"]
+
+    @property
+    def largest(self) -> float:
+        """The widest allowance."""
+        return max((float(array.max(initial=0.0)) for array in self.allowed.values()), default=0.0)
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The number that is worst, in units of its noise."""
+
+    ratio: float
+    deviation: float
+    noise: float
+    place: str
+
+
+def bound(stack: Stack, trial: Trial, precision: Precision) -> Noise:
+    """Carry the bound of rounding errors through the trial."""
+    inputs = _each(trial.inputs, lambda array: np.stack([array, np.zeros_like(array)]))
+    try:
+        allowed = {key: array[1] for key, array in computed(stack, inputs, bounded(precision)).items()}
+    except UselessBoundError:
+        allowed = {key: np.full_like(array, np.inf) for key, array in trial.expected.items()}
+    return Noise(allowed, "bound")
+
+
+def spread(stack: Stack, trial: Trial, precision: Precision, bounds: Noise) -> Noise:
+    """Measure what roundings drawn at random do, by array and step; where the bound is narrower, it stands."""
+    inputs = _each(trial.inputs, lambda array: np.broadcast_to(array, (DRAWS, *array.shape)))
+    allowed: dict[str, Float64] = {}
+    for key, values in computed(stack, inputs, drawn(precision)).items():
+        off = np.abs(np.nan_to_num(values - trial.expected[key], nan=0.0, posinf=0.0, neginf=0.0))
+        widest = off.max(axis=(0, 1, 3) if off.ndim == 4 else None, initial=0.0)
+        allowed[key] = np.minimum(bounds.allowed[key], SPREAD_MARGIN * np.expand_dims(widest, -1))
+    return Noise(allowed, "spread")
+
+
+def _each(inputs: Inputs, change: Callable[[Float64], Float64]) -> Inputs:
+    """Put an axis in front of all arrays."""
+    return replace(inputs, x=change(inputs.x), states=tuple(map(change, inputs.states)))
+
+
+def given(trial: Trial, atol: float, rtol: float) -> Noise:
+    """Allow what the user does."""
+    return Noise({key: atol + rtol * np.abs(values) for key, values in trial.expected.items()}, "given")
+
+
+def worst_of(found: Arrays, expected: Arrays, noise: Noise) -> Worst:
+    """Return the number that deviates most in units of its noise; what is equally infinite or NaN agrees."""
+    worst = Worst(-1.0, 0.0, 0.0, "")
+    for key, values in found.items():
+        if not values.size:
+            continue
+        with np.errstate(all="ignore"):
+            off = np.abs(values - expected[key])
+            unclear = np.isnan(off)
+            if unclear.any():
+                agree = (values == expected[key]) | (np.isnan(values) & np.isnan(expected[key]))
+                off = np.where(unclear, np.where(agree, 0.0, np.inf), off)
+            ratio = np.divide(off, noise.allowed[key], out=np.zeros_like(off), where=off > 0.0)
+        index = np.unravel_index(np.argmax(ratio), ratio.shape)  # A NaN, infinite by infinite, is found first.
+        reached = float(np.nan_to_num(ratio[index], nan=np.inf, posinf=np.inf))
+        if (reached, off[index]) > (worst.ratio, worst.deviation):
+            place = f"{key}[{', '.join(str(int(part)) for part in index)}]"
+            worst = Worst(reached, float(off[index]), float(noise.allowed[key][index]), place)
+    return worst
