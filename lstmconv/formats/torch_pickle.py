@@ -16,9 +16,9 @@ from itertools import islice
 from typing import IO, Any, Protocol, cast
 
 from lstmconv.formats.torch_names import (
-    Foreign,
     OPAQUE,
     ForbiddenName,
+    Foreign,
     Function,
     Opaque,
     Pairs,

@@ -1,0 +1,198 @@
+"""Go over the files: each gets its result, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from lstmconv.checking import layers, twins
+from lstmconv.checking.findings import CheckResult, Finding, Note, Status
+from lstmconv.checking.held import Held, Shelf, is_checkpoint
+from lstmconv.checking.settings import Settings, find_settings, read_settings
+from lstmconv.checking.twins import Pair
+from lstmconv.errors import LstmconvError, MissingDependencyError, UsageError
+from lstmconv.formats import by_name
+from lstmconv.model import Checkpoint
+
+__all__ = ["check"]
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
+
+
+def check(paths: Iterable[PathLike], *, settings: PathLike | None = None, deep: bool = False) -> list[CheckResult]:
+    """Check the LSTMs of files, and that the files converted from them still hold their weights.
+
+    What is wrong with a file is in its result; nothing about a file is raised.
+
+    Args:
+        paths: Files; those without a checkpoint's suffix are ignored.
+        settings: A TOML file with ``[tool.lstmconv]``; by default the nearest ``pyproject.toml`` above each file
+            that has it, up to the top of its repository.
+        deep: Run each twin in its own framework, too, where that is installed.
+
+    Returns:
+        One result a file, in the order given.
+
+    Raises:
+        UsageError: The settings cannot be understood.
+
+    >>> import lstmconv
+    >>> result, = lstmconv.check(["sample_weights/airline_passengers.h5"])
+    >>> result.status, result.layers
+    ('passed', ('lstm',))
+    """
+    files = [Path(path) for path in paths]
+    given = None if settings is None else read_settings(Path(settings))
+    by_folder: dict[Path, Settings] = {}
+    for file in files:
+        if given is None and file.parent not in by_folder:
+            by_folder[file.parent] = find_settings(file)
+    run = _Run(Shelf(), frozenset(file.absolute() for file in files), deep)
+    return [run.one(file, given or by_folder[file.parent]) for file in files]
+
+
+class _Run:
+    """One call: the files read so far, and which files are being checked."""
+
+    def __init__(self, shelf: Shelf, checked: frozenset[Path], deep: bool) -> None:
+        self._shelf = shelf
+        self._checked = checked
+        self._deep = deep
+
+    def one(self, path: Path, settings: Settings) -> CheckResult:
+        """Return a file's result; an error that nobody foresaw is one, too."""
+        try:
+            return self._one(path, settings)
+        except OSError as error:
+            reason = f"cannot be read ({error.strerror or error})"
+        except Exception as error:  # One file's failure stops no other; LSTMCONV_DEBUG shows where it came from.
+            if os.environ.get("LSTMCONV_DEBUG"):
+                raise
+            reason = f"unexpected {type(error).__name__}: {error}; LSTMCONV_DEBUG=1 shows where"
+        return CheckResult(str(path), "not done", (Finding("unavailable", "error", _line(reason)),))
+
+    def _one(self, path: Path, settings: Settings) -> CheckResult:
+        if settings.ignores(path) or not is_checkpoint(path):
+            return CheckResult(str(path), "ignored")
+        if not path.is_dir():
+            path.open("rb").close()  # What is not there, or may not be read, is no damaged file.
+        try:
+            held = self._shelf.read(path)
+        except MissingDependencyError as error:
+            return CheckResult(str(path), "not done", (Finding("unavailable", "error", _line(error)),))
+        except LstmconvError as error:
+            text = _line(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: ")
+            return self._result(path, settings, "passed", [Note("damaged", text)])
+        notes = list(_skipped(held))
+        if held.checkpoint is None:
+            return self._result(path, settings, "no lstm", notes)
+        names = tuple(layer.name for layer in held.checkpoint.layers)
+        source = twins.source_of(path, self._shelf, settings)
+        if source is not None:
+            more, equal = self._twin(Pair(source, path), held.checkpoint)
+        else:
+            more, equal = self._source(path, held.checkpoint, settings)
+        return self._result(path, settings, "passed", [*notes, *more], names, equal)
+
+    def _twin(self, pair: Pair, checkpoint: Checkpoint) -> tuple[list[Note], list[Path]]:
+        """Look at a file that was converted from another; what the weights tell is said of its source."""
+        notes = [note for layer in checkpoint.layers for note in layers.look(layer) if note.rule == "not-finite"]
+        try:
+            source = self._shelf.read(pair.source).checkpoint
+        except (LstmconvError, OSError) as error:
+            return [*notes, Note("twin-unpaired", f"its source cannot be read: {_line(error)}")], []
+        if source is None:
+            return [*notes, Note("twin-unpaired", f"its source {pair.source.name} holds no LSTM")], []
+        found = self._compared(pair, source)
+        return [*notes, *found], [] if found else [pair.source]
+
+    def _source(self, path: Path, checkpoint: Checkpoint, settings: Settings) -> tuple[list[Note], list[Path]]:
+        """Look at a file that was trained, and at those converted from it that are not checked themselves."""
+        notes = [note for layer in checkpoint.layers for note in layers.look(layer)]
+        found = twins.twins_of(path, self._shelf, settings)
+        notes += _bound_for_pytorch(path, checkpoint, found, settings)
+        notes += twins.missing(path, found, settings)
+        equal: list[Path] = []
+        for twin in found:
+            own = self._compared(Pair(path, twin), checkpoint)
+            if not own:
+                equal.append(twin)
+            if twin.absolute() not in self._checked or settings.ignores(twin):  # Else it is said on its own line.
+                notes += [note._replace(message=f"{twin.name}: {_named(note)}", layer=None) for note in own]
+        if checkpoint.unknown is not None and not equal:  # A twin in step says which activation was chosen.
+            notes.append(Note("activation-unknown", checkpoint.unknown.removeprefix(f"{path.name}: ")))
+        return notes, equal
+
+    def _compared(self, pair: Pair, source: Checkpoint) -> list[Note]:
+        found = twins.look(pair, self._shelf, source)
+        return found if found or not self._deep else list(_run(pair, source))
+
+    def _result(
+        self,
+        path: Path,
+        settings: Settings,
+        status: Status,
+        notes: Sequence[Note],
+        names: tuple[str, ...] = (),
+        equal: Sequence[Path] = (),
+    ) -> CheckResult:
+        weighed = [Finding(note.rule, settings.severity_of(note.rule), *note[1:]) for note in notes]
+        kept = sorted((one for one in weighed if one.severity != "off"), key=lambda one: one.severity)
+        failed = any(one.severity == "error" for one in kept)
+        return CheckResult(
+            str(path), "failed" if failed else status, tuple(kept), names, tuple(str(twin) for twin in equal)
+        )
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+def _named(note: Note) -> str:
+    return note.message if note.layer is None else f"{note.layer}: {note.message}"
+
+
+def _skipped(held: Held) -> Iterator[Note]:
+    """Yield what was not read: an LSTM that does not convert, a file of another kind; other layers are none of ours."""
+    if held.foreign is not None:
+        yield Note("not-checked", _line(held.foreign).removeprefix(f"{held.path.name}: "))
+    for entry in held.skipped:
+        if not entry.whole:
+            yield Note("damaged", entry.reason, entry.name)
+        elif _is_lstm(entry.class_name):
+            yield Note("not-checked", f"{entry.class_name} is not checked: {entry.reason}", entry.name)
+
+
+def _is_lstm(class_name: str) -> bool:
+    return "LSTM" in class_name and "ConvLSTM" not in class_name
+
+
+def _bound_for_pytorch(path: Path, checkpoint: Checkpoint, found: Sequence[Path], settings: Settings) -> Iterator[Note]:
+    """Yield the layers that ``nn.LSTM`` cannot compute, where PyTorch is where they go."""
+    suffixes = (*by_name("torch").suffixes, *by_name("safetensors").suffixes)
+    files = [twin for twin in (*found, path) if twin.name.lower().endswith(suffixes)]
+    files = [file for file in files if not file.name.lower().endswith(by_name("cudnn").suffixes)]
+    required = {"torch", "safetensors"} & set(settings.required_targets)
+    target = files[0].name if files else f"its {min(required)} target" if required else None
+    for layer in checkpoint.layers if target is not None else ():
+        note = layers.pytorch_note(layer, target)
+        if note is not None:
+            yield note
+
+
+def _run(pair: Pair, source: Checkpoint) -> Iterator[Note]:
+    """Run a twin in its own framework, and yield what it computes otherwise."""
+    from lstmconv.proof import verify_file
+
+    try:
+        report = verify_file(source, pair.twin)
+    except UsageError as error:
+        yield Note("twin-not-run", f"not run: {_line(error)}")
+        return
+    for one in report.checks:
+        if one.status == "failed":
+            yield Note("twin-outputs", f"{one.level}: {one.detail}", one.layer)
+        elif one.status == "not run":
+            yield Note("twin-not-run", f"not run: {one.detail}", one.layer)
