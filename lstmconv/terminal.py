@@ -124,7 +124,7 @@ def _printable(text: str) -> str:
 
 
 def _summary(results: Sequence[CheckResult]) -> str:
-    count = Counter(result.status for result in results)
+    count: Counter[str] = Counter(result.status for result in results)
     warned = sum(result.passed and bool(result.findings) for result in results)
     words = {"failed": "failed", "not done": "could not be checked", "no lstm": "without LSTM", "ignored": "ignored"}
     passed = f"{count['passed']} passed" + (f" ({warned} with warnings)" if warned else "")

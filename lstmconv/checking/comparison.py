@@ -74,16 +74,16 @@ def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, held: Held) -> Note 
     if _sizes(source) != _sizes(twin):
         text = f"is of {_shown(twin)}, {name} has {_shown(source)}"
         return Note("twin-differs", text, twin.name)
-    mode = (held.noted or {}).get("bias_mode") if held.noted is not None else "single-input"
-    mode = "single-input" if held.format.biases == "one" else mode
+    one = held.noted is None or held.format.biases == "one"
+    mode: BiasMode | None = "single-input" if one else (held.noted or {}).get("bias_mode")
     for number, (half, own) in enumerate(zip(source.directions, twin.directions, strict=True)):
         where = f"the {('forward', 'backward')[number]} half's " if source.bidirectional else "its "
         for array, expected, found in _arrays(half, own, mode, summed=held.noted is None):
-            text = _different(expected, found, name)
-            if text is not None:
-                return Note("twin-differs", f"{where}{array} {text}", twin.name)
-    text = _computes_otherwise(source, twin, name, held)
-    return None if text is None else Note("twin-differs", text, twin.name)
+            difference = _different(expected, found, name)
+            if difference is not None:
+                return Note("twin-differs", f"{where}{array} {difference}", twin.name)
+    otherwise = _computes_otherwise(source, twin, name, held)
+    return None if otherwise is None else Note("twin-differs", otherwise, twin.name)
 
 
 def _shown(layer: LSTMLayer) -> str:
@@ -117,10 +117,8 @@ def _different(expected: Gates, found: Gates, name: str) -> str | None:
         total += different.size
         if different.any():
             place = tuple(int(index) for index in np.argwhere(different)[0])
-            at = ", ".join(map(str, place))
-            first = (
-                first or f"first in gate {letter} at [{at}]: {other[place]:.7g} where {name} has {rounded[place]:.7g}"
-            )
+            values = f"{other[place]:.7g} where {name} has {rounded[place]:.7g}"
+            first = first or f"first in gate {letter} at [{', '.join(map(str, place))}]: {values}"
             count += int(different.sum())
     return f"differ in {count:,} of {total:,} numbers, {first}" if count else None
 

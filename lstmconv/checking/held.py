@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lstmconv.errors import ForeignFileError, LstmconvError, NoLSTMError
+from lstmconv.errors import ForeignFileError, NoLSTMError
 from lstmconv.formats import FORMATS, Format, ReadOptions
 from lstmconv.formats.detection import detect
 from lstmconv.model import Checkpoint, Skipped
@@ -64,6 +65,9 @@ class Shelf:
             LstmconvError: It is damaged, or an LSTM in it is not whole.
             OSError: It cannot be opened.
         """
+        index = _index_of(path)
+        if index is not None:
+            return self.read(index)
         if path in self._held:
             self._held.move_to_end(path)
             return self._held[path]
@@ -89,16 +93,21 @@ class Shelf:
                 format = detect(path, ReadOptions())
                 if format.name.startswith("keras") and path not in self._held:
                     self.read(path)  # Where a file that crashes the HDF5 library costs only an error.
-                self._noted[path] = (
-                    None if _costly(path, format) else _plausible(format.load_runtime().provenance(path))
-                )
-            except (LstmconvError, OSError):
-                return None
-            except (
-                Exception
-            ):  # Libraries refuse a damaged file in their own kinds of error; reading it says what is wrong.
+                if not _costly(path, format):
+                    self._noted[path] = _plausible(format.load_runtime().provenance(path))
+            except Exception:  # Each library refuses a damaged file in its own kind of error; reading it says more.
                 return None
         return self._noted[path]
+
+
+def _index_of(path: Path) -> Path | None:
+    """Return the index of the sharded weights that a file is one of: ``x.weights.json`` of ``x_00001.weights.h5``.
+
+    Source: keras/src/saving/saving_lib.py (3.10), ShardedH5IOStore.
+    """
+    shard = re.fullmatch(r"(.+)_\d{5}(\.weights)\.h5", path.name)
+    index = None if shard is None else path.with_name(f"{shard[1]}{shard[2]}.json")
+    return index if index is not None and index.is_file() else None
 
 
 def _costly(path: Path, format: Format) -> bool:

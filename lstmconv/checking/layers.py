@@ -103,7 +103,7 @@ def _suspicious(direction: LSTMDirection) -> Iterator[tuple[str, str]]:
     untrained = _untrained_forget_bias(direction)
     if untrained is not None:
         text = f"the forget gate's bias is exactly {untrained:g} in every unit, as initialised"
-        yield "forget-bias-untrained", f"{text}; the other gates' are trained"
+        yield "forget-bias-untrained", f"{text}; the others' are trained (on sequences of one step?)"
     stuck: dict[str, list[str]] = {}
     exploded: list[str] = []
     for index, letter in enumerate(GATES):
@@ -111,7 +111,7 @@ def _suspicious(direction: LSTMDirection) -> Iterator[tuple[str, str]]:
         how = _stuck(rows, direction, letter)
         if how is not None:
             stuck.setdefault(how, []).append(letter)
-        elif float(np.median(rows.norms)) >= EXPLODED_NORM:
+        elif float(np.sort(rows.norms)[rows.norms.size // 2]) >= EXPLODED_NORM:
             exploded.append(letter)
     for how, letters in stuck.items():
         yield "gate-stuck", f"{_gates(letters)} {how} in every unit, whatever the state and any input within ±10"

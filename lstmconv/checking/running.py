@@ -60,6 +60,7 @@ class _Run:
         self._shelf = shelf
         self._checked = checked
         self._deep = deep
+        self._pairs: dict[Pair, list[Note]] = {}
 
     def one(self, path: Path, settings: Settings) -> CheckResult:
         """Return a file's result; an error that nobody foresaw is one, too."""
@@ -90,44 +91,63 @@ class _Run:
             return self._result(path, settings, "no lstm", notes)
         names = tuple(layer.name for layer in held.checkpoint.layers)
         source = twins.source_of(path, self._shelf, settings)
+        found = [twin for twin in twins.twins_of(path, self._shelf, settings) if twin != source]
+        equal: list[Path] = []
         if source is not None:
-            more, equal = self._twin(Pair(source, path), held.checkpoint)
-        else:
-            more, equal = self._source(path, held.checkpoint, settings)
-        return self._result(path, settings, "passed", [*notes, *more], names, equal)
+            own = self._with_source(Pair(source, path))
+            notes += own
+            equal += [] if own else [source]
+        notes += self._with_twins(path, held.checkpoint, found, settings, equal)
+        notes += self._alone(path, held.checkpoint, found, settings, made=source is not None, paired=bool(equal))
+        return self._result(path, settings, "passed", notes, names, equal)
 
-    def _twin(self, pair: Pair, checkpoint: Checkpoint) -> tuple[list[Note], list[Path]]:
-        """Look at a file that was converted from another; what the weights tell is said of its source."""
-        notes = [note for layer in checkpoint.layers for note in layers.look(layer) if note.rule == "not-finite"]
+    def _with_source(self, pair: Pair) -> list[Note]:
+        """Look at a file that was converted from another."""
         try:
             source = self._shelf.read(pair.source).checkpoint
         except (LstmconvError, OSError) as error:
-            return [*notes, Note("twin-unpaired", f"its source cannot be read: {_line(error)}")], []
+            return [Note("twin-unpaired", f"its source cannot be read: {_line(error)}")]
         if source is None:
-            return [*notes, Note("twin-unpaired", f"its source {pair.source.name} holds no LSTM")], []
-        found = self._compared(pair, source)
-        return [*notes, *found], [] if found else [pair.source]
+            return [Note("twin-unpaired", f"its source {pair.source.name} holds no LSTM")]
+        return self._compared(pair, source)
 
-    def _source(self, path: Path, checkpoint: Checkpoint, settings: Settings) -> tuple[list[Note], list[Path]]:
-        """Look at a file that was trained, and at those converted from it that are not checked themselves."""
-        notes = [note for layer in checkpoint.layers for note in layers.look(layer)]
-        found = twins.twins_of(path, self._shelf, settings)
-        notes += _bound_for_pytorch(path, checkpoint, found, settings)
-        notes += twins.missing(path, found, settings)
-        equal: list[Path] = []
+    def _with_twins(
+        self, path: Path, checkpoint: Checkpoint, found: Sequence[Path], settings: Settings, equal: list[Path]
+    ) -> Iterator[Note]:
+        """Look at the files that were converted from this one; add those in step to ``equal``."""
         for twin in found:
             own = self._compared(Pair(path, twin), checkpoint)
             if not own:
                 equal.append(twin)
             if twin.absolute() not in self._checked or settings.ignores(twin):  # Else it is said on its own line.
-                notes += [note._replace(message=f"{twin.name}: {_named(note)}", layer=None) for note in own]
-        if checkpoint.unknown is not None and not equal:  # A twin in step says which activation was chosen.
-            notes.append(Note("activation-unknown", checkpoint.unknown.removeprefix(f"{path.name}: ")))
-        return notes, equal
+                yield from (note._replace(message=f"{twin.name}: {_named(note)}", layer=None) for note in own)
+
+    def _alone(
+        self,
+        path: Path,
+        checkpoint: Checkpoint,
+        found: Sequence[Path],
+        settings: Settings,
+        *,
+        made: bool,
+        paired: bool,
+    ) -> Iterator[Note]:
+        """Look at a file's own weights; what they are like is said of the file that was trained only."""
+        for layer in checkpoint.layers:
+            yield from (note for note in layers.look(layer) if not made or note.rule == "not-finite")
+        if made:
+            return
+        if checkpoint.unknown is not None and not paired:  # A twin in step says which activation was chosen.
+            yield Note("activation-unknown", checkpoint.unknown.removeprefix(f"{path.name}: "))
+        yield from _bound_for_pytorch(path, checkpoint, found, settings)
+        yield from twins.missing(path, found, settings)
 
     def _compared(self, pair: Pair, source: Checkpoint) -> list[Note]:
-        found = twins.look(pair, self._shelf, source)
-        return found if found or not self._deep else list(_run(pair, source))
+        """Compare a pair once, whichever of the two is asked for first."""
+        if pair not in self._pairs:
+            found = twins.look(pair, self._shelf, source)
+            self._pairs[pair] = found if found or not self._deep else list(_run(pair, source))
+        return self._pairs[pair]
 
     def _result(
         self,
@@ -176,10 +196,10 @@ def _bound_for_pytorch(path: Path, checkpoint: Checkpoint, found: Sequence[Path]
     files = [file for file in files if not file.name.lower().endswith(by_name("cudnn").suffixes)]
     required = {"torch", "safetensors"} & set(settings.required_targets)
     target = files[0].name if files else f"its {min(required)} target" if required else None
-    for layer in checkpoint.layers if target is not None else ():
-        note = layers.pytorch_note(layer, target)
-        if note is not None:
-            yield note
+    if target is None:
+        return
+    notes = (layers.pytorch_note(layer, target) for layer in checkpoint.layers)
+    yield from (note for note in notes if note is not None)
 
 
 def _run(pair: Pair, source: Checkpoint) -> Iterator[Note]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,12 +49,12 @@ class Settings:
 
     def twins_of(self, source: Path) -> tuple[Path, ...] | None:
         """Return the twins that ``pairs`` names; ``None`` where it does not name the source."""
-        found = self.pairs.get(source.absolute())
+        found = self.pairs.get(_whole(source))
         return None if found is None else tuple(_like(twin, source) for twin in found)
 
     def source_of(self, twin: Path) -> Path | None:
         """Return the source under which ``pairs`` names a twin."""
-        whole = twin.absolute()
+        whole = _whole(twin)
         return next((_like(source, twin) for source, twins in self.pairs.items() if whole in twins), None)
 
     def severity_of(self, rule: str) -> Severity:
@@ -153,7 +154,12 @@ def _pairs(file: Path, folder: Path, value: object) -> Mapping[Path, tuple[Path,
 
 
 def _placed(folder: Path, name: str) -> Path:
-    return Path(*(folder / name).parts)
+    return _whole(folder / name)
+
+
+def _whole(path: Path) -> Path:
+    """Return an absolute path without ``..``; symbolic links stay what they are called."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def _severity(file: Path, value: object) -> Mapping[str, Severity]:
@@ -162,9 +168,8 @@ def _severity(file: Path, value: object) -> Mapping[str, Severity]:
         raise UsageError(f'{file}: [tool.lstmconv] severity is {value!r}, expected a table: gate-stuck = "error"')
     for rule, level in value.items():
         if rule not in RULES:
-            raise UsageError(
-                f"{file}: [tool.lstmconv.severity] has the unknown rule {rule!r}; known are {', '.join(RULES)}"
-            )
+            rules = ", ".join(RULES)
+            raise UsageError(f"{file}: [tool.lstmconv.severity] has the unknown rule {rule!r}; known are {rules}")
         if level not in known:
             raise UsageError(
                 f"{file}: [tool.lstmconv.severity] {rule} is {level!r}, expected one of {', '.join(known)}"

@@ -6,7 +6,7 @@ file beside it, but for the suffix. ``pairs`` in ``[tool.lstmconv]`` says it for
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,15 +69,15 @@ def twins_of(path: Path, shelf: Shelf, settings: Settings) -> list[Path]:
     folder = path.parent
     near = {beside for beside in _of_the_same_name(path) if not settings.ignores(beside)}
     for beside in _entries(folder):
-        # A Keras file is opened to be asked, and so only where its name speaks for it.
-        if beside not in near and not _is_keras(beside) and not settings.ignores(beside):
+        # A Keras file is opened to be asked: where its name speaks for it, or the source is no Keras file.
+        if beside not in near and not (_is_keras(beside) and _is_keras(path)) and not settings.ignores(beside):
             noted = shelf.noted(beside)
             if noted is not None and noted["source"] == path.name:
                 near.add(beside)
     return sorted(twin for twin in near if source_of(twin, shelf, settings) == path)
 
 
-def missing(path: Path, twins: list[Path], settings: Settings) -> Iterator[Note]:
+def missing(path: Path, twins: Sequence[Path], settings: Settings) -> Iterator[Note]:
     """Yield the targets that the settings ask for and that are not there."""
     stated = settings.twins_of(path)
     for twin in stated or ():
@@ -123,11 +123,8 @@ def _is_keras(path: Path) -> bool:
 def _of_the_same_name(path: Path) -> list[Path]:
     """Return the other checkpoints that are called as this one but for the suffix."""
     own = stem(path)
-    return [
-        path.with_name(own + suffix)
-        for suffix in SUFFIXES
-        if (path.with_name(own + suffix)).is_file() and own + suffix != path.name
-    ]
+    beside = [path.with_name(own + suffix) for suffix in SUFFIXES]
+    return [other for other in beside if other != path and other.is_file()]
 
 
 def _entries(folder: Path) -> list[Path]:
