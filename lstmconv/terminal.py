@@ -141,7 +141,7 @@ def show_annotations(results: Sequence[CheckResult]) -> None:
     def escaped(text: str, also: Mapping[str, str]) -> str:
         for character, code in {"%": "%25", "\r": "%0D", "\n": "%0A", **also}.items():
             text = text.replace(character, code)
-        return text
+        return _printable(text)
 
     for result in results:
         for finding in result.findings:

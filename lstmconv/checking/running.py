@@ -84,7 +84,7 @@ class _Run:
         except MissingDependencyError as error:
             return CheckResult(str(path), "not done", (Finding("unavailable", "error", _line(error)),))
         except LstmconvError as error:
-            text = _line(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: ")
+            text = _line(str(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: "))
             return self._result(path, settings, "passed", [Note("damaged", text)])
         notes = list(_skipped(held))
         if held.checkpoint is None:
@@ -177,7 +177,7 @@ def _named(note: Note) -> str:
 def _skipped(held: Held) -> Iterator[Note]:
     """Yield what was not read: an LSTM that does not convert, a file of another kind; other layers are none of ours."""
     if held.foreign is not None:
-        yield Note("not-checked", _line(held.foreign).removeprefix(f"{held.path.name}: "))
+        yield Note("not-checked", _line(held.foreign.removeprefix(f"{held.path.name}: ")))
     for entry in held.skipped:
         if not entry.whole:
             yield Note("damaged", entry.reason, entry.name)
