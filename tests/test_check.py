@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from safetensors.numpy import save_file
 
 import lstmconv
 from lstmconv.checking import RULES
+from lstmconv.checking.held import SUFFIXES
 from lstmconv.checking.settings import find_settings
 
 ROOT = Path(__file__).parent.parent
@@ -563,10 +565,59 @@ def test_deep_runs_a_twin_in_its_own_framework(folder):
     convert("model.h5", "model.onnx")
     assert rules("model.onnx", deep=True) == ("passed", [])
     model = onnx.load("model.onnx")
+    (place,) = ((node, k) for node in model.graph.node for k, name in enumerate(node.output) if name == "lstm_1.y")
+    place[0].output[place[1]] = "before"
+    model.graph.node.append(helper.make_node("Neg", ["before"], ["lstm_1.y"]))
+    onnx.save(model, "model.onnx")
+    assert rules("model.onnx") == ("passed", [])
+    assert rules("model.onnx", deep=True) == ("failed", ["twin-outputs"])
+
+
+def test_deep_says_what_was_not_run(folder):
+    write_lstm(folder / "model.h5")
+    convert("model.h5", "model.cudnn.safetensors")
+    (result,) = lstmconv.check(["model.h5"], deep=True)
+    assert result.status == "passed"
+    assert {finding.rule for finding in result.findings} <= {"twin-not-run"}
+
+
+def test_a_twin_whose_lstm_became_something_else_fails(folder):
+    write_lstm(folder / "model.h5")
+    convert("model.h5", "model.onnx")
+    model = onnx.load("model.onnx")
     (node,) = (node for node in model.graph.node if node.op_type == "LSTM")
     node.attribute.append(helper.make_attribute("clip", 0.01))
     onnx.save(model, "model.onnx")
-    assert rules("model.onnx", deep=True)[0] != "passed"
+    assert rules("model.onnx") == ("failed", ["twin-differs", "not-checked"])
+    assert rules("model.h5") == ("failed", ["twin-differs"])
+
+
+def test_a_twin_that_computes_another_activation_fails(folder):
+    write_lstm(folder / "model.h5")
+    convert("model.h5", "model.onnx")
+    write_lstm(folder / "model.h5", recurrent_activation="hard_sigmoid")
+    assert only("model.onnx").message.startswith(
+        "its recurrent activation is sigmoid, that of model.h5 is hard_sigmoid"
+    )
+
+
+def test_an_overruled_activation_is_no_difference_and_stays_in_the_command(folder):
+    write_lstm(folder / "model.h5")
+    convert("model.h5", "model.onnx", recurrent_activation="hard_sigmoid_keras3")
+    assert rules("model.onnx") == ("passed", [])
+    retrain("model.h5")
+    assert "--recurrent-activation hard_sigmoid_keras3" in only("model.onnx").fix
+
+
+def test_a_note_that_somebody_edited_costs_the_options_only(folder):
+    write_lstm(folder / "model.h5")
+    convert("model.h5", "model.onnx", dtype="float16")
+    model = onnx.load("model.onnx")
+    (entry,) = model.metadata_props
+    entry.value = json.dumps({**json.loads(entry.value), "stacks": [{"name": 3}]})
+    onnx.save(model, "model.onnx")
+    retrain("model.h5")
+    assert only("model.onnx").fix == "lstmconv convert model.h5 model.onnx --force"
 
 
 # Settings
@@ -674,6 +725,12 @@ def test_settings_may_lie_elsewhere(folder):
     assert rules("model.h5", settings="ci/lstm.toml") == ("ignored", [])
     with pytest.raises(lstmconv.UsageError, match="no such file"):
         lstmconv.check(["model.h5"], settings="none.toml")
+
+
+def test_the_hook_asks_for_every_suffix_that_is_checked():
+    (pattern,) = re.findall(r"files: (.*)", (ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    assert all(re.search(pattern, f"models/a{suffix}") for suffix in (*SUFFIXES, ".H5"))
+    assert not re.search(pattern, "a.h5.md")
 
 
 def test_the_project_itself_has_no_settings():

@@ -24,6 +24,7 @@ import lstmconv
 ROOT = Path(__file__).parent.parent
 PACKAGE = ("lstmconv", "pyproject.toml", "README.md", "LICENSE", ".pre-commit-hooks.yaml")
 """What the hook's package is built from."""
+VERSIONS = {"PIP_CONSTRAINT": str(ROOT / ".ci" / "constraints.txt")}
 
 
 def call(*command, cwd, **environment):
@@ -50,7 +51,7 @@ class Hook:
     home: Path
 
     def run(self, *arguments, cwd):
-        return call(sys.executable, "-m", "pre_commit", *arguments, cwd=cwd, PRE_COMMIT_HOME=str(self.home))
+        return call(sys.executable, "-m", "pre_commit", *arguments, cwd=cwd, PRE_COMMIT_HOME=str(self.home), **VERSIONS)
 
     def config(self):
         return f"repos:\n- repo: {self.repository}\n  rev: {self.commit}\n  hooks:\n  - id: lstmconv-check\n"
@@ -58,14 +59,27 @@ class Hook:
 
 @pytest.fixture(scope="session")
 def hook(tmp_path_factory):
-    """Install the hook once, from a package index, with the versions that are tested."""
+    """Install the hook once for all workers, from a package index, with the versions that are tested."""
     pytest.importorskip("pre_commit")
-    folder = tmp_path_factory.mktemp("hook")
-    fetched = call(
-        sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder / "index", "hatchling", cwd=ROOT
-    )
-    if fetched.returncode:
+    filelock = pytest.importorskip("filelock")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "hook"
+    folder.mkdir(exist_ok=True)
+    with filelock.FileLock(folder / "lock"):
+        if not (folder / "installed").exists():
+            (folder / "installed").write_text(install(folder))
+    commit = (folder / "installed").read_text()
+    if not commit:
         pytest.skip("no package index can be reached, from which pre-commit installs the hook")
+    return Hook(folder / "repository", commit, folder / "home")
+
+
+def install(folder):
+    """Make the repository that offers the hook, and install it; return its commit, or nothing without an index."""
+    index = folder / "index"
+    fetched = call(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", index, "hatchling", cwd=ROOT)
+    if fetched.returncode:
+        return ""
     repository = folder / "repository"
     repository.mkdir()
     for name in PACKAGE:
@@ -74,17 +88,12 @@ def hook(tmp_path_factory):
         else:
             shutil.copy(ROOT / name, repository / name)
     commit_all(repository)
-    commit = call("git", "rev-parse", "HEAD", cwd=repository).stdout.strip()
-    made = Hook(repository, commit, folder / "home")
+    made = Hook(repository, call("git", "rev-parse", "HEAD", cwd=repository).stdout.strip(), folder / "home")
     (folder / ".pre-commit-config.yaml").write_text(made.config())
     call("git", "init", "-q", cwd=folder)
-    os.environ["PIP_CONSTRAINT"] = str(ROOT / ".ci" / "constraints.txt")
-    try:
-        installed = made.run("install-hooks", cwd=folder)
-    finally:
-        del os.environ["PIP_CONSTRAINT"]
+    installed = made.run("install-hooks", cwd=folder)
     assert installed.returncode == 0, installed.stdout
-    return made
+    return made.commit
 
 
 def commit_all(folder, message="All"):
@@ -115,7 +124,7 @@ def retrain(path):
 
 
 def commits(folder):
-    return call("git", "log", "--format=%s", cwd=folder).stdout.split()
+    return call("git", "log", "--all", "--format=%s", cwd=folder).stdout.split()
 
 
 def test_a_good_commit_passes_and_a_stale_twin_is_stopped_until_it_is_mended(guarded, tmp_path):
@@ -168,8 +177,9 @@ def test_a_repository_without_checkpoints_has_nothing_to_check(guarded, tmp_path
     assert "(no files to check)Skipped" in done.stdout
 
 
+@pytest.mark.slow
 def test_try_repo_runs_the_hook_on_state_dicts_without_torch(hook, tmp_path):
-    """Its environment has the core dependencies alone."""
+    """Its environment, which it always makes anew, has the core dependencies alone; so has the other."""
     write_lstm(tmp_path / "model.h5")
     for target in ("model.pt", "model.safetensors", "model.cudnn.safetensors"):
         lstmconv.convert(tmp_path / "model.h5", tmp_path / target, verify=False)

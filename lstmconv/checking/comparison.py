@@ -29,6 +29,8 @@ def compare(source: Checkpoint, name: str, twin: Held) -> list[Note]:
         twin: What the file converted from it holds.
     """
     held = twin.checkpoint
+    if held is None and twin.noted is not None:
+        return [Note("twin-differs", f"holds no LSTM any more that is read, and was made from {name}")]
     if held is None:
         return [Note("twin-unpaired", f"cannot be compared with {name}: no LSTM layer is found in it")]
     pairs = _pairs(source, held, twin.noted)

@@ -9,7 +9,7 @@ from typing import Any
 
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, Activation
 from lstmconv.checking.held import Held
-from lstmconv.errors import UsageError
+from lstmconv.errors import LstmconvError, UsageError
 from lstmconv.formats import by_name, by_suffix
 from lstmconv.formats.provenance import described_activation
 from lstmconv.model import Checkpoint
@@ -32,8 +32,11 @@ def convert_command(source: Path, target: Path, held: Held | None = None, twin: 
     """
     parts = ["lstmconv", "convert", str(source), str(target)]
     if held is not None and twin is not None and twin.noted is not None and held.checkpoint is not None:
-        parts += _options(held.checkpoint, twin, twin.noted)
-        parts += _activations(held.checkpoint, twin.noted)
+        try:
+            options = [*_options(held.checkpoint, twin, twin.noted), *_activations(held.checkpoint, twin.noted)]
+        except (LstmconvError, AttributeError, KeyError, TypeError):  # A note that somebody edited.
+            options = []
+        parts += options
     if twin is not None:
         parts += [*_format(target, twin), "--force"]
     return shlex.join(parts)

@@ -12,7 +12,7 @@ from lstmconv.checking.findings import CheckResult, Finding, Note, Status
 from lstmconv.checking.held import Held, Shelf, is_checkpoint
 from lstmconv.checking.settings import Settings, find_settings, read_settings
 from lstmconv.checking.twins import Pair
-from lstmconv.errors import LstmconvError, MissingDependencyError, UsageError
+from lstmconv.errors import LstmconvError, MissingDependencyError
 from lstmconv.formats import by_name
 from lstmconv.model import Checkpoint
 
@@ -87,10 +87,13 @@ class _Run:
             text = _line(str(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: "))
             return self._result(path, settings, "passed", [Note("damaged", text)])
         notes = list(_skipped(held))
+        source = None
+        if held.checkpoint is not None or held.noted is not None:
+            source = twins.source_of(path, self._shelf, settings)
         if held.checkpoint is None:
+            notes += [] if source is None else self._with_source(Pair(source, path))
             return self._result(path, settings, "no lstm", notes)
         names = tuple(layer.name for layer in held.checkpoint.layers)
-        source = twins.source_of(path, self._shelf, settings)
         found = [twin for twin in twins.twins_of(path, self._shelf, settings) if twin != source]
         equal: list[Path] = []
         if source is not None:
@@ -206,10 +209,13 @@ def _run(pair: Pair, source: Checkpoint) -> Iterator[Note]:
     """Run a twin in its own framework, and yield what it computes otherwise."""
     from lstmconv.proof import verify_file
 
+    if source.unknown is not None:
+        yield Note("twin-not-run", f"not run: {pair.source.name} does not tell its activations")
+        return
     try:
         report = verify_file(source, pair.twin)
-    except UsageError as error:
-        yield Note("twin-not-run", f"not run: {_line(error)}")
+    except LstmconvError as error:
+        yield Note("twin-outputs", f"does not run: {_line(error)}")
         return
     for one in report.checks:
         if one.status == "failed":
