@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -37,8 +38,6 @@ def folder(tmp_path, monkeypatch):
 
 def run(*arguments, folder, **environment):
     """Run the command as a user does."""
-    import os
-
     return subprocess.run(
         [sys.executable, "-m", "lstmconv", *arguments],
         cwd=folder,
@@ -241,6 +240,12 @@ def test_a_file_that_is_not_there_or_may_not_be_read_is_not_done_and_stops_no_ot
     ]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")
+def test_a_pipe_is_not_waited_for(folder):
+    os.mkfifo("model.h5")
+    assert rules("model.h5") == ("not done", ["unavailable"])
+
+
 def test_an_error_that_nobody_foresaw_is_one_files_and_one_line(folder, monkeypatch):
     write_lstm(folder / "first.h5")
     write_lstm(folder / "second.h5")
@@ -333,6 +338,16 @@ def test_hard_sigmoid_is_stuck_beyond_its_own_corner(folder):
     kernel[:, 5:10], recurrent[:, 5:10], bias[5:10] = 0.1, 0.1, 2.5 + 3.5
     assert set(warned(folder, [kernel, recurrent, bias], recurrent_activation="hard_sigmoid")) == {"gate-stuck"}
     assert warned(folder, [kernel, recurrent, bias]) == {}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_weights_of_every_dtype_are_looked_at(folder, dtype):
+    kernel, recurrent, bias = fused(3, 5)
+    bias[15:20] += 1000
+    write_lstm(folder / "source.h5", arrays=[kernel, 0 * recurrent, bias])
+    convert("source.h5", "model.safetensors", dtype=dtype)
+    Path("source.h5").unlink()
+    assert rules("model.safetensors") == ("passed", ["recurrent-zero", "gate-stuck"])
 
 
 def test_a_gate_of_zero_weights_is_constant(folder):
@@ -444,6 +459,7 @@ def test_an_edited_twin_fails_though_its_note_names_the_source(folder):
         (".onnx", {"dtype": "float16", "bias_mode": "both-halves"}, "--dtype float16 --bias-mode both-halves"),
         (".cudnn.safetensors", {"bias_mode": "single-recurrent"}, "--bias-mode single-recurrent"),
         (".onnx", {"states": True, "lengths": True, "opset": 17}, "--states --lengths --opset 17"),
+        (".safetensors", {"dtype": "bfloat16"}, "--dtype bfloat16"),
         (".pt", {"layers": ["upper"]}, "--layer upper"),
         (".safetensors", {"rename": {"lower": "encoder"}}, "--rename lower=encoder"),
         (".onnx", {"stack": "all"}, "--stack"),
@@ -468,6 +484,14 @@ def test_the_command_has_the_options_that_the_twin_was_written_with(folder, suff
     assert run(*shlex.split(found.fix)[1:], "--no-verify", folder=folder).returncode == 0
     convert("model.h5", f"again{suffix}", **options)
     assert Path(f"model{suffix}").read_bytes() == Path(f"again{suffix}").read_bytes()
+
+
+def test_a_state_dict_without_prefix_is_written_without_again(folder):
+    write_lstm(folder / "model.h5")
+    convert("model.h5", "model.pt", layers=["lstm_1"])
+    retrain("model.h5")
+    found = only("model.pt")
+    assert found.fix == "lstmconv convert model.h5 model.pt --layer lstm_1 --force"
 
 
 def test_the_command_names_the_activation_that_the_source_does_not_tell(folder):

@@ -77,6 +77,8 @@ class _Run:
     def _one(self, path: Path, settings: Settings) -> CheckResult:
         if settings.ignores(path) or not is_checkpoint(path):
             return CheckResult(str(path), "ignored")
+        if path.exists() and not path.is_file() and not path.is_dir():
+            return CheckResult(str(path), "not done", (Finding("unavailable", "error", "not a file"),))
         if not path.is_dir():
             path.open("rb").close()  # What is not there, or may not be read, is no damaged file.
         try:
@@ -99,7 +101,7 @@ class _Run:
         if source is not None:
             own = self._with_source(Pair(source, path))
             notes += own
-            equal += [] if own else [source]
+            equal += [source] if _in_step(own) else []
         notes += self._with_twins(path, held.checkpoint, found, settings, equal)
         notes += self._alone(path, held.checkpoint, found, settings, made=source is not None, paired=bool(equal))
         return self._result(path, settings, "passed", notes, names, equal)
@@ -120,7 +122,7 @@ class _Run:
         """Look at the files that were converted from this one; add those in step to ``equal``."""
         for twin in found:
             own = self._compared(Pair(path, twin), checkpoint)
-            if not own:
+            if _in_step(own):
                 equal.append(twin)
             if twin.absolute() not in self._checked or settings.ignores(twin):  # Else it is said on its own line.
                 yield from (note._replace(message=f"{twin.name}: {_named(note)}", layer=None) for note in own)
@@ -167,6 +169,11 @@ class _Run:
         return CheckResult(
             str(path), "failed" if failed else status, tuple(kept), names, tuple(str(twin) for twin in equal)
         )
+
+
+def _in_step(notes: Sequence[Note]) -> bool:
+    """Whether a pair was compared and holds the same; that it was not run is another matter."""
+    return all(note.rule == "twin-not-run" for note in notes)
 
 
 def _line(error: object) -> str:
