@@ -214,13 +214,13 @@ def _bound_for_pytorch(path: Path, checkpoint: Checkpoint, found: Sequence[Path]
 
 def _run(pair: Pair, source: Checkpoint) -> Iterator[Note]:
     """Run a twin in its own framework, and yield what it computes otherwise."""
-    from lstmconv.proof import verify_file
+    from lstmconv.api import verify
 
     if source.unknown is not None:
         yield Note("twin-not-run", f"not run: {pair.source.name} does not tell its activations")
         return
     try:
-        report = verify_file(source, pair.twin)
+        report = verify(source, pair.twin)
     except LstmconvError as error:
         yield Note("twin-outputs", f"does not run: {_line(error)}")
         return
