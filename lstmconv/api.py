@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from lstmconv.copying import BiasMode, rounding_of_sum
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
-from lstmconv.formats import FORMATS, BufferSizes, Format, Module, ReadOptions, WriteOptions, by_name, by_suffix
+from lstmconv.formats import BufferSizes, Format, Module, ReadOptions, WriteOptions, by_name, by_suffix
+from lstmconv.formats import stem as stem_of
 from lstmconv.formats.detection import detect
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Stack
 from lstmconv.proof.trials import Settings
@@ -341,14 +342,7 @@ def _places(source: Path, target: Path | None, to: str | Sequence[str] | None, *
     if len(chosen) == 1 and target is not None and not target.is_dir():
         return {target: chosen[0]}
     folder = source.parent if target is None else target
-    return {folder / (_stem(source) + _suffix(entry, raw=raw)): entry for entry in chosen}
-
-
-def _stem(source: Path) -> str:
-    name = source.name
-    known: Iterable[str] = sorted((s for entry in FORMATS for s in entry.suffixes), key=len, reverse=True)
-    suffix = next((suffix for suffix in known if name.lower().endswith(suffix)), source.suffix)
-    return name[: -len(suffix)] if suffix else name
+    return {folder / (stem_of(source) + _suffix(entry, raw=raw)): entry for entry in chosen}
 
 
 def _suffix(entry: Format, *, raw: bool) -> str:

@@ -342,6 +342,40 @@ def verify(
 
 
 @app.command()
+def check(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Checkpoints; other files are ignored.", show_default=False),
+    ],
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file with [tool.lstmconv]; by default the nearest pyproject.toml that has it."),
+    ] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Run each converted file in its own framework, too, where it is installed.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Check that LSTMs are whole and finite, and that converted files hold what their source does now.
+
+    Made for pre-commit: one line a file, all files even after a bad one. Exit codes: 0 nothing failed, 1 a file
+    failed, 2 a file or the settings could not be read at all.
+    """
+    from lstmconv import checking, terminal
+
+    results = checking.check(files, settings=settings, deep=deep)
+    if json:
+        terminal.show_json({"passed": all(one.passed for one in results), "files": [one.to_json() for one in results]})
+    else:
+        terminal.show_checked(results)
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            terminal.show_annotations(results)
+    statuses = {one.status for one in results}
+    if statuses & {"failed", "not done"}:
+        raise typer.Exit(2 if "not done" in statuses else 1)
+
+
+@app.command()
 def formats(json: Json = False) -> None:
     """Print the table of layouts: how each format orders gates, axes and biases."""
     from dataclasses import asdict

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lstmconv.model import Skipped
     from lstmconv.report import Report
 
 __all__ = [
+    "ForeignFileError",
     "LstmconvError",
     "MissingDependencyError",
+    "NoLSTMError",
     "TargetExistsError",
     "UnreadableFileError",
     "UnsupportedModelError",
@@ -31,6 +35,22 @@ class UnreadableFileError(LstmconvError, ValueError):
 
 class UnsupportedModelError(LstmconvError, ValueError):
     """The file is fine, and what it holds cannot be read or cannot be expressed by the target."""
+
+
+class ForeignFileError(UnreadableFileError):
+    """The file is whole as far as can be told, and of a kind that lstmconv does not look into."""
+
+
+class NoLSTMError(UnsupportedModelError):
+    """The file is fine, and no LSTM layer in it converts.
+
+    Attributes:
+        skipped: The recurrent layers that were found, and why each does not convert.
+    """
+
+    def __init__(self, message: str, skipped: Sequence[Skipped] = ()) -> None:
+        super().__init__(message)
+        self.skipped = tuple(skipped)
 
 
 class UsageError(LstmconvError, ValueError):

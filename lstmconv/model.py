@@ -336,11 +336,19 @@ class Stack:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A recurrent layer that is there and is not converted, and why."""
+    """A recurrent layer that is there and is not converted, and why.
+
+    Attributes:
+        name: The user's own layer name.
+        class_name: What the file calls it.
+        reason: Why, in words.
+        whole: False where arrays are missing that such a layer has.
+    """
 
     name: str
     class_name: str
     reason: str
+    whole: bool = True
 
 
 @dataclass(frozen=True)

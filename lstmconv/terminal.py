@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,20 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from lstmconv.checking import CheckResult, Finding
     from lstmconv.report import Report
 
-__all__ = ["progress", "show_inspection", "show_json", "show_layouts", "show_notes", "show_paths", "show_report"]
+__all__ = [
+    "progress",
+    "show_annotations",
+    "show_checked",
+    "show_inspection",
+    "show_json",
+    "show_layouts",
+    "show_notes",
+    "show_paths",
+    "show_report",
+]
 
 _MARKS = {"passed": "[green]✓[/green]", "failed": "[red]✗[/red]", "not run": "[yellow]–[/yellow]"}
 _LONG_WORK_BYTES = 64 << 20
@@ -77,6 +89,66 @@ def show_report(report: Report) -> None:
             f"  {_MARKS[check.status]} {escape(check.layer.ljust(width))}  {check.level:9}  "
             f"{status}{escape(check.detail)}"
         )
+
+
+def show_checked(results: Sequence[CheckResult]) -> None:
+    """Print a line a file that holds an LSTM or cannot be passed, and a summary."""
+    console = _out()
+    for result in results:
+        if result.findings or result.layers:
+            _show_checked(console, result)
+    console.print(_summary(results))
+
+
+def _show_checked(console: Console, result: CheckResult) -> None:
+    mark = "[red]✗[/red]" if not result.passed else "[yellow]![/yellow]" if result.findings else "[green]✓[/green]"
+    twins = ", ".join(twin.replace("\\", "/").rpartition("/")[2] for twin in result.twins)
+    texts = [_found(finding) for finding in result.findings]
+    if not texts:
+        texts = [", ".join(result.layers) + (f"; the same weights as in {twins}" if twins else "")]
+    console.print(f"{mark} [bold]{escape(_printable(result.path))}[/bold]  {escape(_printable(texts[0]))}")
+    for text in texts[1:]:
+        console.print(f"    {escape(_printable(text))}")
+    for command in dict.fromkeys(finding.fix for finding in result.findings if finding.fix is not None):
+        console.print(f"    run: {escape(_printable(command))}")
+
+
+def _found(finding: Finding) -> str:
+    text = finding.message if finding.layer is None else f"{finding.layer}: {finding.message}"
+    return f"{text} [{finding.rule}]"
+
+
+def _printable(text: str) -> str:
+    """Return a line that no file name or layer name can break or colour."""
+    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
+
+
+def _summary(results: Sequence[CheckResult]) -> str:
+    count: Counter[str] = Counter(result.status for result in results)
+    warned = sum(result.passed and bool(result.findings) for result in results)
+    words = {"failed": "failed", "not done": "could not be checked", "no lstm": "without LSTM", "ignored": "ignored"}
+    passed = f"{count['passed']} passed" + (f" ({warned} with warnings)" if warned else "")
+    parts = [passed, *(f"{count[status]} {word}" for status, word in words.items() if count[status])]
+    return f"{len(results)} file{'s' * (len(results) != 1)}: {', '.join(parts)}"
+
+
+def show_annotations(results: Sequence[CheckResult]) -> None:
+    """Print each finding as a workflow command of GitHub Actions, which shows it at the file.
+
+    Source: github.com/actions/toolkit, packages/core/src/command.ts, ``escapeData`` and ``escapeProperty``.
+    """
+
+    def escaped(text: str, also: Mapping[str, str]) -> str:
+        for character, code in {"%": "%25", "\r": "%0D", "\n": "%0A", **also}.items():
+            text = text.replace(character, code)
+        return _printable(text)
+
+    for result in results:
+        for finding in result.findings:
+            place = escaped(result.path, {":": "%3A", ",": "%2C"})
+            title = escaped(f"lstmconv check: {finding.rule}", {":": "%3A", ",": "%2C"})
+            text = _found(finding) + (f"; run: {finding.fix}" if finding.fix is not None else "")
+            print(f"::{finding.severity} file={place},title={title}::{escaped(text, {})}")  # noqa: T201  # plain
 
 
 def show_layouts() -> None:

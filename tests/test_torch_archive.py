@@ -23,7 +23,7 @@ import pytest
 import torch
 from torch import nn
 
-from lstmconv.errors import UnreadableFileError
+from lstmconv.errors import NoLSTMError, UnreadableFileError
 from lstmconv.formats import torch_archive, torch_containers, torch_pickle
 from lstmconv.formats.torch_archive import read_tensors
 
@@ -63,7 +63,7 @@ def save(folder, value, **options):
 
 def refusal(path):
     """Return the one line with which the file is refused, without its name."""
-    with pytest.raises(UnreadableFileError) as error:
+    with pytest.raises((UnreadableFileError, NoLSTMError)) as error:
         read_tensors(path)
     text = str(error.value)
     assert text.isprintable()

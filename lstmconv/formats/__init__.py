@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lstmconv.copying import BiasMode
     from lstmconv.model import Checkpoint, Stack
 
-__all__ = ["FORMATS", "BufferSizes", "Format", "Module", "ReadOptions", "WriteOptions", "by_name", "by_suffix"]
+__all__ = ["FORMATS", "BufferSizes", "Format", "Module", "ReadOptions", "WriteOptions", "by_name", "by_suffix", "stem"]
 
 
 @dataclass(frozen=True)
@@ -170,3 +170,11 @@ def by_suffix(path: Path) -> Format:
             return entry
     known = ", ".join(suffix for entry in FORMATS for suffix in entry.suffixes)
     raise UsageError(f"{path.name}: the suffix names no format; expected one of {known}, or pass --to")
+
+
+def stem(path: Path) -> str:
+    """Return a file's name without the longest suffix that a format has: ``model`` of ``model.weights.h5``."""
+    name = path.name
+    known = sorted((suffix for entry in FORMATS for suffix in entry.suffixes), key=len, reverse=True)
+    suffix = next((suffix for suffix in known if name.lower().endswith(suffix)), path.suffix)
+    return name[: -len(suffix)] if suffix else name

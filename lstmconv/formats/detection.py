@@ -22,7 +22,7 @@ def detect(path: Path, options: ReadOptions) -> Format:
     What is recognised as nothing else is left to the Keras reader, which says what it found.
 
     Raises:
-        UnreadableFileError: There is no such file.
+        UnreadableFileError: There is no such file, it is empty, or it is a Git LFS pointer.
     """
     if path.is_dir():
         return by_name("keras")
@@ -31,7 +31,11 @@ def detect(path: Path, options: ReadOptions) -> Format:
     if options.buffer is not None:
         return by_name("cudnn")
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(64)
+    if not head:
+        raise UnreadableFileError(f"{path.name}: the file is empty; restore or download it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise UnreadableFileError(f"{path.name}: a Git LFS pointer, not the file itself; run: git lfs pull")
     name = path.name.lower()
     if head.startswith(b"PK\x03\x04"):
         return by_name("torch" if _is_torch_zip(path) else "keras")
@@ -45,9 +49,9 @@ def detect(path: Path, options: ReadOptions) -> Format:
         return by_name("onnx")
     if name.endswith(".bin"):
         return by_name("cudnn")
-    if name.endswith((".pt", ".pth")) and head:
+    if name.endswith((".pt", ".pth")):
         return by_name("torch")
-    return by_name("safetensors" if name.endswith(".safetensors") and head else "keras")
+    return by_name("safetensors" if name.endswith(".safetensors") else "keras")
 
 
 def _is_torch_zip(path: Path) -> bool:

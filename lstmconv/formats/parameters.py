@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lstmconv.activations import SIGMOID, TANH, Activation, parse_activation
-from lstmconv.errors import UnreadableFileError, UnsupportedModelError
+from lstmconv.errors import NoLSTMError, UnreadableFileError, UnsupportedModelError
 from lstmconv.formats import ReadOptions
 from lstmconv.formats.provenance import described_activation, restore
 from lstmconv.formats.state_dict import prefix_of
@@ -36,6 +36,10 @@ _FOREIGN = {
     r"_all_weight_values|_packed_weight|_packed_params": "quantised: its weights are integers",
 }
 """What stands in place of an LSTM's parameters where something computes them."""
+
+
+class _IncompleteError(UnsupportedModelError):
+    """Some of a module's arrays are there and some are not."""
 
 
 @dataclass
@@ -89,11 +93,12 @@ def read_parameters(
         try:
             found[name] = _layers(module, name, tensors.get(f"{module.prefix}_extra_state"), provenance.source)
         except UnsupportedModelError as error:
-            skipped.append(Skipped(name, "nn.LSTM", str(error)))
+            whole = not isinstance(error, _IncompleteError)
+            skipped.append(Skipped(name, "nn.LSTM", str(error), whole))
     if not found:
         reasons = "; ".join(f"{entry.name} ({entry.class_name}): {entry.reason}" for entry in skipped)
         reason = f"no LSTM that converts; found {reasons}" if skipped else "no LSTM in it; only LSTM layers convert"
-        raise UnsupportedModelError(f"{provenance.source}: {reason}")
+        raise NoLSTMError(f"{provenance.source}: {reason}", skipped)
     prefixed = noted is None or noted.get("prefix", True)
     restored = restore(found, noted, lambda name: prefix_of(name)[:-1] if prefixed else "")
     checkpoint = Checkpoint(
@@ -198,7 +203,7 @@ def _direction(module: _Module, layer: int | None, way: str, where: str) -> LSTM
         raise UnreadableFileError(f"{where} lacks {missing}{ending}: a truncated or filtered state dict")
     biases = [name for name in ("bias_ih", "bias_hh") if arrays[name] is not None]
     if len(biases) == 1:
-        raise UnsupportedModelError(f"it has {biases[0]}{ending} alone, and an nn.LSTM has both biases or none")
+        raise _IncompleteError(f"it has {biases[0]}{ending} alone, and an nn.LSTM has both biases or none")
     hidden = weight_hh.shape[-1] if weight_hh.ndim == 2 else 0
     features = weight_ih.shape[-1] if weight_ih.ndim == 2 else 0
     expected = {

@@ -14,9 +14,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from lstmconv.errors import UnreadableFileError
+from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
 from lstmconv.formats.torch_containers import Container, open_legacy, open_zip
-from lstmconv.formats.torch_names import Pairs, Refused, Tensor, Unread, kind, shown
+from lstmconv.formats.torch_names import Foreign, Pairs, Refused, Tensor, Tensorless, Unread, kind, shown
 from lstmconv.formats.torch_pickle import Pickled
 from lstmconv.model import Array
 
@@ -64,9 +64,14 @@ def read_tensors(path: Path) -> TorchFile:
     Raises:
         UnreadableFileError: It is not what ``torch.save`` writes for tensors in plain containers, or
             it is damaged, or it claims more than it holds.
+        NoLSTMError: It has no tensors, or one without a name.
     """
     try:
         return _read(path)
+    except Tensorless as error:
+        raise NoLSTMError(f"{path.name}: {error}") from error
+    except Foreign as error:
+        raise ForeignFileError(f"{path.name}: {error}") from error
     except Refused as error:
         raise UnreadableFileError(f"{path.name}: {error}") from error
     except Exception as error:  # Damage shows in as many kinds of error as zipfile, zlib and pickletools have.
@@ -110,13 +115,13 @@ def _refuse_lookalikes(head: bytes) -> None:
         if head.startswith(start):
             raise Refused(found)
     if head[257:262] == b"ustar":  # torch/serialization.py legacy_load reads such files
-        raise Refused(
+        raise Foreign(
             "a tar file, as the first versions of torch wrote; load it with torch and save the state dict again"
         )
     if head.startswith(b"PK\x03\x04") or head[:1] in (b"\x80", b"L"):
         return
     if not any(byte < 9 or 13 < byte < 32 for byte in head):
-        raise Refused(
+        raise Foreign(
             f"a text file ({shown(head[:20].decode(errors='replace'))!r}...), expected what torch.save writes"
         )
     raise Refused(f"begins with the bytes {head[:8].hex(' ')}, expected what torch.save writes")
@@ -127,7 +132,7 @@ def _resolve(container: Container) -> tuple[Mapping[str, Array], tuple[str, ...]
     tensors: dict[str, Array] = {}
     notes: dict[str, str] = {}
     if isinstance(container.pickled.value, Tensor | Unread):
-        raise Refused("a single tensor without a name, expected a state dict; save module.state_dict()")
+        raise Tensorless("a single tensor without a name, expected a state dict; save module.state_dict()")
     for key, found in _tensors(container.pickled):
         if key in tensors or key in notes:
             raise Refused(f"two tensors fall together under the name {shown(key)!r}; save the state dict alone")
@@ -138,7 +143,7 @@ def _resolve(container: Container) -> tuple[Mapping[str, Array], tuple[str, ...]
             continue
         tensors[key] = _array(shown(key), found, container)
     if not tensors:
-        raise Refused("holds no tensors, expected a state dict; save module.state_dict()")
+        raise Tensorless("holds no tensors, expected a state dict; save module.state_dict()")
     return MappingProxyType(tensors), tuple(notes.values())
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmconv.formats.torch_names import Pairs, Refused, Storage, shown
+from lstmconv.formats.torch_names import Foreign, Pairs, Refused, Storage, shown
 from lstmconv.formats.torch_pickle import Pickled, load
 from lstmconv.model import Array
 
@@ -183,17 +183,17 @@ def _folder(names: list[str]) -> str:
     """
     inner = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
-        raise Refused("a TorchScript archive; save module.state_dict() with torch.save")
+        raise Foreign("a TorchScript archive; save module.state_dict() with torch.save")
     if "archive_format" in inner or {"serialized_exported_program.json"} & {*inner, *names}:
-        raise Refused("a torch.export archive (.pt2); save module.state_dict() with torch.save")
+        raise Foreign("a torch.export archive (.pt2); save module.state_dict() with torch.save")
     if ".data/extern_modules" in inner:
-        raise Refused("a torch.package archive; save module.state_dict() with torch.save")
+        raise Foreign("a torch.package archive; save module.state_dict() with torch.save")
     folders = [name.removesuffix("data.pkl") for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(folders) > 1:
         raise Refused(f"a zip with {len(folders)} folders that have a data.pkl, expected one")
     if not folders:
         found = ", ".join(repr(shown(name, 40)) for name in names[:3]) or "nothing"
-        raise Refused(f"a zip without data.pkl in a folder (it holds {found}), expected what torch.save writes")
+        raise Foreign(f"a zip without data.pkl in a folder (it holds {found}), expected what torch.save writes")
     return folders[0]
 
 
@@ -210,7 +210,7 @@ def open_legacy(path: Path) -> Container:
         length = min(path.stat().st_size, _MAX_PICKLE_BYTES)
         with mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ) as pickles:
             if load(pickles).value != _MAGIC_NUMBER:
-                raise Refused("a plain pickle, not what torch.save writes; nothing was executed; use torch.save")
+                raise Foreign("a plain pickle, not what torch.save writes; nothing was executed; use torch.save")
             if load(pickles).value != _PROTOCOL_VERSION:
                 raise Refused(f"a PyTorch file of unknown protocol, expected {_PROTOCOL_VERSION}; save it again")
             facts = load(pickles).value

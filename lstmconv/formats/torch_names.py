@@ -47,6 +47,14 @@ class Refused(Exception):  # noqa: N818  # it becomes an UnreadableFileError whe
     """The file is not what it should be; the text goes after the file's name."""
 
 
+class Foreign(Refused):
+    """The file is whole, and something else than tensors by name; it becomes a ForeignFileError."""
+
+
+class Tensorless(Refused):
+    """The file is whole, and has no tensors by name; it becomes a NoLSTMError."""
+
+
 class ForbiddenName(Exception):  # noqa: N818
     """A pickle names something that is not allowed; the text is the name."""
 

@@ -18,6 +18,7 @@ from typing import IO, Any, Protocol, cast
 from lstmconv.formats.torch_names import (
     OPAQUE,
     ForbiddenName,
+    Foreign,
     Function,
     Opaque,
     Pairs,
@@ -236,11 +237,11 @@ def load(file: Readable) -> Pickled:
             raise Refused(f"its pickle has over {_MAX_OPCODES:,} opcodes; save the state dict alone")
         action = _ACTIONS.get(opcode.name)
         if action is None:
-            raise Refused(f"its pickle uses the opcode {opcode.name}, which no state dict has; nothing was executed")
+            raise Foreign(f"its pickle uses the opcode {opcode.name}, which no state dict has; nothing was executed")
         try:
             action(machine, argument)
         except ForbiddenName as error:
-            raise Refused(_explanation([str(error), *_forbidden(opcodes)])) from None
+            raise Foreign(_explanation([str(error), *_forbidden(opcodes)])) from None
     if machine.below or len(machine.stack) != 1:
         raise Refused("its pickle does not end with one value; the file is damaged")
     return Pickled(machine.stack[0], machine.storages, count)

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lstmconv.errors import UnreadableFileError
+from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
 from lstmconv.formats.keras.hdf5 import SIGNATURE, Group, StoredArray, read_tree
 from lstmconv.formats.provenance import KEY, parsed, sha256_of
 from lstmconv.model import Array
@@ -196,7 +196,7 @@ def _refuse_lookalikes(path: Path) -> None:
     if head.startswith(b"version https://git-lfs"):
         raise UnreadableFileError(f"{name}: a Git LFS pointer, not the file itself; run: git lfs pull")
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
-        raise UnreadableFileError(f"{name}: a Python pickle, which is never loaded; expected a Keras file")
+        raise ForeignFileError(f"{name}: a Python pickle, which is never loaded; expected a Keras file")
     one_word = not head.lstrip().startswith((b"{", b"[", b"<")) and b"\n" not in head.strip()
     if size < 512 and head.isascii() and one_word and b"/" in head:
         raise UnreadableFileError(
@@ -221,8 +221,10 @@ def _from_tree(name: str, tree: Group, sha256: str) -> KerasFile:
         noted = parsed(tree.text(KEY))
         return KerasFile(name, "legacy", weights, config, stated, backend, description, sha256, noted)
     if config is None and not any(group.path.endswith("vars") for group in tree.walk()):
-        found = ", ".join(f"'{child}'" for child in list(tree.children)[:4]) or "nothing"
-        raise UnreadableFileError(
+        found = ", ".join(f"'{child}'" for child in list(tree.children)[:4])
+        if not found:
+            raise UnreadableFileError(f"{name}: an HDF5 file that holds nothing; save it again")
+        raise NoLSTMError(
             f"{name}: an HDF5 file without Keras weights (it holds {found}), expected layer_names or layers/"
         )
     description = "Keras .weights.h5"
@@ -253,7 +255,7 @@ def _open_zip(path: Path) -> KerasFile:
 
 def _no_body(name: str, names: list[str]) -> UnreadableFileError:
     if "model.weights.npz" in names:
-        return UnreadableFileError(
+        return ForeignFileError(
             f"{name}: its weights are pickled (model.weights.npz), which is never loaded; "
             "save it again with Keras as .keras in the default format"
         )

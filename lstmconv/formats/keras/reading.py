@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from lstmconv.errors import UnsupportedModelError
+from lstmconv.errors import NoLSTMError, UnsupportedModelError
 from lstmconv.formats import ReadOptions
 from lstmconv.formats.keras.cells import Cell
 from lstmconv.formats.keras.config import HalfSpec, read_model
@@ -66,7 +66,7 @@ def read(
         except UnsupportedModelError as error:
             skipped.append(Skipped(each.spec.name, each.spec.class_name, str(error)))
     if not layers:
-        raise UnsupportedModelError(_no_lstm(file, skipped))
+        raise NoLSTMError(_no_lstm(file, skipped), skipped)
     if spec is None and file.noted is not None:
         return _restored(file, layers, skipped, ReadOptions(None, activation, recurrent_activation))
     kept = {layer.name for layer in layers}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmconv.activations import parse_activation
-from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError, require
+from lstmconv.errors import LstmconvError, NoLSTMError, UnreadableFileError, UnsupportedModelError, require
 from lstmconv.formats import ReadOptions
 from lstmconv.formats.onnx.names import layer_name, unique
 from lstmconv.formats.onnx.nodes import RECURRENT, LSTMNode, Overrides, read_node, refusal
@@ -112,7 +112,7 @@ def _read(
     )
     found = _nodes(main_scope(model, name), values, overrides, verbatim=noted is not None)
     if not found.nodes:
-        raise UnsupportedModelError(_nothing(name, found.skipped))
+        raise NoLSTMError(_nothing(name, found.skipped), found.skipped)
     modules = own_modules(found.nodes, noted)
     routes = Routes(values, found.by_scope)
     restored, note = _restored({key: [placed.layer for placed in own] for key, own in modules.items()}, noted)

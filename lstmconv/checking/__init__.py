@@ -1,0 +1,11 @@
+"""The check that guards a repository's checkpoints: ``lstmconv check``, and the pre-commit hook of that name.
+
+:mod:`~lstmconv.checking.running` goes over the files; :mod:`~lstmconv.checking.layers` looks at one file's
+layers, :mod:`~lstmconv.checking.twins` at the files converted from it, :mod:`~lstmconv.checking.settings` at
+``[tool.lstmconv]``. No framework is loaded without ``deep``.
+"""
+
+from lstmconv.checking.findings import RULES, CheckResult, Finding
+from lstmconv.checking.running import check
+
+__all__ = ["RULES", "CheckResult", "Finding", "check"]

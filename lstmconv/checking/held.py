@@ -1,0 +1,129 @@
+"""Read what a file holds once in a run: its layers, or why there are none, and what lstmconv noted in it."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lstmconv.errors import ForeignFileError, NoLSTMError
+from lstmconv.formats import FORMATS, Format, ReadOptions
+from lstmconv.formats.detection import detect
+from lstmconv.model import Checkpoint, Skipped
+
+__all__ = ["SUFFIXES", "Held", "Shelf", "is_checkpoint"]
+
+SUFFIXES = tuple(suffix for entry in FORMATS for suffix in entry.suffixes if not suffix.endswith(".bin"))
+"""The suffixes of what is checked; a bare buffer does not say what is in it."""
+_KEPT = 8
+"""Files whose layers are kept for their twins; weights are views of the file, and stay on the disk."""
+_MOST_NOTED = 256 << 20
+"""Beyond this an ONNX model is not parsed only to see whether it names another file as its source."""
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file's name has one of :data:`SUFFIXES`."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What a file holds.
+
+    Attributes:
+        path: The file.
+        format: What it is.
+        checkpoint: Its layers; ``None`` where there are none to check.
+        skipped: Recurrent layers that do not convert, and why.
+        foreign: Why the file was not looked into, or ``None``.
+        noted: What lstmconv noted where it wrote the file.
+    """
+
+    path: Path
+    format: Format
+    checkpoint: Checkpoint | None
+    skipped: tuple[Skipped, ...] = ()
+    foreign: str | None = None
+    noted: Mapping[str, Any] | None = None
+
+
+class Shelf:
+    """The files of a run, each read when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[Path, Held] = OrderedDict()
+        self._noted: dict[Path, Mapping[str, Any] | None] = {}
+
+    def read(self, path: Path) -> Held:
+        """Return what a file holds.
+
+        Raises:
+            LstmconvError: It is damaged, or an LSTM in it is not whole.
+            OSError: It cannot be opened.
+        """
+        index = _index_of(path)
+        if index is not None:
+            return self.read(index)
+        if path in self._held:
+            self._held.move_to_end(path)
+            return self._held[path]
+        format = detect(path, ReadOptions())
+        try:
+            checkpoint = format.load().read(path, ReadOptions())
+            held = Held(path, format, checkpoint, checkpoint.skipped)
+        except NoLSTMError as error:
+            held = Held(path, format, None, error.skipped)
+        except ForeignFileError as error:
+            held = Held(path, format, None, (), str(error))
+        self._held[path] = held  # noted() looks here.
+        held = self._held[path] = replace(held, noted=self.noted(path))
+        if len(self._held) > _KEPT:
+            self._held.popitem(last=False)
+        return held
+
+    def noted(self, path: Path) -> Mapping[str, Any] | None:
+        """Return what lstmconv noted in a file; ``None`` for the files of others, and for damaged ones."""
+        if path not in self._noted:
+            self._noted[path] = None
+            try:
+                format = detect(path, ReadOptions())
+                if format.name.startswith("keras") and path not in self._held:
+                    self.read(path)  # Where a file that crashes the HDF5 library costs only an error.
+                if not _costly(path, format):
+                    self._noted[path] = _plausible(format.load_runtime().provenance(path))
+            except Exception:  # Each library refuses a damaged file in its own kind of error; reading it says more.
+                return None
+        return self._noted[path]
+
+
+def _index_of(path: Path) -> Path | None:
+    """Return the index of the sharded weights that a file is one of: ``x.weights.json`` of ``x_00001.weights.h5``.
+
+    Source: keras/src/saving/saving_lib.py (3.10), ShardedH5IOStore.
+    """
+    shard = re.fullmatch(r"(.+)_\d{5}(\.weights)\.h5", path.name)
+    index = None if shard is None else path.with_name(f"{shard[1]}{shard[2]}.json")
+    return index if index is not None and index.is_file() else None
+
+
+def _costly(path: Path, format: Format) -> bool:
+    """Whether a file asks for more than a look to see what is noted in it."""
+    if format.name == "onnx":
+        return path.stat().st_size > _MOST_NOTED
+    if format.name != "torch" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(entry.file_size > _MOST_NOTED for entry in archive.infolist() if entry.filename.endswith(".json"))
+
+
+def _plausible(found: object) -> Mapping[str, Any] | None:
+    """Return a note with what is used of it in place, or ``None``."""
+    entries = found.get("layers") if isinstance(found, dict) else None
+    if not isinstance(found, dict) or not isinstance(entries, list) or not isinstance(found.get("source"), str):
+        return None
+    named = all(isinstance(one, dict) and {"name", "source", "directions"} <= one.keys() for one in entries)
+    return found if named else None

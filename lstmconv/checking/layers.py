@@ -1,0 +1,201 @@
+"""What one file's layers tell of themselves: numbers that are none, gates that no input moves, biases never trained.
+
+Nothing here knows the task or the data. A threshold says what the gate's own equation makes of its weights
+(:mod:`lstmconv.model`), for inputs and states that the docstrings name; what depends on the data is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstmconv.activations import SIGMOID, TANH, Activation
+from lstmconv.checking.findings import Note
+from lstmconv.layouts import by_name
+from lstmconv.model import GATES, Array, Gates, LSTMDirection, LSTMLayer
+
+__all__ = ["EXPLODED_NORM", "INPUT_BOUND", "MOVED", "look", "pytorch_note"]
+
+INPUT_BOUND = 10.0
+"""Inputs are taken to lie within ±10: ten standard deviations of standardised features, and ten times the range
+of scaled ones. A gate that is stuck for all of them is stuck."""
+MOVED = 1e-3
+"""A gate is stuck if nothing moves it by this much: a sigmoid beyond ±6.9, a tanh beyond ±3.8. Its gradient is of
+the same size, so that training does not bring it back either."""
+EXPLODED_NORM = 100.0
+"""A unit's row of input and recurrent weights has this norm if independent inputs of unit size move its sum by
+±100, where sigmoid and tanh are flat beyond ±7: the gate is fully open or shut at 19 of 20 steps, and flips on
+noise. Trained rows have norms of about 1 to 20 (Glorot's initial ones are about 1)."""
+_FLOAT16_LIMIT = 65520.0
+"""From here on float16 rounds to infinity; its largest number is 65504 (IEEE 754-2019, binary16)."""
+
+_NAMES = {"i": "input", "f": "forget", "g": "candidate", "o": "output"}
+
+
+def look(layer: LSTMLayer) -> Iterator[Note]:
+    """Yield what is found in a layer's weights."""
+    for number, direction in enumerate(layer.directions):
+        half = f"the {('forward', 'backward')[number]} half: " if layer.bidirectional else ""
+        broken = list(_not_finite(direction))
+        notes = [("not-finite", text) for text in broken] or list(_suspicious(direction))
+        for rule, text in notes:
+            yield Note(rule, half + text, layer.name)
+
+
+def pytorch_note(layer: LSTMLayer, target: str) -> Note | None:
+    """Say that ``nn.LSTM`` cannot compute a layer that is bound for PyTorch, or return ``None``.
+
+    Args:
+        layer: The layer.
+        target: The PyTorch file that it is bound for, for the message.
+    """
+    for direction in layer.directions:
+        used = direction.activation, direction.recurrent_activation
+        if None not in used and used != (TANH, SIGMOID):
+            return Note(
+                "pytorch-activation",
+                f"computes {used[0]} and {used[1]}, nn.LSTM tanh and sigmoid only: load {target} into "
+                "lstmconv.torch.LSTM",
+                layer.name,
+            )
+    return None
+
+
+def _array_names(direction: LSTMDirection) -> Mapping[str, str]:
+    """Return what the file's own format calls the arrays, by ours."""
+    if direction.layout is None:
+        return {name: name for name in direction.arrays}
+    stored = by_name(direction.layout).arrays
+    return {"weight_ih": stored[0], "weight_hh": stored[1], "bias_ih": stored[2], "bias_hh": stored[2]}
+
+
+def _not_finite(direction: LSTMDirection) -> Iterator[str]:
+    names = _array_names(direction)
+    for name, gates in direction.arrays.items():
+        counts = {"NaN": 0, "infinite": 0}
+        first = None
+        for letter, gate in zip(GATES, gates, strict=True):
+            if np.isfinite(gate).all():
+                continue
+            counts["NaN"] += int(np.isnan(gate).sum())
+            counts["infinite"] += int(np.isinf(gate).sum())
+            first = first or letter
+        if first is None:
+            continue
+        found = " and ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
+        total = int(np.prod(gates.shape))
+        overflow = counts["infinite"] and direction.dtype == np.float16
+        hint = "; in float16 every value over 65504 is infinite" if overflow else ""
+        yield f"{names[name]} has {found} of {total:,} numbers, first in gate {first} ({_NAMES[first]}){hint}"
+
+
+def _suspicious(direction: LSTMDirection) -> Iterator[tuple[str, str]]:
+    names = _array_names(direction)
+    largest = max(float(np.abs(gate).max(initial=0)) for gates in direction.arrays.values() for gate in gates)
+    if largest >= _FLOAT16_LIMIT:
+        text = f"its largest weight is {largest:.3g}; float16 holds up to 65504 (no --dtype float16)"
+        yield "float16-overflow", text
+    if not any(gate.any() for gate in direction.weight_hh):
+        yield "recurrent-zero", f"{names['weight_hh']} is all zero: no step sees the output of the one before it"
+    untrained = _untrained_forget_bias(direction)
+    if untrained is not None:
+        text = f"the forget gate's bias is exactly {untrained:g} in every unit, as initialised"
+        yield "forget-bias-untrained", f"{text}; the others' are trained (on sequences of one step?)"
+    stuck: dict[str, list[str]] = {}
+    exploded: list[str] = []
+    for index, letter in enumerate(GATES):
+        rows = _Rows.of(direction, index)
+        how = _stuck(rows, direction, letter)
+        if how is not None:
+            stuck.setdefault(how, []).append(letter)
+        elif float(np.sort(rows.norms)[rows.norms.size // 2]) >= EXPLODED_NORM:
+            exploded.append(letter)
+    for how, letters in stuck.items():
+        yield "gate-stuck", f"{_gates(letters)} {how} in every unit, whatever the state and any input within ±10"
+    if exploded:
+        text = f"{_gates(exploded)} sums inputs of unit size to ±{EXPLODED_NORM:g} and more in half of the units"
+        yield "gate-exploded", f"{text}: a switch, not a gate (weights exploded in training?)"
+
+
+def _gates(letters: list[str]) -> str:
+    names = ", ".join(_NAMES[letter] for letter in letters)
+    return f"the {names} gate" if len(letters) == 1 else f"each of the {names} gates"
+
+
+def _untrained_forget_bias(direction: LSTMDirection) -> float | None:
+    """Return 1 or 0 if that is every unit's forget bias, and the other gates' say that the layer was trained.
+
+    Keras starts all biases at 0 and the forget gate's at 1 (``unit_forget_bias``); a step of training moves each
+    by some fraction that is never exactly nothing in all units. Where all biases are as initialised, the layer is
+    frozen or fresh, which is no accident.
+    """
+    parts = [gates for gates in (direction.bias_ih, direction.bias_hh) if gates is not None]
+    if not parts:
+        return None
+    i, f, g, o = np.sum([np.asarray(gates, np.float64) for gates in parts], axis=0)
+    others = any(gate.any() for gate in (i, g, o))
+    return next((value for value in (1.0, 0.0) if others and (f == value).all()), None)
+
+
+class _Rows:
+    """One gate's rows in numbers: what its sums can be, and how strongly inputs move them."""
+
+    def __init__(self, w: Array, r: Array, bias: npt.NDArray[np.float64]) -> None:
+        self.bias = bias
+        self.inputs = np.sum(np.abs(w), axis=1, dtype=np.float64)
+        self.states = np.sum(np.abs(r), axis=1, dtype=np.float64)
+        with np.errstate(over="ignore"):
+            squares = [np.einsum("uk,uk->u", each, each, dtype=np.float64, casting="unsafe") for each in (w, r)]
+            self.norms = np.sqrt(squares[0] + squares[1])
+
+    @classmethod
+    def of(cls, direction: LSTMDirection, index: int) -> _Rows:
+        def gate(gates: Gates) -> Array:
+            values = tuple(gates)[index]
+            return values if values.dtype.itemsize >= 4 else values.astype(np.float32)
+
+        parts = [gates for gates in (direction.bias_ih, direction.bias_hh) if gates is not None]
+        bias = np.zeros(direction.hidden_size) + sum(np.asarray(gate(gates), np.float64) for gates in parts)
+        return cls(gate(direction.weight_ih), gate(direction.weight_hh), bias)
+
+
+def _stuck(rows: _Rows, direction: LSTMDirection, letter: str) -> str | None:
+    """Say where a gate is stuck in every unit, or ``None``.
+
+    Its sum lies within ``b ± (10 * sum|W| + sum|R|)``, for a state of the layer is an output gate in 0..1 times a
+    tanh; of an activation without bounds, nothing is known of the states. An unknown recurrent activation is taken
+    as sigmoid: what is stuck for it is stuck for either hard_sigmoid, which are flat beyond 2.5 and 3.
+    """
+    if not rows.inputs.any() and not rows.states.any():
+        return "is constant (its weights are all zero)"
+    activation = direction.activation if letter == "g" else direction.recurrent_activation
+    function = _function(activation or (TANH if letter == "g" else SIGMOID))
+    if function is None:
+        return None
+    bounded = (direction.activation or TANH) == TANH and _function(direction.recurrent_activation or SIGMOID)
+    if not bounded and rows.states.any():
+        return None
+    spread = INPUT_BOUND * rows.inputs + rows.states
+    low, high = function(rows.bias - spread), function(rows.bias + spread)
+    if float(np.max(high - low)) >= MOVED:
+        return None
+    if letter == "g":
+        return "is saturated"
+    if float(high.max()) < 0.5:
+        return "is shut"
+    return "is open" if float(low.min()) > 0.5 else "is saturated, open or shut,"
+
+
+def _function(activation: Activation) -> Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] | None:
+    """Return an activation that rises from one bound to another; ``None`` for others."""
+    if activation.name not in ("tanh", "sigmoid", "hard_sigmoid"):
+        return None
+
+    def function(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        result: Any = activation(z)
+        return np.asarray(result, np.float64)
+
+    return function

@@ -1,0 +1,231 @@
+"""Go over the files: each gets its result, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from lstmconv.checking import layers, twins
+from lstmconv.checking.findings import CheckResult, Finding, Note, Status
+from lstmconv.checking.held import Held, Shelf, is_checkpoint
+from lstmconv.checking.settings import Settings, find_settings, read_settings
+from lstmconv.checking.twins import Pair
+from lstmconv.errors import LstmconvError, MissingDependencyError
+from lstmconv.formats import by_name
+from lstmconv.model import Checkpoint
+
+__all__ = ["check"]
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
+
+
+def check(paths: Iterable[PathLike], *, settings: PathLike | None = None, deep: bool = False) -> list[CheckResult]:
+    """Check the LSTMs of files, and that the files converted from them still hold their weights.
+
+    What is wrong with a file is in its result; nothing about a file is raised.
+
+    Args:
+        paths: Files; those without a checkpoint's suffix are ignored.
+        settings: A TOML file with ``[tool.lstmconv]``; by default the nearest ``pyproject.toml`` above each file
+            that has it, up to the top of its repository.
+        deep: Run each twin in its own framework, too, where that is installed.
+
+    Returns:
+        One result a file, in the order given.
+
+    Raises:
+        UsageError: The settings cannot be understood.
+
+    >>> import lstmconv
+    >>> result, = lstmconv.check(["sample_weights/airline_passengers.h5"])
+    >>> result.status, result.layers
+    ('passed', ('lstm',))
+    """
+    files = [Path(path) for path in paths]
+    given = None if settings is None else read_settings(Path(settings))
+    by_folder: dict[Path, Settings] = {}
+    for file in files:
+        if given is None and file.parent not in by_folder:
+            by_folder[file.parent] = find_settings(file)
+    run = _Run(Shelf(), frozenset(file.absolute() for file in files), deep)
+    return [run.one(file, given or by_folder[file.parent]) for file in files]
+
+
+class _Run:
+    """One call: the files read so far, and which files are being checked."""
+
+    def __init__(self, shelf: Shelf, checked: frozenset[Path], deep: bool) -> None:
+        self._shelf = shelf
+        self._checked = checked
+        self._deep = deep
+        self._pairs: dict[Pair, list[Note]] = {}
+
+    def one(self, path: Path, settings: Settings) -> CheckResult:
+        """Return a file's result; an error that nobody foresaw is one, too."""
+        try:
+            return self._one(path, settings)
+        except OSError as error:
+            reason = f"cannot be read ({error.strerror or error})"
+        except Exception as error:  # One file's failure stops no other; LSTMCONV_DEBUG shows where it came from.
+            if os.environ.get("LSTMCONV_DEBUG"):
+                raise
+            reason = f"unexpected {type(error).__name__}: {error}; LSTMCONV_DEBUG=1 shows where"
+        return CheckResult(str(path), "not done", (Finding("unavailable", "error", _line(reason)),))
+
+    def _one(self, path: Path, settings: Settings) -> CheckResult:
+        if settings.ignores(path) or not is_checkpoint(path):
+            return CheckResult(str(path), "ignored")
+        if path.exists() and not path.is_file() and not path.is_dir():
+            return CheckResult(str(path), "not done", (Finding("unavailable", "error", "not a file"),))
+        if not path.is_dir():
+            path.open("rb").close()  # What is not there, or may not be read, is no damaged file.
+        try:
+            held = self._shelf.read(path)
+        except MissingDependencyError as error:
+            return CheckResult(str(path), "not done", (Finding("unavailable", "error", _line(error)),))
+        except LstmconvError as error:
+            text = _line(str(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: "))
+            return self._result(path, settings, "passed", [Note("damaged", text)])
+        notes = list(_skipped(held))
+        source = None
+        if held.checkpoint is not None or held.noted is not None:
+            source = twins.source_of(path, self._shelf, settings)
+        if held.checkpoint is None:
+            notes += [] if source is None else self._with_source(Pair(source, path))
+            return self._result(path, settings, "no lstm", notes)
+        names = tuple(layer.name for layer in held.checkpoint.layers)
+        found = [twin for twin in twins.twins_of(path, self._shelf, settings) if twin != source]
+        equal: list[Path] = []
+        if source is not None:
+            own = self._with_source(Pair(source, path))
+            notes += own
+            equal += [source] if _in_step(own) else []
+        notes += self._with_twins(path, held.checkpoint, found, settings, equal)
+        notes += self._alone(path, held.checkpoint, found, settings, made=source is not None, paired=bool(equal))
+        return self._result(path, settings, "passed", notes, names, equal)
+
+    def _with_source(self, pair: Pair) -> list[Note]:
+        """Look at a file that was converted from another."""
+        try:
+            source = self._shelf.read(pair.source).checkpoint
+        except (LstmconvError, OSError) as error:
+            return [Note("twin-unpaired", f"its source cannot be read: {_line(error)}")]
+        if source is None:
+            return [Note("twin-unpaired", f"its source {pair.source.name} holds no LSTM")]
+        return self._compared(pair, source)
+
+    def _with_twins(
+        self, path: Path, checkpoint: Checkpoint, found: Sequence[Path], settings: Settings, equal: list[Path]
+    ) -> Iterator[Note]:
+        """Look at the files that were converted from this one; add those in step to ``equal``."""
+        for twin in found:
+            own = self._compared(Pair(path, twin), checkpoint)
+            if _in_step(own):
+                equal.append(twin)
+            if twin.absolute() not in self._checked or settings.ignores(twin):  # Else it is said on its own line.
+                yield from (note._replace(message=f"{twin.name}: {_named(note)}", layer=None) for note in own)
+
+    def _alone(
+        self,
+        path: Path,
+        checkpoint: Checkpoint,
+        found: Sequence[Path],
+        settings: Settings,
+        *,
+        made: bool,
+        paired: bool,
+    ) -> Iterator[Note]:
+        """Look at a file's own weights; what they are like is said of the file that was trained only."""
+        for layer in checkpoint.layers:
+            yield from (note for note in layers.look(layer) if not made or note.rule == "not-finite")
+        if made:
+            return
+        if checkpoint.unknown is not None and not paired:  # A twin in step says which activation was chosen.
+            yield Note("activation-unknown", checkpoint.unknown.removeprefix(f"{path.name}: "))
+        yield from _bound_for_pytorch(path, checkpoint, found, settings)
+        yield from twins.missing(path, found, settings)
+
+    def _compared(self, pair: Pair, source: Checkpoint) -> list[Note]:
+        """Compare a pair once, whichever of the two is asked for first."""
+        if pair not in self._pairs:
+            found = twins.look(pair, self._shelf, source)
+            self._pairs[pair] = found if found or not self._deep else list(_run(pair, source))
+        return self._pairs[pair]
+
+    def _result(
+        self,
+        path: Path,
+        settings: Settings,
+        status: Status,
+        notes: Sequence[Note],
+        names: tuple[str, ...] = (),
+        equal: Sequence[Path] = (),
+    ) -> CheckResult:
+        weighed = [Finding(note.rule, settings.severity_of(note.rule), *note[1:]) for note in notes]
+        kept = sorted((one for one in weighed if one.severity != "off"), key=lambda one: one.severity)
+        failed = any(one.severity == "error" for one in kept)
+        return CheckResult(
+            str(path), "failed" if failed else status, tuple(kept), names, tuple(str(twin) for twin in equal)
+        )
+
+
+def _in_step(notes: Sequence[Note]) -> bool:
+    """Whether a pair was compared and holds the same; that it was not run is another matter."""
+    return all(note.rule == "twin-not-run" for note in notes)
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+def _named(note: Note) -> str:
+    return note.message if note.layer is None else f"{note.layer}: {note.message}"
+
+
+def _skipped(held: Held) -> Iterator[Note]:
+    """Yield what was not read: an LSTM that does not convert, a file of another kind; other layers are none of ours."""
+    if held.foreign is not None:
+        yield Note("not-checked", _line(held.foreign.removeprefix(f"{held.path.name}: ")))
+    for entry in held.skipped:
+        if not entry.whole:
+            yield Note("damaged", entry.reason, entry.name)
+        elif _is_lstm(entry.class_name):
+            yield Note("not-checked", f"{entry.class_name} is not checked: {entry.reason}", entry.name)
+
+
+def _is_lstm(class_name: str) -> bool:
+    return "LSTM" in class_name and "ConvLSTM" not in class_name
+
+
+def _bound_for_pytorch(path: Path, checkpoint: Checkpoint, found: Sequence[Path], settings: Settings) -> Iterator[Note]:
+    """Yield the layers that ``nn.LSTM`` cannot compute, where PyTorch is where they go."""
+    suffixes = (*by_name("torch").suffixes, *by_name("safetensors").suffixes)
+    files = [twin for twin in (*found, path) if twin.name.lower().endswith(suffixes)]
+    files = [file for file in files if not file.name.lower().endswith(by_name("cudnn").suffixes)]
+    required = {"torch", "safetensors"} & set(settings.required_targets)
+    target = files[0].name if files else f"its {min(required)} target" if required else None
+    if target is None:
+        return
+    notes = (layers.pytorch_note(layer, target) for layer in checkpoint.layers)
+    yield from (note for note in notes if note is not None)
+
+
+def _run(pair: Pair, source: Checkpoint) -> Iterator[Note]:
+    """Run a twin in its own framework, and yield what it computes otherwise."""
+    from lstmconv.api import verify
+
+    if source.unknown is not None:
+        yield Note("twin-not-run", f"not run: {pair.source.name} does not tell its activations")
+        return
+    try:
+        report = verify(source, pair.twin)
+    except LstmconvError as error:
+        yield Note("twin-outputs", f"does not run: {_line(error)}")
+        return
+    for one in report.checks:
+        if one.status == "failed":
+            yield Note("twin-outputs", f"{one.level}: {one.detail}", one.layer)
+        elif one.status == "not run":
+            yield Note("twin-not-run", f"not run: {one.detail}", one.layer)

@@ -1,0 +1,186 @@
+"""``[tool.lstmconv]`` in the ``pyproject.toml`` of the repository whose files are checked."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from lstmconv.checking.findings import RULES, Severity
+from lstmconv.errors import UsageError
+from lstmconv.formats import FORMATS
+
+__all__ = ["Settings", "find_settings", "read_settings"]
+
+_KEYS = ("ignore", "pairs", "required-targets", "severity")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a repository says of its checkpoints.
+
+    Attributes:
+        folder: Where its ``pyproject.toml`` lies; paths in it are relative to that.
+        ignore: Patterns of :mod:`fnmatch`: of a path from ``folder``, of a folder in it, or of a name alone.
+        pairs: The twins of each source, absolute; for these files nothing is guessed.
+        severity: Of a rule, where it is not the rule's own.
+        required_targets: Formats, as ``--to`` names them, that every source must be there in.
+    """
+
+    folder: Path = Path()
+    ignore: tuple[str, ...] = ()
+    pairs: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
+    severity: Mapping[str, Severity] = field(default_factory=dict)
+    required_targets: tuple[str, ...] = ()
+
+    def ignores(self, path: Path) -> bool:
+        """Whether a file is left out."""
+        whole = path.absolute()
+        try:
+            inside = whole.relative_to(self.folder.absolute())
+        except ValueError:
+            inside = Path(whole.name)
+        parts = [inside.name, *(part.as_posix() for part in (inside, *inside.parents))]
+        return any(fnmatchcase(part, pattern.rstrip("/")) for pattern in self.ignore for part in parts)
+
+    def twins_of(self, source: Path) -> tuple[Path, ...] | None:
+        """Return the twins that ``pairs`` names; ``None`` where it does not name the source."""
+        found = self.pairs.get(_whole(source))
+        return None if found is None else tuple(_like(twin, source) for twin in found)
+
+    def source_of(self, twin: Path) -> Path | None:
+        """Return the source under which ``pairs`` names a twin."""
+        whole = _whole(twin)
+        return next((_like(source, twin) for source, twins in self.pairs.items() if whole in twins), None)
+
+    def severity_of(self, rule: str) -> Severity:
+        """Return how heavy a finding of a rule is."""
+        return self.severity.get(rule, RULES[rule].severity)
+
+
+def _like(path: Path, given: Path) -> Path:
+    """Return an absolute path as the user writes paths: relative, where the given one is."""
+    if given.is_absolute():
+        return path
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+def find_settings(path: Path) -> Settings:
+    """Return the settings of the nearest ``pyproject.toml`` above a file that has ``[tool.lstmconv]``.
+
+    The search ends at the top of the repository, a folder with ``.git``.
+
+    Raises:
+        UsageError: That file is no TOML, or says what nobody understands.
+    """
+    for folder in path.absolute().parents:
+        file = folder / "pyproject.toml"
+        if file.is_file():
+            found = _table(file)
+            if found is not None:
+                return _settings(file, found)
+        if (folder / ".git").exists():
+            break
+    return Settings(path.absolute().parent)
+
+
+def read_settings(file: Path) -> Settings:
+    """Return the settings of one file.
+
+    Raises:
+        UsageError: It is not there, has no ``[tool.lstmconv]``, or says what nobody understands.
+    """
+    if not file.is_file():
+        raise UsageError(f"{file}: no such file; expected a TOML file with [tool.lstmconv]")
+    found = _table(file)
+    if found is None:
+        raise UsageError(f"{file}: has no [tool.lstmconv]")
+    return _settings(file, found)
+
+
+def _table(file: Path) -> Mapping[str, Any] | None:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        text = file.read_text(encoding="utf-8")
+        if "lstmconv" not in text:
+            return None
+        tools = tomllib.loads(text).get("tool", {})
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{file}: cannot be read as TOML ({error})") from error
+    found = tools.get("lstmconv") if isinstance(tools, dict) else None
+    if found is not None and not isinstance(found, dict):
+        raise UsageError(f"{file}: tool.lstmconv is {found!r}, expected a table with {', '.join(_KEYS)}")
+    return found
+
+
+def _settings(file: Path, table: Mapping[str, Any]) -> Settings:
+    unknown = [key for key in table if key not in _KEYS]
+    if unknown:
+        raise UsageError(f"{file}: [tool.lstmconv] has the unknown key {unknown[0]!r}; known are {', '.join(_KEYS)}")
+    folder = file.absolute().parent
+    return Settings(
+        folder=folder,
+        ignore=_texts(file, "ignore", table.get("ignore", [])),
+        pairs=_pairs(file, folder, table.get("pairs", {})),
+        severity=_severity(file, table.get("severity", {})),
+        required_targets=_targets(file, table.get("required-targets", [])),
+    )
+
+
+def _texts(file: Path, key: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise UsageError(f"{file}: [tool.lstmconv] {key} is {value!r}, expected a list of strings")
+    return tuple(value)
+
+
+def _pairs(file: Path, folder: Path, value: object) -> Mapping[Path, tuple[Path, ...]]:
+    if not isinstance(value, dict):
+        raise UsageError(f'{file}: [tool.lstmconv] pairs is {value!r}, expected a table: "model.h5" = ["model.onnx"]')
+    pairs: dict[Path, tuple[Path, ...]] = {}
+    for source, twins in value.items():
+        named = _texts(file, f"pairs.{source}", [twins] if isinstance(twins, str) else twins)
+        pairs[_placed(folder, source)] = tuple(_placed(folder, twin) for twin in named)
+    return pairs
+
+
+def _placed(folder: Path, name: str) -> Path:
+    return _whole(folder / name)
+
+
+def _whole(path: Path) -> Path:
+    """Return an absolute path without ``..``; symbolic links stay what they are called."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _severity(file: Path, value: object) -> Mapping[str, Severity]:
+    known = get_args(Severity)
+    if not isinstance(value, dict):
+        raise UsageError(f'{file}: [tool.lstmconv] severity is {value!r}, expected a table: gate-stuck = "error"')
+    for rule, level in value.items():
+        if rule not in RULES:
+            rules = ", ".join(RULES)
+            raise UsageError(f"{file}: [tool.lstmconv.severity] has the unknown rule {rule!r}; known are {rules}")
+        if level not in known:
+            raise UsageError(
+                f"{file}: [tool.lstmconv.severity] {rule} is {level!r}, expected one of {', '.join(known)}"
+            )
+    return cast("Mapping[str, Severity]", value)
+
+
+def _targets(file: Path, value: object) -> tuple[str, ...]:
+    names = _texts(file, "required-targets", value)
+    known = [entry.name for entry in FORMATS]
+    unknown: Sequence[str] = [name for name in names if name not in known]
+    if unknown:
+        raise UsageError(f"{file}: [tool.lstmconv] required-targets has {unknown[0]!r}; known are {', '.join(known)}")
+    return names

@@ -1,0 +1,131 @@
+"""Which files belong together: a source, and the files that were converted from it.
+
+A file that lstmconv wrote names its source. A file of others is taken for a twin where it has the name of a Keras
+file beside it, but for the suffix. ``pairs`` in ``[tool.lstmconv]`` says it for both, and then nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lstmconv.checking.comparison import compare
+from lstmconv.checking.findings import Note
+from lstmconv.checking.held import SUFFIXES, Shelf, is_checkpoint
+from lstmconv.checking.mending import convert_command
+from lstmconv.checking.settings import Settings
+from lstmconv.errors import LstmconvError
+from lstmconv.formats import by_name, stem
+from lstmconv.model import Checkpoint
+
+__all__ = ["Pair", "look", "missing", "source_of", "twins_of"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A source and a file converted from it, as the user's paths name them."""
+
+    source: Path
+    twin: Path
+
+
+def source_of(path: Path, shelf: Shelf, settings: Settings) -> Path | None:
+    """Return the file that this one was converted from, if it is there.
+
+    Args:
+        path: A file that holds an LSTM.
+        shelf: The run's files.
+        settings: Their ``pairs`` come first.
+    """
+    stated = settings.source_of(path)
+    if stated is not None:
+        return stated if stated.is_file() else None
+    if settings.twins_of(path) is not None:
+        return None
+    noted = shelf.noted(path)
+    if noted is not None:
+        named = path.parent / Path(str(noted["source"])).name
+        if named != path and named.is_file() and is_checkpoint(named):
+            return named
+    elif _is_keras(path):
+        return None
+    others = [beside for beside in _of_the_same_name(path) if _is_keras(beside) and shelf.noted(beside) is None]
+    free = [beside for beside in others if settings.twins_of(beside) is None]
+    return free[0] if len(free) == 1 else None
+
+
+def twins_of(path: Path, shelf: Shelf, settings: Settings) -> list[Path]:
+    """Return the files that are there and were converted from this one.
+
+    Args:
+        path: A file that holds an LSTM.
+        shelf: The run's files.
+        settings: Their ``pairs`` come first.
+    """
+    stated = settings.twins_of(path)
+    if stated is not None:
+        return [twin for twin in stated if twin.is_file()]
+    folder = path.parent
+    near = {beside for beside in _of_the_same_name(path) if not settings.ignores(beside)}
+    for beside in _entries(folder):
+        # A Keras file is opened to be asked: where its name speaks for it, or the source is no Keras file.
+        if beside not in near and not (_is_keras(beside) and _is_keras(path)) and not settings.ignores(beside):
+            noted = shelf.noted(beside)
+            if noted is not None and noted["source"] == path.name:
+                near.add(beside)
+    return sorted(twin for twin in near if source_of(twin, shelf, settings) == path)
+
+
+def missing(path: Path, twins: Sequence[Path], settings: Settings) -> Iterator[Note]:
+    """Yield the targets that the settings ask for and that are not there."""
+    stated = settings.twins_of(path)
+    for twin in stated or ():
+        if not twin.is_file():
+            text = f"{twin.name} is not there, and [tool.lstmconv.pairs] names it"
+            yield Note("twin-missing", text, fix=convert_command(path, twin))
+    for name in settings.required_targets:
+        suffixes = by_name(name).suffixes
+        if path.name.lower().endswith(suffixes) or any(_is(twin, suffixes) for twin in (*(stated or ()), *twins)):
+            continue
+        target = path.with_name(stem(path) + suffixes[0])
+        text = f"{target.name} is not there, and [tool.lstmconv] required-targets asks for {name}"
+        yield Note("twin-missing", text, fix=convert_command(path, target))
+
+
+def look(pair: Pair, shelf: Shelf, source: Checkpoint) -> list[Note]:
+    """Compare a twin with its source; what differs comes with the command that mends it."""
+    try:
+        twin = shelf.read(pair.twin)
+    except (LstmconvError, OSError) as error:
+        command = convert_command(pair.source, pair.twin) + " --force"
+        return [Note("twin-differs", f"cannot be read: {error}", fix=command)]
+    if twin.foreign is not None:
+        return [Note("twin-unpaired", f"cannot be compared with {pair.source.name}: {twin.foreign}")]
+    notes = compare(source, pair.source.name, twin)
+    if not any(note.rule == "twin-differs" for note in notes):
+        return notes
+    if twin.noted is None:
+        text = f"not lstmconv's: export it again from {pair.source.name}, or name its source in [tool.lstmconv.pairs]"
+        return [note._replace(message=f"{note.message} ({text})") for note in notes]
+    command = convert_command(pair.source, pair.twin, shelf.read(pair.source), twin)
+    return [note._replace(fix=command) for note in notes]
+
+
+def _is(path: Path, suffixes: tuple[str, ...]) -> bool:
+    return path.name.lower().endswith(suffixes)
+
+
+def _is_keras(path: Path) -> bool:
+    return _is(path, (*by_name("keras").suffixes, *by_name("keras-cudnn").suffixes))
+
+
+def _of_the_same_name(path: Path) -> list[Path]:
+    """Return the other checkpoints that are called as this one but for the suffix."""
+    own = stem(path)
+    beside = [path.with_name(own + suffix) for suffix in SUFFIXES]
+    return [other for other in beside if other != path and other.is_file()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if is_checkpoint(entry) and entry.is_file())
