@@ -30,11 +30,12 @@ class FakeCudnn:
 
     Args:
         order: The linLayerIDs of a pseudo-layer's matrices, and of its biases, as they follow each other in memory.
+        gates: Which of PyTorch's gates, i f g o, each linLayerID modulo 4 is.
         refused: A function that answers CUDNN_STATUS_BAD_PARAM.
     """
 
-    def __init__(self, order=range(8), refused=None):
-        self.order, self.refused = list(order), refused
+    def __init__(self, order=range(8), gates=range(4), refused=None):
+        self.order, self.gates, self.refused = list(order), list(gates), refused
         self.made, self.numbers = {}, itertools.count(1)
 
     def library(self):
@@ -133,20 +134,22 @@ class FakeCudnn:
         _, hx, hy, _, cx, cy, _, space, _, _, _, _ = rest
         rnn = self.made[descriptor]
         module = torch.nn.LSTM(rnn.features, rnn.hidden, rnn.layers, batch_first=True, bidirectional=rnn.ways == 2)
+        module.double()  # oneDNN would take a tenth of a second for every new shape of floats.
         flat = list(module.parameters())
         with torch.no_grad():
             for parameter in flat:
                 parameter.zero_()
             for (pseudo_layer, lin_layer, kind), (offset, shape) in self._places(rnn)[0].items():
-                gate = slice(lin_layer % 4 * rnn.hidden, (lin_layer % 4 + 1) * rnn.hidden)
+                first = self.gates[lin_layer % 4] * rnn.hidden
+                gate = slice(first, first + rnn.hidden)
                 parameter = flat[4 * pseudo_layer + 2 * kind + lin_layer // 4]
-                values = torch.from_numpy(memory(space + offset, rnn.dtype, *shape).astype(np.float32))
+                values = torch.from_numpy(memory(space + offset, rnn.dtype, *shape).astype(np.float64))
                 parameter[gate] = values[:, 0] if kind else values
             batch, _, _ = self.made[x_sizes]
             states = rnn.layers * rnn.ways, batch, rnn.hidden
             given = (memory(x, rnn.dtype, *self.made[x_sizes]), *(memory(s, rnn.dtype, *states) for s in (hx, cx)))
-            floats = [torch.from_numpy(array.astype(np.float32)) for array in given]
-            found, (h, c) = module(floats[0], (floats[1], floats[2]))
+            doubles = [torch.from_numpy(array.astype(np.float64)) for array in given]
+            found, (h, c) = module(doubles[0], (doubles[1], doubles[2]))
         memory(y, rnn.dtype, *self.made[y_sizes])[...] = found.numpy()
         memory(hy, rnn.dtype, *states)[...] = h.numpy()
         memory(cy, rnn.dtype, *states)[...] = c.numpy()

@@ -12,6 +12,7 @@ import pytest
 import lstmconv
 from lstmconv.formats.cudnn import manifest
 from lstmconv.model import Gates, LSTMDirection, LSTMLayer, Stack
+from lstmconv.runtimes.cudnn import RUNS
 from lstmconv.semantics import run_stack
 from tests._fake_cudnn import FakeCudnn
 from tests.golden import make_cudnn_gpu
@@ -163,7 +164,7 @@ def test_absent_biases_and_projections_are_recorded_as_absent(tmp_path):
 
 
 @pytest.mark.parametrize("bias_mode", MODES)
-def test_gates_in_another_order_are_recorded_printed_and_told_by_every_check(tmp_path, capsys, bias_mode):
+def test_gates_at_other_places_are_recorded_printed_and_found_again(tmp_path, capsys, bias_mode):
     """As if cuDNN had MIOpen's order i f o g."""
     cases = [case for case in CASES if case.bias_mode == bias_mode and case.hidden_size == 7]
     differing, path = run_script(tmp_path, FakeCudnn([0, 1, 3, 2, 4, 5, 7, 6]), cases)
@@ -179,6 +180,26 @@ def test_gates_in_another_order_are_recorded_printed_and_told_by_every_check(tmp
     for check in (check_offsets, check_packing):
         with pytest.raises(AssertionError):
             check(path)
+
+
+@pytest.mark.parametrize("gates", [(3, 1, 2, 0), (0, 1, 3, 2)])
+def test_gates_of_another_meaning_are_recorded_and_found_again(tmp_path, gates):
+    """The offsets are right then; only the outputs tell."""
+    differing, path = run_script(tmp_path, FakeCudnn(gates=gates), CASES[::5])
+    assert differing == len(CASES[::5])
+    check_offsets(path)
+    check_packing(path)
+    with pytest.raises(AssertionError, match=" y"):
+        check_outputs(path)
+
+
+def test_what_pytorch_computes_is_recorded_in_the_order_of_cudnns_states(tmp_path, monkeypatch):
+    """The float64 interpreter stands in for PyTorch on a GPU."""
+    monkeypatch.setattr(make_cudnn_gpu, "RUNS", (None, RUNS[0]))
+    cases = [case for case in CASES if case.hidden_size == 5]
+    differing, path = run_script(tmp_path, FakeCudnn(), cases)
+    assert differing == 0
+    assert check_outputs(path, "torch_") == len(cases) == 48
 
 
 def test_what_cudnn_refuses_is_recorded_in_its_own_words(tmp_path):

@@ -61,11 +61,11 @@ LIN_LAYERS = 9
 """linLayerID 0..3 are i f g o of W, 4..7 those of R, 8 the projection, absent here."""
 
 NOISE = {"float32": 1e-5, "float16": 8e-3}
-"""How far rounding alone takes y, hy and cy from the float64 reference.
+"""How far rounding alone may take y, hy and cy from the float64 reference in these cases.
 
-float32: seven steps of three layers, dot products of at most 96 terms, and the GPU's own exp, good to a few units in
-the last place, stay near 1e-6. float16: states are up to 4 and may be rounded to a half at every step, by 2**-10 at
-most, where the arithmetic is float32; a few of those add up. Exchanged gates move the outputs by 0.1 and more.
+float32: PyTorch's own LSTM on a CPU stays within 2e-6; a GPU's exp and tanh are good to a few units in the last place.
+float16: with h and c, which reach 4, rounded to a half after every step, and float32 arithmetic, they stray by 3e-3.
+The weakest exchange of two gates moves them by 0.17.
 """
 
 MODES = {
@@ -110,8 +110,8 @@ CASES = [
 
 
 def draw(random, dtype, *shape, scale=1.0):
-    """Draw multiples of 1/64: exact in both dtypes, and small when compressed."""
-    return (np.round(random.normal(scale=scale, size=shape) * 64) / 64).astype(dtype)
+    """Draw multiples of 1/16: exact in both dtypes, and small when compressed."""
+    return (np.round(random.normal(scale=scale, size=shape) * 16) / 16).astype(dtype)
 
 
 def make_stack(case, random):
