@@ -50,23 +50,21 @@ def check_outputs(name: str, stack: Stack, target: Path, runtime: Any, settings:
         run: One of the runtime's ways.
     """
     try:
-        loaded = run(target, name)
-        seen = runtime.seen_by_target(stack)
-        time_first = seen.first.time_major
-        seen = Stack(seen.name, tuple(replace(layer, time_major=False) for layer in seen.layers))
-        accepted = runtime.accepts(target, name)
-        probe, trial = draw(seen, loaded.precision.stored, settings, accepted)
+        loaded, accepted = run(target, name), runtime.accepts(target, name)
+    except Exception as error:  # A framework refuses a file in its own kind of error.
+        return _refused(name, error)
+    seen = runtime.seen_by_target(stack)
+    time_first = seen.first.time_major
+    seen = Stack(seen.name, tuple(replace(layer, time_major=False) for layer in seen.layers))
+    probe, trial = draw(seen, loaded.precision.stored, settings, accepted)
 
-        def ran(inputs: Inputs) -> Outputs:
-            return _ran(loaded, inputs, time_first=time_first)
+    def ran(inputs: Inputs) -> Outputs:
+        return _ran(loaded, inputs, time_first=time_first)
 
+    try:
         found = [ran(probe.inputs), ran(trial.inputs)]
-    except (MissingDependencyError, NotRunError) as error:
-        return Check(name, "outputs", "not run", _line(error))
-    except LstmconvError:
-        raise
-    except Exception as error:  # A framework refuses what it was given, in its own kind of error.
-        return Check(name, "outputs", "failed", f"does not run: {type(error).__name__}: {_line(error)}")
+    except Exception as error:
+        return _refused(name, error)
     problem = _misshapen(probe, found[0]) or _misshapen(trial, found[1])
     if problem is not None:
         return Check(name, "outputs", "failed", f"{problem} · {loaded.framework}")
@@ -78,6 +76,15 @@ def check_outputs(name: str, stack: Stack, target: Path, runtime: Any, settings:
     }
     weighed = _weighed(seen, (probe, trial), loaded.precision, settings)
     return _judged(name, weighed, returned, loaded.framework, partial(locate, seen, ran, accepted, settings))
+
+
+def _refused(name: str, error: Exception) -> Check:
+    """Say what a framework made of a file, or of inputs."""
+    if isinstance(error, (MissingDependencyError, NotRunError)):
+        return Check(name, "outputs", "not run", _line(error))
+    if isinstance(error, LstmconvError):
+        raise error
+    return Check(name, "outputs", "failed", f"does not run: {type(error).__name__}: {_line(error)}")
 
 
 def _line(error: Exception) -> str:

@@ -136,8 +136,8 @@ def _scales(stack: Stack, stored: str) -> Float64:
 
     All features add alike to the gates, however large their weights, and every gate is moved and saturated.
     """
-    squares = np.mean([np.square(np.asarray(half.weight_ih, np.float64)) for half in stack.first.directions], axis=0)
-    squares = np.nan_to_num(squares, nan=0.0, posinf=0.0).mean(axis=1)  # (4, input), over both halves and all units
+    means = [np.square(np.asarray(half.weight_ih, np.float64)).mean(axis=1) for half in stack.first.directions]
+    squares = np.nan_to_num(np.mean(means, axis=0), nan=0.0, posinf=0.0)  # (4, input), over all units and both halves
     sizes = np.sqrt(squares.mean(axis=0))
     largest = float(sizes.max(initial=0.0))
     if largest == 0.0:

@@ -30,7 +30,12 @@ __all__ = ["verify_file"]
 
 
 def verify_file(
-    source: Checkpoint, target: Path, settings: Settings | None = None, format: Format | None = None
+    source: Checkpoint,
+    target: Path,
+    settings: Settings | None = None,
+    format: Format | None = None,
+    *,
+    run: bool = True,
 ) -> Report:
     """Compare a file with its source.
 
@@ -39,6 +44,7 @@ def verify_file(
         target: A file of any format that lstmconv reads.
         settings: See :class:`Settings`.
         format: What the target is; its content decides if not given.
+        run: Run the target in its framework; without it structure and weights are compared, and no framework loaded.
 
     Raises:
         UsageError: The target's layers cannot be told to be the source's, or the settings make no sense.
@@ -51,7 +57,7 @@ def verify_file(
         held = format.load().read(target, ReadOptions())  # Refuses damaged files before a framework meets them.
         noted = runtime.provenance(target)
         pairs, how = paired(source, noted, held)
-        decoded = runtime.decode(target, [name for name, _ in pairs])
+        decoded = runtime.decode(target, [name for name, _ in pairs], frameworks=run)
         decoded = {name: found or as_read(held, name) for name, found in decoded.items()}
     except MissingDependencyError as error:
         names = [layer.name for layer in source.layers]
@@ -73,9 +79,11 @@ def verify_file(
         if problem is not None:
             checks[-1] = Check(name, "structure", "failed", problem)
         checks.append(check_weights(name, stack, decoded[name], mode, zeros=not one, summed=not ours))
+        if not run:
+            continue
         own = stack if ours else with_biases(stack, decoded[name])
         own = rounded(own, decoded[name][0].weight_ih.dtype)
-        checks += [check_outputs(name, own, target, runtime, settings, run) for run in runtime.RUNS]
+        checks += [check_outputs(name, own, target, runtime, settings, way) for way in runtime.RUNS]
     return Report(target.name, tuple(checks))
 
 

@@ -82,22 +82,23 @@ def check_weights(
                 diagnosis = _diagnosed(stack.directions[number], number, pairs, dtype)
                 detail = problem if diagnosis is None else f"{problem} · {diagnosis}"
                 return Check(name, "weights", "failed", detail, diagnosis=diagnosis)
-            compared += math.prod(getattr(held[place], "shape", (0,)))
+            stored_gates = held[place]
+            compared += 0 if stored_gates is None else math.prod(stored_gates.shape)
     return Check(name, "weights", "passed", f"{compared:,} numbers are equal bit for bit")
 
 
 class _Placed(NamedTuple):
-    """One direction's arrays as a file has them: gates, or ``(4, hidden, ...)``."""
+    """One direction's arrays as a file has them."""
 
-    weight_ih: Gates | Array
-    weight_hh: Gates | Array
-    bias_ih: Gates | Array | None
-    bias_hh: Gates | Array | None
+    weight_ih: Gates
+    weight_hh: Gates
+    bias_ih: Gates | None
+    bias_hh: Gates | None
 
     def weights(self, dtype: np.dtype[Any]) -> Weights:
-        """Return them as the catalogue takes them, gates rounded to the target's dtype."""
-        ih, hh, *biases = (_cast(array, dtype) if isinstance(array, Gates) else array for array in self)
-        return Weights(np.asarray(ih), np.asarray(hh), *(None if bias is None else np.asarray(bias) for bias in biases))
+        """Return them as the catalogue takes them, rounded to the target's dtype."""
+        ih, hh, *biases = (None if gates is None else np.asarray(_cast(gates, dtype)) for gates in self)
+        return Weights(ih, hh, *biases)  # type: ignore[arg-type]  # W and R are there
 
 
 def _labels(stack: Stack) -> list[str]:
@@ -127,24 +128,34 @@ def _diagnosed(
     return None
 
 
-def _difference(array: str, expected: Any, stored: Any, dtype: np.dtype[Any]) -> str | None:
+_BLOCK = 1 << 20
+"""Numbers compared at a time: 4 MiB of float32, so that giants need no more memory than others."""
+
+
+def _difference(array: str, expected: Gates | None, stored: Gates | None, dtype: np.dtype[Any]) -> str | None:
     if expected is None or stored is None:
         if expected is None and stored is None:
             return None
         found, wanted = ("missing", "one") if stored is None else ("there", "none")
         return f"the {array} is {found}, expected {wanted}"
-    rounded = np.asarray(_cast(expected, dtype))
-    if stored.shape != rounded.shape:
-        return f"the {array} is {stored.shape}, expected {rounded.shape}"
-    different = _bits(rounded) != _bits(stored)
-    if not different.any():
+    if stored.shape != expected.shape:
+        return f"the {array} is {stored.shape}, expected {expected.shape}"
+    rows = max(1, _BLOCK // math.prod(expected.shape[2:]))
+    different, first = 0, ""
+    for letter, wanted_gate, gate in zip(GATES, expected, stored, strict=True):
+        for start in range(0, len(gate), rows):
+            mine, theirs = (part[start : start + rows] for part in (wanted_gate, gate))
+            with np.errstate(all="ignore"):
+                rounded = mine if mine.dtype == dtype else mine.astype(dtype)
+            wrong = _bits(rounded) != _bits(theirs)
+            if wrong.any() and not first:
+                index = tuple(int(part) for part in np.argwhere(wrong)[0])
+                place = ", ".join(map(str, (index[0] + start, *index[1:])))
+                first = f"first in gate {letter} at [{place}]: {theirs[index]} where the source has {rounded[index]}"
+            different += int(wrong.sum())
+    if not different:
         return None
-    first = tuple(int(index) for index in np.argwhere(different)[0])
-    place = ", ".join(map(str, first[1:]))
-    return (
-        f"the {array} differs in {int(different.sum()):,} of {different.size:,} numbers, first in gate "
-        f"{GATES[first[0]]} at [{place}]: {stored[first]} where the source has {rounded[first]}"
-    )
+    return f"the {array} differs in {different:,} of {math.prod(expected.shape):,} numbers, {first}"
 
 
 def _bits(array: Array) -> Array:
@@ -153,17 +164,16 @@ def _bits(array: Array) -> Array:
     return contiguous.view(f"u{contiguous.dtype.itemsize}")
 
 
-def _total(found: DecodedDirection, biased: bool) -> Array | None:
-    """Return the one bias that a file's biases stand for, ``(4, hidden)``; x + 0 is x bit for bit."""
-    biases = [bias for bias in (found.bias_ih, found.bias_hh) if bias is not None]
+def _total(found: DecodedDirection, biased: bool) -> Gates | None:
+    """Return the one bias that a file's biases stand for; x + 0 is x bit for bit."""
+    biases = [np.asarray(bias) for bias in found.biases if bias is not None]
     if not biases:
-        return np.zeros(found.weight_hh.shape[:2], found.weight_hh.dtype) if biased else None
+        return Gates(*np.zeros(found.weight_hh.shape[:2], found.weight_hh.dtype)) if biased else None
     if len(biases) == 1:
-        return biases[0]
+        return Gates(*biases[0])
     a, b = biases
     with np.errstate(all="ignore"):
-        total: Array = np.where(b == 0, a, np.where(a == 0, b, a + b))
-    return total
+        return Gates(*np.where(b == 0, a, np.where(a == 0, b, a + b)))
 
 
 def _cast(gates: Gates, dtype: np.dtype[Any]) -> Gates:
@@ -196,7 +206,7 @@ def with_biases(stack: Stack, decoded: Sequence[DecodedDirection]) -> Stack:
         halves: list[LSTMDirection] = []
         for direction in layer.directions:
             own = next(found)
-            bias_ih, bias_hh = (None if b is None else Gates(*b.astype(direction.dtype)) for b in own.biases)
+            bias_ih, bias_hh = (None if b is None else Gates(*np.asarray(b, direction.dtype)) for b in own.biases)
             halves.append(replace(direction, bias_ih=bias_ih, bias_hh=bias_hh))
         layers.append(replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None))
     return Stack(stack.name, tuple(layers))
@@ -206,11 +216,6 @@ def as_read(held: Checkpoint, name: str) -> tuple[DecodedDirection, ...]:
     """Return the arrays that the reader found, for a file of others that the runtime cannot take apart itself."""
     stack = next((stack for stack in held.stacks if stack.name == name), None)
     return tuple(
-        DecodedDirection(
-            np.asarray(direction.weight_ih),
-            np.asarray(direction.weight_hh),
-            None if direction.bias_ih is None else np.asarray(direction.bias_ih),
-            None if direction.bias_hh is None else np.asarray(direction.bias_hh),
-        )
+        DecodedDirection(direction.weight_ih, direction.weight_hh, direction.bias_ih, direction.bias_hh)
         for direction in (stack.directions if stack is not None else ())
     )

@@ -4,8 +4,9 @@ A file is run stack by stack; the names are those of the stacks in the file.
 
 Each runtime module offers
 
-* ``decode(path, names) -> Decoded``: the weights again, gates i f g o, without the writer's
-  layouts: slices and offsets written out by hand from the target's own specification;
+* ``decode(path, names, frameworks=True) -> Decoded``: the weights again, gates i f g o, without the writer's
+  layouts: slices and offsets written out by hand from the target's own specification, on what the vendor's own reader
+  returns where there is one; with ``frameworks=False`` none that is heavy to load;
 * ``RUNS``: the ways to run the file, each a function that loads one stack of it: ``load(path, name) -> Loaded``;
 * ``seen_by_target(stack) -> Stack``: the Keras layers whose outputs those must equal;
 * ``accepts(path, name)``: ``states`` and ``lengths``, where the file takes them;
@@ -22,7 +23,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lstmconv.model import Array
+from lstmconv.model import Gates
 
 __all__ = [
     "Decoded",
@@ -47,15 +48,15 @@ class NotRunError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class DecodedDirection:
-    """One direction's weights, gates i f g o: ``(4, hidden, input)``, ``(4, hidden, hidden)``, ``(4, hidden)``."""
+    """One direction's weights as gates, views into the file where it can be mapped."""
 
-    weight_ih: Array
-    weight_hh: Array
-    bias_ih: Array | None
-    bias_hh: Array | None
+    weight_ih: Gates
+    weight_hh: Gates
+    bias_ih: Gates | None
+    bias_hh: Gates | None
 
     @property
-    def biases(self) -> tuple[Array | None, Array | None]:
+    def biases(self) -> tuple[Gates | None, Gates | None]:
         """The input's and the recurrent bias."""
         return self.bias_ih, self.bias_hh
 

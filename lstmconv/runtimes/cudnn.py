@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from lstmconv.errors import UnreadableFileError, require
 from lstmconv.formats.provenance import KEY
-from lstmconv.model import Array, Stack, float_type
+from lstmconv.formats.safetensors import read_safetensors
+from lstmconv.model import Array, Gates, Stack, float_type
 from lstmconv.runtimes import (
     Decoded,
     DecodedDirection,
@@ -48,23 +49,22 @@ def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any] | None, Mapp
         if not sidecar.is_file():
             raise UnreadableFileError(f"{path.name}: needs {sidecar.name} beside it, which says what is in it")
         found = json.loads(sidecar.read_text(encoding="utf-8"))
-        raw = path.read_bytes()
-        spaces = {
-            name: np.frombuffer(
-                raw, _element(entry), entry["weightSpaceSize"] // _element(entry).itemsize, entry["fileOffset"]
+        spaces: dict[str, Array] = {
+            name: np.memmap(
+                path, _element(entry), "r", entry["fileOffset"], entry["weightSpaceSize"] // _element(entry).itemsize
             )
             for name, entry in found["cudnn"].items()
         }
         return found["cudnn"], found.get(KEY), spaces
     safetensors = require("safetensors", "Reading .safetensors files")
-    content = dict(safetensors.deserialize(path.read_bytes()))
     with safetensors.safe_open(path, "np") as file:
         metadata = file.metadata() or {}
     if "cudnn" not in metadata:
         raise UnreadableFileError(f"{path.name}: has no cudnn manifest; is it a state dict?")
     manifests = json.loads(metadata["cudnn"])
     noted = json.loads(metadata[KEY]) if KEY in metadata else None
-    spaces = {name: np.frombuffer(content[name]["data"], _element(entry)) for name, entry in manifests.items()}
+    content = read_safetensors(path)
+    spaces = {name: content[name].reshape(-1).view(_element(entry)) for name, entry in manifests.items()}
     return manifests, noted, spaces
 
 
@@ -107,22 +107,22 @@ def _unpack(space: Array, entry: Mapping[str, Any]) -> tuple[DecodedDirection, .
         position += count
         return block.reshape(rows, columns) if columns is not None else block
 
-    matrices = []
+    matrices: list[tuple[Gates, Gates]] = []
     for pseudo_layer in range(entry["numLayers"] * ways):
         features = entry["inputSize"] if pseudo_layer < ways else ways * hidden
         w = [take(hidden, features) for _lin_layer_id in range(4)]
         r = [take(hidden, hidden) for _lin_layer_id in range(4, 8)]
-        matrices.append((np.stack(w), np.stack(r)))
+        matrices.append((Gates(*w), Gates(*r)))
     has_input, has_recurrent = _BIASES[entry["biasMode"]]
     unpacked = []
     for w_all, r_all in matrices:
-        b_w = np.stack([take(hidden, None) for _ in range(4)]) if has_input else None
-        b_r = np.stack([take(hidden, None) for _ in range(4)]) if has_recurrent else None
+        b_w = Gates(*(take(hidden, None) for _ in range(4))) if has_input else None
+        b_r = Gates(*(take(hidden, None) for _ in range(4))) if has_recurrent else None
         unpacked.append(DecodedDirection(w_all, r_all, b_w, b_r))
     return tuple(unpacked)
 
 
-def decode(path: Path, names: list[str]) -> Decoded:
+def decode(path: Path, names: list[str], *, frameworks: bool = True) -> Decoded:
     """Return every named stack's weights."""
     manifests, _, spaces = _read(path)
     return {name: _unpack(spaces[name], manifests[name]) for name in names}
@@ -151,8 +151,8 @@ def _interpret(unpacked: Sequence[DecodedDirection], ways: int, inputs: Inputs) 
     states = []
     for pseudo_layer, direction in enumerate(unpacked):
         h, c = inputs.states[2 * pseudo_layer], inputs.states[2 * pseudo_layer + 1]
-        w, r = direction.weight_ih.astype(np.float64), direction.weight_hh.astype(np.float64)
-        bias = sum(b.astype(np.float64)[:, None] for b in (direction.bias_ih, direction.bias_hh) if b is not None)
+        w, r = np.asarray(direction.weight_ih, np.float64), np.asarray(direction.weight_hh, np.float64)
+        bias = sum(np.asarray(bias, np.float64)[:, None] for bias in direction.biases if bias is not None)
         steps = range(x.shape[1])
         outputs = np.zeros((*x.shape[:2], h.shape[1]))
         for step in reversed(steps) if pseudo_layer % ways else steps:
@@ -192,9 +192,9 @@ def _load_on_gpu(path: Path, name: str) -> Loaded:
     weights = []
     for direction in _unpack(space, entry):
         matrices = (direction.weight_ih, direction.weight_hh)
-        arrays: list[Array] = [array.reshape(4 * hidden, -1) for array in matrices]
-        arrays += [bias.reshape(-1) for bias in direction.biases if bias is not None]
-        weights += [torch.from_numpy(array.copy()).cuda() for array in arrays]
+        arrays = [np.asarray(gates).reshape(4 * hidden, -1) for gates in matrices]
+        biases = [np.asarray(bias).reshape(-1) for bias in direction.biases if bias is not None]
+        weights += [torch.from_numpy(array).cuda() for array in (*arrays, *biases)]
 
     def compute(inputs: Inputs) -> Outputs:
         x, h, c = (

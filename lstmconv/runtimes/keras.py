@@ -58,7 +58,7 @@ def seen_by_target(stack: Stack) -> Stack:
     return stack
 
 
-def decode(path: Path, names: list[str]) -> Decoded:
+def decode(path: Path, names: list[str], *, frameworks: bool = True) -> Decoded:
     """Return every named layer's weights.
 
     Raises:
@@ -174,10 +174,7 @@ def _holds_cudnn(content: KerasContent) -> bool:
     if content.config is not None:
         return any(entry["class_name"] == "CuDNNLSTM" for entry in _entries(content.config))
     return content.legacy and any(
-        len(decoded.bias_hh) > 0
-        for name in _noted_names(content)
-        for decoded in decode_layer(content, name, "")
-        if decoded.bias_hh is not None
+        decoded.bias_hh is not None for name in _noted_names(content) for decoded in decode_layer(content, name, "")
     )
 
 

@@ -17,11 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lstmconv.errors import UnreadableFileError, require
 from lstmconv.formats.provenance import KEY
-from lstmconv.model import Array, float_type
+from lstmconv.model import Array, Gates, float_type
 from lstmconv.runtimes import DecodedDirection
 
 __all__ = ["KerasContent", "decode_layer", "opened"]
@@ -162,9 +160,9 @@ def _decode(cell: Mapping[str, Array]) -> DecodedDirection:
     h = recurrent.shape[0]
     columns = [slice(0, h), slice(h, 2 * h), slice(2 * h, 3 * h), slice(3 * h, 4 * h)]
     if bias is not None and bias.shape == (8 * h,):
-        w = np.stack([kernel[:, part].reshape(h, kernel.shape[0]) for part in columns])
-        r = np.stack([recurrent[:, part] for part in columns])
-        return DecodedDirection(w, r, bias[: 4 * h].reshape(4, h), bias[4 * h :].reshape(4, h))
-    w = np.stack([kernel[:, part].T for part in columns])
-    r = np.stack([recurrent[:, part].T for part in columns])
-    return DecodedDirection(w, r, None if bias is None else bias.reshape(4, h), None)
+        w = Gates(*(kernel[:, part].reshape(h, kernel.shape[0]) for part in columns))
+        r = Gates(*(recurrent[:, part] for part in columns))
+        return DecodedDirection(w, r, Gates(*bias[: 4 * h].reshape(4, h)), Gates(*bias[4 * h :].reshape(4, h)))
+    w = Gates(*(kernel[:, part].T for part in columns))
+    r = Gates(*(recurrent[:, part].T for part in columns))
+    return DecodedDirection(w, r, None if bias is None else Gates(*bias.reshape(4, h)), None)

@@ -15,7 +15,7 @@ import numpy as np
 
 from lstmconv.errors import require
 from lstmconv.formats.provenance import KEY
-from lstmconv.model import Array, Stack
+from lstmconv.model import Array, Gates, Stack
 from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, NotRunError, Outputs, Precision, Run
 
 __all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
@@ -61,18 +61,18 @@ def seen_by_target(stack: Stack) -> Stack:
     return stack
 
 
-def _gate_rows(stored: Array) -> Array:
+def _gate_rows(stored: Array) -> Gates:
     """Cut [4H, ...] stored i o f c (LSTM-14, Inputs) into the gates i f g o."""
     hidden = stored.shape[0] // 4
     i, o, f, g = (stored[block * hidden : (block + 1) * hidden] for block in range(4))
-    return np.stack([i, f, g, o])
+    return Gates(i, f, g, o)
 
 
-def decode(path: Path, names: list[str]) -> Decoded:
-    """Return every named layer's weights from the initializers that its LSTM nodes use."""
-    model = _load(path)
-    to_array = require("onnx.numpy_helper", "Reading ONNX files").to_array
-    stored = {entry.name: to_array(entry) for entry in model.graph.initializer}
+def decode(path: Path, names: list[str], *, frameworks: bool = True) -> Decoded:
+    """Return every named layer's weights from the initializers that its LSTM nodes use, external ones mapped."""
+    onnx = require("onnx", "Reading ONNX files")
+    model = onnx.load(str(path), load_external_data=False)
+    stored = {entry.name: _array(entry, path.parent) for entry in model.graph.initializer}
     noted = provenance(path) or {"layers": []}
     swapped = {
         entry["name"]
@@ -87,6 +87,17 @@ def decode(path: Path, names: list[str]) -> Decoded:
             for direction in _decode_layer(model, stored, layer, swapped=layer in swapped)
         )
     return decoded
+
+
+def _array(tensor: Any, folder: Path) -> Array:
+    """Return an initializer; external data (ONNX, docs/ExternalData.md) is mapped and not read."""
+    helper = require("onnx.external_data_helper", "Reading ONNX files")
+    if not helper.uses_external_data(tensor):
+        array: Array = require("onnx.numpy_helper", "Reading ONNX files").to_array(tensor)
+        return array
+    where = helper.ExternalDataInfo(tensor)
+    dtype = require("onnx.helper", "Reading ONNX files").tensor_dtype_to_np_dtype(tensor.data_type)
+    return np.memmap(folder / where.location, dtype, "r", where.offset or 0, tuple(tensor.dims))
 
 
 def _decode_layer(model: Any, stored: Mapping[str, Array], name: str, *, swapped: bool) -> tuple[DecodedDirection, ...]:

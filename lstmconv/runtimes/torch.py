@@ -17,7 +17,7 @@ from lstmconv.formats.parameters import modules
 from lstmconv.formats.provenance import KEY
 from lstmconv.formats.safetensors import read_safetensors
 from lstmconv.formats.torch import PROVENANCE_RECORD, read_state_dict
-from lstmconv.model import Array, LSTMLayer, Stack, float_type
+from lstmconv.model import Array, Gates, LSTMLayer, Stack, float_type
 from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, Outputs, Precision, Run, numbered_states
 
 __all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
@@ -65,7 +65,8 @@ def _load(path: Path) -> dict[str, Any]:
     torch = require("torch", "Running a state dict")
     if _is_safetensors(path):
         return dict(require("safetensors.torch", "Reading .safetensors files").load_file(path))
-    return dict(_flat(torch.load(path, weights_only=True, map_location="cpu")))
+    mapped = zipfile.is_zipfile(path)  # Before PyTorch 1.6 a file is read whole.
+    return dict(_flat(torch.load(path, weights_only=True, map_location="cpu", mmap=mapped)))
 
 
 def _flat(found: Any, above: str = "") -> Iterator[tuple[str, Any]]:
@@ -77,13 +78,16 @@ def _flat(found: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _load_arrays(path: Path) -> dict[str, Array]:
-    """Load the tensors as arrays; without torch, a ``.pt`` through a reader that calls nothing."""
-    if _is_safetensors(path):
-        return read_safetensors(path)
+    """Load the tensors as arrays, with PyTorch where it is installed."""
     try:
         return {name: _numpy(tensor) for name, tensor in _load(path).items() if hasattr(tensor, "numpy")}
     except MissingDependencyError:
-        return read_state_dict(path)
+        return _read_arrays(path)
+
+
+def _read_arrays(path: Path) -> dict[str, Array]:
+    """Read the tensors without PyTorch."""
+    return read_safetensors(path) if _is_safetensors(path) else read_state_dict(path)
 
 
 def _prefix(name: str, keys: Iterable[str], noted: Mapping[str, Any] | None) -> str:
@@ -102,15 +106,15 @@ def _numpy(tensor: Any) -> Array:
     return np.asarray(tensor.numpy())
 
 
-def _blocks(rows: Array) -> Array:
+def _blocks(rows: Array) -> Gates:
     """Cut rows into the gates i f g o (torch.nn.LSTM, Variables)."""
     hidden = rows.shape[0] // 4
-    return np.stack([rows[0:hidden], rows[hidden : 2 * hidden], rows[2 * hidden : 3 * hidden], rows[3 * hidden :]])
+    return Gates(rows[0:hidden], rows[hidden : 2 * hidden], rows[2 * hidden : 3 * hidden], rows[3 * hidden :])
 
 
-def decode(path: Path, names: list[str]) -> Decoded:
-    """Return every named stack's weights as PyTorch loads them."""
-    state = _load_arrays(path)
+def decode(path: Path, names: list[str], *, frameworks: bool = True) -> Decoded:
+    """Return every named stack's weights as PyTorch loads them, or as a reader does that calls nothing."""
+    state = _load_arrays(path) if frameworks else _read_arrays(path)
     noted = provenance(path)
     decoded: dict[str, tuple[DecodedDirection, ...]] = {}
     for name in names:

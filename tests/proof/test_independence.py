@@ -90,4 +90,5 @@ def test_a_weight_space_is_decoded_as_jax_unpacks_it_for_cudnn(features, hidden,
     for number, found in enumerate(decoded):
         own = (found.weight_ih, found.weight_hh, found.bias_ih, found.bias_hh)
         for array, theirs in zip(own, unpacked, strict=True):
-            np.testing.assert_array_equal(array.reshape(np.shape(theirs[number])), np.asarray(theirs[number]))
+            found_array = np.asarray(array).reshape(np.shape(theirs[number]))
+            np.testing.assert_array_equal(found_array, np.asarray(theirs[number]))
