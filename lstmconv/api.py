@@ -14,14 +14,14 @@ from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageErr
 from lstmconv.formats import FORMATS, BufferSizes, Format, Module, ReadOptions, WriteOptions, by_name, by_suffix
 from lstmconv.formats.detection import detect
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Stack
-from lstmconv.proof import Settings, verify_file
 from lstmconv.publishing import publish, refuse_existing, staging
-from lstmconv.report import Report
 from lstmconv.stacking import join, opened
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
+
+    from lstmconv.report import Report
 
 __all__ = [
     "Conversion",
@@ -58,6 +58,8 @@ class Conversion:
     @property
     def report(self) -> Report:
         """All targets' checks as one report."""
+        from lstmconv.report import Report
+
         names = ", ".join(report.target for report in self.reports)
         return Report(names, tuple(check for report in self.reports for check in report.checks))
 
@@ -292,6 +294,8 @@ def convert(
             staged += module.write(fitting, stage / place.name, options)
             notes += _losses(fitting, chosen, place, options)
             if verify:
+                from lstmconv.proof import verify_file
+
                 say(f"Verifying {place.name}")
                 reports.append(verify_file(checkpoint, stage / place.name, format=chosen))
                 reports[-1].raise_for_failure()
@@ -384,6 +388,8 @@ def verify(
     Raises:
         UnreadableFileError, UnsupportedModelError, UsageError: One line each.
     """
+    from lstmconv.proof import Settings, verify_file
+
     if not isinstance(source, Checkpoint):
         source = load(
             source,

@@ -20,7 +20,6 @@ from lstmconv.formats import ReadOptions, WriteOptions
 from lstmconv.formats.parameters import read_parameters
 from lstmconv.formats.provenance import KEY, encoded, parsed, require_known, sha256_of
 from lstmconv.formats.state_dict import NamedTensor, obstacle, tensors
-from lstmconv.formats.torch_archive import read_tensors
 from lstmconv.model import Array, Checkpoint, Provenance
 
 __all__ = ["PROVENANCE_RECORD", "obstacle", "read", "read_state_dict", "write"]
@@ -62,6 +61,8 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
         UnreadableFileError: It is no state dict, it is damaged, or its pickle names more than tensors.
         UnsupportedModelError: No LSTM in it that converts.
     """
+    from lstmconv.formats.torch_archive import read_tensors
+
     file = read_tensors(path)
     origin = Provenance(path.name, sha256_of(path), "PyTorch state dict")
     checkpoint = read_parameters(file.tensors, origin, parsed(file.provenance), options)
@@ -119,4 +120,6 @@ def read_state_dict(path: Path) -> dict[str, Array]:
     Raises:
         UnreadableFileError: It is not what ``torch.save`` writes for a state dict.
     """
+    from lstmconv.formats.torch_archive import read_tensors
+
     return dict(read_tensors(path).tensors)

@@ -20,8 +20,6 @@ from lstmconv._version import __version__
 from lstmconv.errors import UnsupportedModelError, UsageError, require
 from lstmconv.formats import ReadOptions, WriteOptions
 from lstmconv.formats.onnx.functions import onnx_function
-from lstmconv.formats.onnx.graph import Graph
-from lstmconv.formats.onnx.layer import add_stack
 from lstmconv.formats.provenance import KEY, encoded, require_known
 from lstmconv.formats.state_dict import dtype_of
 from lstmconv.model import Checkpoint, Stack
@@ -57,6 +55,9 @@ def build(checkpoint: Checkpoint, options: WriteOptions) -> onnx.ModelProto:
         UnsupportedModelError: ONNX cannot compute a layer, or its activations are unknown.
         UsageError: The operator set is too old or too new for what is asked.
     """
+    from lstmconv.formats.onnx.graph import Graph
+    from lstmconv.formats.onnx.layer import add_stack
+
     onnx = require("onnx", "Writing ONNX")
     require_known(checkpoint)
     graph = Graph(_opset(checkpoint, options))
