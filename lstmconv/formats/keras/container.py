@@ -14,7 +14,7 @@ import hashlib
 import json
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -102,7 +102,7 @@ class KerasFile:
         version: Of the weights, where the file tells.
         backend: As the file states it.
         description: ``"Keras HDF5 (whole model)"`` and the like.
-        sha256: Of the file's bytes.
+        hashed: As :attr:`lstmconv.model.Provenance.hashed`.
         noted: What lstmconv noted where it wrote the file.
     """
 
@@ -113,7 +113,7 @@ class KerasFile:
     version: KerasVersion | None
     backend: str | None
     description: str
-    sha256: str
+    hashed: str | Callable[[], str]
     noted: Mapping[str, Any] | None = None
 
 
@@ -204,7 +204,7 @@ def _refuse_lookalikes(path: Path) -> None:
         )
 
 
-def _from_tree(name: str, tree: Group, sha256: str) -> KerasFile:
+def _from_tree(name: str, tree: Group, hashed: str | Callable[[], str]) -> KerasFile:
     """Tell which kind of HDF5 file it is."""
     version, backend = tree.text("keras_version"), tree.text("backend")
     config_text = tree.text("model_config")
@@ -219,7 +219,7 @@ def _from_tree(name: str, tree: Group, sha256: str) -> KerasFile:
         description = "Keras HDF5 (whole model)" if config else "Keras HDF5 (weights only)"
         stated = KerasVersion(version) if version else None
         noted = parsed(tree.text(KEY))
-        return KerasFile(name, "legacy", weights, config, stated, backend, description, sha256, noted)
+        return KerasFile(name, "legacy", weights, config, stated, backend, description, hashed, noted)
     if config is None and not any(group.path.endswith("vars") for group in tree.walk()):
         found = ", ".join(f"'{child}'" for child in list(tree.children)[:4]) or "nothing"
         raise UnreadableFileError(
@@ -227,7 +227,7 @@ def _from_tree(name: str, tree: Group, sha256: str) -> KerasFile:
         )
     description = "Keras .weights.h5"
     stated = KerasVersion(version) if version else None
-    return KerasFile(name, "saveable", tree, config, stated, backend, description, sha256, parsed(tree.text(KEY)))
+    return KerasFile(name, "saveable", tree, config, stated, backend, description, hashed, parsed(tree.text(KEY)))
 
 
 def _open_zip(path: Path) -> KerasFile:
@@ -276,7 +276,7 @@ def _open_folder(path: Path) -> KerasFile:
     digest = hashlib.sha256()
     for part in sorted(path.glob("*")):
         if part.is_file():
-            digest.update(bytes.fromhex(sha256_of(part)))
+            digest.update(_raw_hash(part))
     tree = read_tree(body, f"{path.name}/{body.name}")
     return _archive(path.name, tree, texts.get("config"), texts.get("metadata"), digest.hexdigest(), ".keras folder")
 
@@ -286,7 +286,7 @@ def _archive(
     tree: Group,
     config: Mapping[str, Any] | None,
     metadata: Mapping[str, Any] | None,
-    sha256: str,
+    hashed: str | Callable[[], str],
     kind: str,
 ) -> KerasFile:
     version = (metadata or {}).get("keras_version")
@@ -294,7 +294,7 @@ def _archive(
     described = None if config is None else _config(config, text)
     stated = KerasVersion(text) if text else None
     noted = parsed(tree.text(KEY))
-    return KerasFile(name, "saveable", tree, described, stated, None, f"Keras {kind}", sha256, noted)
+    return KerasFile(name, "saveable", tree, described, stated, None, f"Keras {kind}", hashed, noted)
 
 
 def _open_shards(path: Path) -> KerasFile:
@@ -323,9 +323,14 @@ def _open_shards(path: Path) -> KerasFile:
         shard = path.parent / name
         if not shard.is_file() or shard.is_symlink():
             raise UnreadableFileError(f"{path.name}: the shard {name} is missing beside it")
-        digest.update(bytes.fromhex(sha256_of(shard)))
+        digest.update(_raw_hash(shard))
         merged = _merge(merged, read_tree(shard, name))
     return KerasFile(path.name, "saveable", merged, None, None, None, "Keras sharded weights", digest.hexdigest())
+
+
+def _raw_hash(path: Path) -> bytes:
+    hashed = sha256_of(path)
+    return bytes.fromhex(hashed if isinstance(hashed, str) else hashed())
 
 
 def _merge(a: Group, b: Group) -> Group:
