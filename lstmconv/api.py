@@ -28,6 +28,7 @@ __all__ = [
     "convert",
     "from_onnx",
     "from_torch",
+    "in_folder",
     "load",
     "save",
     "to_cudnn",
@@ -343,8 +344,16 @@ def _places(source: Path, target: Path | None, to: str | Sequence[str] | None, *
     chosen = [by_name(name) for name in names]
     if len(chosen) == 1 and target is not None and not target.is_dir():
         return {target: chosen[0]}
-    folder = source.parent if target is None else target
-    return {folder / (_stem(source) + _suffix(entry, raw=raw)): entry for entry in chosen}
+    return in_folder(source, source.parent if target is None else target, names, raw=raw)
+
+
+def in_folder(source: Path, folder: Path, to: Sequence[str], *, raw: bool) -> dict[Path, Format]:
+    """Return the files that a source is written to in a folder, under its own name, each with its format.
+
+    Raises:
+        UsageError: An unknown format.
+    """
+    return {folder / (_stem(source) + _suffix(entry, raw=raw)): entry for entry in map(by_name, to)}
 
 
 def _stem(source: Path) -> str:

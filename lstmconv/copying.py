@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +17,6 @@ import numpy.typing as npt
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.layouts import Pattern
 from lstmconv.model import Array, Gates, LSTMDirection
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 __all__ = ["BiasMode", "Piece", "copy_gates", "fill", "joined", "packed", "place_bias", "rounding_of_sum", "slabs"]
 
@@ -34,9 +30,11 @@ Piece: TypeAlias = "tuple[Pattern, Gates] | Array"
 _BLOCK_ROWS, _BLOCK_COLUMNS = 64, 512
 """Of the source, in its own order: a block is 128 KiB of float32. Transposing by such blocks moves 3.3 GB/s on one
 core where whole arrays move 0.8; measured with ``python tests/benchmarks/blocks.py``."""
-_SLAB_BYTES = 16 << 20
-"""Of the target: what a thread fills at a time. Smaller slabs read shorter runs of the source's rows, larger ones
-gain nothing (the same command)."""
+_SLAB_BYTES = 48 << 20
+"""Of the target: what threads fill together while the one before it is written. The source's pages are mapped once
+for every slab, so smaller ones cost more; two of these, and what else a process needs, stay under 300 MB."""
+_SMALL_BYTES = 4 << 20
+"""Under this size threads cost more than they bring."""
 _BAND_BYTES = 32 << 20
 """Of the source: how much of a mapped file is read before its pages are let go."""
 _MOST_THREADS = 4
@@ -111,24 +109,33 @@ def slabs(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Iterator[memo
         UnsupportedModelError: As :func:`copy_gates`.
     """
     parts = [part for piece in pieces for part in _parts(piece, dtype.itemsize)]
-    total = sum(part.size for part in parts)
-    if total * dtype.itemsize <= _SLAB_BYTES:
+    if sum(part.size for part in parts) * dtype.itemsize <= _SMALL_BYTES:
         yield joined(parts, dtype).view(np.uint8).data
         return
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor, wait
 
     threads = min(os.cpu_count() or 1, _MOST_THREADS)
-    free = [np.empty(max(part.size for part in parts), dtype) for _ in range(threads + 1)]
-    filling: deque[tuple[Future[memoryview], Array]] = deque()
+    largest = max(part.size for part in parts)
+    ready: memoryview | None = None
     with ThreadPoolExecutor(threads) as pool:
-        for part in parts:
-            if not free:
-                filled, buffer = filling.popleft()
-                yield filled.result()
-                free.append(buffer)
-            filling.append((pool.submit(_fill, part, free[-1]), free.pop()))
-        for filled, _ in filling:
-            yield filled.result()
+        buffers = [np.empty(largest, dtype) for _ in parts[:2]]
+        for number, part in enumerate(parts):
+            place = buffers[number % 2][: part.size]
+            shares = [pool.submit(_copy, *share) for share in _shares(part, place.reshape(part.shape), threads)]
+            if ready is not None:
+                yield ready  # It is written while the other buffer is filled.
+            wait(shares)
+            for share in shares:
+                share.result()
+            ready = place.view(np.uint8).data
+    if ready is not None:
+        yield ready
+
+
+def _shares(values: Array, place: Array, count: int) -> Iterator[tuple[Array, Array]]:
+    """Split a copy into equal ones, of different rows of the source as it lies in memory."""
+    axis = values.ndim - 1 if abs(values.strides[0]) < abs(values.strides[-1]) else 0
+    return zip(np.array_split(values, count, axis), np.array_split(place, count, axis), strict=True)
 
 
 def joined(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Array:
@@ -141,15 +148,9 @@ def joined(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Array:
     target = np.empty(sum(part.size for part in parts), dtype)
     start = 0
     for part in parts:
-        _fill(part, target[start : start + part.size])
+        _copy(part, target[start : start + part.size].reshape(part.shape))
         start += part.size
     return target
-
-
-def _fill(part: Array, buffer: Array) -> memoryview:
-    place = buffer[: part.size]
-    _copy(part, place.reshape(part.shape))
-    return place.view(np.uint8).data
 
 
 def _parts(piece: Piece, itemsize: int) -> Iterator[Array]:

@@ -5,17 +5,31 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
+    from lstmconv.batch import Converted
     from lstmconv.report import Report
 
-__all__ = ["progress", "show_inspection", "show_json", "show_layouts", "show_notes", "show_paths", "show_report"]
+__all__ = [
+    "bar",
+    "progress",
+    "show_converted",
+    "show_inspection",
+    "show_json",
+    "show_layouts",
+    "show_notes",
+    "show_paths",
+    "show_report",
+    "show_totals",
+]
+
+Result = TypeVar("Result")
 
 _MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not run": ("–", "yellow")}
 _LONG_WORK_BYTES = 64 << 20
@@ -52,6 +66,52 @@ def progress(source: Path) -> Iterator[Callable[[str], None]]:
 
     with Console(stderr=True, highlight=False, soft_wrap=True).status("Starting") as status:
         yield lambda text: status.update(escape(text))
+
+
+def bar(results: Iterable[Result], total: int, show: Callable[[Result], None] | None) -> Iterator[Result]:
+    """Pass results on, each shown as it comes; on a terminal, with a bar below them that says how many are left."""
+    if not sys.stderr.isatty():
+        for result in results:
+            if show is not None:
+                show(result)
+            yield result
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as moving:
+        task = moving.add_task("", total=total)
+        for result in results:
+            if show is not None:
+                show(result)
+            moving.advance(task)
+            yield result
+
+
+def show_converted(result: Converted) -> None:
+    """Print one line for one of many files; what went wrong goes to stderr."""
+    for note in result.notes:
+        _print(f"{typer.style('note:', fg='yellow')} {note}", err=True)
+    if result.status in ("failed", "not equal"):
+        show_error(result.detail)
+        return
+    arrow = "is there already:" if result.status == "skipped" else "→"
+    _print(f"{result.source} {arrow} {', '.join(result.paths)}{_proved(result.reports)}")
+
+
+def _proved(reports: Sequence[Mapping[str, Any]]) -> str:
+    """Say what the checks found, as far as they ran."""
+    if not reports:
+        return ""
+    missing = sum(check["status"] == "not run" for report in reports for check in report["checks"])
+    return f"  {_mark('passed')} equal" + (f", {missing} checks not run" if missing else "")
+
+
+def show_totals(statuses: Sequence[str]) -> None:
+    """Print how many files ended how."""
+    counts = [(status, statuses.count(status)) for status in dict.fromkeys(statuses)]
+    _print(f"{len(statuses)} files: " + ", ".join(f"{count:,} {status}" for status, count in counts))
 
 
 def show_json(value: Mapping[str, Any]) -> None:

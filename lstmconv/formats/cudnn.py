@@ -29,7 +29,7 @@ from lstmconv.copying import BiasMode, Piece, joined, place_bias
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
 from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions
 from lstmconv.formats.parameters import overruled
-from lstmconv.formats.provenance import KEY, describe, encoded, parsed, require_known, restore, sha256_of
+from lstmconv.formats.provenance import KEY, describe, encoded, hashing, parsed, require_known, restore
 from lstmconv.formats.safetensors import read_metadata, read_safetensors, write_file
 from lstmconv.formats.state_dict import NamedTensor, dtype_of
 from lstmconv.formats.state_dict import obstacle as does_not_fit_together
@@ -234,7 +234,7 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
     return overruled(
         Checkpoint(
             layers=restored.layers,
-            provenance=Provenance(path.name, sha256_of(path), "cuDNN weight space"),
+            provenance=Provenance(path.name, hashing(path), "cuDNN weight space"),
             edges=restored.edges,
             joined=restored.joined,
             notes=(*restored.notes, *notes),
@@ -342,7 +342,7 @@ def _read_bare(path: Path, options: ReadOptions, sizes: BufferSizes) -> Checkpoi
     joined = {name: tuple(layer.name for layer in layers)} if len(layers) > 1 else {}
     checkpoint = Checkpoint(
         layers=layers,
-        provenance=Provenance(path.name, sha256_of(path), "cuDNN weight space (bare)"),
+        provenance=Provenance(path.name, hashing(path), "cuDNN weight space (bare)"),
         edges=tuple(pairwise(layer.name for layer in layers)),
         joined=joined,
         notes=tuple(notes),

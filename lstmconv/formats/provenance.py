@@ -26,6 +26,7 @@ __all__ = [
     "described_activation",
     "encoded",
     "hashed_later",
+    "hashing",
     "parsed",
     "require_known",
     "restore",
@@ -41,32 +42,38 @@ _HASHED_AT_ONCE = 8 << 20
 """Under this size hashing takes less than 0.02 s."""
 
 
-def sha256_of(path: Path) -> str | Callable[[], str]:
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hashing(path: Path) -> str | Callable[[], str]:
     """Return the SHA-256 of a file's bytes; of a large file, a function that returns it.
 
-    A thread then computes it, while the file is converted: hashing 2 GB takes 1 to 2 s.
+    A thread then computes it while the file is converted: hashing 2 GB takes 1 to 2 s.
     """
     if path.stat().st_size <= _HASHED_AT_ONCE:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    digest = hashlib.sha256()
-    failed: list[OSError] = []
+        return sha256_of(path)
+    found: list[str | OSError] = []
 
-    def read() -> None:
+    def compute() -> None:
         try:
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
+            found.append(sha256_of(path))
         except OSError as error:
-            failed.append(error)
+            found.append(error)
 
-    thread = threading.Thread(target=read, daemon=True)
+    thread = threading.Thread(target=compute, daemon=True)
     thread.start()
 
     def result() -> str:
         thread.join()
-        if failed:
-            raise failed[0]
-        return digest.hexdigest()
+        if isinstance(found[0], OSError):
+            raise found[0]
+        return found[0]
 
     return result
 

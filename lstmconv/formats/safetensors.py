@@ -17,7 +17,7 @@ import numpy as np
 from lstmconv.errors import UnreadableFileError, require
 from lstmconv.formats import ReadOptions, WriteOptions
 from lstmconv.formats.parameters import read_parameters
-from lstmconv.formats.provenance import KEY, encoded, hashed_later, parsed, require_known, sha256_of
+from lstmconv.formats.provenance import KEY, encoded, hashed_later, hashing, parsed, require_known
 from lstmconv.formats.state_dict import NamedTensor, obstacle, tensors
 from lstmconv.model import Array, Checkpoint, Provenance, float_type
 
@@ -81,7 +81,7 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
         UnsupportedModelError: No LSTM in it that converts.
     """
     noted = parsed(read_metadata(path).get(KEY))
-    origin = Provenance(path.name, sha256_of(path), "PyTorch state dict in safetensors")
+    origin = Provenance(path.name, hashing(path), "PyTorch state dict in safetensors")
     return read_parameters(read_safetensors(path), origin, noted, options)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from lstmconv.formats import ReadOptions, WriteOptions
 from lstmconv.formats.parameters import read_parameters
-from lstmconv.formats.provenance import KEY, encoded, parsed, require_known, sha256_of
+from lstmconv.formats.provenance import KEY, encoded, hashing, parsed, require_known
 from lstmconv.formats.state_dict import NamedTensor, obstacle, tensors
 from lstmconv.model import Array, Checkpoint, Provenance
 
@@ -65,7 +65,7 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
     from lstmconv.formats.torch_archive import read_tensors
 
     file = read_tensors(path)
-    origin = Provenance(path.name, sha256_of(path), "PyTorch state dict")
+    origin = Provenance(path.name, hashing(path), "PyTorch state dict")
     checkpoint = read_parameters(file.tensors, origin, parsed(file.provenance), options)
     return replace(checkpoint, notes=(*file.notes, *checkpoint.notes))
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.keras.hdf5 import SIGNATURE, Group, StoredArray, read_tree
-from lstmconv.formats.provenance import KEY, parsed, sha256_of
+from lstmconv.formats.provenance import KEY, hashing, parsed, sha256_of
 from lstmconv.model import Array
 
 __all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file", "sniff"]
@@ -141,7 +141,7 @@ def open_file(path: Path) -> KerasFile:
     _refuse_lookalikes(path)
     if _is_hdf5(path):
         tree = read_tree(path, path.name)
-        return _from_tree(path.name, tree, sha256_of(path))
+        return _from_tree(path.name, tree, hashing(path))
     if zipfile.is_zipfile(path):
         return _open_zip(path)
     return _open_shards(path)
@@ -247,7 +247,7 @@ def _open_zip(path: Path) -> KerasFile:
     except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, struct.error) as error:
         raise UnreadableFileError(f"{path.name}: damaged zip file ({error}); restore or download it again") from error
     return _archive(
-        path.name, tree, texts.get("config.json"), texts.get("metadata.json"), sha256_of(path), ".keras archive"
+        path.name, tree, texts.get("config.json"), texts.get("metadata.json"), hashing(path), ".keras archive"
     )
 
 
@@ -276,7 +276,7 @@ def _open_folder(path: Path) -> KerasFile:
     digest = hashlib.sha256()
     for part in sorted(path.glob("*")):
         if part.is_file():
-            digest.update(_raw_hash(part))
+            digest.update(bytes.fromhex(sha256_of(part)))
     tree = read_tree(body, f"{path.name}/{body.name}")
     return _archive(path.name, tree, texts.get("config"), texts.get("metadata"), digest.hexdigest(), ".keras folder")
 
@@ -323,14 +323,9 @@ def _open_shards(path: Path) -> KerasFile:
         shard = path.parent / name
         if not shard.is_file() or shard.is_symlink():
             raise UnreadableFileError(f"{path.name}: the shard {name} is missing beside it")
-        digest.update(_raw_hash(shard))
+        digest.update(bytes.fromhex(sha256_of(shard)))
         merged = _merge(merged, read_tree(shard, name))
     return KerasFile(path.name, "saveable", merged, None, None, None, "Keras sharded weights", digest.hexdigest())
-
-
-def _raw_hash(path: Path) -> bytes:
-    hashed = sha256_of(path)
-    return bytes.fromhex(hashed if isinstance(hashed, str) else hashed())
 
 
 def _merge(a: Group, b: Group) -> Group:

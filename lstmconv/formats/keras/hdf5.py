@@ -37,6 +37,8 @@ Attribute: TypeAlias = "str | list[str] | float | None"
 
 WALK_SECONDS = 20.0
 """How long the first walk may take, plus a second for every 100 MB; an honest 2 GB file takes 0.1 s."""
+expendable = False
+"""Whether this process may die of a file, as those of :mod:`lstmconv.many` may; then no child reads it first."""
 _NO_FORK = {"jax", "tensorflow"}
 """They run threads of their own that a forked child would lack."""
 _MAX_OBJECTS = 200_000
@@ -173,7 +175,14 @@ def read_tree(content: Path | Array, name: str) -> Group:
     """
     require("h5py", "Reading HDF5 files")
     size = content.stat().st_size if isinstance(content, Path) else content.nbytes
-    _survive(content, name, WALK_SECONDS + size / 1e8)
+    seconds = WALK_SECONDS + size / 1e8
+    if expendable and hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # SIGALRM, which nobody handles, ends the process.
+        try:
+            return _read(content, name)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    _survive(content, name, seconds)
     return _read(content, name)
 
 
