@@ -68,7 +68,7 @@ def run(
     workers: list[_Worker] = []
     try:
         for _ in range(min(jobs or default_jobs(), len(items))):
-            workers.append(_Worker(context, function))
+            workers.append(_Worker(context, function, workers))
             workers[-1].take(todo)
         for number in range(len(items)):
             while number not in known:
@@ -77,7 +77,7 @@ def run(
                     done, value, error = worker.result()
                     known[done] = Outcome(items[done], value, error)
                     if not worker.alive:
-                        workers[workers.index(worker)] = worker = _Worker(context, function)
+                        workers[workers.index(worker)] = worker = _Worker(context, function, workers)
                     worker.take(todo)
             yield known.pop(number)
     finally:
@@ -88,10 +88,13 @@ def run(
 class _Worker:
     """One process, and the item that it works on."""
 
-    def __init__(self, context: BaseContext, function: Callable[[Any], Any]) -> None:
+    def __init__(self, context: BaseContext, function: Callable[[Any], Any], beside: Sequence[_Worker]) -> None:
         self.connection, theirs = context.Pipe()
+        # A fork also holds this process' ends of all pipes; it closes them, or nobody would see this process end.
+        forked = context.get_start_method() == "fork"
+        inherited = [self.connection, *(worker.connection for worker in beside)] if forked else []
         self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]  # of every concrete context
-            target=_work, args=(theirs, function), daemon=True
+            target=_work, args=(theirs, function, inherited), daemon=True
         )
         self.process.start()
         theirs.close()
@@ -140,11 +143,13 @@ def _ending(code: int) -> str:
     return f"the process that works on it ends with code {code}"
 
 
-def _work(connection: Connection, function: Callable[[Any], Any]) -> None:
+def _work(connection: Connection, function: Callable[[Any], Any], inherited: Sequence[Connection]) -> None:
     """Answer items with results until nobody asks any more."""
     from lstmconv.formats.keras import hdf5
 
     hdf5.expendable = True
+    for other in inherited:
+        other.close()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
             item = connection.recv()
