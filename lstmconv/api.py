@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -14,7 +15,7 @@ from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageErr
 from lstmconv.formats import FORMATS, BufferSizes, Format, Module, ReadOptions, WriteOptions, by_name, by_suffix
 from lstmconv.formats.detection import detect
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Stack
-from lstmconv.publishing import publish, refuse_existing, staging
+from lstmconv.publishing import publish, refuse_existing, staging, written_back
 from lstmconv.stacking import join, opened
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ __all__ = [
     "to_torch",
     "verify",
 ]
+
+_LARGE_BYTES = 256 << 20
+"""Over this size a target is written back to the disk while it is written."""
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
@@ -292,7 +296,8 @@ def convert(
             module = chosen.load()
             fitting = _stacked(selected, stack, module)
             options = replace(options, prefix=not (layers and len(fitting.stacks) == 1))
-            staged += module.write(fitting, stage / place.name, options)
+            with written_back(stage) if _nbytes(fitting) > _LARGE_BYTES else nullcontext():
+                staged += module.write(fitting, stage / place.name, options)
             notes += _losses(fitting, chosen, place, options)
             if verify:
                 from lstmconv.proof import verify_file
@@ -305,6 +310,12 @@ def convert(
     skipped = [f"skipped {entry.name} ({entry.class_name}): {entry.reason}" for entry in checkpoint.skipped]
     told = tuple(dict.fromkeys([*checkpoint.notes, *skipped, *notes]))
     return Conversion(selected, tuple(paths), tuple(reports), told)
+
+
+def _nbytes(checkpoint: Checkpoint) -> int:
+    """Return the size of all weights, as the source stores them."""
+    halves = (half for layer in checkpoint.layers for half in layer.directions)
+    return sum(gate.nbytes for half in halves for gates in half.arrays.values() for gate in gates)
 
 
 def _stacked(checkpoint: Checkpoint, stack: str | None, module: Module) -> Checkpoint:

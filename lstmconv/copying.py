@@ -33,6 +33,8 @@ core where whole arrays move 0.8; measured with ``python tests/benchmarks/blocks
 _SLAB_BYTES = 48 << 20
 """Of the target: what threads fill together while the one before it is written. The source's pages are mapped once
 for every slab, so smaller ones cost more; two of these, and what else a process needs, stay under 300 MB."""
+_WRITTEN_BYTES = 1 << 20
+"""Of the target, at a time: Linux writes whole slabs seven times slower (``python tests/benchmarks/blocks.py``)."""
 _SMALL_BYTES = 4 << 20
 """Under this size threads cost more than they bring."""
 _BAND_BYTES = 32 << 20
@@ -101,9 +103,9 @@ def _let_go(values: Array) -> None:
 
 
 def slabs(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Iterator[memoryview]:
-    """Yield the bytes of pieces that lie one behind the other in a file, as ``dtype``, a slab at a time.
+    """Yield the bytes of pieces that lie one behind the other in a file, as ``dtype``, part by part.
 
-    A slab is good until the next one is asked for. Threads fill the next ones meanwhile.
+    A part is good until the next one is asked for. Threads fill the next slab while those of one are written.
 
     Raises:
         UnsupportedModelError: As :func:`copy_gates`.
@@ -116,20 +118,22 @@ def slabs(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Iterator[memo
 
     threads = min(os.cpu_count() or 1, _MOST_THREADS)
     largest = max(part.size for part in parts)
-    ready: memoryview | None = None
+    ready = memoryview(b"")
     with ThreadPoolExecutor(threads) as pool:
         buffers = [np.empty(largest, dtype) for _ in parts[:2]]
         for number, part in enumerate(parts):
             place = buffers[number % 2][: part.size]
             shares = [pool.submit(_copy, *share) for share in _shares(part, place.reshape(part.shape), threads)]
-            if ready is not None:
-                yield ready  # It is written while the other buffer is filled.
+            yield from _pieces(ready)  # They are written while the other buffer is filled.
             wait(shares)
             for share in shares:
                 share.result()
             ready = place.view(np.uint8).data
-    if ready is not None:
-        yield ready
+    yield from _pieces(ready)
+
+
+def _pieces(content: memoryview) -> Iterator[memoryview]:
+    return (content[start : start + _WRITTEN_BYTES] for start in range(0, len(content), _WRITTEN_BYTES))
 
 
 def _shares(values: Array, place: Array, count: int) -> Iterator[tuple[Array, Array]]:

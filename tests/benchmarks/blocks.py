@@ -1,7 +1,8 @@
-"""Measure how fast NumPy transposes by blocks of several shapes: what lstmconv/copying.py chooses its blocks by."""
+"""Measure NumPy's transposing by blocks, and writing by sizes: what lstmconv/copying.py chooses its constants by."""
 
 from __future__ import annotations
 
+import tempfile
 import time
 
 import numpy as np
@@ -24,8 +25,22 @@ def seconds(rows: int, columns: int) -> float:
     return best
 
 
+def written(megabytes: int) -> float:
+    """Return how many GB/s go into a new file that is written so much at a time."""
+    content = np.ones(48 << 20, np.uint8).data
+    with tempfile.TemporaryFile() as file:
+        start = time.perf_counter()
+        for _ in range(10):
+            for place in range(0, len(content), megabytes << 20):
+                file.write(content[place : place + (megabytes << 20)])
+        return 10 * len(content) / (time.perf_counter() - start) / 1e9
+
+
 if __name__ == "__main__":
     widths = (16, 64, 256, 512)
     print("source rows x columns, GB/s\n      " + "".join(f"{width:8}" for width in widths))
     for height in (8, 16, 32, 64, 128, 1024):
         print(f"{height:6}" + "".join(f"{TARGET.nbytes / seconds(height, width) / 1e9:8.2f}" for width in widths))
+    print("written at a time, GB/s")
+    taken = {size: [written(size) for _ in range(3)][1:] for size in (1, 4, 48)}  # The first one finds memory cold.
+    print("".join(f"{size:3} MiB{max(speeds):8.2f}\n" for size, speeds in taken.items()), end="")
