@@ -34,7 +34,7 @@ _SLAB_BYTES = 48 << 20
 """Of the target: what threads fill together while the one before it is written. The source's pages are mapped once
 for every slab, so smaller ones cost more; two of these, and what else a process needs, stay under 300 MB."""
 _WRITTEN_BYTES = 1 << 20
-"""Of the target, at a time: Linux writes whole slabs seven times slower (``python tests/benchmarks/blocks.py``)."""
+"""Of the target, at a time: Linux writes whole slabs at half the speed (the first command)."""
 _SMALL_BYTES = 4 << 20
 """Under this size threads cost more than they bring."""
 _BAND_BYTES = 32 << 20
