@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ Result = TypeVar("Result")
 _MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not run": ("–", "yellow")}
 _LONG_WORK_BYTES = 64 << 20
 """Under this size a conversion takes less than a second, and nobody needs to be told."""
+_BAR_SECONDS = 0.1
 _GATE_NAMES = {"i": "input", "f": "forget", "g": 'candidate (Keras: "c")', "o": "output"}
 
 
@@ -69,7 +71,7 @@ def progress(source: Path) -> Iterator[Callable[[str], None]]:
 
 
 def bar(results: Iterable[Result], total: int, show: Callable[[Result], None] | None) -> Iterator[Result]:
-    """Pass results on, each shown as it comes; on a terminal, with a bar below them that says how many are left."""
+    """Pass results on, each shown as it comes; on a terminal a bar says how many are left, and all are shown after it."""
     if not sys.stderr.isatty():
         for result in results:
             if show is not None:
@@ -80,13 +82,21 @@ def bar(results: Iterable[Result], total: int, show: Callable[[Result], None] | 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as moving:
+    # No auto_refresh: its thread would keep lstmconv.many from forking, which is the quick way to start processes.
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as moving:
         task = moving.add_task("", total=total)
+        drawn = 0.0
+        shown: list[Result] = []
         for result in results:
-            if show is not None:
-                show(result)
+            shown.append(result)
             moving.advance(task)
-            yield result
+            if time.monotonic() - drawn > _BAR_SECONDS:
+                moving.refresh()
+                drawn = time.monotonic()
+    for result in shown:
+        if show is not None:
+            show(result)
+        yield result
 
 
 def show_converted(result: Converted) -> None:
