@@ -71,7 +71,7 @@ def progress(source: Path) -> Iterator[Callable[[str], None]]:
 
 
 def bar(results: Iterable[Result], total: int, show: Callable[[Result], None] | None) -> Iterator[Result]:
-    """Pass results on, each shown as it comes; on a terminal a bar says how many are left, and all are shown after it."""
+    """Pass results on, each shown as it comes; on a terminal, a bar first, and all of them after it."""
     if not sys.stderr.isatty():
         for result in results:
             if show is not None:
