@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -15,21 +16,21 @@ from lstmconv.formats import BufferSizes, Format, Module, ReadOptions, WriteOpti
 from lstmconv.formats import stem as stem_of
 from lstmconv.formats.detection import detect
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Stack
-from lstmconv.proof.trials import Settings
-from lstmconv.proof.verifying import verify_file
-from lstmconv.publishing import publish, refuse_existing, staging
-from lstmconv.report import Report
+from lstmconv.publishing import publish, refuse_existing, staging, written_back
 from lstmconv.stacking import join, opened
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
+    from lstmconv.report import Report
+
 __all__ = [
     "Conversion",
     "convert",
     "from_onnx",
     "from_torch",
+    "in_folder",
     "load",
     "save",
     "to_cudnn",
@@ -37,6 +38,9 @@ __all__ = [
     "to_torch",
     "verify",
 ]
+
+_LARGE_BYTES = 256 << 20
+"""Over this size a target is written back to the disk while it is written."""
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
@@ -60,6 +64,8 @@ class Conversion:
     @property
     def report(self) -> Report:
         """All targets' checks as one report."""
+        from lstmconv.report import Report
+
         names = ", ".join(report.target for report in self.reports)
         return Report(names, tuple(check for report in self.reports for check in report.checks))
 
@@ -291,9 +297,12 @@ def convert(
             module = chosen.load()
             fitting = _stacked(selected, stack, module)
             options = replace(options, prefix=not (layers and len(fitting.stacks) == 1))
-            staged += module.write(fitting, stage / place.name, options)
+            with written_back(stage) if _nbytes(fitting) > _LARGE_BYTES else nullcontext():
+                staged += module.write(fitting, stage / place.name, options)
             notes += _losses(fitting, chosen, place, options)
             if verify:
+                from lstmconv.proof.verifying import verify_file
+
                 say(f"Verifying {place.name}")
                 reports.append(verify_file(checkpoint, stage / place.name, format=chosen))
                 reports[-1].raise_for_failure()
@@ -302,6 +311,12 @@ def convert(
     skipped = [f"skipped {entry.name} ({entry.class_name}): {entry.reason}" for entry in checkpoint.skipped]
     told = tuple(dict.fromkeys([*checkpoint.notes, *skipped, *notes]))
     return Conversion(selected, tuple(paths), tuple(reports), told)
+
+
+def _nbytes(checkpoint: Checkpoint) -> int:
+    """Return the size of all weights, as the source stores them."""
+    halves = (half for layer in checkpoint.layers for half in layer.directions)
+    return sum(gate.nbytes for half in halves for gates in half.arrays.values() for gate in gates)
 
 
 def _stacked(checkpoint: Checkpoint, stack: str | None, module: Module) -> Checkpoint:
@@ -341,8 +356,16 @@ def _places(source: Path, target: Path | None, to: str | Sequence[str] | None, *
     chosen = [by_name(name) for name in names]
     if len(chosen) == 1 and target is not None and not target.is_dir():
         return {target: chosen[0]}
-    folder = source.parent if target is None else target
-    return {folder / (stem_of(source) + _suffix(entry, raw=raw)): entry for entry in chosen}
+    return in_folder(source, source.parent if target is None else target, names, raw=raw)
+
+
+def in_folder(source: Path, folder: Path, to: Sequence[str], *, raw: bool) -> dict[Path, Format]:
+    """Return the files that a source is written to in a folder, under its own name, each with its format.
+
+    Raises:
+        UsageError: An unknown format.
+    """
+    return {folder / (stem_of(source) + _suffix(entry, raw=raw)): entry for entry in map(by_name, to)}
 
 
 def _suffix(entry: Format, *, raw: bool) -> str:
@@ -379,6 +402,9 @@ def verify(
     Raises:
         UnreadableFileError, UnsupportedModelError, UsageError: One line each.
     """
+    from lstmconv.proof.trials import Settings
+    from lstmconv.proof.verifying import verify_file
+
     if not isinstance(source, Checkpoint):
         source = load(
             source,

@@ -5,6 +5,7 @@ Exit codes: 0 done and equal, 1 not equal, 2 could not do it.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from enum import Enum
@@ -15,6 +16,7 @@ import typer
 from typer.core import TyperCommand
 
 from lstmconv._version import __version__
+from lstmconv.arguments import Group
 from lstmconv.errors import LstmconvError, UsageError, VerificationError
 
 if TYPE_CHECKING:
@@ -24,9 +26,11 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="lstmconv",
+    cls=Group,
     help="Convert trained LSTMs between Keras, PyTorch, ONNX and cuDNN, and prove that they compute the same.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # Plain help: rich's panels take longer to load than all else that --help does.
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done and equal, 1 not equal, 2 could not do it.",
 )
@@ -122,10 +126,15 @@ class _StackCommand(TyperCommand):
 
 @app.command(cls=_StackCommand)
 def convert(
-    source: Source,
-    target: Annotated[
-        Path | None, typer.Argument(help="The file to write, or a folder with several --to.", show_default=False)
-    ] = None,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SOURCE [TARGET] | SOURCE...",
+            help="A file of any format and the file to write (or a folder, with several --to); or many sources, names "
+            "and patterns: three or more, or with --into.",
+            show_default=False,
+        ),
+    ],
     to: Annotated[
         list[Target] | None,
         typer.Option(
@@ -178,6 +187,19 @@ def convert(
     buffer_dtype: BufferDType = DType.float32,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not check the result.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace existing targets.")] = False,
+    into: Annotated[
+        Path | None, typer.Option("--into", metavar="FOLDER", help="Where the targets of many sources go.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes for many sources; as many as cores by default.")
+    ] = None,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing",
+            help="Of many sources, leave out those whose targets were made from the same bytes, with whatever options.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Convert a file's LSTM layers, and check that the result computes the same.
@@ -186,36 +208,62 @@ def convert(
     lstmconv convert model.h5 model.pt
     lstmconv convert model.h5 out --to onnx --to torch
     lstmconv convert lstm.pt lstm.keras
+    lstmconv convert 'models/*.h5' --to onnx --into converted
     """  # noqa: D301  # typer keeps the lines after a backspace as they are
-    from lstmconv import api, terminal
+    from lstmconv import batch
 
     mode: Any = None if bias_mode is None else bias_mode.value
     buffer = _buffer(input_size, hidden_size, layers, bidirectional, mode, buffer_dtype)
+    formats = [entry.value for entry in to or []]
+    options: dict[str, Any] = {
+        "layers": layer,
+        "rename": _renamed(rename or []),
+        "verify": not no_verify,
+        "force": force,
+        "config": config,
+        "activation": activation,
+        "recurrent_activation": recurrent_activation,
+        "dtype": None if dtype is None else dtype.value,
+        "bias_mode": None if buffer else mode,
+        "opset": opset,
+        "states": states,
+        "lengths": lengths,
+        "raw": raw,
+        "stack": None if stack is None else stack.value,
+        "keras_version": keras_version,
+        "weights_only": weights_only,
+        "format": None if source_format is None else source_format.value,
+        "buffer": buffer,
+    }
+    if batch.several(files, into, formats, force=force):
+        options |= {"jobs": jobs, "skip_existing": skip_existing}
+        _convert_many(files, into, formats, options, json=json)
+        return
+    if skip_existing or jobs is not None:
+        raise UsageError("--jobs and --skip-existing are for many sources; for one or two, pass --into FOLDER too")
+    _convert_one(files[0], files[1] if len(files) > 1 else None, formats, options, json=json)
+
+
+def _convert_many(files: list[Path], into: Path | None, to: list[str], options: dict[str, Any], *, json: bool) -> None:
+    from lstmconv import batch, terminal
+
+    sources = batch.expand(files)
+    done = batch.convert_many(sources, into, to, **options)
+    results = list(terminal.bar(done, len(sources), None if json else terminal.show_converted))
+    if json:
+        terminal.show_json({"results": [result.to_json() for result in results]})
+    else:
+        terminal.show_totals([result.status for result in results])
+        if not options["verify"]:
+            terminal.show_notes(["not verified, as asked"])
+    raise typer.Exit(max((result.exit_code for result in results), default=0))
+
+
+def _convert_one(source: Path, target: Path | None, to: list[str], options: dict[str, Any], *, json: bool) -> None:
+    from lstmconv import api, terminal
+
     with terminal.progress(source) as say:
-        done = api.convert(
-            source,
-            target,
-            to=[entry.value for entry in to or []],
-            layers=layer,
-            rename=_renamed(rename or []),
-            verify=not no_verify,
-            force=force,
-            config=config,
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            dtype=None if dtype is None else dtype.value,
-            bias_mode=None if buffer else mode,
-            opset=opset,
-            states=states,
-            lengths=lengths,
-            raw=raw,
-            stack=None if stack is None else stack.value,
-            keras_version=keras_version,
-            weights_only=weights_only,
-            format=None if source_format is None else source_format.value,
-            buffer=buffer,
-            progress=say,
-        )
+        done = api.convert(source, target, to=to, progress=say, **options)
     terminal.show_notes(done.notes)
     if json:
         terminal.show_json(
@@ -231,7 +279,7 @@ def convert(
     for report in done.reports:
         terminal.show_report(report)
     terminal.show_paths(done.paths)
-    if no_verify:
+    if not options["verify"]:
         terminal.show_notes(["not verified, as asked"])
 
 
@@ -392,6 +440,7 @@ def formats(json: Json = False) -> None:
 
 def main() -> None:
     """Run the command line; every error is one line and an exit code."""
+    gc.set_threshold(100_000)  # Imports make much and drop nothing: collecting in between took 0.05 s.
     try:
         app()
     except VerificationError as error:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from einops import rearrange
 
+from lstmconv.errors import UsageError
 from lstmconv.model import GATES, Array, Gates
 
 __all__ = ["CUDNN", "CUDNN_LSTM_LAYER", "KERAS", "KERAS_1", "LAYOUTS", "ONNX", "TORCH", "Layout", "Pattern", "by_name"]
@@ -80,6 +81,20 @@ class Pattern:
         sizes = {"unit": hidden} if hidden is not None else {}
         by_gate = rearrange(array, f"{axes} -> {self.canonical}", gate=4, **sizes)
         return Gates(**{gate: by_gate[self.gates.index(gate)] for gate in GATES})
+
+    @property
+    def gate_blocks(self) -> str:
+        """The gates in stored order, where each is one block of the stored array, its units' rows one by one.
+
+        >>> ONNX.input_matrix.gate_blocks
+        'iofg'
+
+        Raises:
+            UsageError: The gates lie otherwise, side by side in rows or apart.
+        """
+        if not self.axes.startswith("(gate unit") or "=" in self.axes:
+            raise UsageError(f"the gates of {self.axes!r} are not one block each")
+        return self.gates
 
     @property
     def elements(self) -> Pattern | None:

@@ -11,7 +11,7 @@ Gates are ``i f g o``: input, forget, cell candidate, output. Keras calls ``g`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
@@ -357,17 +357,22 @@ class Provenance:
 
     Attributes:
         source: The file's name, without its folder.
-        sha256: Of the file's bytes; of a folder or shards, of all of them in the order of their names.
+        hashed: The file's SHA-256, or a function that returns it, where it is still being computed.
         format: ``"Keras HDF5 (whole model)"`` and the like.
         keras_version: As the file states it, or ``None``.
         backend: As the file states it, or ``None``.
     """
 
     source: str
-    sha256: str
+    hashed: str | Callable[[], str]
     format: str
     keras_version: str | None = None
     backend: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes; of a folder or shards, of all of them in the order of their names."""
+        return self.hashed if isinstance(self.hashed, str) else self.hashed()
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,13 +5,37 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lstmconv.errors import LstmconvError, TargetExistsError, UsageError
 
-__all__ = ["publish", "refuse_existing", "staging"]
+__all__ = ["publish", "refuse_existing", "staging", "written_back"]
+
+
+_EVERY_SECONDS = 0.2
+
+
+@contextmanager
+def written_back(folder: Path) -> Iterator[None]:
+    """Let the disk store what a large file holds so far while the rest is computed: syncing at the end takes long."""
+    done = threading.Event()
+
+    def sync() -> None:
+        while not done.wait(_EVERY_SECONDS):
+            for path in folder.iterdir():
+                with suppress(OSError), path.open("rb") as file:  # What cannot be stored fails when it is published.
+                    os.fsync(file.fileno())
+
+    thread = threading.Thread(target=sync, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 @contextmanager

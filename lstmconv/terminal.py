@@ -3,55 +3,129 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rich.console import Console
-from rich.markup import escape
+import typer
 
 if TYPE_CHECKING:
+    from lstmconv.batch import Converted
     from lstmconv.checking import CheckResult, Finding
     from lstmconv.report import Report
 
 __all__ = [
+    "bar",
     "progress",
     "show_annotations",
     "show_checked",
+    "show_converted",
     "show_inspection",
     "show_json",
     "show_layouts",
     "show_notes",
     "show_paths",
     "show_report",
+    "show_totals",
 ]
 
-_MARKS = {"passed": "[green]✓[/green]", "failed": "[red]✗[/red]", "not run": "[yellow]–[/yellow]"}
+Result = TypeVar("Result")
+
+_MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not run": ("–", "yellow"), "warned": ("!", "yellow")}
 _LONG_WORK_BYTES = 64 << 20
 """Under this size a conversion takes less than a second, and nobody needs to be told."""
+_BAR_SECONDS = 0.1
 _GATE_NAMES = {"i": "input", "f": "forget", "g": 'candidate (Keras: "c")', "o": "output"}
 
 
-def _out() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+def _print(text: str, *, err: bool = False) -> None:
+    """Print a line; its styles are left out where nobody sees them.
+
+    Not by rich, which takes as long to load as all of lstmconv: only bars that move are worth it.
+    """
+    typer.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)
 
 
-def _talk() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+def _bold(text: str) -> str:
+    return typer.style(text, bold=True)
+
+
+def _mark(status: str) -> str:
+    sign, color = _MARKS[status]
+    return typer.style(sign, fg=color)
 
 
 @contextmanager
 def progress(source: Path) -> Iterator[Callable[[str], None]]:
     """Show what is being done to a large file, on a terminal only."""
-    console = _talk()
     size = source.stat().st_size if source.is_file() else 0
-    if not console.is_terminal or size < _LONG_WORK_BYTES:
+    if not sys.stderr.isatty() or size < _LONG_WORK_BYTES:
         yield lambda _: None
         return
-    with console.status("Starting") as status:
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True, highlight=False, soft_wrap=True).status("Starting") as status:
         yield lambda text: status.update(escape(text))
+
+
+def bar(results: Iterable[Result], total: int, show: Callable[[Result], None] | None) -> Iterator[Result]:
+    """Pass results on, each shown as it comes; on a terminal, a bar first, and all of them after it."""
+    if not sys.stderr.isatty():
+        for result in results:
+            if show is not None:
+                show(result)
+            yield result
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # No auto_refresh: its thread would keep lstmconv.many from forking, which is the quick way to start processes.
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as moving:
+        task = moving.add_task("", total=total)
+        drawn = 0.0
+        shown: list[Result] = []
+        for result in results:
+            shown.append(result)
+            moving.advance(task)
+            if time.monotonic() - drawn > _BAR_SECONDS:
+                moving.refresh()
+                drawn = time.monotonic()
+    for result in shown:
+        if show is not None:
+            show(result)
+        yield result
+
+
+def show_converted(result: Converted) -> None:
+    """Print one line for one of many files; what went wrong goes to stderr."""
+    for note in result.notes:
+        _print(f"{typer.style('note:', fg='yellow')} {note}", err=True)
+    if result.status in ("failed", "not equal"):
+        show_error(result.detail)
+        return
+    arrow = "is there already:" if result.status == "skipped" else "→"
+    _print(f"{result.source} {arrow} {', '.join(result.paths)}{_proved(result.reports)}")
+
+
+def _proved(reports: Sequence[Mapping[str, Any]]) -> str:
+    """Say what the checks found, as far as they ran."""
+    if not reports:
+        return ""
+    missing = sum(check["status"] == "not run" for report in reports for check in report["checks"])
+    return f"  {_mark('passed')} equal" + (f", {missing} checks not run" if missing else "")
+
+
+def show_totals(statuses: Sequence[str]) -> None:
+    """Print how many files ended how."""
+    counts = [(status, statuses.count(status)) for status in dict.fromkeys(statuses)]
+    _print(f"{len(statuses)} files: " + ", ".join(f"{count:,} {status}" for status, count in counts))
 
 
 def show_json(value: Mapping[str, Any]) -> None:
@@ -61,56 +135,49 @@ def show_json(value: Mapping[str, Any]) -> None:
 
 def show_notes(notes: Sequence[str]) -> None:
     """Print notes on stderr."""
-    console = _talk()
     for note in notes:
-        console.print(f"[yellow]note:[/yellow] {escape(note)}")
+        _print(f"{typer.style('note:', fg='yellow')} {note}", err=True)
 
 
 def show_error(text: str) -> None:
     """Print one error line on stderr."""
-    _talk().print(f"[red]lstmconv:[/red] {escape(' '.join(text.split()))}")
+    _print(f"{typer.style('lstmconv:', fg='red')} {' '.join(text.split())}", err=True)
 
 
 def show_paths(paths: Sequence[Path]) -> None:
     """Print the files written, one a line."""
-    console = _out()
     for path in paths:
-        console.print(f"wrote {escape(str(path))}")
+        _print(f"wrote {path}")
 
 
 def show_report(report: Report) -> None:
     """Print one line a check."""
-    console = _out()
-    console.print(f"[bold]{escape(report.target)}[/bold]")
+    _print(_bold(report.target))
     width = max((len(check.layer) for check in report.checks), default=0)
     for check in report.checks:
         status = "not run: " if check.status == "not run" else ""
-        console.print(
-            f"  {_MARKS[check.status]} {escape(check.layer.ljust(width))}  {check.level:9}  "
-            f"{status}{escape(check.detail)}"
-        )
+        _print(f"  {_mark(check.status)} {check.layer.ljust(width)}  {check.level:9}  {status}{check.detail}")
 
 
 def show_checked(results: Sequence[CheckResult]) -> None:
     """Print a line a file that holds an LSTM or cannot be passed, and a summary."""
-    console = _out()
     for result in results:
         if result.findings or result.layers:
-            _show_checked(console, result)
-    console.print(_summary(results))
+            _show_checked(result)
+    _print(_summary(results))
 
 
-def _show_checked(console: Console, result: CheckResult) -> None:
-    mark = "[red]✗[/red]" if not result.passed else "[yellow]![/yellow]" if result.findings else "[green]✓[/green]"
+def _show_checked(result: CheckResult) -> None:
+    mark = _mark("failed") if not result.passed else _mark("warned" if result.findings else "passed")
     twins = ", ".join(twin.replace("\\", "/").rpartition("/")[2] for twin in result.twins)
     texts = [_found(finding) for finding in result.findings]
     if not texts:
         texts = [", ".join(result.layers) + (f"; the same weights as in {twins}" if twins else "")]
-    console.print(f"{mark} [bold]{escape(_printable(result.path))}[/bold]  {escape(_printable(texts[0]))}")
+    _print(f"{mark} {_bold(_printable(result.path))}  {_printable(texts[0])}")
     for text in texts[1:]:
-        console.print(f"    {escape(_printable(text))}")
+        _print(f"    {_printable(text)}")
     for command in dict.fromkeys(finding.fix for finding in result.findings if finding.fix is not None):
-        console.print(f"    run: {escape(_printable(command))}")
+        _print(f"    run: {_printable(command)}")
 
 
 def _found(finding: Finding) -> str:
@@ -155,74 +222,68 @@ def show_layouts() -> None:
     """Print the table of layouts, a block a format."""
     from lstmconv.layouts import LAYOUTS
 
-    console = _out()
-    console.print("Stored axes by name; einops' notation, with i f g o the gates (Keras calls g c).")
+    _print("Stored axes by name; einops' notation, with i f g o the gates (Keras calls g c).")
     for row in LAYOUTS:
         apart = "" if "gate" in row.weight_ih else ", an array each"
-        console.print(f"\n[bold]{row.name}[/bold]")
-        _line(console, "gates", f"{' '.join(row.gates)}{apart}")
-        _line(console, "input matrix", f"{row.weight_ih:38} {row.arrays[0]}")
-        _line(console, "recurrent matrix", f"{row.weight_hh:38} {row.arrays[1]}")
-        _line(console, "bias", f"{row.bias:38} {row.arrays[2]}")
-        _line(console, "biases", row.biases)
-        _line(console, "source", row.source)
+        _print(f"\n{_bold(row.name)}")
+        _line("gates", f"{' '.join(row.gates)}{apart}")
+        _line("input matrix", f"{row.weight_ih:38} {row.arrays[0]}")
+        _line("recurrent matrix", f"{row.weight_hh:38} {row.arrays[1]}")
+        _line("bias", f"{row.bias:38} {row.arrays[2]}")
+        _line("biases", row.biases)
+        _line("source", row.source)
 
 
 def show_inspection(described: Mapping[str, Any]) -> None:
     """Print a checkpoint's layers for a person."""
-    console = _out()
     version = f", Keras {described['keras_version']}" if described["keras_version"] else ""
-    console.print(f"[bold]{escape(described['source'])}[/bold]: {described['format']}{version}")
+    _print(f"{_bold(described['source'])}: {described['format']}{version}")
     for layer in described["layers"]:
-        _show_layer(console, layer)
+        _show_layer(layer)
     for entry in described["skipped"]:
         reason = f"{entry['name']} ({entry['class_name']}): {entry['reason']}"
-        console.print(f"\n[yellow]skipped[/yellow] {escape(reason)}")
+        _print(f"\n{typer.style('skipped', fg='yellow')} {reason}")
 
 
-def _show_layer(console: Console, layer: Mapping[str, Any]) -> None:
+def _show_layer(layer: Mapping[str, Any]) -> None:
     from lstmconv.model import sizes
 
     kind = layer["class_name"] + (f", merge {layer['merge_mode']}" if layer["merge_mode"] else "")
-    console.print(
-        f"\n[bold]{escape(layer['name'])}[/bold]  {escape(kind)}, "
-        f"{sizes(layer['input_size'], layer['hidden_size'])}, {layer['dtype']}"
-    )
+    _print(f"\n{_bold(layer['name'])}  {kind}, {sizes(layer['input_size'], layer['hidden_size'])}, {layer['dtype']}")
     for number, direction in enumerate(layer["directions"]):
         if len(layer["directions"]) == 2:
-            console.print(f"  [bold]{('forward', 'backward')[number]} half[/bold]")
-        _show_direction(console, direction)
+            _print(f"  {_bold(('forward', 'backward')[number] + ' half')}")
+        _show_direction(direction)
     sequences = {True: "every step", False: "the last step", None: "unknown"}[layer["return_sequences"]]
     flags = [flag for flag in ("return_state", "stateful", "masking", "time_major") if layer[flag]]
-    _line(console, "returns", ", ".join([sequences, *flags]))
+    _line("returns", ", ".join([sequences, *flags]))
     for name, target in layer["targets"].items():
-        mark = _MARKS["passed" if target["possible"] else "failed"]
-        console.print(f"  {'to ' + name:18}{mark} {escape(target['note'])}")
+        mark = _mark("passed" if target["possible"] else "failed")
+        _print(f"  {'to ' + name:18}{mark} {target['note']}")
 
 
-def _show_direction(console: Console, direction: Mapping[str, Any]) -> None:
+def _show_direction(direction: Mapping[str, Any]) -> None:
     meanings = iter(("multiplies the input", "multiplies the previous state", _bias_meaning(direction["biases"])))
     for name, shape in direction["arrays"].items():
-        _line(console, name, f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})  {next(meanings)}")
+        _line(name, f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})  {next(meanings)}")
     if not direction["biases"]:
-        _line(console, "bias", "none")
+        _line("bias", "none")
     columns = ", ".join(
         f"{gate} {_GATE_NAMES[gate]} {start}:{stop}" for gate, (start, stop) in direction["gate_ranges"].items()
     )
     where = {"arrays": "arrays apart, in this order", "units": "rows of each matrix in the flat buffer"}.get(
         direction["gate_axis"], direction["gate_axis"]
     )
-    _line(console, "gates", f"{columns}  ({where})")
+    _line("gates", f"{columns}  ({where})")
     forget = direction["forget_bias"]
     if forget is not None:
         _line(
-            console,
             "forget bias",
             f"{forget['min']:.3g} to {forget['max']:.3g}, mean {forget['mean']:.3g}; Keras starts it at 1, the file "
             "holds it, nothing is to be added",
         )
     backwards = ", runs backwards" if direction["go_backwards"] else ""
-    _line(console, "activation", direction["activations"] + backwards)
+    _line("activation", direction["activations"] + backwards)
 
 
 def _bias_meaning(count: int) -> str:
@@ -231,5 +292,5 @@ def _bias_meaning(count: int) -> str:
     return "added once, to the sum of both products; PyTorch, ONNX and cuDNN have two biases: this one and zeros"
 
 
-def _line(console: Console, label: str, text: str) -> None:
-    console.print(f"  {escape(label):18}{escape(text)}")
+def _line(label: str, text: str) -> None:
+    _print(f"  {label:18}{text}")

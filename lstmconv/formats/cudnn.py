@@ -25,11 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmconv.activations import SIGMOID, TANH
-from lstmconv.copying import BiasMode, fill, place_bias
+from lstmconv.copying import BiasMode, Piece, joined, place_bias
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
 from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions
 from lstmconv.formats.parameters import overruled
-from lstmconv.formats.provenance import KEY, describe, encoded, parsed, require_known, restore, sha256_of
+from lstmconv.formats.provenance import KEY, describe, encoded, hashing, parsed, require_known, restore
 from lstmconv.formats.safetensors import read_metadata, read_safetensors, write_file
 from lstmconv.formats.state_dict import NamedTensor, dtype_of
 from lstmconv.formats.state_dict import obstacle as does_not_fit_together
@@ -118,14 +118,14 @@ def pack(stack: Stack, bias_mode: BiasMode | None = None, dtype: npt.DTypeLike |
     Raises:
         UnsupportedModelError: cuDNN cannot compute the stack.
     """
+    return joined(_pieces(stack, bias_mode), np.dtype(stack.dtype if dtype is None else dtype))
+
+
+def _pieces(stack: Stack, mode: BiasMode | None) -> tuple[Piece, ...]:
     reason = obstacle(stack)
     if reason is not None:
         raise UnsupportedModelError(f"{stack.name}: {reason}")
-    parts = list(_parts(stack, bias_mode))
-    space = np.empty(sum(part.size for part in parts), stack.dtype if dtype is None else dtype)
-    for part in parts:
-        fill(space[part.start : part.start + part.size], part.pattern, part.gates)
-    return space
+    return tuple((part.pattern, part.gates) for part in _parts(stack, mode))
 
 
 def manifest(stack: Stack, bias_mode: BiasMode | None = None, dtype: npt.DTypeLike | None = None) -> dict[str, Any]:
@@ -175,13 +175,14 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     manifests: dict[str, dict[str, Any]] = {}
     for stack in checkpoint.stacks:
         dtype = dtype_of(stack, options)
-        space = pack(stack, options.bias_mode, dtype)
-        spaces.append(NamedTensor(stack.name, space.shape, space.dtype, space))
+        pieces = _pieces(stack, options.bias_mode)
         manifests[stack.name] = manifest(stack, options.bias_mode, dtype)
+        elements = manifests[stack.name]["weightSpaceSize"] // dtype.itemsize
+        spaces.append(NamedTensor(stack.name, (elements,), dtype, pieces))
     if options.raw or path.name.endswith(".bin"):
         return _write_raw(checkpoint, path, options, spaces, manifests)
-    metadata = {CUDNN_KEY: json.dumps(manifests), KEY: encoded(checkpoint, options)}
-    write_file(spaces, path, metadata)
+    described = json.dumps(manifests)
+    write_file(spaces, path, lambda of: {CUDNN_KEY: described, KEY: encoded(of, options)}, checkpoint)
     return [path]
 
 
@@ -197,9 +198,9 @@ def _write_raw(
     start = 0
     with path.open("wb") as file:
         for space in spaces:
-            content = space.materialise().tobytes()
             manifests[space.name]["fileOffset"] = start
-            start += file.write(content)
+            for slab in space.slabs():
+                start += file.write(slab)
     described = {CUDNN_KEY: manifests, KEY: describe(checkpoint, options)}
     sidecar.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     return [path, sidecar]
@@ -233,7 +234,7 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
     return overruled(
         Checkpoint(
             layers=restored.layers,
-            provenance=Provenance(path.name, sha256_of(path), "cuDNN weight space"),
+            provenance=Provenance(path.name, hashing(path), "cuDNN weight space"),
             edges=restored.edges,
             joined=restored.joined,
             notes=(*restored.notes, *notes),
@@ -341,7 +342,7 @@ def _read_bare(path: Path, options: ReadOptions, sizes: BufferSizes) -> Checkpoi
     joined = {name: tuple(layer.name for layer in layers)} if len(layers) > 1 else {}
     checkpoint = Checkpoint(
         layers=layers,
-        provenance=Provenance(path.name, sha256_of(path), "cuDNN weight space (bare)"),
+        provenance=Provenance(path.name, hashing(path), "cuDNN weight space (bare)"),
         edges=tuple(pairwise(layer.name for layer in layers)),
         joined=joined,
         notes=tuple(notes),

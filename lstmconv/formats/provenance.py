@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -24,6 +25,8 @@ __all__ = [
     "describe_activation",
     "described_activation",
     "encoded",
+    "hashed_later",
+    "hashing",
     "parsed",
     "require_known",
     "restore",
@@ -35,6 +38,10 @@ KEY = "lstmconv"
 ``.pt`` archive as the record ``extra/lstmconv.json``."""
 
 
+_HASHED_AT_ONCE = 8 << 20
+"""Under this size hashing takes less than 0.02 s."""
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     digest = hashlib.sha256()
@@ -42,6 +49,40 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def hashing(path: Path) -> str | Callable[[], str]:
+    """Return the SHA-256 of a file's bytes; of a large file, a function that returns it.
+
+    A thread then computes it while the file is converted: hashing 2 GB takes 1 to 2 s.
+    """
+    if path.stat().st_size <= _HASHED_AT_ONCE:
+        return sha256_of(path)
+    found: list[str | OSError] = []
+
+    def compute() -> None:
+        try:
+            found.append(sha256_of(path))
+        except OSError as error:
+            found.append(error)
+
+    thread = threading.Thread(target=compute, daemon=True)
+    thread.start()
+
+    def result() -> str:
+        thread.join()
+        if isinstance(found[0], OSError):
+            raise found[0]
+        return found[0]
+
+    return result
+
+
+def hashed_later(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint with a hash that is known: zeros, as many as the true one has, while that is computed."""
+    if isinstance(checkpoint.provenance.hashed, str):
+        return checkpoint
+    return replace(checkpoint, provenance=replace(checkpoint.provenance, hashed="0" * 64))
 
 
 def parsed(text: str | bytes | None) -> Mapping[str, Any] | None:

@@ -9,8 +9,7 @@ gives the same bytes.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from lstmconv.errors import UnreadableFileError, require
 from lstmconv.formats import ReadOptions, WriteOptions
 from lstmconv.formats.parameters import read_parameters
-from lstmconv.formats.provenance import KEY, encoded, parsed, require_known, sha256_of
+from lstmconv.formats.provenance import KEY, encoded, hashed_later, hashing, parsed, require_known
 from lstmconv.formats.state_dict import NamedTensor, obstacle, tensors
 from lstmconv.model import Array, Checkpoint, Provenance, float_type
 
@@ -34,30 +33,44 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
         UnsupportedModelError: A layer does not fit ``nn.LSTM``, or its activations are unknown.
     """
     require_known(checkpoint)
-    write_file(tensors(checkpoint, options), path, {"format": "pt", KEY: encoded(checkpoint, options)})
+    listed = tensors(checkpoint, options)
+    write_file(listed, path, lambda of: {"format": "pt", KEY: encoded(of, options)}, checkpoint)
     return [path]
 
 
-def write_file(entries: Sequence[NamedTensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write named tensors one after the other, widest dtype first so that each is aligned."""
+def write_file(
+    entries: Sequence[NamedTensor],
+    path: Path,
+    metadata: Callable[[Checkpoint], Mapping[str, str]],
+    checkpoint: Checkpoint,
+) -> None:
+    """Write named tensors one after the other, widest dtype first so that each is aligned.
+
+    The header comes first and is written last: the source may still be hashed while the tensors are written.
+    """
     ordered = sorted(entries, key=lambda entry: -entry.dtype.itemsize)
+    with path.open("wb") as file:
+        file.seek(len(_header(ordered, metadata(hashed_later(checkpoint)))))
+        for entry in ordered:
+            for slab in entry.slabs():
+                file.write(slab)
+        file.seek(0)
+        file.write(_header(ordered, metadata(checkpoint)))
+
+
+def _header(entries: Sequence[NamedTensor], metadata: Mapping[str, str]) -> bytes:
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     start = 0
-    for entry in ordered:
-        count = math.prod(entry.shape)
-        end = start + count * entry.dtype.itemsize
+    for entry in entries:
         header[entry.name] = {
             "dtype": _DTYPES[entry.dtype.name],
             "shape": list(entry.shape),
-            "data_offsets": [start, end],
+            "data_offsets": [start, start + entry.nbytes],
         }
-        start = end
+        start += entry.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for entry in ordered:
-            file.write(entry.materialise().tobytes())
+    return len(text).to_bytes(8, "little") + text
 
 
 def read(path: Path, options: ReadOptions) -> Checkpoint:
@@ -68,7 +81,7 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
         UnsupportedModelError: No LSTM in it that converts.
     """
     noted = parsed(read_metadata(path).get(KEY))
-    origin = Provenance(path.name, sha256_of(path), "PyTorch state dict in safetensors")
+    origin = Provenance(path.name, hashing(path), "PyTorch state dict in safetensors")
     return read_parameters(read_safetensors(path), origin, noted, options)
 
 

@@ -9,6 +9,7 @@ refuses it, :class:`lstmconv.torch.LSTM` reads it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 
 from lstmconv.activations import SIGMOID, TANH
-from lstmconv.copying import BiasMode, packed, place_bias
+from lstmconv.copying import BiasMode, Piece, joined, place_bias, slabs
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import WriteOptions
 from lstmconv.formats.provenance import describe_activation
@@ -30,19 +31,25 @@ _TWO_BIASES = (None, "input", "recurrent", "both-halves", "double")
 
 @dataclass(frozen=True, eq=False)
 class NamedTensor:
-    """One tensor to be written: its gates and how they are laid out, or plain bytes."""
+    """One tensor to be written: its shape, and the pieces that lie in it one behind the other."""
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
-    source: Gates | Array
-    pattern: Pattern | None = None
+    pieces: tuple[Piece, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in the file."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def slabs(self) -> Iterator[memoryview]:
+        """Yield the tensor's bytes as they are written: C-contiguous, little-endian."""
+        return slabs(self.pieces, self.dtype)
 
     def materialise(self) -> Array:
-        """Return the tensor as it is written, C-contiguous, little-endian."""
-        if self.pattern is None or not isinstance(self.source, Gates):
-            return np.asarray(self.source)
-        return packed(self.pattern, self.source, self.shape, self.dtype)
+        """Return the tensor."""
+        return joined(self.pieces, self.dtype).reshape(self.shape)
 
 
 def dtype_of(layer: LSTMLayer | Stack, options: WriteOptions) -> np.dtype[np.generic]:
@@ -153,11 +160,11 @@ def _stack(stack: Stack, options: WriteOptions) -> Iterator[NamedTensor]:
             for name, gates, pattern in _arrays(direction, options.bias_mode, stack.has_bias):
                 if gates is not None:
                     shape = (4 * direction.hidden_size, *gates.shape[2:])
-                    yield NamedTensor(f"{prefix}{name}_l{number}{suffix}", shape, dtype, gates, pattern)
+                    yield NamedTensor(f"{prefix}{name}_l{number}{suffix}", shape, dtype, ((pattern, gates),))
     extra = extra_state(stack)
     if extra is not None:
         text = np.frombuffer(json.dumps(extra).encode(), np.uint8)
-        yield NamedTensor(f"{prefix}_extra_state", text.shape, text.dtype, text)
+        yield NamedTensor(f"{prefix}_extra_state", text.shape, text.dtype, (text,))
 
 
 def _arrays(

@@ -13,14 +13,14 @@ from __future__ import annotations
 import math
 import struct
 import zipfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from lstmconv.formats import ReadOptions, WriteOptions
 from lstmconv.formats.parameters import read_parameters
-from lstmconv.formats.provenance import KEY, encoded, parsed, require_known, sha256_of
+from lstmconv.formats.provenance import KEY, encoded, hashing, parsed, require_known
 from lstmconv.formats.state_dict import NamedTensor, obstacle, tensors
-from lstmconv.formats.torch_archive import read_tensors
 from lstmconv.model import Array, Checkpoint, Provenance
 
 __all__ = ["PROVENANCE_RECORD", "obstacle", "read", "read_state_dict", "write"]
@@ -46,12 +46,12 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     require_known(checkpoint)
     entries = tensors(checkpoint, options)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        _record(archive, "data.pkl", _pickle(entries))
-        _record(archive, "byteorder", b"little")
+        _add(archive, "data.pkl", _pickle(entries))
+        _add(archive, "byteorder", b"little")
         for index, entry in enumerate(entries):
-            _record(archive, f"data/{index}", entry.materialise().tobytes())
-        _record(archive, f"extra/{KEY}.json", encoded(checkpoint, options).encode())
-        _record(archive, "version", b"3\n")
+            _record(archive, f"data/{index}", entry.slabs(), entry.nbytes)
+        _add(archive, f"extra/{KEY}.json", encoded(checkpoint, options).encode())
+        _add(archive, "version", b"3\n")
     return [path]
 
 
@@ -62,20 +62,31 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
         UnreadableFileError: It is no state dict, it is damaged, or its pickle names more than tensors.
         UnsupportedModelError: No LSTM in it that converts.
     """
+    from lstmconv.formats.torch_archive import read_tensors
+
     file = read_tensors(path)
-    origin = Provenance(path.name, sha256_of(path), "PyTorch state dict")
+    origin = Provenance(path.name, hashing(path), "PyTorch state dict")
     checkpoint = read_parameters(file.tensors, origin, parsed(file.provenance), options)
     return replace(checkpoint, notes=(*file.notes, *checkpoint.notes))
 
 
-def _record(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    _record(archive, name, [content], len(content))
+
+
+def _record(archive: zipfile.ZipFile, name: str, content: Iterable[bytes | memoryview], size: int) -> None:
     """Add one record whose content begins at a multiple of 64 bytes, dated as zip's epoch."""
     entry = zipfile.ZipInfo(f"{_FOLDER}/{name}")
-    # Local header (30 bytes), name, then the extra field: id "FB", its length, padding.
-    start = archive.fp.tell() + 30 + len(entry.filename.encode()) + 4  # type: ignore[union-attr]  # open for writing
+    entry.file_size = size
+    # Local header (30 bytes), name, then the extra field: id "FB", its length, padding; zip64 sizes go before it
+    # where zipfile writes them (it allows for 5 % of growth).
+    zip64 = 20 if size * 1.05 > zipfile.ZIP64_LIMIT else 0
+    start = archive.fp.tell() + 30 + len(entry.filename.encode()) + zip64 + 4  # type: ignore[union-attr]  # open for writing
     padding = -start % _ALIGNMENT
     entry.extra = struct.pack("<2sH", b"FB", padding) + b"Z" * padding
-    archive.writestr(entry, content)
+    with archive.open(entry, "w") as record:
+        for part in content:
+            record.write(part)
 
 
 def _text(value: str) -> bytes:
@@ -119,4 +130,6 @@ def read_state_dict(path: Path) -> dict[str, Array]:
     Raises:
         UnreadableFileError: It is not what ``torch.save`` writes for a state dict.
     """
+    from lstmconv.formats.torch_archive import read_tensors
+
     return dict(read_tensors(path).tensors)

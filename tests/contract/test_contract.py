@@ -475,14 +475,17 @@ def faulty_writer(monkeypatch):
     """Make every writer exchange two gates of the recurrent matrix, as a bug in a layout would."""
     from lstmconv import copying
 
-    right = copying.copy_gates
+    def exchanged(gates):
+        square = len(gates.shape) == 3 and gates.shape[1] == gates.shape[2]
+        return lstmconv.Gates(gates.f, gates.i, gates.g, gates.o) if square else gates
 
-    def wrong(source, target):
-        if len(source.shape) == 3 and source.shape[1] == source.shape[2]:
-            source = lstmconv.Gates(source.f, source.i, source.g, source.o)
-        right(source, target)
-
-    monkeypatch.setattr(copying, "copy_gates", wrong)
+    copy_gates, parts = copying.copy_gates, copying._parts
+    monkeypatch.setattr(copying, "copy_gates", lambda source, target: copy_gates(exchanged(source), target))
+    monkeypatch.setattr(
+        copying,
+        "_parts",
+        lambda piece, size: parts(piece if isinstance(piece, np.ndarray) else (piece[0], exchanged(piece[1])), size),
+    )
 
 
 def test_a_failed_verification_leaves_no_target(source, target, faulty_writer):

@@ -14,7 +14,7 @@ import hashlib
 import json
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ import numpy as np
 
 from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
 from lstmconv.formats.keras.hdf5 import SIGNATURE, Group, StoredArray, read_tree
-from lstmconv.formats.provenance import KEY, parsed, sha256_of
+from lstmconv.formats.provenance import KEY, hashing, parsed, sha256_of
 from lstmconv.model import Array
 
 __all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file", "sniff"]
@@ -102,7 +102,7 @@ class KerasFile:
         version: Of the weights, where the file tells.
         backend: As the file states it.
         description: ``"Keras HDF5 (whole model)"`` and the like.
-        sha256: Of the file's bytes.
+        hashed: As :attr:`lstmconv.model.Provenance.hashed`.
         noted: What lstmconv noted where it wrote the file.
     """
 
@@ -113,7 +113,7 @@ class KerasFile:
     version: KerasVersion | None
     backend: str | None
     description: str
-    sha256: str
+    hashed: str | Callable[[], str]
     noted: Mapping[str, Any] | None = None
 
 
@@ -141,7 +141,7 @@ def open_file(path: Path) -> KerasFile:
     _refuse_lookalikes(path)
     if _is_hdf5(path):
         tree = read_tree(path, path.name)
-        return _from_tree(path.name, tree, sha256_of(path))
+        return _from_tree(path.name, tree, hashing(path))
     if zipfile.is_zipfile(path):
         return _open_zip(path)
     return _open_shards(path)
@@ -204,7 +204,7 @@ def _refuse_lookalikes(path: Path) -> None:
         )
 
 
-def _from_tree(name: str, tree: Group, sha256: str) -> KerasFile:
+def _from_tree(name: str, tree: Group, hashed: str | Callable[[], str]) -> KerasFile:
     """Tell which kind of HDF5 file it is."""
     version, backend = tree.text("keras_version"), tree.text("backend")
     config_text = tree.text("model_config")
@@ -219,7 +219,7 @@ def _from_tree(name: str, tree: Group, sha256: str) -> KerasFile:
         description = "Keras HDF5 (whole model)" if config else "Keras HDF5 (weights only)"
         stated = KerasVersion(version) if version else None
         noted = parsed(tree.text(KEY))
-        return KerasFile(name, "legacy", weights, config, stated, backend, description, sha256, noted)
+        return KerasFile(name, "legacy", weights, config, stated, backend, description, hashed, noted)
     if config is None and not any(group.path.endswith("vars") for group in tree.walk()):
         found = ", ".join(f"'{child}'" for child in list(tree.children)[:4])
         if not found:
@@ -229,7 +229,7 @@ def _from_tree(name: str, tree: Group, sha256: str) -> KerasFile:
         )
     description = "Keras .weights.h5"
     stated = KerasVersion(version) if version else None
-    return KerasFile(name, "saveable", tree, config, stated, backend, description, sha256, parsed(tree.text(KEY)))
+    return KerasFile(name, "saveable", tree, config, stated, backend, description, hashed, parsed(tree.text(KEY)))
 
 
 def _open_zip(path: Path) -> KerasFile:
@@ -249,7 +249,7 @@ def _open_zip(path: Path) -> KerasFile:
     except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, struct.error) as error:
         raise UnreadableFileError(f"{path.name}: damaged zip file ({error}); restore or download it again") from error
     return _archive(
-        path.name, tree, texts.get("config.json"), texts.get("metadata.json"), sha256_of(path), ".keras archive"
+        path.name, tree, texts.get("config.json"), texts.get("metadata.json"), hashing(path), ".keras archive"
     )
 
 
@@ -288,7 +288,7 @@ def _archive(
     tree: Group,
     config: Mapping[str, Any] | None,
     metadata: Mapping[str, Any] | None,
-    sha256: str,
+    hashed: str | Callable[[], str],
     kind: str,
 ) -> KerasFile:
     version = (metadata or {}).get("keras_version")
@@ -296,7 +296,7 @@ def _archive(
     described = None if config is None else _config(config, text)
     stated = KerasVersion(text) if text else None
     noted = parsed(tree.text(KEY))
-    return KerasFile(name, "saveable", tree, described, stated, None, f"Keras {kind}", sha256, noted)
+    return KerasFile(name, "saveable", tree, described, stated, None, f"Keras {kind}", hashed, noted)
 
 
 def _open_shards(path: Path) -> KerasFile:

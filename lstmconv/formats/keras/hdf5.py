@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import io
 import os
+import select
+import signal
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ Attribute: TypeAlias = "str | list[str] | float | None"
 
 WALK_SECONDS = 20.0
 """How long the first walk may take, plus a second for every 100 MB; an honest 2 GB file takes 0.1 s."""
+expendable = False
+"""Whether this process may die of a file, as those of :mod:`lstmconv.many` may; then no child reads it first."""
 _NO_FORK = {"jax", "tensorflow"}
 """They run threads of their own that a forked child would lack."""
 _MAX_OBJECTS = 200_000
@@ -172,7 +175,14 @@ def read_tree(content: Path | Array, name: str) -> Group:
     """
     require("h5py", "Reading HDF5 files")
     size = content.stat().st_size if isinstance(content, Path) else content.nbytes
-    _survive(content, name, WALK_SECONDS + size / 1e8)
+    seconds = WALK_SECONDS + size / 1e8
+    if expendable and hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # SIGALRM, which nobody handles, ends the process.
+        try:
+            return _read(content, name)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    _survive(content, name, seconds)
     return _read(content, name)
 
 
@@ -182,7 +192,7 @@ def _read(content: Path | Array, name: str) -> Group:
     try:
         opened = content if isinstance(content, Path) else _ArrayFile(content)
         with h5py.File(opened, "r") as file:
-            return _Reader(raw, name).group(file, "", ())
+            return _Reader(raw, name).group(h5py.h5g.open(file.id, b"/"), "", ())
     except UnreadableFileError:
         raise
     except (
@@ -200,7 +210,10 @@ def _read(content: Path | Array, name: str) -> Group:
 
 
 class _Reader:
-    """Turns h5py objects into plain data, counting what it meets."""
+    """Turns h5py objects into plain data, counting what it meets.
+
+    It goes by h5py's low-level identifiers: its Group and attrs look up every name three times.
+    """
 
     def __init__(self, raw: Array, name: str) -> None:
         self._raw = raw
@@ -211,36 +224,38 @@ class _Reader:
     def _fail(self, what: str) -> UnreadableFileError:
         return UnreadableFileError(f"{self._name}: {what}")
 
-    def group(self, group: h5py.Group, path: str, above: tuple[int, ...]) -> Group:
+    def group(self, group: h5py.h5g.GroupID, path: str, above: tuple[int, ...]) -> Group:
         h5py = require("h5py", "Reading HDF5 files")
-        address = h5py.h5o.get_info(group.id).addr
+        address = h5py.h5o.get_info(group).addr
         if address in above:
             raise self._fail(f"'{path}' contains itself (a hard-link cycle)")
         if len(above) > _MAX_DEPTH:
             raise self._fail(f"groups nest deeper than {_MAX_DEPTH} levels")
         children: dict[str, Group | StoredArray] = {}
-        for key in group:
+        for name in group:
+            key = name.decode("utf-8", "backslashreplace")
             self._objects += 1
             if self._objects > _MAX_OBJECTS:
                 raise self._fail(f"more than {_MAX_OBJECTS:,} objects")
             here = f"{path}/{key}".lstrip("/")
-            link = group.get(key, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                kind = "an external link" if isinstance(link, h5py.ExternalLink) else "a soft link"
+            link = group.links.get_info(name).type
+            if link != h5py.h5l.TYPE_HARD:
+                kind = "an external link" if link == h5py.h5l.TYPE_EXTERNAL else "a soft link"
                 children[key] = _refused(here, kind)
                 continue
-            item = group[key]
-            if isinstance(item, h5py.Group):
+            item = h5py.h5o.open(group, name)
+            if isinstance(item, h5py.h5g.GroupID):
                 children[key] = self.group(item, here, (*above, address))
-            elif isinstance(item, h5py.Dataset):
-                children[key] = self.dataset(item, here)
-        return Group(path, self.attributes(group), children)
+            elif isinstance(item, h5py.h5d.DatasetID):
+                children[key] = self.dataset(h5py.Dataset(item), here)
+        return Group(path, self.attributes(h5py.Group(group)), children)
 
     def attributes(self, item: h5py.Group | h5py.Dataset) -> dict[str, Attribute]:
         h5py = require("h5py", "Reading HDF5 files")
         found: dict[str, Attribute] = {}
-        for key in item.attrs:
-            attribute = h5py.h5a.open(item.id, key.encode())
+        for index in range(h5py.h5a.get_num_attrs(item.id)):
+            attribute = h5py.h5a.open(item.id, index=index)
+            key = attribute.name.decode("utf-8", "surrogateescape")
             count = attribute.get_space().get_simple_extent_npoints()
             self._attribute_bytes += count * attribute.get_type().get_size()
             if self._attribute_bytes > _MAX_ATTRIBUTE_BYTES:
@@ -327,6 +342,7 @@ def _survive(content: Path | Array, name: str, seconds: float) -> None:
 
 def _in_fork(content: Path | Array, name: str, seconds: float) -> int | None:
     """Return the child's exit code, negative for a signal, or ``None`` if it was stopped."""
+    ended, held = os.pipe()  # The child holds the other end for as long as it lives.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python and JAX warn of forking beside threads: the caller has looked.
         child = os.fork()
@@ -337,18 +353,13 @@ def _in_fork(content: Path | Array, name: str, seconds: float) -> int | None:
         except BaseException:
             os._exit(1)  # The parent meets the same error and reports it.
         os._exit(0)
-    deadline = time.monotonic() + seconds
-    pause = 0.0005
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-            return None
-        time.sleep(pause)
-        pause = min(2 * pause, 0.05)
+    os.close(held)
+    with os.fdopen(ended, "rb") as pipe:
+        in_time, _, _ = select.select([pipe], [], [], seconds)
+    if not in_time:
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) if in_time else None
 
 
 def _silence() -> None:

@@ -73,7 +73,7 @@ def read(
     return Checkpoint(
         layers=tuple(layers),
         provenance=Provenance(
-            file.name, file.sha256, file.description, file.version.text if file.version else None, file.backend
+            file.name, file.hashed, file.description, file.version.text if file.version else None, file.backend
         ),
         skipped=tuple(skipped),
         edges=None if spec is None else tuple(edge for edge in spec.edges if kept.issuperset(edge)),
@@ -94,7 +94,7 @@ def _restored(
     return overruled(
         Checkpoint(
             layers=restored.layers,
-            provenance=Provenance(file.name, file.sha256, file.description, noted.get("keras_version"), file.backend),
+            provenance=Provenance(file.name, file.hashed, file.description, noted.get("keras_version"), file.backend),
             skipped=tuple(skipped),
             edges=restored.edges,
             notes=restored.notes,

@@ -12,7 +12,7 @@ from lstmconv.formats.keras.cells import PER_GATE, Cell
 from lstmconv.formats.keras.config import HalfSpec
 from lstmconv.formats.keras.hdf5 import StoredArray
 from lstmconv.layouts import CUDNN_LSTM_LAYER, KERAS, KERAS_1
-from lstmconv.model import Array, Gates, float_type
+from lstmconv.model import Array, Gates
 
 __all__ = ["CELL_LAYOUTS", "view_cell"]
 
@@ -48,7 +48,7 @@ def view_cell(cell: Cell, half: HalfSpec | None, notes: list[str]) -> tuple[Gate
 def _floats(array: StoredArray, half: HalfSpec | None, notes: list[str]) -> Array:
     """Return a floating array; an opaque one is bfloat16 only if nothing speaks against it."""
     values = array.load()
-    if values.dtype == float_type("bfloat16"):
+    if values.dtype.name == "bfloat16":
         if array.attributes.get("dtype") == "bfloat16":
             return values
         policy = json.dumps(half.config.get("dtype")) if half is not None else None

@@ -12,9 +12,7 @@ from typing import Literal, TypeAlias
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import WriteOptions
 from lstmconv.formats.keras.arrays import LSTM, CellClass, halves_of
-from lstmconv.formats.keras.describing import WrittenLayer, describe_model
 from lstmconv.formats.keras.dialect import KERAS_2, KERAS_3, Dialect, choose, neither, refusal
-from lstmconv.formats.keras.files import write_legacy, write_native, write_saveable
 from lstmconv.formats.keras.graph import graph_of
 from lstmconv.formats.keras.naming import renamed
 from lstmconv.formats.provenance import encoded, require_known
@@ -62,6 +60,9 @@ def write_as(
     checkpoint: Checkpoint, path: Path, options: WriteOptions, cell: CellClass, kind: _Kind, dialect: Dialect
 ) -> None:
     """Write all layers as one class of cell, into one kind of file."""
+    from lstmconv.formats.keras.describing import WrittenLayer, describe_model
+    from lstmconv.formats.keras.files import write_legacy, write_native, write_saveable
+
     named, noted = renamed(checkpoint, options, dialect)
     graph = graph_of(named)
     layers = {

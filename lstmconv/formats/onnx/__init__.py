@@ -20,14 +20,14 @@ from lstmconv._version import __version__
 from lstmconv.errors import UnsupportedModelError, UsageError, require
 from lstmconv.formats import ReadOptions, WriteOptions
 from lstmconv.formats.onnx.functions import onnx_function
-from lstmconv.formats.onnx.graph import Graph
-from lstmconv.formats.onnx.layer import add_stack
 from lstmconv.formats.provenance import KEY, encoded, require_known
 from lstmconv.formats.state_dict import dtype_of
 from lstmconv.model import Checkpoint, Stack
 
 if TYPE_CHECKING:
     import onnx
+
+    from lstmconv.formats.onnx.graph import Graph
 
 __all__ = ["build", "obstacle", "read", "write"]
 
@@ -57,6 +57,24 @@ def build(checkpoint: Checkpoint, options: WriteOptions) -> onnx.ModelProto:
         UnsupportedModelError: ONNX cannot compute a layer, or its activations are unknown.
         UsageError: The operator set is too old or too new for what is asked.
     """
+    model, graph = _without_weights(checkpoint, options)
+    for tensor in model.graph.initializer:
+        if tensor.name in graph.weights:
+            tensor.raw_data = graph.weights[tensor.name].materialise().tobytes()
+    _note(model, checkpoint, options)
+    return model
+
+
+def _note(model: onnx.ModelProto, checkpoint: Checkpoint, options: WriteOptions) -> None:
+    onnx = require("onnx", "Writing ONNX")
+    onnx.helper.set_model_props(model, {KEY: encoded(checkpoint, options)})
+
+
+def _without_weights(checkpoint: Checkpoint, options: WriteOptions) -> tuple[onnx.ModelProto, Graph]:
+    """Build the model, but for the bytes of its weights and its provenance."""
+    from lstmconv.formats.onnx.graph import Graph
+    from lstmconv.formats.onnx.layer import add_stack
+
     onnx = require("onnx", "Writing ONNX")
     require_known(checkpoint)
     graph = Graph(_opset(checkpoint, options))
@@ -74,8 +92,7 @@ def build(checkpoint: Checkpoint, options: WriteOptions) -> onnx.ModelProto:
         producer_name="lstmconv",
         producer_version=__version__,
     )
-    onnx.helper.set_model_props(model, {KEY: encoded(checkpoint, options)})
-    return model  # type: ignore[no-any-return]  # onnx.helper is untyped here
+    return model, graph
 
 
 def _opset(checkpoint: Checkpoint, options: WriteOptions) -> int:
@@ -108,14 +125,15 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     Raises:
         UnsupportedModelError: As :func:`build`.
     """
-    onnx = require("onnx", "Writing ONNX")
-    model = build(checkpoint, options)
-    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    if size < _EXTERNAL_BYTES:
-        onnx.checker.check_model(model, full_check=True)
-        path.write_bytes(model.SerializeToString(deterministic=True))
+    from lstmconv.formats.onnx import storing
+
+    model, graph = _without_weights(checkpoint, options)
+    storing.check(model, graph.weights)
+    if sum(tensor.nbytes for tensor in graph.weights.values()) < _EXTERNAL_BYTES:
+        storing.write_inside(model, graph.weights, path, lambda: _note(model, checkpoint, options))
         return [path]
     beside = path.with_name(path.name + ".data")
-    onnx.save_model(model, path, save_as_external_data=True, location=beside.name, size_threshold=1024)
-    onnx.checker.check_model(str(path))
+    storing.write_beside(model, graph.weights, beside)
+    _note(model, checkpoint, options)
+    path.write_bytes(model.SerializeToString(deterministic=True))
     return [path, beside]

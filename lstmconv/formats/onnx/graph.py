@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmconv.errors import require
+from lstmconv.formats.state_dict import NamedTensor
 from lstmconv.model import Array
 
 __all__ = ["Graph"]
@@ -25,6 +26,7 @@ class Graph:
     inputs: list[Any] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
     constants: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, NamedTensor] = field(default_factory=dict)
 
     def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add a node of one output and return the output's name."""
@@ -37,6 +39,14 @@ class Graph:
         numpy_helper = require("onnx.numpy_helper", "Writing ONNX")
         self.initializers.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
         return name
+
+    def weight(self, tensor: NamedTensor) -> str:
+        """Add an initializer whose bytes come later, from :attr:`weights`, and return its name."""
+        onnx = require("onnx", "Writing ONNX")
+        element = onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype)
+        self.initializers.append(onnx.TensorProto(name=tensor.name, data_type=element, dims=tensor.shape))
+        self.weights[tensor.name] = tensor
+        return tensor.name
 
     def constant(self, value: object, dtype: npt.DTypeLike = np.int64) -> str:
         """Return the name of a constant, made once; a plain number is a scalar."""

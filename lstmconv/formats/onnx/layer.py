@@ -12,7 +12,7 @@ from lstmconv.errors import UsageError, require
 from lstmconv.formats import WriteOptions
 from lstmconv.formats.onnx.functions import onnx_function
 from lstmconv.formats.onnx.graph import Graph
-from lstmconv.formats.state_dict import dtype_of
+from lstmconv.formats.state_dict import NamedTensor, dtype_of
 from lstmconv.layouts import ONNX
 from lstmconv.model import LSTMDirection, LSTMLayer, Stack
 
@@ -250,10 +250,9 @@ class _Layer:
             pattern, gates = ONNX.input_matrix, [direction.weight_ih for direction in directions]
         else:
             pattern, gates = ONNX.recurrent_matrix, [direction.weight_hh for direction in directions]
-        stored = np.empty((len(gates), 4 * gates[0].shape[1], gates[0].shape[2]), self.dtype)
-        for place, source in zip(stored, gates, strict=True):
-            fill(place, pattern, source)
-        return self.graph.tensor(self.named(f"{name}{suffix}"), stored)
+        shape = (len(gates), 4 * gates[0].shape[1], gates[0].shape[2])
+        pieces = tuple((pattern, each) for each in gates)
+        return self.graph.weight(NamedTensor(self.named(f"{name}{suffix}"), shape, self.dtype, pieces))
 
     def _bias(self, directions: Sequence[LSTMDirection], suffix: str) -> str:
         """Add B = Wb then Rb; zeros for a half without a bias beside one that has it."""
@@ -268,7 +267,7 @@ class _Layer:
             for part, gates in zip(np.split(place, 2), biases, strict=True):
                 if gates is not None:
                     fill(part, ONNX.one_bias, gates)
-        return self.graph.tensor(self.named(f"B{suffix}"), stored)
+        return self.graph.weight(NamedTensor(self.named(f"B{suffix}"), stored.shape, self.dtype, (stored.ravel(),)))
 
     # What Keras returns
 

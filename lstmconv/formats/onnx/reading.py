@@ -60,7 +60,7 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
         ) from error
     tensors = Tensors(path.name, path.parent)
     checkpoint = _read(model, path.name, _provenance(path.name, "", model), options, tensors)
-    return replace(checkpoint, provenance=replace(checkpoint.provenance, sha256=tensors.sha256(stored)))
+    return replace(checkpoint, provenance=replace(checkpoint.provenance, hashed=tensors.sha256(stored)))
 
 
 def read_model(

@@ -1,0 +1,84 @@
+"""Turn the words of a command line into values without pydantic.
+
+typer imports pydantic for it (from 0.29 on), which alone takes longer than all that ``lstmconv inspect`` needs
+besides NumPy and h5py. What is plainly right is converted here; all else goes to typer, which says what is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from typer.core import TyperGroup
+
+__all__ = ["Group"]
+
+
+class Group(TyperGroup):
+    """A group of commands, whose parameters convert plain words themselves."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the group's own parameters."""
+        return _lightened(super().get_params(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command by its name."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            _lightened(command.get_params(ctx))
+        return command
+
+
+def _lightened(parameters: list[Any]) -> list[Any]:
+    for parameter in parameters:
+        own = getattr(parameter, "get_runtime_param", None)  # typer before 0.29 has none, and imports no pydantic.
+        if own is not None and not isinstance(own, _Plainly):
+            parameter.get_runtime_param = _Plainly(own)
+    return parameters
+
+
+class _NotPlainError(Exception):
+    """A word that typer should look at."""
+
+
+class _Plainly:
+    """Stands in for a parameter's ``RuntimeParam``, and makes typer's own only where it is needed."""
+
+    def __init__(self, typers_own: Callable[[], Any]) -> None:
+        self._typers_own = typers_own
+
+    def __call__(self) -> _Plainly:
+        return self
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        several = param.multiple or param.nargs == -1
+        described = param.type_descriptor
+        try:
+            if value is None:
+                return () if several else None
+            if get_origin(described.annotation) is not list:
+                return _plain(value, described.annotation, described.parameter_info)
+            (each,) = get_args(described.annotation)
+            return [_plain(entry, each, described.parameter_info) for entry in value]
+        except _NotPlainError:
+            return self._typers_own().coerce(value, param=param, ctx=ctx)
+
+
+def _plain(value: Any, annotation: Any, parameter: Any) -> Any:
+    """Return a word as a str, Path, int, or member of an Enum."""
+    if not isinstance(annotation, type) or parameter.parser is not None:
+        raise _NotPlainError
+    if isinstance(value, annotation):
+        return value
+    if isinstance(value, str) and issubclass(annotation, Enum) and value in {member.value for member in annotation}:
+        return annotation(value)
+    if isinstance(value, str) and annotation is Path and (os.access(value, os.R_OK) or not os.path.lexists(value)):
+        return Path(value)
+    if isinstance(value, str) and annotation is int and value.isdecimal():
+        number = int(value)
+        if (parameter.min is None or number >= parameter.min) and (parameter.max is None or number <= parameter.max):
+            return number
+    raise _NotPlainError

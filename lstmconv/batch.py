@@ -1,0 +1,171 @@
+"""Convert many files: which files, where to, and each in a process that its file may bring down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any, Literal
+
+from lstmconv import many
+from lstmconv.errors import LstmconvError, UsageError, VerificationError
+
+__all__ = ["Converted", "Status", "convert_many", "expand", "several"]
+
+Status = Literal["converted", "skipped", "not equal", "failed"]
+EXIT_CODES: Mapping[Status, int] = {"converted": 0, "skipped": 0, "not equal": 1, "failed": 2}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What came of one source.
+
+    Attributes:
+        source: As it was given.
+        status: ``skipped`` where every target is there already, made from the same bytes.
+        paths: The files written, or found.
+        detail: Why not, in one line.
+        notes: As :attr:`lstmconv.api.Conversion.notes`.
+        reports: As JSON, one a target.
+    """
+
+    source: str
+    status: Status
+    paths: tuple[str, ...] = ()
+    detail: str = ""
+    notes: tuple[str, ...] = ()
+    reports: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0, 1 or 2, as the command line's."""
+        return EXIT_CODES[self.status]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as README documents them."""
+        return {
+            "source": self.source,
+            "status": self.status,
+            "paths": list(self.paths),
+            "detail": self.detail,
+            "notes": list(self.notes),
+            "reports": list(self.reports),
+        }
+
+
+def several(arguments: Sequence[Path], folder: Path | None, to: Sequence[str], *, force: bool) -> bool:
+    """Tell whether arguments are many sources, and not a source and its target.
+
+    They are where a folder for the targets is given, where one of them is a pattern, or where there are three or more.
+
+    Raises:
+        UsageError: Two arguments that may be either: the second would be replaced, and is no file of the format.
+    """
+    if folder is not None or len(arguments) > 2 or any(_is_pattern(path) for path in arguments):
+        return True
+    if len(arguments) == 2 and len(to) == 1 and force and arguments[1].is_file():
+        from lstmconv.formats import by_name
+
+        if not arguments[1].name.lower().endswith(by_name(to[0]).suffixes):
+            raise UsageError(
+                f"is {arguments[1]} a second source, or the target to replace? For two sources pass --into FOLDER; "
+                f"for a target, a name ending in {by_name(to[0]).suffixes[0]}"
+            )
+    return False
+
+
+def expand(arguments: Sequence[Path]) -> list[Path]:
+    """Return the files that names and patterns mean (``*``, ``?``, ``[...]``, ``**`` for folders), each once.
+
+    Raises:
+        UsageError: A pattern that fits no file.
+    """
+    found: dict[Path, None] = {}
+    for argument in arguments:
+        matches = [argument]
+        if _is_pattern(argument):
+            matches = [Path(name) for name in sorted(glob(str(argument), recursive=True))]  # noqa: PTH207  # absolute too
+            if not matches:
+                raise UsageError(f"no file fits the pattern {argument}")
+        found |= dict.fromkeys(matches)
+    return list(found)
+
+
+def _is_pattern(path: Path) -> bool:
+    return has_magic(str(path)) and not path.exists()
+
+
+def convert_many(
+    sources: Sequence[Path],
+    folder: Path | None,
+    to: Sequence[str],
+    *,
+    jobs: int | None = None,
+    skip_existing: bool = False,
+    **options: Any,
+) -> Iterator[Converted]:
+    """Convert each file, and yield what came of it in the order of the files.
+
+    Args:
+        sources: Files.
+        folder: Where the targets go; beside each source if not given.
+        to: The formats.
+        jobs: Processes at once; as many as there are cores by default.
+        skip_existing: Leave out a source whose targets are all there and were made from the same bytes, whatever the
+            options then were.
+        options: Of :func:`lstmconv.api.convert`.
+
+    Raises:
+        UsageError: No format is given, or two sources would be written to the same target.
+    """
+    from lstmconv import api
+
+    if not to:
+        raise UsageError("several sources need --to, such as --to onnx")
+    owners: dict[Path, Path] = {}
+    for source in sources:
+        for place in api.in_folder(source, folder or source.parent, to, raw=bool(options.get("raw"))):
+            if place in owners:
+                raise UsageError(f"{owners[place]} and {source} would both be written to {place}; convert them apart")
+            owners[place] = source
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    work: Callable[[Path], Converted] = partial(
+        _convert, folder=folder, to=tuple(to), skip_existing=skip_existing, options=options
+    )
+    for outcome in many.run(work, sources, jobs):
+        yield outcome.value or Converted(str(outcome.item), "failed", detail=f"{outcome.item.name}: {outcome.error}")
+
+
+def _convert(
+    source: Path, *, folder: Path | None, to: Sequence[str], skip_existing: bool, options: Mapping[str, Any]
+) -> Converted:
+    """Convert one file; what is wrong with it is its result."""
+    from lstmconv import api
+    from lstmconv.formats.provenance import sha256_of
+
+    name = str(source)
+    try:
+        places = api.in_folder(source, folder or source.parent, to, raw=bool(options.get("raw")))
+        if skip_existing and source.is_file() and all(place.is_file() for place in places):
+            digest = sha256_of(source)
+            if all(_made_from(place, entry) == digest for place, entry in places.items()):
+                return Converted(name, "skipped", tuple(map(str, places)), "made from the same bytes before")
+        done = api.convert(source, folder, to=to, **options)
+    except VerificationError as error:
+        return Converted(name, "not equal", detail=str(error), reports=(error.report.to_json(),))
+    except (LstmconvError, OSError) as error:
+        return Converted(name, "failed", detail=str(error))
+    reports = tuple(report.to_json() for report in done.reports)
+    return Converted(name, "converted", tuple(map(str, done.paths)), notes=done.notes, reports=reports)
+
+
+def _made_from(target: Path, entry: Any) -> str | None:
+    """Return the hash of the source that a target notes; ``None`` for whatever is not lstmconv's own."""
+    try:
+        noted = entry.load_runtime().provenance(target)
+        return str(noted["sha256"])
+    except Exception:  # A damaged target, or another's, is one to be written again.
+        return None

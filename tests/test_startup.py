@@ -1,0 +1,76 @@
+"""What each command loads, exactly: a library that comes along unseen is what makes a start slow."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SAMPLE = Path(__file__).parent.parent / "sample_weights" / "airline_passengers.h5"
+HEAVY = [
+    "h5py", "numpy", "einops", "onnx", "torch", "onnxruntime", "keras", "tensorflow", "jax", "safetensors",
+    "ml_dtypes", "pydantic", "rich", "typer", "multiprocessing", "concurrent.futures", "importlib.metadata", "asyncio",
+]  # fmt: skip
+READING = {"typer", "numpy", "einops", "h5py"}
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """Run the command line in a fresh interpreter and return the libraries it loaded."""
+    code = (
+        f"import json, sys; sys.argv = ['lstmconv', *{list(arguments)!r}]\n"
+        "from lstmconv.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        f"print(); print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["convert", "--help"], ["inspect", "-h"]])
+def test_help_and_version_load_typer_alone(arguments):
+    assert loaded_by(*arguments) == {"typer"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"], ["--recurrent-activation", "sigmoid"]])
+def test_inspecting_an_h5_loads_what_reads_it(arguments):
+    assert loaded_by("inspect", str(SAMPLE), *arguments) == READING
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".cudnn.safetensors", ".h5", ".keras"])
+def test_converting_an_h5_loads_no_framework(suffix, tmp_path):
+    assert loaded_by("convert", str(SAMPLE), str(tmp_path / f"m{suffix}"), "--no-verify") == READING
+
+
+def test_converting_to_onnx_loads_onnx_and_its_types(tmp_path):
+    """The onnx library itself imports ml_dtypes and importlib.metadata."""
+    loaded = loaded_by("convert", str(SAMPLE), str(tmp_path / "m.onnx"), "--no-verify", "--opset", "15")
+    assert loaded == READING | {"onnx", "ml_dtypes", "importlib.metadata"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--opset", "x"], "--opset"),
+        (["--keras-version", "4"], "--keras-version"),
+        (["--to", "nothing"], "--to"),
+        (["--dtype", "float8"], "--dtype"),
+        (["--input-size", "-1e3"], "--input-size"),
+    ],
+)
+def test_a_word_that_is_not_plainly_right_is_refused_by_its_option(arguments, said):
+    command = [sys.executable, "-m", "lstmconv", "convert", str(SAMPLE), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert f"Invalid value for '{said}'" in result.stderr
+
+
+def test_words_become_what_the_options_say(tmp_path):
+    """A repeated choice, a bounded number, a path and a plain text at once."""
+    command = [
+        *(sys.executable, "-m", "lstmconv", "convert", str(SAMPLE), str(tmp_path / "out"), "--to", "keras", "--to"),
+        *("onnx", "--keras-version", "2", "--opset", "16", "--rename", "lstm=first", "--json", "--no-verify"),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    paths = [Path(path).name for path in json.loads(result.stdout)["paths"]]
+    assert paths == ["airline_passengers.keras", "airline_passengers.onnx"]
