@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats import Format, ReadOptions, by_name
 from lstmconv.formats.cudnn import CUDNN_KEY
+from lstmconv.formats.safetensors import read_header
 
 __all__ = ["detect"]
 
@@ -60,9 +60,8 @@ def _is_torch_zip(path: Path) -> bool:
 
 
 def _has_manifest(path: Path) -> bool:
-    with path.open("rb") as file:
-        header = file.read(int.from_bytes(file.read(8), "little"))
     try:
-        return CUDNN_KEY in (json.loads(header).get("__metadata__") or {})
-    except (ValueError, AttributeError, TypeError, RecursionError):
+        metadata = read_header(path)[1].get("__metadata__")
+    except UnreadableFileError:  # The safetensors reader says what is wrong with it.
         return False
+    return isinstance(metadata, dict) and CUDNN_KEY in metadata

@@ -8,7 +8,6 @@ empty or ``_reverse``; a cell's names have no ``_l{k}``. RNN and GRU use the sam
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from typing import Any
 from lstmconv.activations import SIGMOID, TANH, Activation, parse_activation
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError
 from lstmconv.formats import ReadOptions
+from lstmconv.formats.limits import parse_json
 from lstmconv.formats.provenance import described_activation, restore
 from lstmconv.formats.state_dict import prefix_of
 from lstmconv.layouts import TORCH
@@ -249,7 +249,7 @@ class _Computed:
         if extra is None:
             return cls([TANH] * directions, [SIGMOID] * directions)
         try:
-            found = json.loads(bytes(extra.tobytes()))
+            found = parse_json(bytes(extra.tobytes()), "_extra_state")
             activations = [
                 [described_activation(entry) for entry in found[key]] for key in ("activation", "recurrent_activation")
             ]

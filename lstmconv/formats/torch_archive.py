@@ -15,6 +15,7 @@ from types import MappingProxyType
 import numpy as np
 
 from lstmconv.errors import UnreadableFileError
+from lstmconv.formats.limits import TENSORS
 from lstmconv.formats.torch_containers import Container, open_legacy, open_zip
 from lstmconv.formats.torch_names import Pairs, Refused, Tensor, Unread, kind, shown
 from lstmconv.formats.torch_pickle import Pickled
@@ -28,7 +29,6 @@ _MAX_DEPTH = 100
 _MAX_SAFETENSORS_HEADER = 100_000_000  # safetensors/src/tensor.rs MAX_HEADER_SIZE
 _MAX_KEY_LENGTH = 1024
 _MAX_KEY_PARTS = 8
-_MAX_TENSORS = 250_000
 _MAX_SHARING = 4
 """How often containers may stand in several places, on average; the same dict twice is ordinary."""
 
@@ -126,13 +126,14 @@ def _resolve(container: Container) -> tuple[Mapping[str, Array], tuple[str, ...]
     """Name the tensors of an object and see their storages' bytes through them."""
     tensors: dict[str, Array] = {}
     notes: dict[str, str] = {}
+    most = TENSORS.value
     if isinstance(container.pickled.value, Tensor | Unread):
         raise Refused("a single tensor without a name, expected a state dict; save module.state_dict()")
     for key, found in _tensors(container.pickled):
         if key in tensors or key in notes:
             raise Refused(f"two tensors fall together under the name {shown(key)!r}; save the state dict alone")
-        if len(tensors) + len(notes) >= _MAX_TENSORS:
-            raise Refused(f"over {_MAX_TENSORS:,} tensors; save the state dict alone")
+        if len(tensors) + len(notes) >= most:
+            raise Refused(f"over {most:,} tensors; save the state dict alone, or, {TENSORS.way_out}")
         if isinstance(found, Unread):
             notes[key] = f"'{shown(key)}' is left out: {found.reason}"
             continue

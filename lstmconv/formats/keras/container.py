@@ -23,15 +23,11 @@ import numpy as np
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.keras.hdf5 import SIGNATURE, Group, StoredArray, read_tree
+from lstmconv.formats.limits import INFLATION, JSON_BYTES, allowed_inflation, parse_json
 from lstmconv.formats.provenance import KEY, parsed, sha256_of
 from lstmconv.model import Array
 
 __all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file", "sniff"]
-
-_MAX_JSON_BYTES = 256 << 20
-_MAX_INFLATED_BYTES = 4 << 30
-_MAX_INFLATION = 1000
-"""A deflated member may not be both over 4 GiB and over 1000 times its stored size (as in hdf5.py)."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +152,7 @@ def open_config(path: Path) -> Config:
     if not path.exists():
         raise UnreadableFileError(f"{path.name}: no such file")
     if not path.is_dir() and not _is_hdf5(path) and not zipfile.is_zipfile(path):
-        found = _json(path.read_bytes()[: _MAX_JSON_BYTES + 1], path.name)
+        found = _json(_text(path), path.name)
         if "class_name" not in found:
             raise UnreadableFileError(
                 f"{path.name}: a JSON file without class_name, expected what model.to_json() writes"
@@ -239,8 +235,9 @@ def _open_zip(path: Path) -> KerasFile:
             if body is None:
                 raise _no_body(path.name, names)
             tree = read_tree(_member(path, archive, archive.getinfo(body)), f"{path.name}:{body}")
+            most = JSON_BYTES.value
             texts = {
-                name: _json(_inflate(path.name, archive, archive.getinfo(name), _MAX_JSON_BYTES), f"{path.name}:{name}")
+                name: _json(_inflate(path.name, archive, archive.getinfo(name), most), f"{path.name}:{name}")
                 for name in ("config.json", "metadata.json")
                 if name in names
             }
@@ -299,8 +296,7 @@ def _archive(
 
 def _open_shards(path: Path) -> KerasFile:
     """Open sharded weights: ``model.weights.json`` and the shards beside it (Keras 3.10 and later)."""
-    with path.open("rb") as file:
-        head = file.read(_MAX_JSON_BYTES + 1)
+    head = _text(path)
     if not head.lstrip().startswith(b"{"):
         shown = head[:8].hex(" ")
         raise UnreadableFileError(
@@ -340,7 +336,7 @@ def _merge(a: Group, b: Group) -> Group:
 def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
     """Return a member's bytes: a memory map where it is stored, inflated where it is not."""
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-        return np.frombuffer(_inflate(path.name, archive, member, _MAX_INFLATED_BYTES), np.uint8)
+        return np.frombuffer(_inflate(path.name, archive, member), np.uint8)
     with path.open("rb") as file:
         file.seek(member.header_offset)
         # APPNOTE.TXT 4.3.7: a 30-byte local header, then the name and the extra field.
@@ -354,23 +350,33 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Ar
     return whole[start : start + member.file_size]
 
 
-def _inflate(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> bytes:
-    if member.file_size > limit or (
-        member.file_size > 64 << 20 and member.file_size > _MAX_INFLATION * max(member.compress_size, 1)
-    ):
+def _inflate(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int | None = None) -> bytes:
+    """Return a member's content, and no more of it than the zip's directory says."""
+    if limit is not None and member.file_size > limit:
+        raise UnreadableFileError(f"{name}: {member.filename} has {member.file_size:,} bytes; {JSON_BYTES.way_out}")
+    if member.file_size > allowed_inflation(member.compress_size):
         raise UnreadableFileError(
-            f"{name}: {member.filename} would inflate from {member.compress_size:,} to {member.file_size:,} bytes"
+            f"{name}: {member.filename} would inflate from {member.compress_size:,} to {member.file_size:,} bytes; "
+            f"{INFLATION.way_out}"
         )
-    return archive.read(member)
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # Their decompressors take as much memory as the data says, before anything comes out.
+        raise UnreadableFileError(f"{name}: {member.filename} is compressed by method {member.compress_type}")
+    with archive.open(member) as file:
+        content = file.read(member.file_size + 1)
+    if len(content) != member.file_size:
+        raise UnreadableFileError(f"{name}: {member.filename} has other than the {member.file_size:,} bytes it claims")
+    return content
+
+
+def _text(path: Path) -> bytes:
+    """Return a small file's content, one byte over the limit at most."""
+    with path.open("rb") as file:
+        return file.read(JSON_BYTES.value + 1)
 
 
 def _json(text: bytes, name: str) -> Mapping[str, Any]:
-    try:
-        if len(text) > _MAX_JSON_BYTES:
-            raise ValueError(f"over {_MAX_JSON_BYTES >> 20} MiB")
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableFileError(f"{name}: damaged JSON ({error})") from error
+    found = parse_json(text, name)
     if not isinstance(found, dict):
         raise UnreadableFileError(f"{name}: JSON of type {type(found).__name__}, expected an object")
     return found

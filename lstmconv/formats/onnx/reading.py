@@ -7,7 +7,6 @@ what the layer returns and which layer it feeds (:mod:`lstmconv.formats.onnx.rou
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from lstmconv.formats.onnx.routes import Placed, Routes
 from lstmconv.formats.onnx.scopes import Scope, main_scope, walk
 from lstmconv.formats.onnx.tensors import Tensors
 from lstmconv.formats.onnx.values import Values
-from lstmconv.formats.provenance import KEY, Restored, restore
+from lstmconv.formats.provenance import KEY, Restored, parsed, restore
 from lstmconv.model import Checkpoint, LSTMLayer, Provenance, Skipped
 
 if TYPE_CHECKING:
@@ -143,11 +142,7 @@ def _noted(model: onnx.ModelProto) -> Mapping[str, Any] | None:
     """Return what lstmconv noted in the model, or ``None``."""
     for entry in model.metadata_props:
         if entry.key == KEY:
-            try:
-                noted = json.loads(entry.value)
-            except (ValueError, RecursionError):
-                return {}
-            return noted if isinstance(noted, dict) else {}
+            return parsed(entry.value) or {}
     return None
 
 
