@@ -95,13 +95,22 @@ def load(
     """
     file = Path(path)
     options = ReadOptions(None if config is None else Path(config), activation, recurrent_activation, buffer)
-    if not file.exists():
-        raise UnreadableFileError(f"{file}: no such file")
+    _refuse_no_file(file)
+    if options.config is not None:
+        _refuse_no_file(options.config)
     try:
         chosen = detect(file, options) if format is None else by_name(format)
         return chosen.load().read(file, options)
     except OSError as error:
         raise UnreadableFileError(f"{file.name}: cannot be read ({error.strerror or error})") from error
+
+
+def _refuse_no_file(path: Path) -> None:
+    """Refuse what is not there, and what may never end: pipes and devices."""
+    if not path.exists():
+        raise UnreadableFileError(f"{path}: no such file")
+    if not path.is_file() and not path.is_dir():
+        raise UnreadableFileError(f"{path}: neither a file nor a folder (a pipe, a device?), expected a file")
 
 
 def from_torch(module: nn.Module, *, name: str | None = None) -> Checkpoint:
@@ -396,8 +405,7 @@ def verify(
     if source.unknown is not None:
         raise UnsupportedModelError(source.unknown)
     file = Path(target)
-    if not file.exists():
-        raise UnreadableFileError(f"{file}: no such file")
+    _refuse_no_file(file)
     return verify_file(source, file, Settings(atol, rtol, seed, batch, steps))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,20 @@ _LONG_WORK_BYTES = 64 << 20
 _GATE_NAMES = {"i": "input", "f": "forget", "g": 'candidate (Keras: "c")', "o": "output"}
 
 
+_COMMANDS = re.compile("[\x7f-\x9f\ud800-\udfff]")
+"""What JSON leaves as it is though a terminal takes it for a command, or cannot show it."""
+_LONGEST_ERROR = 2000
+
+
+def _shown(text: str) -> str:
+    r"""Escape rich's markup, and what a terminal takes for a command: the text may come from a file.
+
+    >>> _shown("\x1b[31mlstm")
+    '\\x1b[31mlstm'
+    """
+    return escape("".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text))
+
+
 def _out() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
@@ -39,43 +54,47 @@ def progress(source: Path) -> Iterator[Callable[[str], None]]:
         yield lambda _: None
         return
     with console.status("Starting") as status:
-        yield lambda text: status.update(escape(text))
+        yield lambda text: status.update(_shown(text))
 
 
 def show_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201  # the one place that prints plainly
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    print(text)  # noqa: T201  # the one place that prints plainly
 
 
 def show_notes(notes: Sequence[str]) -> None:
     """Print notes on stderr."""
     console = _talk()
     for note in notes:
-        console.print(f"[yellow]note:[/yellow] {escape(note)}")
+        console.print(f"[yellow]note:[/yellow] {_shown(note)}")
 
 
 def show_error(text: str) -> None:
     """Print one error line on stderr."""
-    _talk().print(f"[red]lstmconv:[/red] {escape(' '.join(text.split()))}")
+    line = " ".join(text.split())
+    shortened = line if len(line) <= _LONGEST_ERROR else f"{line[:_LONGEST_ERROR]}..."
+    _talk().print(f"[red]lstmconv:[/red] {_shown(shortened)}")
 
 
 def show_paths(paths: Sequence[Path]) -> None:
     """Print the files written, one a line."""
     console = _out()
     for path in paths:
-        console.print(f"wrote {escape(str(path))}")
+        console.print(f"wrote {_shown(str(path))}")
 
 
 def show_report(report: Report) -> None:
     """Print one line a check."""
     console = _out()
-    console.print(f"[bold]{escape(report.target)}[/bold]")
+    console.print(f"[bold]{_shown(report.target)}[/bold]")
     width = max((len(check.layer) for check in report.checks), default=0)
     for check in report.checks:
         status = "not run: " if check.status == "not run" else ""
         console.print(
-            f"  {_MARKS[check.status]} {escape(check.layer.ljust(width))}  {check.level:9}  "
-            f"{status}{escape(check.detail)}"
+            f"  {_MARKS[check.status]} {_shown(check.layer.ljust(width))}  {check.level:9}  "
+            f"{status}{_shown(check.detail)}"
         )
 
 
@@ -100,12 +119,12 @@ def show_inspection(described: Mapping[str, Any]) -> None:
     """Print a checkpoint's layers for a person."""
     console = _out()
     version = f", Keras {described['keras_version']}" if described["keras_version"] else ""
-    console.print(f"[bold]{escape(described['source'])}[/bold]: {described['format']}{version}")
+    console.print(f"[bold]{_shown(described['source'])}[/bold]: {_shown(described['format'] + version)}")
     for layer in described["layers"]:
         _show_layer(console, layer)
     for entry in described["skipped"]:
         reason = f"{entry['name']} ({entry['class_name']}): {entry['reason']}"
-        console.print(f"\n[yellow]skipped[/yellow] {escape(reason)}")
+        console.print(f"\n[yellow]skipped[/yellow] {_shown(reason)}")
 
 
 def _show_layer(console: Console, layer: Mapping[str, Any]) -> None:
@@ -113,7 +132,7 @@ def _show_layer(console: Console, layer: Mapping[str, Any]) -> None:
 
     kind = layer["class_name"] + (f", merge {layer['merge_mode']}" if layer["merge_mode"] else "")
     console.print(
-        f"\n[bold]{escape(layer['name'])}[/bold]  {escape(kind)}, "
+        f"\n[bold]{_shown(layer['name'])}[/bold]  {_shown(kind)}, "
         f"{sizes(layer['input_size'], layer['hidden_size'])}, {layer['dtype']}"
     )
     for number, direction in enumerate(layer["directions"]):
@@ -125,7 +144,7 @@ def _show_layer(console: Console, layer: Mapping[str, Any]) -> None:
     _line(console, "returns", ", ".join([sequences, *flags]))
     for name, target in layer["targets"].items():
         mark = _MARKS["passed" if target["possible"] else "failed"]
-        console.print(f"  {'to ' + name:18}{mark} {escape(target['note'])}")
+        console.print(f"  {'to ' + name:18}{mark} {_shown(target['note'])}")
 
 
 def _show_direction(console: Console, direction: Mapping[str, Any]) -> None:
@@ -160,4 +179,4 @@ def _bias_meaning(count: int) -> str:
 
 
 def _line(console: Console, label: str, text: str) -> None:
-    console.print(f"  {escape(label):18}{escape(text)}")
+    console.print(f"  {_shown(label):18}{_shown(text)}")

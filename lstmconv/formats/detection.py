@@ -8,7 +8,9 @@ from pathlib import Path
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats import Format, ReadOptions, by_name
 from lstmconv.formats.cudnn import CUDNN_KEY
+from lstmconv.formats.lookalikes import refuse_hollow
 from lstmconv.formats.safetensors import read_header
+from lstmconv.formats.zips import open_archive
 
 __all__ = ["detect"]
 
@@ -22,7 +24,7 @@ def detect(path: Path, options: ReadOptions) -> Format:
     What is recognised as nothing else is left to the Keras reader, which says what it found.
 
     Raises:
-        UnreadableFileError: There is no such file.
+        UnreadableFileError: There is no such file, or nothing in it.
     """
     if path.is_dir():
         return by_name("keras")
@@ -30,6 +32,7 @@ def detect(path: Path, options: ReadOptions) -> Format:
         raise UnreadableFileError(f"{path}: no such file")
     if options.buffer is not None:
         return by_name("cudnn")
+    refuse_hollow(path)
     with path.open("rb") as file:
         head = file.read(16)
     name = path.name.lower()
@@ -52,7 +55,7 @@ def detect(path: Path, options: ReadOptions) -> Format:
 
 def _is_torch_zip(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return path.name.lower().endswith((".pt", ".pth"))

@@ -21,10 +21,12 @@ __all__ = [
     "JSON_BYTES",
     "JSON_DEPTH",
     "LIMITS",
+    "ONNX_CALLS",
     "PICKLE_BYTES",
     "PICKLE_OPCODES",
     "TENSORS",
     "WALK_SECONDS",
+    "ZIP_MEMBERS",
     "Limit",
     "allowed_inflation",
     "parse_json",
@@ -70,7 +72,7 @@ WALK_SECONDS = Limit(
     8,
     "an honest 2 GB HDF5 file takes 0.1 s; each 100 MB allow a second more",
 )
-HDF5_OBJECTS = Limit("LSTMCONV_HDF5_OBJECTS", 200_000, "a model of 1,000 layers with optimizer state has 20,000")
+HDF5_OBJECTS = Limit("LSTMCONV_HDF5_OBJECTS", 50_000, "a model of 1,000 layers with optimizer state has 20,000")
 ATTRIBUTE_BYTES = Limit(
     "LSTMCONV_ATTRIBUTE_BYTES", 32 << 20, "the config of a model of 1,000 layers takes 1 MB; it is held about 10 times"
 )
@@ -87,6 +89,10 @@ PICKLE_BYTES = Limit("LSTMCONV_PICKLE_BYTES", 256 << 20, "a tensor takes about 2
 PICKLE_OPCODES = Limit(
     "LSTMCONV_PICKLE_OPCODES", 3_000_000, "a tensor takes about 40 opcodes; each may leave an object of 100 bytes"
 )
+ZIP_MEMBERS = Limit("LSTMCONV_ZIP_MEMBERS", 250_000, "a tensor is a member of a .pt; see LSTMCONV_TENSORS")
+ONNX_CALLS = Limit(
+    "LSTMCONV_ONNX_CALLS", 20_000, "exporters call a function for each layer; functions may call others many times"
+)
 TENSORS = Limit("LSTMCONV_TENSORS", 250_000, "the largest published checkpoints have 50,000 in one file")
 
 LIMITS: Sequence[Limit] = (
@@ -99,6 +105,8 @@ LIMITS: Sequence[Limit] = (
     PICKLE_BYTES,
     PICKLE_OPCODES,
     TENSORS,
+    ZIP_MEMBERS,
+    ONNX_CALLS,
 )
 
 _FREE_BYTES = 64 << 20

@@ -16,6 +16,7 @@ import numpy as np
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.limits import TENSORS
+from lstmconv.formats.lookalikes import LFS_POINTER
 from lstmconv.formats.torch_containers import Container, open_legacy, open_zip
 from lstmconv.formats.torch_names import Pairs, Refused, Tensor, Unread, kind, shown
 from lstmconv.formats.torch_pickle import Pickled
@@ -90,7 +91,7 @@ def _read(path: Path) -> TorchFile:
 
 
 _LOOKALIKES = {
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself; run: git lfs pull",
+    LFS_POINTER: "a Git LFS pointer, not the file itself; run: git lfs pull",
     b"\x89HDF\r\n\x1a\n": "an HDF5 file, as Keras writes, expected what torch.save writes",
     b"PK\x05\x06": "a zip without content; restore or download it again",
     b"\x1f\x8b": "compressed with gzip, expected what torch.save writes; run gunzip on it",

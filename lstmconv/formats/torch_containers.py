@@ -21,6 +21,7 @@ import numpy as np
 from lstmconv.formats.limits import INFLATION, PICKLE_BYTES, allowed_inflation
 from lstmconv.formats.torch_names import Pairs, Refused, Storage, shown
 from lstmconv.formats.torch_pickle import Pickled, load
+from lstmconv.formats.zips import open_archive
 from lstmconv.model import Array
 
 __all__ = ["Container", "open_legacy", "open_zip"]
@@ -99,7 +100,7 @@ class _Archive:
     @classmethod
     def open(cls, path: Path) -> _Archive:
         """Read the directory of records and find torch's folder in it."""
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
         names = [entry.filename for entry in entries]
         for name in names:

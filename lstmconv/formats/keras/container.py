@@ -24,7 +24,9 @@ import numpy as np
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.keras.hdf5 import SIGNATURE, Group, StoredArray, read_tree
 from lstmconv.formats.limits import INFLATION, JSON_BYTES, allowed_inflation, parse_json
+from lstmconv.formats.lookalikes import refuse_hollow
 from lstmconv.formats.provenance import KEY, parsed, sha256_of
+from lstmconv.formats.zips import open_archive
 from lstmconv.model import Array
 
 __all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file", "sniff"]
@@ -120,7 +122,7 @@ def sniff(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(512)
     if head.startswith(b"PK\x03\x04"):
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             names = archive.namelist()
         return "config.json" in names or "model.weights.h5" in names or "variables.h5" in names
     return _is_hdf5(path) or (head.lstrip().startswith(b"{") and path.name.endswith(".json"))
@@ -185,12 +187,9 @@ def _is_hdf5(path: Path) -> bool:
 def _refuse_lookalikes(path: Path) -> None:
     """Say what a file is that only looks like a checkpoint."""
     name, size = path.name, path.stat().st_size
-    if size == 0:
-        raise UnreadableFileError(f"{name}: the file is empty; restore or download it again")
+    refuse_hollow(path)
     with path.open("rb") as file:
         head = file.read(512)
-    if head.startswith(b"version https://git-lfs"):
-        raise UnreadableFileError(f"{name}: a Git LFS pointer, not the file itself; run: git lfs pull")
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
         raise UnreadableFileError(f"{name}: a Python pickle, which is never loaded; expected a Keras file")
     one_word = not head.lstrip().startswith((b"{", b"[", b"<")) and b"\n" not in head.strip()
@@ -229,7 +228,7 @@ def _from_tree(name: str, tree: Group, sha256: str) -> KerasFile:
 def _open_zip(path: Path) -> KerasFile:
     """Open a ``.keras`` zip (Keras 2.11 and later)."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             names = archive.namelist()
             body = next((name for name in ("model.weights.h5", "variables.h5") if name in names), None)
             if body is None:
@@ -269,9 +268,12 @@ def _open_folder(path: Path) -> KerasFile:
     if not body.is_file():
         raise UnreadableFileError(f"{path.name}: a folder without model.weights.h5, expected a Keras model")
     parts = {name: path / f"{name}.json" for name in ("config", "metadata")}
-    texts = {name: _json(part.read_bytes(), part.name) for name, part in parts.items() if part.is_file()}
+    for part in (body, *parts.values()):
+        if part.is_symlink():
+            raise UnreadableFileError(f"{path.name}: {part.name} is a symbolic link; not followed")
+    texts = {name: _json(_text(part), part.name) for name, part in parts.items() if part.is_file()}
     digest = hashlib.sha256()
-    for part in sorted(path.glob("*")):
+    for part in sorted((body, *parts.values())):
         if part.is_file():
             digest.update(bytes.fromhex(sha256_of(part)))
     tree = read_tree(body, f"{path.name}/{body.name}")
@@ -308,16 +310,19 @@ def _open_shards(path: Path) -> KerasFile:
     if not isinstance(weight_map, Mapping):
         hint = "; give the weights and pass this with --config" if "class_name" in index else ""
         raise UnreadableFileError(f"{path.name}: a JSON file without weight_map, expected an index of shards{hint}")
-    names: list[str] = []
+    names: list[object] = []
     for value in weight_map.values():
-        names += [entry for entry in (value if isinstance(value, list) else [value]) if entry not in names]
+        names += value if isinstance(value, list) else [value]
     digest = hashlib.sha256(head)
     merged = Group("")
-    for name in sorted(names):
-        if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
-            raise UnreadableFileError(f"{path.name}: shard {name!r} is not a plain file name; not followed")
+    for value in names:
+        if not isinstance(value, str) or Path(value).name != value or value in ("", ".", ".."):
+            raise UnreadableFileError(f"{path.name}: shard {value!r} is not a plain file name; not followed")
+    for name in sorted(set(map(str, names))):
         shard = path.parent / name
-        if not shard.is_file() or shard.is_symlink():
+        if shard.is_symlink():
+            raise UnreadableFileError(f"{path.name}: the shard {name} is a symbolic link; not followed")
+        if not shard.is_file():
             raise UnreadableFileError(f"{path.name}: the shard {name} is missing beside it")
         digest.update(bytes.fromhex(sha256_of(shard)))
         merged = _merge(merged, read_tree(shard, name))

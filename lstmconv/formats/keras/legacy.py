@@ -6,6 +6,7 @@ own name comes last, and the order inside a cell is that of creation.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 
@@ -24,7 +25,9 @@ def group_names(weights: Group) -> list[str]:
     if names is not None:
         return names
     count = weights.attributes.get("nb_layers")  # Keras 0.x
-    return [f"layer_{index}" for index in range(int(count) if isinstance(count, float) else 0)]
+    announced = int(count) if isinstance(count, float) and count < math.inf else 0
+    # One more than there are is enough to find that one is missing.
+    return [f"layer_{index}" for index in range(min(announced, len(weights.children) + 1))]
 
 
 def legacy_cells(weights: Group) -> list[Cell]:
