@@ -15,7 +15,7 @@ from lstmconv.formats import FORMATS, BufferSizes, Format, Module, ReadOptions, 
 from lstmconv.formats.detection import detect
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Stack
 from lstmconv.proof import Settings, verify_file
-from lstmconv.publishing import publish, refuse_existing, staging
+from lstmconv.publishing import publish, refuse_changed, refuse_existing, staging, stamps_of
 from lstmconv.report import Report
 from lstmconv.stacking import join, opened
 
@@ -197,7 +197,7 @@ def save(
     with staging(target.parent) as stage:
         staged = chosen.load().write(checkpoint, stage / target.name, WriteOptions(**options))
         refuse_existing([target.parent / part.name for part in staged], source, force=force)
-        return tuple(publish(staged, target.parent))
+        return tuple(publish(staged, target.parent, force=force))
 
 
 def convert(
@@ -264,6 +264,8 @@ def convert(
     say = progress or (lambda _: None)
     path = Path(source)
     say(f"Reading {path.name}")
+    _refuse_no_file(path)
+    stamps = stamps_of([path] if config is None else [path, Path(config)])
     checkpoint = load(
         path,
         format=format,
@@ -272,6 +274,7 @@ def convert(
         recurrent_activation=recurrent_activation,
         buffer=buffer,
     )
+    stamps |= stamps_of([path.parent / part for part in checkpoint.provenance.parts])
     if checkpoint.unknown is not None:
         raise UnsupportedModelError(checkpoint.unknown)
     selected, sources = _select(checkpoint, layers, rename)
@@ -305,7 +308,8 @@ def convert(
                 reports.append(verify_file(checkpoint, stage / place.name, format=chosen))
                 reports[-1].raise_for_failure()
         refuse_existing([folder / part.name for part in staged], path, force=force)
-        paths = publish(staged, folder)
+        refuse_changed(stamps)
+        paths = publish(staged, folder, force=force)
     skipped = [f"skipped {entry.name} ({entry.class_name}): {entry.reason}" for entry in checkpoint.skipped]
     told = tuple(dict.fromkeys([*checkpoint.notes, *skipped, *notes]))
     return Conversion(selected, tuple(paths), tuple(reports), told)

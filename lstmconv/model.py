@@ -353,6 +353,7 @@ class Provenance:
         format: ``"Keras HDF5 (whole model)"`` and the like.
         keras_version: As the file states it, or ``None``.
         backend: As the file states it, or ``None``.
+        parts: Other files beside it that it was read from: shards, external data.
     """
 
     source: str
@@ -360,6 +361,7 @@ class Provenance:
     format: str
     keras_version: str | None = None
     backend: str | None = None
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

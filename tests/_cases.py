@@ -167,7 +167,7 @@ def write_saveable(path: Path, cells: Mapping[str, Sequence[np.ndarray]]) -> Pat
 
 def walk_here(content: Any, name: str) -> BinaryIO:
     """Walk an HDF5 file in this process: quicker than a child, for files that are known to be whole."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115  # the reader closes it
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # The reader closes it.
     describe(content, name, file)
     return file
 

@@ -234,13 +234,17 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
     return overruled(
         Checkpoint(
             layers=restored.layers,
-            provenance=Provenance(path.name, sha256_of(path), "cuDNN weight space"),
+            provenance=Provenance(path.name, sha256_of(path), "cuDNN weight space", parts=_beside(path)),
             edges=restored.edges,
             joined=restored.joined,
             notes=(*restored.notes, *notes),
         ),
         options,
     )
+
+
+def _beside(path: Path) -> tuple[str, ...]:
+    return () if path.suffix == ".safetensors" else (path.with_suffix(".json").name,)
 
 
 def read_spaces(path: Path) -> tuple[Mapping[str, Any] | None, Mapping[str, Any], Mapping[str, Array]]:

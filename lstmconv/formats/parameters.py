@@ -25,7 +25,7 @@ from lstmconv.model import Array, Checkpoint, LSTMDirection, LSTMLayer, Provenan
 __all__ = ["modules", "overruled", "read_parameters"]
 
 _PARAMETER = re.compile(
-    r"(?P<array>weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)(_l(?P<layer>\d+))?(?P<way>_reverse)?"
+    r"(?P<array>weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)(_l(?P<layer>[0-9]{1,9}))?(?P<way>_reverse)?"
 )
 _WRAPPERS = ("module", "_orig_mod")
 """What DataParallel and torch.compile put before every name (torch/nn/parallel, torch/_dynamo/eval_frame.py)."""

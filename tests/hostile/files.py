@@ -223,9 +223,9 @@ def array_of_more_bytes_than_there_are(folder: Path) -> Path:
     return giant(folder, (1 << 30, 1 << 30), chunks=(1024, 1024))
 
 
-@hostile("claims 536,870,912 bytes and stores")
+@hostile("claims 134,217,728 bytes and stores")
 def chunks_that_inflate_a_thousandfold(folder: Path) -> Path:
-    zeros = np.zeros((1 << 14, 1 << 13), "f4")
+    zeros = np.zeros((1 << 12, 1 << 13), "f4")
     return with_kernel(
         folder,
         lambda group: group.create_dataset("kernel:0", data=zeros, chunks=(1 << 11, 1 << 13), compression="gzip"),
@@ -258,7 +258,7 @@ def attributes_of_many_megabytes(folder: Path) -> Path:
 
 @hostile("attributes take more than")
 def one_text_named_by_many_attributes(folder: Path) -> Path:
-    """A list of 4,000 times a text of 16 kB: the file has 48 bytes for each."""
+    """Name a text of 16 kB four thousand times, each in 48 bytes."""
 
     def change(file: h5py.File, _: h5py.Group) -> None:
         for index in range(4):
@@ -356,7 +356,7 @@ def units_of_a_number_no_memory_has(folder: Path) -> Path:
 
 @hostile(None)
 def lambda_layer_with_marshalled_code(folder: Path) -> Path:
-    """What keras/src/layers/core/lambda_layer.py would run."""
+    """Hold what keras/src/layers/core/lambda_layer.py would run."""
     import base64
     import marshal
 
@@ -369,7 +369,7 @@ def lambda_layer_with_marshalled_code(folder: Path) -> Path:
 
 @hostile(None)
 def custom_module_beside_the_file(folder: Path) -> Path:
-    """A module that Keras would import by its name."""
+    """Name a module that Keras would import."""
     (folder / "evil.py").write_text(f"open({str(folder / 'canary')!r}, 'w')\n")
     layer = {"module": "evil", "class_name": "Evil", "registered_name": "evil>Evil", "config": {"name": "x"}}
     return keras_zip(folder, [layer])
@@ -424,7 +424,7 @@ def zip_bomb(folder: Path) -> Path:
     with zipfile.ZipFile(folder / "model.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", "{}")
         with archive.open("model.weights.h5", "w") as member:
-            for _ in range(300):
+            for _ in range(100):
                 member.write(bytes(1 << 20))
     return folder / "model.keras"
 
@@ -1185,7 +1185,7 @@ def sparse_onnx_of_a_terabyte(folder: Path) -> Path:
 
 @hostile(None)
 def names_that_command_a_terminal(folder: Path) -> Path:
-    """A layer whose name clears the screen and writes another line."""
+    """Name a layer so that it clears the screen and writes another line."""
     arrays = dict(
         zip(
             ("kernel:0", "recurrent_kernel:0", "bias:0"), (random((3, 20)), random((5, 20)), random((20,))), strict=True

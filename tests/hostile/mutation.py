@@ -10,6 +10,7 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -315,7 +316,7 @@ def damaged_pickle(content: bytes, rng: random.Random) -> bytes | None:
     except ValueError:
         pass
     stops = sorted(set(stops))
-    pieces = [content[a:b] for a, b in zip(stops, stops[1:], strict=False)]
+    pieces = [content[a:b] for a, b in pairwise(stops)]
     rest = content[stops[-1] :]
     for _ in range(rng.choice((1, 1, 2, 3))):
         index = rng.randrange(len(pieces))

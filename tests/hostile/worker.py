@@ -42,7 +42,7 @@ class Watch:
             path, _, flags = arguments
             writing = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             # A folder is opened for a file without a name (O_TMPFILE), which leaves nothing.
-            if writing and isinstance(path, str | bytes | os.PathLike) and not os.path.isdir(path):
+            if writing and isinstance(path, str | bytes | os.PathLike) and not Path(os.fsdecode(path)).is_dir():
                 self.note(event, path)
         elif event.startswith(_CHANGING):
             for path in arguments[:2]:

@@ -155,7 +155,7 @@ def read_model(model: Mapping[str, Any], root: str = "layers") -> ModelSpec:
         graph = _graph(model, root)
         last, _ = _read_graph(graph, (), "", False, None, root, found)
         found.readers.update([last] if last else [])
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise UnreadableFileError(f"the model config is not one that Keras writes ({error!r})") from error
     branching = tuple(name for name, count in found.readers.items() if count > 1)
     return ModelSpec(tuple(found.layers), tuple(found.skipped), tuple(found.edges), branching)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -32,6 +33,9 @@ from lstmconv.model import Array
 __all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file", "sniff"]
 
 
+_NUMBER = re.compile("[0-9]{1,9}")
+
+
 @dataclass(frozen=True)
 class KerasVersion:
     """What a file says of its producer, such as ``2.2.4-tf``.
@@ -48,12 +52,12 @@ class KerasVersion:
     def major(self) -> int | None:
         """The first number; ``None`` if there is none."""
         head = self.text.split(".")[0]
-        return int(head) if head.isdigit() else None
+        return int(head) if _NUMBER.fullmatch(head) else None
 
     @property
     def release(self) -> tuple[int, int]:
         """Major and minor."""
-        numbers = [int(part) if part.isdigit() else 0 for part in self.text.split("-")[0].split(".")[:2]]
+        numbers = [int(part) if _NUMBER.fullmatch(part) else 0 for part in self.text.split("-")[0].split(".")[:2]]
         major, minor, *_ = [*numbers, 0, 0]
         return major, minor
 
@@ -102,6 +106,7 @@ class KerasFile:
         description: ``"Keras HDF5 (whole model)"`` and the like.
         sha256: Of the file's bytes.
         noted: What lstmconv noted where it wrote the file.
+        parts: The shards, by name.
     """
 
     name: str
@@ -113,6 +118,7 @@ class KerasFile:
     description: str
     sha256: str
     noted: Mapping[str, Any] | None = None
+    parts: tuple[str, ...] = ()
 
 
 def sniff(path: Path) -> bool:
@@ -326,7 +332,9 @@ def _open_shards(path: Path) -> KerasFile:
             raise UnreadableFileError(f"{path.name}: the shard {name} is missing beside it")
         digest.update(bytes.fromhex(sha256_of(shard)))
         merged = _merge(merged, read_tree(shard, name))
-    return KerasFile(path.name, "saveable", merged, None, None, None, "Keras sharded weights", digest.hexdigest())
+    parts = tuple(sorted(set(map(str, names))))
+    kind = "Keras sharded weights"
+    return KerasFile(path.name, "saveable", merged, None, None, None, kind, digest.hexdigest(), parts=parts)
 
 
 def _merge(a: Group, b: Group) -> Group:

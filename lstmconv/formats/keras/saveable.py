@@ -75,7 +75,7 @@ def stored_path(root: Group, path: str) -> str:
     for part in parts:
         if found and found[-1] == OLDER_ROOT:
             base, _, number = part.rpartition("_")
-            base, index = (base, int(number)) if number.isdigit() else (part, 0)
+            base, index = (base, int(number)) if re.fullmatch("[0-9]{1,9}", number) else (part, 0)
             group = root.group("/".join(found))
             pattern = re.compile(re.escape(base) + r"(_\d+)?")
             siblings = sorted((key for key in group.children if pattern.fullmatch(key)), key=natural) if group else []

@@ -59,7 +59,8 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
         ) from error
     tensors = Tensors(path.name, path.parent)
     checkpoint = _read(model, path.name, _provenance(path.name, "", model), options, tensors)
-    return replace(checkpoint, provenance=replace(checkpoint.provenance, sha256=tensors.sha256(stored)))
+    parts = tuple(sorted(tensors.opened))
+    return replace(checkpoint, provenance=replace(checkpoint.provenance, sha256=tensors.sha256(stored), parts=parts))
 
 
 def read_model(
