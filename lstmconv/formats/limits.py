@@ -22,6 +22,7 @@ __all__ = [
     "JSON_DEPTH",
     "LIMITS",
     "ONNX_CALLS",
+    "ONNX_MESSAGES",
     "PICKLE_BYTES",
     "PICKLE_OPCODES",
     "TENSORS",
@@ -93,6 +94,9 @@ ZIP_MEMBERS = Limit("LSTMCONV_ZIP_MEMBERS", 250_000, "a tensor is a member of a 
 ONNX_CALLS = Limit(
     "LSTMCONV_ONNX_CALLS", 20_000, "exporters call a function for each layer; functions may call others many times"
 )
+ONNX_MESSAGES = Limit(
+    "LSTMCONV_ONNX_MESSAGES", 1_000_000, "an unrolled LSTM of 1,000 steps has 50,000; each takes some hundred bytes"
+)
 TENSORS = Limit("LSTMCONV_TENSORS", 250_000, "the largest published checkpoints have 50,000 in one file")
 
 LIMITS: Sequence[Limit] = (
@@ -107,6 +111,7 @@ LIMITS: Sequence[Limit] = (
     TENSORS,
     ZIP_MEMBERS,
     ONNX_CALLS,
+    ONNX_MESSAGES,
 )
 
 _FREE_BYTES = 64 << 20

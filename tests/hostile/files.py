@@ -866,6 +866,29 @@ def onnx_of_endless_depth(folder: Path) -> Path:
     return folder / "model.onnx"
 
 
+def _varint(number: int) -> bytes:
+    coded = b""
+    while number >= 128:
+        coded, number = coded + bytes([number & 127 | 128]), number >> 7
+    return coded + bytes([number])
+
+
+def _add_floods() -> None:
+    # GraphProto: node, initializer, input, value_info; each an empty message of two bytes.
+    for field, number in (("nodes", 1), ("initializers", 5), ("inputs", 11), ("values", 13)):
+
+        def make(folder: Path, number: int = number) -> Path:
+            graph = bytes([number << 3 | 2, 0]) * 5_000_000
+            (folder / "model.onnx").write_bytes(b"\x08\x08\x3a" + _varint(len(graph)) + graph)
+            return folder / "model.onnx"
+
+        says = "nodes, tensors and attributes; if you trust the file, set LSTMCONV_ONNX_MESSAGES"
+        HOSTILE.append(Hostile(f"onnx of five million empty {field}", says, make))
+
+
+_add_floods()
+
+
 @hostile("no graph")
 def onnx_without_a_graph(folder: Path) -> Path:
     (folder / "model.onnx").write_bytes(b"\x08\x08")

@@ -17,6 +17,7 @@ import numpy as np
 from lstmconv.activations import parse_activation
 from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError, require
 from lstmconv.formats import ReadOptions
+from lstmconv.formats.onnx.counting import refuse_many_messages
 from lstmconv.formats.onnx.names import layer_name, unique
 from lstmconv.formats.onnx.nodes import RECURRENT, LSTMNode, Overrides, read_node, refusal
 from lstmconv.formats.onnx.own import own_modules
@@ -51,6 +52,7 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
         stored = path.read_bytes()
     except OSError as error:
         raise UnreadableFileError(f"{path.name}: cannot be read ({error.strerror or error})") from error
+    refuse_many_messages(stored, onnx.ModelProto.DESCRIPTOR, path.name)
     try:
         model = onnx.ModelProto.FromString(stored)
     except Exception as error:  # protobuf's DecodeError, whose module differs between its versions.
