@@ -20,8 +20,10 @@ __all__ = [
     "INFLATION",
     "JSON_BYTES",
     "JSON_DEPTH",
+    "LAYERS",
     "LIMITS",
     "ONNX_CALLS",
+    "ONNX_EVALUATIONS",
     "ONNX_MESSAGES",
     "PICKLE_BYTES",
     "PICKLE_OPCODES",
@@ -31,6 +33,7 @@ __all__ = [
     "Limit",
     "allowed_inflation",
     "parse_json",
+    "refuse_many_layers",
 ]
 
 
@@ -97,6 +100,12 @@ ONNX_CALLS = Limit(
 ONNX_MESSAGES = Limit(
     "LSTMCONV_ONNX_MESSAGES", 1_000_000, "an unrolled LSTM of 1,000 steps has 50,000; each takes some hundred bytes"
 )
+ONNX_EVALUATIONS = Limit(
+    "LSTMCONV_ONNX_EVALUATIONS", 20_000, "exporters make an LSTM's weights by up to 20 nodes; each takes 0.3 ms"
+)
+LAYERS = Limit(
+    "LSTMCONV_LAYERS", 1_000, "no published model has 100 LSTM layers; how they feed each other is looked up in pairs"
+)
 TENSORS = Limit("LSTMCONV_TENSORS", 250_000, "the largest published checkpoints have 50,000 in one file")
 
 LIMITS: Sequence[Limit] = (
@@ -112,6 +121,8 @@ LIMITS: Sequence[Limit] = (
     ZIP_MEMBERS,
     ONNX_CALLS,
     ONNX_MESSAGES,
+    ONNX_EVALUATIONS,
+    LAYERS,
 )
 
 _FREE_BYTES = 64 << 20
@@ -121,6 +132,16 @@ _FREE_BYTES = 64 << 20
 def allowed_inflation(stored: int) -> int:
     """Return how many bytes may come out of ``stored`` ones, all arrays or members of a file together."""
     return max(_FREE_BYTES, INFLATION.value * stored)
+
+
+def refuse_many_layers(count: int, name: str) -> None:
+    """Refuse a file of more layers than any model has.
+
+    Raises:
+        UnreadableFileError: ``count`` is beyond :data:`LAYERS`.
+    """
+    if count > LAYERS.value:
+        raise UnreadableFileError(f"{name}: more than {LAYERS.value:,} LSTM layers; {LAYERS.way_out}")
 
 
 def parse_json(text: str | bytes, name: str) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 from lstmconv.activations import SIGMOID, TANH, Activation, parse_activation
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError
 from lstmconv.formats import ReadOptions
-from lstmconv.formats.limits import parse_json
+from lstmconv.formats.limits import parse_json, refuse_many_layers
 from lstmconv.formats.provenance import described_activation, restore
 from lstmconv.formats.state_dict import prefix_of
 from lstmconv.layouts import TORCH
@@ -80,7 +80,7 @@ def read_parameters(
         UnsupportedModelError: No LSTM in it that converts.
         UnreadableFileError: Arrays are missing, or their shapes do not belong together.
     """
-    collected, skipped = _collect(tensors)
+    collected, skipped = _collect(tensors, provenance.source)
     prefixes = [module.prefix for module in collected]
     names = modules(prefixes) if noted is None else {prefix: prefix[:-1] for prefix in prefixes}
     found: dict[str, list[LSTMLayer]] = {}
@@ -107,7 +107,7 @@ def read_parameters(
     return overruled(checkpoint, options)
 
 
-def _collect(tensors: Mapping[str, Array]) -> tuple[list[_Module], list[Skipped]]:
+def _collect(tensors: Mapping[str, Array], source: str) -> tuple[list[_Module], list[Skipped]]:
     """Gather the tensors of each recurrent module by its prefix; other tensors are none of ours."""
     collected: dict[str, _Module] = {}
     foreign: dict[str, str] = {}
@@ -125,6 +125,7 @@ def _collect(tensors: Mapping[str, Array]) -> tuple[list[_Module], list[Skipped]
             found = re.search(pattern, key)
             if found is not None:
                 foreign.setdefault(key[: found.start()], reason)
+    refuse_many_layers(sum(len(module.arrays) for module in collected.values()) // 4 + len(foreign), source)
     names = modules([*collected, *(prefix for prefix in foreign if prefix not in collected)])
     skipped = [Skipped(names[prefix], "nn.LSTM", reason) for prefix, reason in foreign.items()]
     kept: list[_Module] = []

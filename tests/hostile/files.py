@@ -787,6 +787,32 @@ def noted(folder: Path, key: str, text: str) -> Path:
     return safetensors(folder, json.dumps({"__metadata__": {key: text}, **header}).encode(), data)
 
 
+@hostile("more than 1,000 LSTM layers; if you trust the file, set LSTMCONV_LAYERS")
+def safetensors_of_twenty_thousand_modules(folder: Path) -> Path:
+    entry = {"dtype": "F32", "shape": [4, 1]}
+    header = {
+        f"m{index // 2}.weight_{'ih' if index % 2 else 'hh'}_l0": {
+            **entry,
+            "data_offsets": [16 * index, 16 * index + 16],
+        }
+        for index in range(40_000)
+    }
+    return safetensors(folder, json.dumps(header).encode(), bytes(16 * 40_000))
+
+
+@hostile(None)
+def layer_names_of_a_million_entries(folder: Path) -> Path:
+    """Announce one layer a million times."""
+    with h5py.File(folder / "model.h5", "w", libver="latest") as file:
+        group = file.create_group("lstm")
+        for name, shape in (("kernel:0", (3, 20)), ("recurrent_kernel:0", (5, 20)), ("bias:0", (20,))):
+            group[name] = random(shape)
+        group.attrs["weight_names"] = [b"kernel:0", b"recurrent_kernel:0", b"bias:0"]
+        file.attrs.create("layer_names", np.array([b"lstm"] * 1_000_000))
+        file.attrs["keras_version"] = "2.4.0"
+    return folder / "model.h5"
+
+
 @hostile(None)
 def provenance_of_endless_depth(folder: Path) -> Path:
     return noted(folder, "lstmconv", "[" * 100_000)
@@ -887,6 +913,15 @@ def _add_floods() -> None:
 
 
 _add_floods()
+
+
+@hostile("more than 1,000 LSTM layers; if you trust the file, set LSTMCONV_LAYERS")
+def onnx_of_ten_thousand_lstms(folder: Path) -> Path:
+    model = lstm_model()
+    for index in range(10_000):
+        previous = f"y{index - 1}" if index else "y"
+        model.graph.node.append(helper.make_node("LSTM", [previous, "W", "R"], [f"y{index}"], hidden_size=5))
+    return onnx_file(folder, model)
 
 
 @hostile("no graph")

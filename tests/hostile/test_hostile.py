@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from onnx import helper
 
-from tests.hostile.files import HOSTILE, Hostile
+from tests.hostile.files import HOSTILE, Hostile, with_nodes
 from tests.hostile.running import ROOT, Worker, faults
 
 
@@ -117,6 +118,18 @@ def test_a_limit_is_lifted_by_the_variable_that_its_message_names(folder: Path, 
     finally:
         worker.stop()
     assert variable not in lifted["stderr"]
+
+
+def test_the_nodes_that_make_weights_are_counted(folder: Path):
+    nodes = [helper.make_node("Identity", [f"v{k}" if k else "stored"], [f"v{k + 1}"]) for k in range(9)]
+    source = with_nodes(folder, *nodes, helper.make_node("Identity", ["v9"], ["W"]))
+    worker = Worker(fork=True, environment={"LSTMCONV_ONNX_EVALUATIONS": "9"})
+    try:
+        answer = worker.run(["inspect", str(source)], folder)
+    finally:
+        worker.stop()
+    assert (answer["code"], faults(answer)) == (2, [])
+    assert "over 9 nodes make its weights; if you trust the file, set LSTMCONV_ONNX_EVALUATIONS" in answer["stderr"]
 
 
 def test_a_variable_that_is_no_number_is_one_line(folder: Path):

@@ -17,6 +17,7 @@ import numpy as np
 from lstmconv.activations import parse_activation
 from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError, require
 from lstmconv.formats import ReadOptions
+from lstmconv.formats.limits import refuse_many_layers
 from lstmconv.formats.onnx.counting import refuse_many_messages
 from lstmconv.formats.onnx.names import layer_name, unique
 from lstmconv.formats.onnx.nodes import RECURRENT, LSTMNode, Overrides, read_node, refusal
@@ -152,7 +153,10 @@ def _noted(model: onnx.ModelProto) -> Mapping[str, Any] | None:
 def _nodes(scope: Scope, values: Values, overrides: Overrides, *, verbatim: bool) -> _Found:
     """Read every recurrent node, or say why it is skipped."""
     found = _Found()
-    places = list(walk(scope, RECURRENT))
+    places: list[tuple[Scope, int]] = []
+    for place in walk(scope, RECURRENT):
+        places.append(place)
+        refuse_many_layers(len(places), scope.file)
     own = [inside.nodes[index].name if verbatim else "" for inside, index in places]
     names = unique([name or layer_name(*place) for name, place in zip(own, places, strict=True)])
     for (inside, index), name in zip(places, names, strict=True):
