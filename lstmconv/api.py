@@ -16,7 +16,7 @@ from lstmconv.formats import BufferSizes, Format, Module, ReadOptions, WriteOpti
 from lstmconv.formats import stem as stem_of
 from lstmconv.formats.detection import detect
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Stack
-from lstmconv.publishing import publish, refuse_existing, staging, written_back
+from lstmconv.publishing import publish, refuse_changed, refuse_existing, staging, stamps_of, written_back
 from lstmconv.stacking import join, opened
 
 if TYPE_CHECKING:
@@ -103,13 +103,22 @@ def load(
     """
     file = Path(path)
     options = ReadOptions(None if config is None else Path(config), activation, recurrent_activation, buffer)
-    if not file.exists():
-        raise UnreadableFileError(f"{file}: no such file")
+    _refuse_no_file(file)
+    if options.config is not None:
+        _refuse_no_file(options.config)
     try:
         chosen = detect(file, options) if format is None else by_name(format)
         return chosen.load().read(file, options)
     except OSError as error:
         raise UnreadableFileError(f"{file.name}: cannot be read ({error.strerror or error})") from error
+
+
+def _refuse_no_file(path: Path) -> None:
+    """Refuse what is not there, and what may never end: pipes and devices."""
+    if not path.exists():
+        raise UnreadableFileError(f"{path}: no such file")
+    if not path.is_file() and not path.is_dir():
+        raise UnreadableFileError(f"{path}: neither a file nor a folder (a pipe, a device?), expected a file")
 
 
 def from_torch(module: nn.Module, *, name: str | None = None) -> Checkpoint:
@@ -196,7 +205,7 @@ def save(
     with staging(target.parent) as stage:
         staged = chosen.load().write(checkpoint, stage / target.name, WriteOptions(**options))
         refuse_existing([target.parent / part.name for part in staged], source, force=force)
-        return tuple(publish(staged, target.parent))
+        return tuple(publish(staged, target.parent, force=force))
 
 
 def convert(
@@ -263,6 +272,8 @@ def convert(
     say = progress or (lambda _: None)
     path = Path(source)
     say(f"Reading {path.name}")
+    _refuse_no_file(path)
+    stamps = stamps_of([path] if config is None else [path, Path(config)])
     checkpoint = load(
         path,
         format=format,
@@ -271,6 +282,7 @@ def convert(
         recurrent_activation=recurrent_activation,
         buffer=buffer,
     )
+    stamps |= stamps_of([path.parent / part for part in checkpoint.provenance.parts])
     if checkpoint.unknown is not None:
         raise UnsupportedModelError(checkpoint.unknown)
     selected, sources = _select(checkpoint, layers, rename)
@@ -307,7 +319,8 @@ def convert(
                 reports.append(verify_file(checkpoint, stage / place.name, format=chosen))
                 reports[-1].raise_for_failure()
         refuse_existing([folder / part.name for part in staged], path, force=force)
-        paths = publish(staged, folder)
+        refuse_changed(stamps)
+        paths = publish(staged, folder, force=force)
     skipped = [f"skipped {entry.name} ({entry.class_name}): {entry.reason}" for entry in checkpoint.skipped]
     told = tuple(dict.fromkeys([*checkpoint.notes, *skipped, *notes]))
     return Conversion(selected, tuple(paths), tuple(reports), told)
@@ -417,8 +430,7 @@ def verify(
     if source.unknown is not None:
         raise UnsupportedModelError(source.unknown)
     file = Path(target)
-    if not file.exists():
-        raise UnreadableFileError(f"{file}: no such file")
+    _refuse_no_file(file)
     return verify_file(source, file, Settings(atol, rtol, seed, batch, steps))
 
 

@@ -89,11 +89,12 @@ def _gate_axis(row: Layout) -> str:
 
 def _forget_bias(direction: LSTMDirection) -> dict[str, float] | None:
     """Summarise the stored forget bias: both biases' sum where there are two."""
-    parts = [np.asarray(b.f, np.float64) for b in (direction.bias_ih, direction.bias_hh) if b is not None]
-    if not parts:
-        return None
-    total = np.sum(parts, axis=0)
-    return {"mean": float(total.mean()), "min": float(total.min()), "max": float(total.max())}
+    with np.errstate(all="ignore"):  # NaN and infinities are shown as what they are.
+        parts = [np.asarray(b.f, np.float64) for b in (direction.bias_ih, direction.bias_hh) if b is not None]
+        if not parts:
+            return None
+        total = np.sum(parts, axis=0)
+        return {"mean": float(total.mean()), "min": float(total.min()), "max": float(total.max())}
 
 
 def _target(name: str, layer: LSTMLayer, unknown: str | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Do the same to many files in several processes: in order, and a file that brings one down stops no other.
 
 Processes and not threads: the HDF5 library holds one lock, and a damaged file may crash or hang it. A process that
-works here may die of its file (:data:`lstmconv.formats.keras.hdf5.expendable`); another takes its place.
+works here may die of its file (:data:`lstmconv.formats.keras.confinement.expendable`); another takes its place.
 """
 
 from __future__ import annotations
@@ -145,9 +145,9 @@ def _ending(code: int) -> str:
 
 def _work(connection: Connection, function: Callable[[Any], Any], inherited: Sequence[Connection]) -> None:
     """Answer items with results until nobody asks any more."""
-    from lstmconv.formats.keras import hdf5
+    from lstmconv.formats.keras import confinement
 
-    hdf5.expendable = True
+    confinement.expendable = True
     for other in inherited:
         other.close()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):

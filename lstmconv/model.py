@@ -361,6 +361,7 @@ class Provenance:
         format: ``"Keras HDF5 (whole model)"`` and the like.
         keras_version: As the file states it, or ``None``.
         backend: As the file states it, or ``None``.
+        parts: Other files beside it that it was read from: shards, external data.
     """
 
     source: str
@@ -368,6 +369,7 @@ class Provenance:
     format: str
     keras_version: str | None = None
     backend: str | None = None
+    parts: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:

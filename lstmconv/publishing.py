@@ -6,15 +6,22 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lstmconv.errors import LstmconvError, TargetExistsError, UsageError
+from lstmconv.errors import LstmconvError, TargetExistsError, UnreadableFileError, UsageError
 
-__all__ = ["publish", "refuse_existing", "staging", "written_back"]
+__all__ = ["publish", "refuse_changed", "refuse_existing", "staging", "stamps_of", "written_back"]
 
-
+_PREFIX = ".lstmconv-"
+_OLD = ".old"
+"""Within the hidden folder: the files that were in the place of the new ones."""
+_LANDING = ".landing"
+"""Beside it once all of them are out: new files have begun to move in."""
+_FRESH_SECONDS = 60
+"""A hidden folder so young is nobody's left-over: its process may not have locked it yet."""
 _EVERY_SECONDS = 0.2
 
 
@@ -42,6 +49,8 @@ def written_back(folder: Path) -> Iterator[None]:
 def staging(folder: Path, *, create: bool = False) -> Iterator[Path]:
     """Give a hidden folder beside the targets (``.lstmconv-...``), on their file system; it goes at the end.
 
+    What a killed run left there goes too, as soon as it is a minute old.
+
     Args:
         folder: Where the targets will lie.
         create: Make ``folder`` if it is not there; it goes again if nothing comes to lie in it.
@@ -53,10 +62,14 @@ def staging(folder: Path, *, create: bool = False) -> Iterator[Path]:
     if not created and not folder.is_dir():
         raise UsageError(f"the folder {folder} does not exist; create it first")
     stage: Path | None = None
+    lock: int | None = None
     try:
         if created:
             folder.mkdir(parents=True)
-        stage = Path(tempfile.mkdtemp(prefix=".lstmconv-", dir=folder))
+            _sync(folder.parent)
+        _clear(folder)
+        stage = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
+        lock = _lock(stage)
         yield stage
     except LstmconvError:
         raise
@@ -65,6 +78,8 @@ def staging(folder: Path, *, create: bool = False) -> Iterator[Path]:
     finally:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
         if created and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
@@ -85,18 +100,147 @@ def refuse_existing(paths: Sequence[Path], source: Path, *, force: bool) -> None
             raise TargetExistsError(f"{path} exists already; pass --force to replace it")
 
 
-def publish(staged: Sequence[Path], folder: Path) -> list[Path]:
-    """Sync the staged files, move each into ``folder`` under its own name, and sync the folder."""
+def publish(staged: Sequence[Path], folder: Path, *, force: bool) -> list[Path]:
+    """Sync the staged files, move each into ``folder`` under its own name, and sync the folder.
+
+    One file replaces an older one in a single step. Of several, all older ones move out before the first new one
+    moves in, so that never do old and new ones lie together; an error puts all back, and what a kill leaves half
+    done the next run in this folder brings to its end (:func:`staging`).
+
+    Args:
+        staged: Files in the folder that :func:`staging` gave.
+        folder: Where they go.
+        force: Replace what is there; without it not even what another process put there a moment ago.
+
+    Raises:
+        TargetExistsError: Something is there, and ``force`` is not given.
+    """
     for path in staged:
         with path.open("rb+") as file:
             os.fsync(file.fileno())
     placed = [folder / path.name for path in staged]
-    for path, place in zip(staged, placed, strict=True):
-        path.replace(place)
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    if len(staged) == 1:
+        _land(staged[0], placed[0], force=force)
+    else:
+        _land_all(staged, placed, force=force)
+    _sync(folder)
     return placed
+
+
+def _land(path: Path, place: Path, *, force: bool) -> None:
+    if not force:
+        try:
+            os.link(path, place)  # Unlike a rename it fails where something is.
+        except FileExistsError as error:
+            raise TargetExistsError(f"{place} exists already; pass --force to replace it") from error
+        except OSError:  # A file system without hard links.
+            if os.path.lexists(place):
+                raise TargetExistsError(f"{place} exists already; pass --force to replace it") from None
+        else:
+            path.unlink()
+            return
+    path.replace(place)
+
+
+def _land_all(staged: Sequence[Path], placed: Sequence[Path], *, force: bool) -> None:
+    stage = staged[0].parent
+    kept = stage / _OLD
+    landed: list[tuple[Path, Path]] = []
+    kept.mkdir()
+    try:
+        for place in placed if force else ():
+            if os.path.lexists(place):
+                place.replace(kept / place.name)
+        (stage / _LANDING).touch()
+        _sync(stage)
+        for path, place in zip(staged, placed, strict=True):
+            _land(path, place, force=force)
+            landed.append((path, place))
+    except BaseException:
+        for path, place in landed:
+            place.replace(path)
+        for path in kept.iterdir():
+            path.replace(placed[0].parent / path.name)
+        raise
+
+
+def _clear(folder: Path) -> None:
+    """End what killed runs began in a folder, and remove what they left.
+
+    A run holds a lock on its own folder, which the system lets go when the process ends in whatever way.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows: what a killed run left stays, under its recognisable name.
+        return
+    for stage in folder.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            fresh = time.time() - stage.lstat().st_mtime < _FRESH_SECONDS
+            if fresh or stage.is_symlink() or not stage.is_dir():
+                continue
+            descriptor = os.open(stage, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _settle(stage, folder)
+                shutil.rmtree(stage, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+def _settle(stage: Path, folder: Path) -> None:
+    """Bring a publication that was cut short to its end: on where it had begun to land, else back."""
+    rest = stage if (stage / _LANDING).exists() else stage / _OLD
+    if not (stage / _OLD).is_dir():
+        return
+    for path in rest.iterdir():
+        if path.name not in (_OLD, _LANDING) and not os.path.lexists(folder / path.name):
+            path.replace(folder / path.name)
+    _sync(folder)
+
+
+def _lock(stage: Path) -> int | None:
+    """Hold a folder's lock until the descriptor is closed."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    descriptor = os.open(stage, os.O_RDONLY)
+    with suppress(OSError):  # A file system without locks; _FRESH_SECONDS still keeps others off.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _sync(folder: Path) -> None:
+    """Make the folder's entries last."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def stamps_of(paths: Sequence[Path]) -> dict[Path, tuple[int, ...]]:
+    """Return device, inode, size and time of change of files, and of the files in folders."""
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    found: dict[Path, tuple[int, ...]] = {}
+    for file in files:
+        state = file.stat()
+        found[file] = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+    return found
+
+
+def refuse_changed(before: Mapping[Path, tuple[int, ...]]) -> None:
+    """Refuse to publish what was made of files that have changed meanwhile.
+
+    Raises:
+        UnreadableFileError: One of them has another size, time or inode than :func:`stamps_of` saw, or is gone.
+    """
+    for file, stamp in before.items():
+        try:
+            same = stamps_of([file]) == {file: stamp}
+        except OSError:
+            same = False
+        if not same:
+            raise UnreadableFileError(f"{file}: changed while it was converted; nothing was written; run again")

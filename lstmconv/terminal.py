@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -51,6 +52,20 @@ def _print(text: str, *, err: bool = False) -> None:
     typer.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)
 
 
+_COMMANDS = re.compile("[\x7f-\x9f\ud800-\udfff]")
+"""What JSON leaves as it is though a terminal takes it for a command, or cannot show it."""
+_LONGEST_ERROR = 2000
+
+
+def _shown(text: str) -> str:
+    r"""Escape what a terminal takes for a command: the text may come from a file.
+
+    >>> _shown("\x1b[31mlstm")
+    '\\x1b[31mlstm'
+    """
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def _bold(text: str) -> str:
     return typer.style(text, bold=True)
 
@@ -71,7 +86,7 @@ def progress(source: Path) -> Iterator[Callable[[str], None]]:
     from rich.markup import escape
 
     with Console(stderr=True, highlight=False, soft_wrap=True).status("Starting") as status:
-        yield lambda text: status.update(escape(text))
+        yield lambda text: status.update(escape(_shown(text)))
 
 
 def bar(results: Iterable[Result], total: int, show: Callable[[Result], None] | None) -> Iterator[Result]:
@@ -106,12 +121,12 @@ def bar(results: Iterable[Result], total: int, show: Callable[[Result], None] | 
 def show_converted(result: Converted) -> None:
     """Print one line for one of many files; what went wrong goes to stderr."""
     for note in result.notes:
-        _print(f"{typer.style('note:', fg='yellow')} {note}", err=True)
+        _print(f"{typer.style('note:', fg='yellow')} {_shown(note)}", err=True)
     if result.status in ("failed", "not equal"):
         show_error(result.detail)
         return
     arrow = "is there already:" if result.status == "skipped" else "→"
-    _print(f"{result.source} {arrow} {', '.join(result.paths)}{_proved(result.reports)}")
+    _print(f"{_shown(result.source)} {arrow} {_shown(', '.join(result.paths))}{_proved(result.reports)}")
 
 
 def _proved(reports: Sequence[Mapping[str, Any]]) -> str:
@@ -130,33 +145,39 @@ def show_totals(statuses: Sequence[str]) -> None:
 
 def show_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201  # the one place that prints plainly
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    print(text)  # noqa: T201  # the one place that prints plainly
 
 
 def show_notes(notes: Sequence[str]) -> None:
     """Print notes on stderr."""
     for note in notes:
-        _print(f"{typer.style('note:', fg='yellow')} {note}", err=True)
+        _print(f"{typer.style('note:', fg='yellow')} {_shown(note)}", err=True)
 
 
 def show_error(text: str) -> None:
     """Print one error line on stderr."""
-    _print(f"{typer.style('lstmconv:', fg='red')} {' '.join(text.split())}", err=True)
+    line = " ".join(text.split())
+    shortened = line if len(line) <= _LONGEST_ERROR else f"{line[:_LONGEST_ERROR]}..."
+    _print(f"{typer.style('lstmconv:', fg='red')} {_shown(shortened)}", err=True)
 
 
 def show_paths(paths: Sequence[Path]) -> None:
     """Print the files written, one a line."""
     for path in paths:
-        _print(f"wrote {path}")
+        _print(f"wrote {_shown(str(path))}")
 
 
 def show_report(report: Report) -> None:
     """Print one line a check."""
-    _print(_bold(report.target))
+    _print(_bold(_shown(report.target)))
     width = max((len(check.layer) for check in report.checks), default=0)
     for check in report.checks:
         status = "not run: " if check.status == "not run" else ""
-        _print(f"  {_mark(check.status)} {check.layer.ljust(width)}  {check.level:9}  {status}{check.detail}")
+        _print(
+            f"  {_mark(check.status)} {_shown(check.layer).ljust(width)}  {check.level:9}  {status}{_shown(check.detail)}"
+        )
 
 
 def show_checked(results: Sequence[CheckResult]) -> None:
@@ -173,21 +194,16 @@ def _show_checked(result: CheckResult) -> None:
     texts = [_found(finding) for finding in result.findings]
     if not texts:
         texts = [", ".join(result.layers) + (f"; the same weights as in {twins}" if twins else "")]
-    _print(f"{mark} {_bold(_printable(result.path))}  {_printable(texts[0])}")
+    _print(f"{mark} {_bold(_shown(result.path))}  {_shown(texts[0])}")
     for text in texts[1:]:
-        _print(f"    {_printable(text)}")
+        _print(f"    {_shown(text)}")
     for command in dict.fromkeys(finding.fix for finding in result.findings if finding.fix is not None):
-        _print(f"    run: {_printable(command)}")
+        _print(f"    run: {_shown(command)}")
 
 
 def _found(finding: Finding) -> str:
     text = finding.message if finding.layer is None else f"{finding.layer}: {finding.message}"
     return f"{text} [{finding.rule}]"
-
-
-def _printable(text: str) -> str:
-    """Return a line that no file name or layer name can break or colour."""
-    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
 
 
 def _summary(results: Sequence[CheckResult]) -> str:
@@ -208,7 +224,7 @@ def show_annotations(results: Sequence[CheckResult]) -> None:
     def escaped(text: str, also: Mapping[str, str]) -> str:
         for character, code in {"%": "%25", "\r": "%0D", "\n": "%0A", **also}.items():
             text = text.replace(character, code)
-        return _printable(text)
+        return _shown(text)
 
     for result in results:
         for finding in result.findings:
@@ -237,19 +253,21 @@ def show_layouts() -> None:
 def show_inspection(described: Mapping[str, Any]) -> None:
     """Print a checkpoint's layers for a person."""
     version = f", Keras {described['keras_version']}" if described["keras_version"] else ""
-    _print(f"{_bold(described['source'])}: {described['format']}{version}")
+    _print(f"{_bold(_shown(described['source']))}: {_shown(described['format'] + version)}")
     for layer in described["layers"]:
         _show_layer(layer)
     for entry in described["skipped"]:
         reason = f"{entry['name']} ({entry['class_name']}): {entry['reason']}"
-        _print(f"\n{typer.style('skipped', fg='yellow')} {reason}")
+        _print(f"\n{typer.style('skipped', fg='yellow')} {_shown(reason)}")
 
 
 def _show_layer(layer: Mapping[str, Any]) -> None:
     from lstmconv.model import sizes
 
     kind = layer["class_name"] + (f", merge {layer['merge_mode']}" if layer["merge_mode"] else "")
-    _print(f"\n{_bold(layer['name'])}  {kind}, {sizes(layer['input_size'], layer['hidden_size'])}, {layer['dtype']}")
+    _print(
+        f"\n{_bold(_shown(layer['name']))}  {_shown(kind)}, {sizes(layer['input_size'], layer['hidden_size'])}, {layer['dtype']}"
+    )
     for number, direction in enumerate(layer["directions"]):
         if len(layer["directions"]) == 2:
             _print(f"  {_bold(('forward', 'backward')[number] + ' half')}")
@@ -259,7 +277,7 @@ def _show_layer(layer: Mapping[str, Any]) -> None:
     _line("returns", ", ".join([sequences, *flags]))
     for name, target in layer["targets"].items():
         mark = _mark("passed" if target["possible"] else "failed")
-        _print(f"  {'to ' + name:18}{mark} {target['note']}")
+        _print(f"  {'to ' + name:18}{mark} {_shown(target['note'])}")
 
 
 def _show_direction(direction: Mapping[str, Any]) -> None:
@@ -293,4 +311,4 @@ def _bias_meaning(count: int) -> str:
 
 
 def _line(label: str, text: str) -> None:
-    _print(f"  {label:18}{text}")
+    _print(f"  {_shown(label):18}{_shown(text)}")

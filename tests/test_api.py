@@ -396,14 +396,16 @@ def test_a_second_format_that_fails_takes_the_first_with_it(source, out, monkeyp
     assert names(out) == []
 
 
-def test_files_are_synced_before_they_are_moved(out, monkeypatch):
+@pytest.mark.parametrize("force", [True, False])
+def test_files_are_synced_before_they_are_moved(out, monkeypatch, force):
     events = []
-    right_sync, right_replace = os.fsync, Path.replace
+    right_sync, right_replace, right_link = os.fsync, Path.replace, os.link
     monkeypatch.setattr(os, "fsync", lambda number: (events.append("sync"), right_sync(number)))
     monkeypatch.setattr(Path, "replace", lambda self, to: (events.append("move"), right_replace(self, to)))
+    monkeypatch.setattr(os, "link", lambda path, to: (events.append("move"), right_link(path, to)))
     with publishing.staging(out) as stage:
         (stage / "a").write_bytes(b"1")
-        publishing.publish([stage / "a"], out)
+        publishing.publish([stage / "a"], out, force=force)
     assert events == ["sync", "move", "sync"]
     assert names(out) == ["a"]
 

@@ -21,10 +21,10 @@ from _cases import GOLDEN, assert_direction, fused, random, write_legacy, write_
 
 import lstmconv
 from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError
-from lstmconv.formats.keras import hdf5
+from lstmconv.formats.keras import confinement, hdf5
 from lstmconv.formats.keras.hdf5 import Group, StoredArray, read_tree
 
-NO_FORK = hdf5._NO_FORK
+NO_FORK = confinement._NO_FORK
 
 SECRET = b"root:x:0:0"
 
@@ -33,7 +33,7 @@ SECRET = b"root:x:0:0"
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the trial read fork, also in a pytest-xdist worker and where another test has imported jax."""
     monkeypatch.setattr(threading, "active_count", lambda: 1)
-    monkeypatch.setattr(hdf5, "_NO_FORK", set())
+    monkeypatch.setattr(confinement, "_NO_FORK", set())
 
 
 @pytest.fixture
@@ -73,8 +73,6 @@ def outcomes_in_a_process_of_its_own(paths: list[Path]) -> list[str]:
     """Load each file in a fresh interpreter; return ``read`` or ``refused`` for each."""
     program = (
         "import sys, lstmconv\n"
-        "from lstmconv.formats.keras import hdf5\n"
-        "hdf5.WALK_SECONDS = 1.0\n"
         "for path in sys.argv[1:]:\n"
         "    try:\n"
         "        lstmconv.load(path)\n"
@@ -83,7 +81,8 @@ def outcomes_in_a_process_of_its_own(paths: list[Path]) -> list[str]:
         "        print('refused')\n"
     )
     command = [sys.executable, "-c", program, *map(str, paths)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    environment = {**os.environ, "LSTMCONV_HDF5_SECONDS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.split()
 
@@ -173,13 +172,13 @@ def test_groups_of_seventy_levels_are_refused(tmp_path: Path):
 
 
 def test_more_objects_than_any_model_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(hdf5, "_MAX_OBJECTS", 5)
+    monkeypatch.setenv("LSTMCONV_HDF5_OBJECTS", "5")
     assert "more than 5 objects" in refused_as_unreadable(legacy_with(tmp_path / "a.h5", lambda *_: None))
 
 
 def test_objects_reached_by_many_hard_links_are_counted_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Twenty levels of two links each would be a million visits: the count of visits ends it."""
-    monkeypatch.setattr(hdf5, "_MAX_OBJECTS", 1000)
+    monkeypatch.setenv("LSTMCONV_HDF5_OBJECTS", "1000")
 
     def change(file: h5py.File, group: h5py.Group) -> None:
         inner = file.create_group("level_0")
@@ -193,13 +192,16 @@ def test_objects_reached_by_many_hard_links_are_counted_each_time(tmp_path: Path
 
 
 def test_attributes_larger_than_any_model_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(hdf5, "_MAX_ATTRIBUTE_BYTES", 1 << 20)
+    monkeypatch.setenv("LSTMCONV_ATTRIBUTE_BYTES", str(1 << 20))
 
     def change(file: h5py.File, group: h5py.Group) -> None:
         for index in range(40):
             file.attrs[f"large_{index}"] = np.zeros(60000, np.uint8)
 
-    assert "attributes take more than 1 MiB" in refused_as_unreadable(legacy_with(tmp_path / "a.h5", change))
+    assert (
+        "attributes take more than 1,048,576 bytes; if you trust the file, set LSTMCONV_ATTRIBUTE_BYTES"
+        in refused_as_unreadable(legacy_with(tmp_path / "a.h5", change))
+    )
 
 
 @pytest.mark.parametrize("chunks", [None, (1024, 1024)], ids=["contiguous", "chunked"])
@@ -405,7 +407,7 @@ def crash(*_: object) -> Group:
 
 def test_a_crash_of_the_library_in_the_forked_child_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_lstm(tmp_path / "a.h5")
-    monkeypatch.setattr(hdf5, "_read", crash)
+    monkeypatch.setattr(confinement, "describe", crash)
     assert "a.h5: the HDF5 library crashes on it (signal 11)" in refused(tmp_path / "a.h5")
 
 
@@ -413,11 +415,11 @@ def test_a_hang_of_the_library_in_the_forked_child_ends_at_the_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     write_lstm(tmp_path / "a.h5")
-    monkeypatch.setattr(hdf5, "WALK_SECONDS", 0.3)
-    monkeypatch.setattr(hdf5, "_read", sleep)
+    monkeypatch.setenv("LSTMCONV_HDF5_SECONDS", "0")
+    monkeypatch.setattr(confinement, "describe", sleep)
     start = time.monotonic()
     assert "the HDF5 library hangs on it" in refused(tmp_path / "a.h5")
-    assert 0.3 <= time.monotonic() - start < 10
+    assert time.monotonic() - start < 10
 
 
 def sleep(*_: object) -> Group:
@@ -450,7 +452,7 @@ def test_a_crash_beside_a_second_thread_is_one_message(tmp_path: Path, monkeypat
 @pytest.mark.usefixtures("several_threads")
 def test_a_hang_beside_a_second_thread_ends_at_the_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_lstm(tmp_path / "a.h5")
-    monkeypatch.setattr(hdf5, "WALK_SECONDS", 0.3)
+    monkeypatch.setenv("LSTMCONV_HDF5_SECONDS", "0")
     fake_python(tmp_path, "exec sleep 60", monkeypatch)
     start = time.monotonic()
     assert "the HDF5 library hangs on it" in refused(tmp_path / "a.h5")
@@ -462,9 +464,9 @@ def test_a_library_that_forbids_forking_is_not_forked(
     tmp_path: Path, library: str, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ):
     """Their own threads hold locks that a forked child would wait for."""
-    monkeypatch.setattr(hdf5, "_NO_FORK", NO_FORK)
+    monkeypatch.setattr(confinement, "_NO_FORK", NO_FORK)
     monkeypatch.setitem(sys.modules, library, sys)
-    monkeypatch.setattr(hdf5, "_in_fork", lambda *_: pytest.fail("forked"))
+    monkeypatch.setattr(confinement, "_in_fork", lambda *_: pytest.fail("forked"))
     arrays = write_lstm(tmp_path / "a.h5")
     assert_direction(lstmconv.load(tmp_path / "a.h5").layers[0].forward, arrays)
 
@@ -472,7 +474,7 @@ def test_a_library_that_forbids_forking_is_not_forked(
 @pytest.mark.usefixtures("several_threads")
 def test_good_files_read_beside_a_second_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A whole file by its path, and the body of a .keras file through a pipe."""
-    monkeypatch.setattr(hdf5, "_in_fork", lambda *_: pytest.fail("forked beside a second thread"))
+    monkeypatch.setattr(confinement, "_in_fork", lambda *_: pytest.fail("forked beside a second thread"))
     arrays = write_lstm(tmp_path / "a.h5")
     assert_direction(lstmconv.load(tmp_path / "a.h5").layers[0].forward, arrays)
     assert [layer.name for layer in lstmconv.load(GOLDEN / "keras-3.15.1" / "lstm.keras").layers] == ["encoder"]
@@ -481,9 +483,15 @@ def test_good_files_read_beside_a_second_thread(tmp_path: Path, monkeypatch: pyt
 def test_the_new_process_reads_the_file_and_not_just_ends(tmp_path: Path):
     write_lstm(tmp_path / "a.h5")
     content = np.fromfile(tmp_path / "a.h5", np.uint8)
-    assert hdf5._in_new_process(tmp_path / "a.h5", 60) == 0
-    assert hdf5._in_new_process(content, 60) == 0
-    assert hdf5._in_new_process(content[:3000], 60) == 1
+    for given, says in (
+        (tmp_path / "a.h5", b'"kernel:0"'),
+        (content, b'"kernel:0"'),
+        (content[:3000], b"error"),
+    ):
+        with (tmp_path / "answer").open("w+b") as answer:
+            assert confinement._in_new_process(given, "a.h5", answer, 60) == 0
+            answer.seek(0)
+            assert says in answer.read()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from lstmconv.errors import NoLSTMError, UnreadableFileError
-from lstmconv.formats import torch_archive, torch_containers, torch_pickle
+from lstmconv.formats import limits
 from lstmconv.formats.torch_archive import read_tensors
 
 ZIP, LEGACY = {}, {"_use_new_zipfile_serialization": False}
@@ -735,7 +735,8 @@ def test_a_record_that_inflates_too_far_is_refused(tmp_path, monkeypatch):
     zeros = {"archive/data.pkl": GOOD.replace(b"K\x10tQ", b"J\x00\x00\x80\x00tQ"), "archive/data/0": bytes(32 << 20)}
     path = write_zip(tmp_path / "zeros.pt", zeros, zipfile.ZIP_DEFLATED)
     assert read_tensors(path).tensors["w"].shape == (4,)
-    monkeypatch.setattr(torch_containers, "_MAX_INFLATED_BYTES", 1 << 20)
+    monkeypatch.setattr(limits, "_FREE_BYTES", 1 << 20)
+    monkeypatch.setenv("LSTMCONV_INFLATION", "10")
     assert "would inflate" in refusal(path)
 
 
@@ -752,10 +753,10 @@ def test_a_record_that_inflates_further_than_it_says_costs_no_memory(tmp_path):
 
 def test_a_pickle_that_is_too_long_is_refused(tmp_path, monkeypatch):
     path = pt(tmp_path, GOOD)
-    monkeypatch.setattr(torch_containers, "_MAX_PICKLE_BYTES", 100)
+    monkeypatch.setenv("LSTMCONV_PICKLE_BYTES", "100")
     assert "expected at most 100" in refusal(path)
     monkeypatch.undo()
-    monkeypatch.setattr(torch_pickle, "_MAX_OPCODES", 20)
+    monkeypatch.setenv("LSTMCONV_PICKLE_OPCODES", "20")
     assert "over 20 opcodes" in refusal(path)
 
 
@@ -844,7 +845,7 @@ def test_the_walk_over_containers_is_bounded_even_with_tensors_in_them(tmp_path)
 
 
 def test_the_number_of_tensors_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch_archive, "_MAX_TENSORS", 15)
+    monkeypatch.setenv("LSTMCONV_TENSORS", "15")
     assert "over 15 tensors" in refusal(save(tmp_path, random_state()))
 
 

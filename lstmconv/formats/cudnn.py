@@ -28,6 +28,7 @@ from lstmconv.activations import SIGMOID, TANH
 from lstmconv.copying import BiasMode, Piece, joined, place_bias
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
 from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions
+from lstmconv.formats.limits import JSON_BYTES, parse_json
 from lstmconv.formats.parameters import overruled
 from lstmconv.formats.provenance import KEY, describe, encoded, hashing, parsed, require_known, restore
 from lstmconv.formats.safetensors import read_metadata, read_safetensors, write_file
@@ -234,13 +235,17 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
     return overruled(
         Checkpoint(
             layers=restored.layers,
-            provenance=Provenance(path.name, hashing(path), "cuDNN weight space"),
+            provenance=Provenance(path.name, hashing(path), "cuDNN weight space", parts=_beside(path)),
             edges=restored.edges,
             joined=restored.joined,
             notes=(*restored.notes, *notes),
         ),
         options,
     )
+
+
+def _beside(path: Path) -> tuple[str, ...]:
+    return () if path.suffix == ".safetensors" else (path.with_suffix(".json").name,)
 
 
 def read_spaces(path: Path) -> tuple[Mapping[str, Any] | None, Mapping[str, Any], Mapping[str, Array]]:
@@ -267,11 +272,11 @@ def read_spaces(path: Path) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]
             "pass --input-size, --hidden-size and, where they are not 1, forwards and double, "
             "--layers, --bidirectional and --bias-mode"
         )
-    try:
-        described = json.loads(sidecar.read_bytes())
-        texts = {key: json.dumps(described.get(key)) for key in (CUDNN_KEY, KEY)}
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise UnreadableFileError(f"{sidecar.name}: not the JSON that lstmconv writes beside a buffer") from error
+    with sidecar.open("rb") as beside:
+        described = parse_json(beside.read(JSON_BYTES.value + 1), sidecar.name)
+    if not isinstance(described, dict):
+        raise UnreadableFileError(f"{sidecar.name}: not the JSON that lstmconv writes beside a buffer")
+    texts = {key: json.dumps(described.get(key)) for key in (CUDNN_KEY, KEY)}
     manifests = _manifests(texts[CUDNN_KEY], sidecar.name)
     content = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
     found: dict[str, Array] = {}
@@ -286,13 +291,16 @@ def read_spaces(path: Path) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]
 def _manifests(text: str, where: str) -> dict[str, Any]:
     """Parse the manifests, each with the sizes that reading needs."""
     try:
-        found = json.loads(text)
+        found = parse_json(text, where)
         for entry in found.values():
             sizes = [entry[key] for key in ("inputSize", "hiddenSize", "numLayers", "weightSpaceSize")]
             known = entry["biasMode"] in BIAS_MODES and f"{entry['dataType']}" in DATA_TYPES.values()
-            if not known or not all(isinstance(size, int) and size > 0 for size in sizes):
+            if not known or not all(type(size) is int and 0 < size < 1 << 40 for size in sizes):
                 raise ValueError("sizes or modes that no LSTM has")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            params = entry.get("params", [])
+            if not isinstance(params, list) or not all(isinstance(param, dict) for param in params):
+                raise ValueError("params that are no list of objects")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableFileError(f"{where}: its cudnn manifest is not one that lstmconv writes ({error!r})") from error
     return dict(found)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats import Format, ReadOptions, by_name
 from lstmconv.formats.cudnn import CUDNN_KEY
+from lstmconv.formats.lookalikes import refuse_hollow
+from lstmconv.formats.safetensors import read_header
+from lstmconv.formats.zips import open_archive
 
 __all__ = ["detect"]
 
@@ -30,12 +32,9 @@ def detect(path: Path, options: ReadOptions) -> Format:
         raise UnreadableFileError(f"{path}: no such file")
     if options.buffer is not None:
         return by_name("cudnn")
+    refuse_hollow(path)
     with path.open("rb") as file:
-        head = file.read(64)
-    if not head:
-        raise UnreadableFileError(f"{path.name}: the file is empty; restore or download it again")
-    if head.startswith(b"version https://git-lfs"):
-        raise UnreadableFileError(f"{path.name}: a Git LFS pointer, not the file itself; run: git lfs pull")
+        head = file.read(16)
     name = path.name.lower()
     if head.startswith(b"PK\x03\x04"):
         return by_name("torch" if _is_torch_zip(path) else "keras")
@@ -56,7 +55,7 @@ def detect(path: Path, options: ReadOptions) -> Format:
 
 def _is_torch_zip(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return path.name.lower().endswith((".pt", ".pth"))
@@ -64,9 +63,8 @@ def _is_torch_zip(path: Path) -> bool:
 
 
 def _has_manifest(path: Path) -> bool:
-    with path.open("rb") as file:
-        header = file.read(int.from_bytes(file.read(8), "little"))
     try:
-        return CUDNN_KEY in (json.loads(header).get("__metadata__") or {})
-    except (ValueError, AttributeError, TypeError, RecursionError):
+        metadata = read_header(path)[1].get("__metadata__")
+    except UnreadableFileError:  # The safetensors reader says what is wrong with it.
         return False
+    return isinstance(metadata, dict) and CUDNN_KEY in metadata

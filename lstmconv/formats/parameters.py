@@ -8,7 +8,6 @@ empty or ``_reverse``; a cell's names have no ``_l{k}``. RNN and GRU use the sam
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from typing import Any
 from lstmconv.activations import SIGMOID, TANH, Activation, parse_activation
 from lstmconv.errors import NoLSTMError, UnreadableFileError, UnsupportedModelError
 from lstmconv.formats import ReadOptions
+from lstmconv.formats.limits import parse_json, refuse_many_layers
 from lstmconv.formats.provenance import described_activation, restore
 from lstmconv.formats.state_dict import prefix_of
 from lstmconv.layouts import TORCH
@@ -25,7 +25,7 @@ from lstmconv.model import Array, Checkpoint, LSTMDirection, LSTMLayer, Provenan
 __all__ = ["modules", "overruled", "read_parameters"]
 
 _PARAMETER = re.compile(
-    r"(?P<array>weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)(_l(?P<layer>\d+))?(?P<way>_reverse)?"
+    r"(?P<array>weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)(_l(?P<layer>[0-9]{1,9}))?(?P<way>_reverse)?"
 )
 _WRAPPERS = ("module", "_orig_mod")
 """What DataParallel and torch.compile put before every name (torch/nn/parallel, torch/_dynamo/eval_frame.py)."""
@@ -84,7 +84,7 @@ def read_parameters(
         UnsupportedModelError: No LSTM in it that converts.
         UnreadableFileError: Arrays are missing, or their shapes do not belong together.
     """
-    collected, skipped = _collect(tensors)
+    collected, skipped = _collect(tensors, provenance.source)
     prefixes = [module.prefix for module in collected]
     names = modules(prefixes) if noted is None else {prefix: prefix[:-1] for prefix in prefixes}
     found: dict[str, list[LSTMLayer]] = {}
@@ -112,7 +112,7 @@ def read_parameters(
     return overruled(checkpoint, options)
 
 
-def _collect(tensors: Mapping[str, Array]) -> tuple[list[_Module], list[Skipped]]:
+def _collect(tensors: Mapping[str, Array], source: str) -> tuple[list[_Module], list[Skipped]]:
     """Gather the tensors of each recurrent module by its prefix; other tensors are none of ours."""
     collected: dict[str, _Module] = {}
     foreign: dict[str, str] = {}
@@ -130,6 +130,7 @@ def _collect(tensors: Mapping[str, Array]) -> tuple[list[_Module], list[Skipped]
             found = re.search(pattern, key)
             if found is not None:
                 foreign.setdefault(key[: found.start()], reason)
+    refuse_many_layers(sum(len(module.arrays) for module in collected.values()) // 4 + len(foreign), source)
     names = modules([*collected, *(prefix for prefix in foreign if prefix not in collected)])
     skipped = [Skipped(names[prefix], "nn.LSTM", reason) for prefix, reason in foreign.items()]
     kept: list[_Module] = []
@@ -254,7 +255,7 @@ class _Computed:
         if extra is None:
             return cls([TANH] * directions, [SIGMOID] * directions)
         try:
-            found = json.loads(bytes(extra.tobytes()))
+            found = parse_json(bytes(extra.tobytes()), "_extra_state")
             activations = [
                 [described_activation(entry) for entry in found[key]] for key in ("activation", "recurrent_activation")
             ]

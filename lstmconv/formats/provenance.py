@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lstmconv._version import __version__
 from lstmconv.activations import ACTIVATIONS, Activation
-from lstmconv.errors import UnsupportedModelError
+from lstmconv.errors import UnreadableFileError, UnsupportedModelError
 from lstmconv.formats import WriteOptions
-from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer
+from lstmconv.formats.limits import parse_json
+from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, MergeMode
 
 __all__ = [
     "KEY",
@@ -88,10 +89,51 @@ def hashed_later(checkpoint: Checkpoint) -> Checkpoint:
 def parsed(text: str | bytes | None) -> Mapping[str, Any] | None:
     """Return what :func:`encoded` wrote; ``None`` for anything else, which is not ours to trust."""
     try:
-        found = None if text is None else json.loads(text)
-    except (ValueError, RecursionError):
+        found = None if text is None else parse_json(text, KEY)
+    except UnreadableFileError:
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("layers"), list) else None
+    return found if _has_our_form(found) else None
+
+
+def _has_our_form(found: Any) -> bool:
+    """Whether every entry that is read back is of the type that :func:`describe` gives it."""
+    if not isinstance(found, dict) or not isinstance(found.get("layers"), list):
+        return False
+    if not isinstance(found.get("keras_version"), str | None) or not isinstance(found.get("prefix", True), bool):
+        return False
+    stacks, edges = found.get("stacks"), found.get("edges")
+    return (
+        all(map(_is_noted_layer, found["layers"]))
+        and (stacks is None or (isinstance(stacks, list) and all(map(_is_noted_stack, stacks))))
+        and (edges is None or (isinstance(edges, list) and all(_are_texts(pair) and len(pair) == 2 for pair in edges)))
+    )
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+def _is_noted_stack(stack: Any) -> bool:
+    return isinstance(stack, dict) and isinstance(stack.get("name"), str) and _are_texts(stack.get("layers"))
+
+
+def _is_noted_layer(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("directions"), list):
+        return False
+    texts = all(isinstance(entry.get(key), str) for key in ("name", "class_name"))
+    # zero_output_for_mask and the like are True, False, or None where nobody knows.
+    options = all(key in entry and isinstance(entry[key], bool | None) for key in _OPTIONS if key != "class_name")
+    modes = entry.get("merge_mode", "") in (None, *get_args(MergeMode))
+    return texts and options and modes and all(map(_is_noted_direction, entry["directions"]))
+
+
+def _is_noted_direction(half: Any) -> bool:
+    activations = ("activation", "recurrent_activation")
+    return (
+        isinstance(half, dict)
+        and isinstance(half.get("go_backwards"), bool)
+        and all(key in half and isinstance(half[key], dict | None) for key in activations)
+    )
 
 
 def require_known(checkpoint: Checkpoint) -> None:

@@ -11,17 +11,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lstmconv.errors import UnreadableFileError, require
 from lstmconv.formats import ReadOptions, WriteOptions
+from lstmconv.formats.limits import JSON_BYTES, parse_json
 from lstmconv.formats.parameters import read_parameters
 from lstmconv.formats.provenance import KEY, encoded, hashed_later, hashing, parsed, require_known
 from lstmconv.formats.state_dict import NamedTensor, obstacle, tensors
 from lstmconv.model import Array, Checkpoint, Provenance, float_type
 
-__all__ = ["obstacle", "read", "read_metadata", "read_safetensors", "write", "write_file"]
+__all__ = ["obstacle", "read", "read_header", "read_metadata", "read_safetensors", "write", "write_file"]
 
 _DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64", "uint8": "U8"}
 
@@ -85,12 +87,27 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
     return read_parameters(read_safetensors(path), origin, noted, options)
 
 
+def read_header(path: Path) -> tuple[int, Mapping[str, Any]]:
+    """Return the header's length in bytes and the header.
+
+    Raises:
+        UnreadableFileError: It is no JSON object, it is cut off, it has a key twice, or it is too large.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = parse_json(file.read(min(size, JSON_BYTES.value + 1)), f"{path.name}: the safetensors header")
+    if not isinstance(header, dict):
+        raise UnreadableFileError(f"{path.name}: its safetensors header is no JSON object")
+    return size, header
+
+
 def read_metadata(path: Path) -> Mapping[str, str]:
     """Return the header's ``__metadata__``; the library checks the whole header first.
 
     Raises:
         UnreadableFileError: It is not a safetensors file, or a damaged one.
     """
+    read_header(path)  # First, for the library has no limits of depth and takes the last of two equal keys.
     safetensors = require("safetensors", "Reading .safetensors files")
     try:
         with safetensors.safe_open(path, "np") as file:
@@ -108,9 +125,7 @@ def read_safetensors(path: Path) -> dict[str, Array]:
         UnreadableFileError: It is not a safetensors file, or a damaged one.
     """
     read_metadata(path)
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
+    size, header = read_header(path)
     content = np.memmap(path, np.uint8, "r")
     types = {code: name for name, code in _DTYPES.items()} | {"I8": "int8", "I32": "int32", "I64": "int64"}
     found: dict[str, Array] = {}

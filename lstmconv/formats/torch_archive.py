@@ -15,6 +15,8 @@ from types import MappingProxyType
 import numpy as np
 
 from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
+from lstmconv.formats.limits import TENSORS
+from lstmconv.formats.lookalikes import LFS_POINTER
 from lstmconv.formats.torch_containers import Container, open_legacy, open_zip
 from lstmconv.formats.torch_names import Foreign, Pairs, Refused, Tensor, Tensorless, Unread, kind, shown
 from lstmconv.formats.torch_pickle import Pickled
@@ -28,7 +30,6 @@ _MAX_DEPTH = 100
 _MAX_SAFETENSORS_HEADER = 100_000_000  # safetensors/src/tensor.rs MAX_HEADER_SIZE
 _MAX_KEY_LENGTH = 1024
 _MAX_KEY_PARTS = 8
-_MAX_TENSORS = 250_000
 _MAX_SHARING = 4
 """How often containers may stand in several places, on average; the same dict twice is ordinary."""
 
@@ -95,7 +96,7 @@ def _read(path: Path) -> TorchFile:
 
 
 _LOOKALIKES = {
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself; run: git lfs pull",
+    LFS_POINTER: "a Git LFS pointer, not the file itself; run: git lfs pull",
     b"\x89HDF\r\n\x1a\n": "an HDF5 file, as Keras writes, expected what torch.save writes",
     b"PK\x05\x06": "a zip without content; restore or download it again",
     b"\x1f\x8b": "compressed with gzip, expected what torch.save writes; run gunzip on it",
@@ -131,13 +132,14 @@ def _resolve(container: Container) -> tuple[Mapping[str, Array], tuple[str, ...]
     """Name the tensors of an object and see their storages' bytes through them."""
     tensors: dict[str, Array] = {}
     notes: dict[str, str] = {}
+    most = TENSORS.value
     if isinstance(container.pickled.value, Tensor | Unread):
         raise Tensorless("a single tensor without a name, expected a state dict; save module.state_dict()")
     for key, found in _tensors(container.pickled):
         if key in tensors or key in notes:
             raise Refused(f"two tensors fall together under the name {shown(key)!r}; save the state dict alone")
-        if len(tensors) + len(notes) >= _MAX_TENSORS:
-            raise Refused(f"over {_MAX_TENSORS:,} tensors; save the state dict alone")
+        if len(tensors) + len(notes) >= most:
+            raise Refused(f"over {most:,} tensors; save the state dict alone, or, {TENSORS.way_out}")
         if isinstance(found, Unread):
             notes[key] = f"'{shown(key)}' is left out: {found.reason}"
             continue

@@ -18,16 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from lstmconv.formats.limits import INFLATION, PICKLE_BYTES, allowed_inflation
 from lstmconv.formats.torch_names import Foreign, Pairs, Refused, Storage, shown
 from lstmconv.formats.torch_pickle import Pickled, load
+from lstmconv.formats.zips import open_archive
 from lstmconv.model import Array
 
 __all__ = ["Container", "open_legacy", "open_zip"]
-
-_MAX_PICKLE_BYTES = 256 << 20
-_MAX_INFLATED_BYTES = 4 << 30
-_MAX_INFLATION = 1000
-"""Deflated records may not inflate to over 4 GiB together, nor both over 64 MiB and over 1000 times the file."""
 
 _PROVENANCE = "extra/lstmconv.json"
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # torch/serialization.py MAGIC_NUMBER
@@ -83,7 +80,7 @@ def open_zip(path: Path) -> Container:
     order = archive.text("byteorder") or "little"
     if order not in ("little", "big"):
         raise Refused(f"the byte order {shown(order, 20)!r}, expected 'little' or 'big'; the file is damaged")
-    pickled = load(io.BytesIO(archive.bytes("data.pkl", _MAX_PICKLE_BYTES).tobytes()))
+    pickled = load(io.BytesIO(archive.bytes("data.pkl", PICKLE_BYTES.value).tobytes()))
     return Container(pickled, archive.storage, order != sys.byteorder, archive.text(_PROVENANCE), "PyTorch zip")
 
 
@@ -103,7 +100,7 @@ class _Archive:
     @classmethod
     def open(cls, path: Path) -> _Archive:
         """Read the directory of records and find torch's folder in it."""
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
         names = [entry.filename for entry in entries]
         for name in names:
@@ -117,7 +114,7 @@ class _Archive:
 
     def text(self, name: str) -> str | None:
         """Return a record as text; ``None`` if there is none."""
-        return self.bytes(name, _MAX_PICKLE_BYTES).tobytes().decode() if name in self.records else None
+        return self.bytes(name, PICKLE_BYTES.value).tobytes().decode() if name in self.records else None
 
     def storage(self, storage: Storage) -> Array:
         """Return a storage's bytes ``(bytes,)``."""
@@ -136,7 +133,8 @@ class _Archive:
         entry = self.records[name]
         if limit is not None and entry.file_size > limit:
             raise Refused(
-                f"{name} has {entry.file_size:,} bytes, expected at most {limit:,}; save the state dict alone"
+                f"{name} has {entry.file_size:,} bytes, expected at most {limit:,}; save the state dict alone, or, "
+                f"{PICKLE_BYTES.way_out}"
             )
         header = self.content[entry.header_offset : entry.header_offset + 30].tobytes()
         signature, _, flags, *_, name_length, extra_length = struct.unpack("<4s5H3I2H", header)
@@ -163,10 +161,10 @@ class _Archive:
         if entry.compress_type != zipfile.ZIP_DEFLATED:
             raise Refused(f"the record {name!r} is compressed by method {entry.compress_type}, expected stored ones")
         self.inflated += entry.file_size
-        if self.inflated > _MAX_INFLATED_BYTES or self.inflated > max(64 << 20, _MAX_INFLATION * self.content.size):
+        if self.inflated > allowed_inflation(self.content.size):
             raise Refused(
                 f"the record {name!r} would inflate from {entry.compress_size:,} to {entry.file_size:,} bytes; "
-                "unzip the file and zip it without compression"
+                f"unzip the file and zip it without compression, or, {INFLATION.way_out}"
             )
         content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed.tobytes(), entry.file_size + 1)
         if len(content) != entry.file_size or zlib.crc32(content) != entry.CRC:
@@ -207,7 +205,7 @@ def open_legacy(path: Path) -> Container:
         Refused: It is another pickle, or a damaged file.
     """
     with path.open("rb") as file:
-        length = min(path.stat().st_size, _MAX_PICKLE_BYTES)
+        length = min(path.stat().st_size, PICKLE_BYTES.value)
         with mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ) as pickles:
             if load(pickles).value != _MAGIC_NUMBER:
                 raise Foreign("a plain pickle, not what torch.save writes; nothing was executed; use torch.save")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO, Any, Protocol, cast
 
+from lstmconv.formats.limits import PICKLE_OPCODES
 from lstmconv.formats.torch_names import (
     OPAQUE,
     ForbiddenName,
@@ -31,9 +32,6 @@ from lstmconv.formats.torch_names import (
 )
 
 __all__ = ["Pickled", "load"]
-
-_MAX_OPCODES = 3_000_000
-"""A tensor takes about 40 opcodes; each opcode may leave an object of 100 bytes."""
 
 _MAX_NAMES = 100
 
@@ -231,10 +229,12 @@ def load(file: Readable) -> Pickled:
     """
     machine = _Machine()
     opcodes = pickletools.genops(cast("IO[bytes]", file))
-    count = 0
+    count, most = 0, PICKLE_OPCODES.value
     for count, (opcode, argument, _) in enumerate(opcodes, 1):
-        if count > _MAX_OPCODES:
-            raise Refused(f"its pickle has over {_MAX_OPCODES:,} opcodes; save the state dict alone")
+        if count > most:
+            raise Refused(
+                f"its pickle has over {most:,} opcodes; save the state dict alone, or, {PICKLE_OPCODES.way_out}"
+            )
         action = _ACTIONS.get(opcode.name)
         if action is None:
             raise Foreign(f"its pickle uses the opcode {opcode.name}, which no state dict has; nothing was executed")
@@ -252,7 +252,7 @@ def _forbidden(opcodes: Iterator[Any]) -> list[str]:
     names: dict[str, None] = {}
     texts = ["", ""]
     try:
-        for opcode, argument, _ in islice(opcodes, _MAX_OPCODES):
+        for opcode, argument, _ in islice(opcodes, PICKLE_OPCODES.value):
             if opcode.name == "GLOBAL":
                 texts = argument.split(" ", 1)
             elif isinstance(argument, str):

@@ -74,4 +74,5 @@ class Cell:
 
 def natural(text: str) -> list[tuple[int, str]]:
     """Sort key that puts ``lstm_2`` before ``lstm_10``: HDF5 lists names alphabetically."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+    # Up to 18 digits at a time: Python refuses to parse numbers of thousands.
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]{1,18})", text)]

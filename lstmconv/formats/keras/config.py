@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from lstmconv.errors import UnreadableFileError
+from lstmconv.formats.limits import refuse_many_layers
 from lstmconv.model import Skipped
 
 __all__ = ["HalfSpec", "LayerSpec", "ModelSpec", "read_model"]
@@ -155,8 +156,9 @@ def read_model(model: Mapping[str, Any], root: str = "layers") -> ModelSpec:
         graph = _graph(model, root)
         last, _ = _read_graph(graph, (), "", False, None, root, found)
         found.readers.update([last] if last else [])
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise UnreadableFileError(f"the model config is not one that Keras writes ({error!r})") from error
+    refuse_many_layers(len(found.layers), "the model config")
     branching = tuple(name for name, count in found.readers.items() if count > 1)
     return ModelSpec(tuple(found.layers), tuple(found.skipped), tuple(found.edges), branching)
 

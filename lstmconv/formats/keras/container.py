@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
@@ -23,15 +24,16 @@ import numpy as np
 
 from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
 from lstmconv.formats.keras.hdf5 import SIGNATURE, Group, StoredArray, read_tree
+from lstmconv.formats.limits import INFLATION, JSON_BYTES, allowed_inflation, parse_json
+from lstmconv.formats.lookalikes import refuse_hollow
 from lstmconv.formats.provenance import KEY, hashing, parsed, sha256_of
+from lstmconv.formats.zips import open_archive
 from lstmconv.model import Array
 
 __all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file", "sniff"]
 
-_MAX_JSON_BYTES = 256 << 20
-_MAX_INFLATED_BYTES = 4 << 30
-_MAX_INFLATION = 1000
-"""A deflated member may not be both over 4 GiB and over 1000 times its stored size (as in hdf5.py)."""
+
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,12 @@ class KerasVersion:
     def major(self) -> int | None:
         """The first number; ``None`` if there is none."""
         head = self.text.split(".")[0]
-        return int(head) if head.isdigit() else None
+        return int(head) if _NUMBER.fullmatch(head) else None
 
     @property
     def release(self) -> tuple[int, int]:
         """Major and minor."""
-        numbers = [int(part) if part.isdigit() else 0 for part in self.text.split("-")[0].split(".")[:2]]
+        numbers = [int(part) if _NUMBER.fullmatch(part) else 0 for part in self.text.split("-")[0].split(".")[:2]]
         major, minor, *_ = [*numbers, 0, 0]
         return major, minor
 
@@ -104,6 +106,7 @@ class KerasFile:
         description: ``"Keras HDF5 (whole model)"`` and the like.
         hashed: As :attr:`lstmconv.model.Provenance.hashed`.
         noted: What lstmconv noted where it wrote the file.
+        parts: The shards, by name.
     """
 
     name: str
@@ -115,6 +118,7 @@ class KerasFile:
     description: str
     hashed: str | Callable[[], str]
     noted: Mapping[str, Any] | None = None
+    parts: tuple[str, ...] = ()
 
 
 def sniff(path: Path) -> bool:
@@ -124,7 +128,7 @@ def sniff(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(512)
     if head.startswith(b"PK\x03\x04"):
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             names = archive.namelist()
         return "config.json" in names or "model.weights.h5" in names or "variables.h5" in names
     return _is_hdf5(path) or (head.lstrip().startswith(b"{") and path.name.endswith(".json"))
@@ -156,7 +160,7 @@ def open_config(path: Path) -> Config:
     if not path.exists():
         raise UnreadableFileError(f"{path.name}: no such file")
     if not path.is_dir() and not _is_hdf5(path) and not zipfile.is_zipfile(path):
-        found = _json(path.read_bytes()[: _MAX_JSON_BYTES + 1], path.name)
+        found = _json(_text(path), path.name)
         if "class_name" not in found:
             raise UnreadableFileError(
                 f"{path.name}: a JSON file without class_name, expected what model.to_json() writes"
@@ -189,12 +193,9 @@ def _is_hdf5(path: Path) -> bool:
 def _refuse_lookalikes(path: Path) -> None:
     """Say what a file is that only looks like a checkpoint."""
     name, size = path.name, path.stat().st_size
-    if size == 0:
-        raise UnreadableFileError(f"{name}: the file is empty; restore or download it again")
+    refuse_hollow(path)
     with path.open("rb") as file:
         head = file.read(512)
-    if head.startswith(b"version https://git-lfs"):
-        raise UnreadableFileError(f"{name}: a Git LFS pointer, not the file itself; run: git lfs pull")
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
         raise ForeignFileError(f"{name}: a Python pickle, which is never loaded; expected a Keras file")
     one_word = not head.lstrip().startswith((b"{", b"[", b"<")) and b"\n" not in head.strip()
@@ -235,14 +236,15 @@ def _from_tree(name: str, tree: Group, hashed: str | Callable[[], str]) -> Keras
 def _open_zip(path: Path) -> KerasFile:
     """Open a ``.keras`` zip (Keras 2.11 and later)."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             names = archive.namelist()
             body = next((name for name in ("model.weights.h5", "variables.h5") if name in names), None)
             if body is None:
                 raise _no_body(path.name, names)
             tree = read_tree(_member(path, archive, archive.getinfo(body)), f"{path.name}:{body}")
+            most = JSON_BYTES.value
             texts = {
-                name: _json(_inflate(path.name, archive, archive.getinfo(name), _MAX_JSON_BYTES), f"{path.name}:{name}")
+                name: _json(_inflate(path.name, archive, archive.getinfo(name), most), f"{path.name}:{name}")
                 for name in ("config.json", "metadata.json")
                 if name in names
             }
@@ -274,9 +276,12 @@ def _open_folder(path: Path) -> KerasFile:
     if not body.is_file():
         raise UnreadableFileError(f"{path.name}: a folder without model.weights.h5, expected a Keras model")
     parts = {name: path / f"{name}.json" for name in ("config", "metadata")}
-    texts = {name: _json(part.read_bytes(), part.name) for name, part in parts.items() if part.is_file()}
+    for part in (body, *parts.values()):
+        if part.is_symlink():
+            raise UnreadableFileError(f"{path.name}: {part.name} is a symbolic link; not followed")
+    texts = {name: _json(_text(part), part.name) for name, part in parts.items() if part.is_file()}
     digest = hashlib.sha256()
-    for part in sorted(path.glob("*")):
+    for part in sorted((body, *parts.values())):
         if part.is_file():
             digest.update(bytes.fromhex(sha256_of(part)))
     tree = read_tree(body, f"{path.name}/{body.name}")
@@ -301,8 +306,7 @@ def _archive(
 
 def _open_shards(path: Path) -> KerasFile:
     """Open sharded weights: ``model.weights.json`` and the shards beside it (Keras 3.10 and later)."""
-    with path.open("rb") as file:
-        head = file.read(_MAX_JSON_BYTES + 1)
+    head = _text(path)
     if not head.lstrip().startswith(b"{"):
         shown = head[:8].hex(" ")
         raise UnreadableFileError(
@@ -314,20 +318,25 @@ def _open_shards(path: Path) -> KerasFile:
     if not isinstance(weight_map, Mapping):
         hint = "; give the weights and pass this with --config" if "class_name" in index else ""
         raise UnreadableFileError(f"{path.name}: a JSON file without weight_map, expected an index of shards{hint}")
-    names: list[str] = []
+    names: list[object] = []
     for value in weight_map.values():
-        names += [entry for entry in (value if isinstance(value, list) else [value]) if entry not in names]
+        names += value if isinstance(value, list) else [value]
     digest = hashlib.sha256(head)
     merged = Group("")
-    for name in sorted(names):
-        if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
-            raise UnreadableFileError(f"{path.name}: shard {name!r} is not a plain file name; not followed")
+    for value in names:
+        if not isinstance(value, str) or Path(value).name != value or value in ("", ".", ".."):
+            raise UnreadableFileError(f"{path.name}: shard {value!r} is not a plain file name; not followed")
+    for name in sorted(set(map(str, names))):
         shard = path.parent / name
-        if not shard.is_file() or shard.is_symlink():
+        if shard.is_symlink():
+            raise UnreadableFileError(f"{path.name}: the shard {name} is a symbolic link; not followed")
+        if not shard.is_file():
             raise UnreadableFileError(f"{path.name}: the shard {name} is missing beside it")
         digest.update(bytes.fromhex(sha256_of(shard)))
         merged = _merge(merged, read_tree(shard, name))
-    return KerasFile(path.name, "saveable", merged, None, None, None, "Keras sharded weights", digest.hexdigest())
+    parts = tuple(sorted(set(map(str, names))))
+    kind = "Keras sharded weights"
+    return KerasFile(path.name, "saveable", merged, None, None, None, kind, digest.hexdigest(), parts=parts)
 
 
 def _merge(a: Group, b: Group) -> Group:
@@ -342,7 +351,7 @@ def _merge(a: Group, b: Group) -> Group:
 def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
     """Return a member's bytes: a memory map where it is stored, inflated where it is not."""
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-        return np.frombuffer(_inflate(path.name, archive, member, _MAX_INFLATED_BYTES), np.uint8)
+        return np.frombuffer(_inflate(path.name, archive, member), np.uint8)
     with path.open("rb") as file:
         file.seek(member.header_offset)
         # APPNOTE.TXT 4.3.7: a 30-byte local header, then the name and the extra field.
@@ -356,23 +365,33 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Ar
     return whole[start : start + member.file_size]
 
 
-def _inflate(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> bytes:
-    if member.file_size > limit or (
-        member.file_size > 64 << 20 and member.file_size > _MAX_INFLATION * max(member.compress_size, 1)
-    ):
+def _inflate(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int | None = None) -> bytes:
+    """Return a member's content, and no more of it than the zip's directory says."""
+    if limit is not None and member.file_size > limit:
+        raise UnreadableFileError(f"{name}: {member.filename} has {member.file_size:,} bytes; {JSON_BYTES.way_out}")
+    if member.file_size > allowed_inflation(member.compress_size):
         raise UnreadableFileError(
-            f"{name}: {member.filename} would inflate from {member.compress_size:,} to {member.file_size:,} bytes"
+            f"{name}: {member.filename} would inflate from {member.compress_size:,} to {member.file_size:,} bytes; "
+            f"{INFLATION.way_out}"
         )
-    return archive.read(member)
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # Their decompressors take as much memory as the data says, before anything comes out.
+        raise UnreadableFileError(f"{name}: {member.filename} is compressed by method {member.compress_type}")
+    with archive.open(member) as file:
+        content = file.read(member.file_size + 1)
+    if len(content) != member.file_size:
+        raise UnreadableFileError(f"{name}: {member.filename} has other than the {member.file_size:,} bytes it claims")
+    return content
+
+
+def _text(path: Path) -> bytes:
+    """Return a small file's content, one byte over the limit at most."""
+    with path.open("rb") as file:
+        return file.read(JSON_BYTES.value + 1)
 
 
 def _json(text: bytes, name: str) -> Mapping[str, Any]:
-    try:
-        if len(text) > _MAX_JSON_BYTES:
-            raise ValueError(f"over {_MAX_JSON_BYTES >> 20} MiB")
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableFileError(f"{name}: damaged JSON ({error})") from error
+    found = parse_json(text, name)
     if not isinstance(found, dict):
         raise UnreadableFileError(f"{name}: JSON of type {type(found).__name__}, expected an object")
     return found

@@ -11,7 +11,8 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,17 @@ _BACKEND = "tensorflow"
 """What legacy files state; Keras needs it for weights of convolutions only."""
 
 
+@contextmanager
+def _created(target: Any) -> Iterator[Any]:
+    """Open a new HDF5 file; a full disk is an OSError, also where the library notices it while it closes the file."""
+    h5py = require("h5py", "Writing HDF5 files")
+    try:
+        with h5py.File(target, "w") as file:
+            yield file
+    except RuntimeError as error:
+        raise OSError(f"the HDF5 library cannot write ({error})") from error
+
+
 def write_legacy(
     path: Path,
     config: Mapping[str, Any] | None,
@@ -41,8 +53,7 @@ def write_legacy(
     provenance: str,
 ) -> None:
     """Write a legacy HDF5 file: a whole model, or without ``config`` its weights only."""
-    h5py = require("h5py", "Writing HDF5 files")
-    with h5py.File(path, "w") as file:
+    with _created(path) as file:
         weights = file
         if config is not None:
             file.attrs["keras_version"] = dialect.version
@@ -99,9 +110,8 @@ def write_saveable(
     The objects' names lie beside their variables, as Keras 3 writes them; Keras 2 writes none and ignores them.
     Keras 2 makes a group more, for the layer that a Bidirectional was made from.
     """
-    h5py = require("h5py", "Writing HDF5 files")
     counts: dict[str, int] = {}
-    with h5py.File(target, "w") as file:
+    with _created(target) as file:
         file.attrs[KEY] = provenance
         for name in graph.order:
             written = layers.get(name)

@@ -6,12 +6,14 @@ own name comes last, and the order inside a cell is that of creation.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.keras.cells import FUSED, PER_GATE, Cell, natural
 from lstmconv.formats.keras.hdf5 import Group, StoredArray
+from lstmconv.formats.limits import refuse_many_layers
 
 __all__ = ["group_names", "legacy_cells"]
 
@@ -24,7 +26,9 @@ def group_names(weights: Group) -> list[str]:
     if names is not None:
         return names
     count = weights.attributes.get("nb_layers")  # Keras 0.x
-    return [f"layer_{index}" for index in range(int(count) if isinstance(count, float) else 0)]
+    announced = int(count) if isinstance(count, float) and count < math.inf else 0
+    # One more than there are is enough to find that one is missing.
+    return [f"layer_{index}" for index in range(min(announced, len(weights.children) + 1))]
 
 
 def legacy_cells(weights: Group) -> list[Cell]:
@@ -34,11 +38,13 @@ def legacy_cells(weights: Group) -> list[Cell]:
         UnreadableFileError: A layer or an array that the file announces is not there.
     """
     cells: list[Cell] = []
-    for name in group_names(weights):
+    # A layer that is announced twice is one layer.
+    for name in dict.fromkeys(group_names(weights)):
         group = weights.group(name)
         if group is None:
             raise UnreadableFileError(f"the layer '{name}' is announced and its group is not there: a truncated file")
         cells += _group_cells(name, group)
+        refuse_many_layers(len(cells), "the file")
     return cells
 
 
@@ -49,7 +55,7 @@ def _group_cells(layer: str, group: Group) -> Iterator[Cell]:
         names = sorted((key for key in group.children if key.startswith("param_")), key=natural)
     by_scope: dict[tuple[str, ...], dict[str, StoredArray]] = {}
     nameless: list[StoredArray] = []
-    for name in names:
+    for name in dict.fromkeys(names):
         array = group.find(name)
         if not isinstance(array, StoredArray):
             raise UnreadableFileError(f"'{layer}/{name}' is announced and is not there: a truncated file")

@@ -73,7 +73,12 @@ def read(
     return Checkpoint(
         layers=tuple(layers),
         provenance=Provenance(
-            file.name, file.hashed, file.description, file.version.text if file.version else None, file.backend
+            file.name,
+            file.hashed,
+            file.description,
+            file.version.text if file.version else None,
+            file.backend,
+            file.parts,
         ),
         skipped=tuple(skipped),
         edges=None if spec is None else tuple(edge for edge in spec.edges if kept.issuperset(edge)),

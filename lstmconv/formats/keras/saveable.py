@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.keras.cells import FUSED, Cell, natural
 from lstmconv.formats.keras.hdf5 import Group, StoredArray
+from lstmconv.formats.limits import refuse_many_layers
 
 __all__ = ["OLDER_ROOT", "cell_at", "saveable_cells", "stored_path", "user_name"]
 
@@ -27,9 +28,11 @@ def saveable_cells(root: Group) -> list[Cell]:
     """Find all cells, in natural order (``lstm_2`` before ``lstm_10``), forward halves first.
 
     Raises:
-        UnreadableFileError: A cell that is only partly there.
+        UnreadableFileError: A cell that is only partly there, or more cells than any model has.
     """
-    return sorted(_below(root, root, ()), key=_order)
+    cells = list(_below(root, root, ()))
+    refuse_many_layers(len(cells), "the file")
+    return sorted(cells, key=_order)
 
 
 def _order(cell: Cell) -> list[list[tuple[int, str]]]:
@@ -75,7 +78,7 @@ def stored_path(root: Group, path: str) -> str:
     for part in parts:
         if found and found[-1] == OLDER_ROOT:
             base, _, number = part.rpartition("_")
-            base, index = (base, int(number)) if number.isdigit() else (part, 0)
+            base, index = (base, int(number)) if re.fullmatch("[0-9]{1,9}", number) else (part, 0)
             group = root.group("/".join(found))
             pattern = re.compile(re.escape(base) + r"(_\d+)?")
             siblings = sorted((key for key in group.children if pattern.fullmatch(key)), key=natural) if group else []

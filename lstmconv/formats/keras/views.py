@@ -67,14 +67,14 @@ def _check_shapes(cell: Cell, arrays: Mapping[str, Array]) -> None:
         missing = [name for name in PER_GATE if name not in arrays]
         if missing:
             raise UnreadableFileError(f"'{cell.where}' lacks {', '.join(missing)}: a truncated file")
-        inputs, hidden = arrays["W_i"].shape[0], arrays["U_i"].shape[0]
+        inputs, hidden = ((arrays[name].shape or (0,))[0] for name in ("W_i", "U_i"))
         expected: dict[str, tuple[int, ...]] = {f"W_{g}": (inputs, hidden) for g in "icfo"}
         expected |= {f"U_{g}": (hidden, hidden) for g in "icfo"} | {f"b_{g}": (hidden,) for g in "icfo"}
     else:
         missing = [name for name in ("kernel", "recurrent_kernel") if name not in arrays]
         if missing:
             raise UnreadableFileError(f"'{cell.where}' lacks {', '.join(missing)}: a truncated file")
-        hidden = arrays["recurrent_kernel"].shape[0]
+        hidden = (arrays["recurrent_kernel"].shape or (0,))[0]
         inputs = arrays["kernel"].shape[0] if arrays["kernel"].ndim == 2 else 0
         blocks = 8 if cell.kind == "CuDNNLSTM" else 4
         expected = {
@@ -83,6 +83,8 @@ def _check_shapes(cell: Cell, arrays: Mapping[str, Array]) -> None:
             "bias": (blocks * hidden,),
         }
     for name, array in arrays.items():
+        if name not in expected:
+            raise UnreadableFileError(f"'{cell.where}' holds '{name}' too, which no LSTM has")
         if array.shape != expected[name] or not inputs:
             raise UnreadableFileError(
                 f"'{cell.where}/{name}' is {array.shape}, expected {expected[name]} for {hidden} units"

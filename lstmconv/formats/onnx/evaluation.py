@@ -68,7 +68,7 @@ def run_node(node: onnx.NodeProto, inputs: Sequence[Array | None], opset: int, l
         _check_arithmetic(operator, inputs)
     try:
         size = _size_limit(node, inputs)
-    except (IndexError, ValueError, TypeError, AttributeError) as error:
+    except (ArithmeticError, IndexError, ValueError, TypeError, AttributeError) as error:
         raise NotEvaluatedError(f"comes from a {operator} node whose inputs do not fit") from error
     if size > limit:
         raise NotEvaluatedError(f"would grow to {size} bytes in a {operator} node")

@@ -7,7 +7,6 @@ what the layer returns and which layer it feeds (:mod:`lstmconv.formats.onnx.rou
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,8 @@ import numpy as np
 from lstmconv.activations import parse_activation
 from lstmconv.errors import LstmconvError, NoLSTMError, UnreadableFileError, UnsupportedModelError, require
 from lstmconv.formats import ReadOptions
+from lstmconv.formats.limits import refuse_many_layers
+from lstmconv.formats.onnx.counting import refuse_many_messages
 from lstmconv.formats.onnx.names import layer_name, unique
 from lstmconv.formats.onnx.nodes import RECURRENT, LSTMNode, Overrides, read_node, refusal
 from lstmconv.formats.onnx.own import own_modules
@@ -25,7 +26,7 @@ from lstmconv.formats.onnx.routes import Placed, Routes
 from lstmconv.formats.onnx.scopes import Scope, main_scope, walk
 from lstmconv.formats.onnx.tensors import Tensors
 from lstmconv.formats.onnx.values import Values
-from lstmconv.formats.provenance import KEY, Restored, restore
+from lstmconv.formats.provenance import KEY, Restored, parsed, restore
 from lstmconv.model import Checkpoint, LSTMLayer, Provenance, Skipped
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
         stored = path.read_bytes()
     except OSError as error:
         raise UnreadableFileError(f"{path.name}: cannot be read ({error.strerror or error})") from error
+    refuse_many_messages(stored, onnx.ModelProto.DESCRIPTOR, path.name)
     try:
         model = onnx.ModelProto.FromString(stored)
     except Exception as error:  # protobuf's DecodeError, whose module differs between its versions.
@@ -60,7 +62,8 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
         ) from error
     tensors = Tensors(path.name, path.parent)
     checkpoint = _read(model, path.name, _provenance(path.name, "", model), options, tensors)
-    return replace(checkpoint, provenance=replace(checkpoint.provenance, hashed=tensors.sha256(stored)))
+    parts = tuple(sorted(tensors.opened))
+    return replace(checkpoint, provenance=replace(checkpoint.provenance, hashed=tensors.sha256(stored), parts=parts))
 
 
 def read_model(
@@ -143,18 +146,17 @@ def _noted(model: onnx.ModelProto) -> Mapping[str, Any] | None:
     """Return what lstmconv noted in the model, or ``None``."""
     for entry in model.metadata_props:
         if entry.key == KEY:
-            try:
-                noted = json.loads(entry.value)
-            except (ValueError, RecursionError):
-                return {}
-            return noted if isinstance(noted, dict) else {}
+            return parsed(entry.value) or {}
     return None
 
 
 def _nodes(scope: Scope, values: Values, overrides: Overrides, *, verbatim: bool) -> _Found:
     """Read every recurrent node, or say why it is skipped."""
     found = _Found()
-    places = list(walk(scope, RECURRENT))
+    places: list[tuple[Scope, int]] = []
+    for place in walk(scope, RECURRENT):
+        places.append(place)
+        refuse_many_layers(len(places), scope.file)
     own = [inside.nodes[index].name if verbatim else "" for inside, index in places]
     names = unique([name or layer_name(*place) for name, place in zip(own, places, strict=True)])
     for (inside, index), name in zip(places, names, strict=True):

@@ -7,6 +7,7 @@ other, and a way that only looks like the usual one is none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -364,7 +365,7 @@ def _declared(scope: Scope, name: str, features: int) -> tuple[int, ...]:
     sizes = [int(dimension.dim_value) for dimension in kind.tensor_type.shape.dim]
     free = free if len(sizes) == 3 else (_STEPS, _BATCH, 1, 1, 1, 1, 1, 1)[: len(sizes)]
     shape = tuple(size if size > 0 else usual for size, usual in zip(sizes, free, strict=False))
-    return shape if shape and int(np.prod([float(size) for size in shape])) <= _MOST else free
+    return shape if shape and math.prod(shape) <= _MOST else free
 
 
 def _liveness(scope: Scope) -> _Live:

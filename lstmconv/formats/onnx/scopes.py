@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError
+from lstmconv.formats.limits import ONNX_CALLS
 
 if TYPE_CHECKING:
     import onnx
@@ -36,6 +37,25 @@ class Place:
         return id(self.scope), self.name
 
 
+@dataclass
+class Calls:
+    """How many calls of functions and subgraphs of one model have been opened."""
+
+    opened: int = 0
+
+    def open(self, file: str) -> None:
+        """Count one more.
+
+        Raises:
+            UnreadableFileError: There are more than any exported model has.
+        """
+        self.opened += 1
+        if self.opened > ONNX_CALLS.value:
+            raise UnreadableFileError(
+                f"{file}: its functions expand to more than {ONNX_CALLS.value:,} calls; {ONNX_CALLS.way_out}"
+            )
+
+
 @dataclass(eq=False)
 class Scope:
     """One graph, or one call of a function, with the names that it defines.
@@ -55,6 +75,7 @@ class Scope:
         bindings: For a function: what its inputs are at the place of the call.
         attributes: For a function: its attributes at the place of the call.
         children: Its subgraphs and calls by node, made when they are asked for.
+        calls: Counts them, for the whole model.
     """
 
     file: str
@@ -71,6 +92,7 @@ class Scope:
     bindings: Mapping[str, Place] = field(default_factory=dict)
     attributes: Mapping[str, onnx.AttributeProto] = field(default_factory=dict)
     children: dict[int, list[Scope]] = field(default_factory=dict)
+    calls: Calls = field(default_factory=Calls)
 
     def __post_init__(self) -> None:
         """Find which node writes which name.
@@ -112,6 +134,7 @@ class Scope:
             label = node.name or f"{node.op_type}_{index}"
             if len(self.path) >= _DEPTH:
                 raise UnreadableFileError(f"{self.file}: graphs are nested more than {_DEPTH} deep")
+            self.calls.open(self.file)
             function = self.function(node)
             if function is not None:
                 self.children[index] = [self._call(node, function, label)]
@@ -133,6 +156,7 @@ class Scope:
             path=(*self.path, label),
             bindings={name: place for name, place in zip(function.input, places, strict=False) if place is not None},
             attributes={**defaults, **{name: value for name, value in given.items() if value is not None}},
+            calls=self.calls,
         )
 
     def _subgraph(self, graph: onnx.GraphProto, label: str) -> Scope:
@@ -144,6 +168,7 @@ class Scope:
             path=(*self.path, label),
             parent=self,
             attributes=self.attributes,
+            calls=self.calls,
         )
 
 

@@ -42,6 +42,7 @@ _TYPES: dict[int, tuple[str, str]] = {
     _BFLOAT16: ("<u2", "int32_data"),
 }
 _BOOL = 9
+_MOST_DIMENSIONS = 32  # What every NumPy can hold (NumPy 1: 32, NumPy 2: 64).
 _EXTERNAL = 1  # TensorProto.DataLocation.EXTERNAL
 
 
@@ -77,6 +78,8 @@ class Tensors:
         code, kept_in = _TYPES[tensor.data_type]
         dtype = np.dtype(code)
         shape = tuple(tensor.dims)
+        if len(shape) > _MOST_DIMENSIONS:
+            raise UnreadableFileError(f"{self.file}: '{name}' has {len(shape)} dimensions, more than any array")
         if any(size < 0 for size in shape):
             raise UnreadableFileError(f"{self.file}: '{name}' has the shape {list(shape)}; sizes are never negative")
         if tensor.HasField("segment"):

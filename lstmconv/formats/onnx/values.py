@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError
+from lstmconv.formats.limits import ONNX_EVALUATIONS
 from lstmconv.formats.onnx.evaluation import ARITHMETIC, MOVES, NotEvaluatedError, run_node
 from lstmconv.formats.onnx.scopes import Place, Scope
 from lstmconv.formats.onnx.tensors import Tensors
@@ -36,6 +37,7 @@ class Values:
         stored: Bytes of the model; with those of the files beside it, one value may have twice as many,
             all that are computed together eight times.
         given: Values that are assumed: what stands in the way of a probe.
+        evaluations: Counts the nodes that were run, also those of probes.
         shapes: What knows the shapes of values that are not known; used by Shape nodes alone.
     """
 
@@ -45,10 +47,11 @@ class Values:
     shapes: Values | None = None
     known: dict[tuple[int, str], Array | NotEvaluatedError] = field(default_factory=dict)
     computed: int = 0
+    evaluations: Evaluations = field(default_factory=lambda: Evaluations())
 
     def probe(self, given: Mapping[tuple[int, str], Array], shapes: Values | None = None) -> Values:
         """Return the same with some values assumed."""
-        return Values(self.tensors, self.stored, given, shapes)
+        return Values(self.tensors, self.stored, given, shapes, evaluations=self.evaluations)
 
     def constant(self, scope: Scope, name: str) -> Array:
         """Return the value of a name, read-only.
@@ -141,6 +144,7 @@ class Values:
         if node.op_type not in EVALUATED or not own:
             raise NotEvaluatedError(f"comes from a {node.op_type} node, which is not evaluated")
         inputs = [self._input(scope, each, node.op_type) if each else None for each in node.input]
+        self.evaluations.count(scope.file)
         outputs = run_node(_resolved(scope, node), inputs, scope.opset, 2 * self._stored)
         given = [array for array in inputs if array is not None]
         self.computed += sum(
@@ -201,6 +205,25 @@ class Values:
             array.flags.writeable = False
             return array
         raise NotEvaluatedError("comes from a Constant node that holds no plain numbers")
+
+
+@dataclass
+class Evaluations:
+    """How many nodes of one model have been run."""
+
+    run: int = 0
+
+    def count(self, file: str) -> None:
+        """Count one more.
+
+        Raises:
+            UnreadableFileError: There are more than any exporter needs to make its weights.
+        """
+        self.run += 1
+        if self.run > ONNX_EVALUATIONS.value:
+            raise UnreadableFileError(
+                f"{file}: over {ONNX_EVALUATIONS.value:,} nodes make its weights; {ONNX_EVALUATIONS.way_out}"
+            )
 
 
 def _resolved(scope: Scope, node: onnx.NodeProto) -> onnx.NodeProto:

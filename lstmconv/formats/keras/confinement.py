@@ -1,0 +1,146 @@
+"""Run the HDF5 library where a crash, a hang or a flood of memory costs only an error message.
+
+A forked child is quickest (some milliseconds), and safe only in a process of one thread; elsewhere, and
+beside frameworks that forbid forking, a fresh interpreter does it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from lstmconv.errors import UnreadableFileError
+from lstmconv.formats.keras.hdf5_walk import describe
+from lstmconv.formats.limits import WALK_SECONDS, allowed_inflation
+from lstmconv.model import Array
+
+__all__ = ["described"]
+
+expendable = False
+"""Whether this process may die of a file, as those of :mod:`lstmconv.many` may; then no child reads it first."""
+_NO_FORK = {"jax", "tensorflow"}
+"""They run threads of their own that a forked child would lack."""
+_OWN_BYTES = 384 << 20
+"""What a child may take beside the numbers that it copies: the library, its caches, the description."""
+
+
+def described(content: Path | Array, name: str) -> BinaryIO:
+    """Return what :func:`~lstmconv.formats.keras.hdf5_walk.describe` writes, as a file that vanishes when closed.
+
+    Raises:
+        UnreadableFileError: The HDF5 library crashes on the file, or does not come to an end.
+    """
+    size = content.stat().st_size if isinstance(content, Path) else content.nbytes
+    seconds = WALK_SECONDS.value + size / 1e8
+    sink = _nameless()
+    if expendable and hasattr(signal, "setitimer"):
+        _in_this_process(content, name, sink, seconds)
+        return sink
+    if hasattr(os, "fork") and threading.active_count() == 1 and not _NO_FORK & sys.modules.keys():
+        code = _in_fork(content, name, sink, seconds)
+    else:
+        code = _in_new_process(content, name, sink, seconds)
+    if code == 0:
+        return sink
+    sink.close()
+    if code is None:
+        raise UnreadableFileError(
+            f"{name}: the HDF5 library hangs on it (over {seconds:.0f} s): a damaged file; {WALK_SECONDS.way_out}"
+        )
+    if code < 0:
+        raise UnreadableFileError(f"{name}: the HDF5 library crashes on it (signal {-code}): a damaged file")
+    raise UnreadableFileError(f"{name}: cannot be read: the process that walks it ended with exit code {code}")
+
+
+def _nameless() -> BinaryIO:
+    """Open a file without a name; in memory where the system has such files."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("lstmconv"), "r+b")
+    return cast(BinaryIO, tempfile.TemporaryFile())
+
+
+def _in_this_process(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -> None:
+    """Walk the file here: a crash ends the process, and so does SIGALRM, which nobody handles."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        describe(content, name, sink)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _in_fork(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -> int | None:
+    """Return the child's exit code, negative for a signal, or ``None`` if it was stopped."""
+    import h5py  # noqa: F401  # Here and not in the child: the next child has it too.
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python and JAX warn of forking beside threads: the caller has looked.
+        child = os.fork()
+    if child == 0:
+        try:
+            confine(content)
+            describe(content, name, sink)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    deadline = time.monotonic() + seconds
+    pause = 0.0005
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            return None
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)
+
+
+def confine(content: Path | Array) -> None:
+    """Keep this process quiet, leave no core file, and bound its memory (where the system says what it has)."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits.
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (OSError, ValueError):
+        return
+    size = content.stat().st_size if isinstance(content, Path) else content.nbytes
+    most = pages * resource.getpagesize() + 2 * allowed_inflation(size) + _OWN_BYTES
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY or most < soft:
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+
+
+_PROGRAM = """
+import sys
+path, name, *sys.path = sys.argv[1:]
+import pathlib, numpy, h5py
+from lstmconv.formats.keras import confinement
+content = pathlib.Path(path) if path else numpy.frombuffer(sys.stdin.buffer.read(), numpy.uint8)
+confinement.confine(content)
+confinement.describe(content, name, sys.stdout.buffer)
+"""
+
+
+def _in_new_process(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -> int | None:
+    argument, data = (str(content), None) if isinstance(content, Path) else ("", content.tobytes())
+    # With this process' own import path: an interpreter that is given a program looks into the working
+    # directory first, where a module beside an untrusted file would be imported.
+    command = [sys.executable, "-c", _PROGRAM, argument, name, *sys.path]
+    try:
+        done = subprocess.run(command, input=data, stdout=sink, stderr=subprocess.DEVNULL, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+    return done.returncode

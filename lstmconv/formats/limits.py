@@ -1,0 +1,192 @@
+"""What a file may claim: every limit in one place, with its reason and the environment variable that lifts it.
+
+No file needs more than it could honestly fill: most limits grow with what is stored. Each is far above
+what Keras, PyTorch and ONNX exporters write, and low enough that a small file costs less than 1 GB.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lstmconv.errors import UnreadableFileError, UsageError
+
+__all__ = [
+    "ATTRIBUTE_BYTES",
+    "HDF5_OBJECTS",
+    "INFLATION",
+    "JSON_BYTES",
+    "JSON_DEPTH",
+    "LAYERS",
+    "LIMITS",
+    "ONNX_CALLS",
+    "ONNX_EVALUATIONS",
+    "ONNX_MESSAGES",
+    "PICKLE_BYTES",
+    "PICKLE_OPCODES",
+    "TENSORS",
+    "WALK_SECONDS",
+    "ZIP_MEMBERS",
+    "Limit",
+    "allowed_inflation",
+    "parse_json",
+    "refuse_many_layers",
+]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One limit.
+
+    Attributes:
+        variable: The environment variable that sets another value, a whole number.
+        default: The value without it.
+        reason: Why it is what it is.
+    """
+
+    variable: str
+    default: int
+    reason: str
+
+    @property
+    def value(self) -> int:
+        """The limit that holds now.
+
+        Raises:
+            UsageError: The variable holds something other than a whole number.
+        """
+        text = os.environ.get(self.variable, "")
+        if not text:
+            return self.default
+        if not (text.isascii() and text.isdigit() and len(text) < 20):
+            raise UsageError(f"{self.variable} is {text[:40]!r}, expected a whole number")
+        return int(text)
+
+    @property
+    def way_out(self) -> str:
+        """How an honest giant is read nevertheless, as the end of a message."""
+        return f"if you trust the file, set {self.variable} to more than {self.value}"
+
+
+WALK_SECONDS = Limit(
+    "LSTMCONV_HDF5_SECONDS",
+    8,
+    "an honest 2 GB HDF5 file takes 0.1 s; each 100 MB allow a second more",
+)
+HDF5_OBJECTS = Limit("LSTMCONV_HDF5_OBJECTS", 50_000, "a model of 1,000 layers with optimizer state has 20,000")
+ATTRIBUTE_BYTES = Limit(
+    "LSTMCONV_ATTRIBUTE_BYTES", 32 << 20, "the config of a model of 1,000 layers takes 1 MB; it is held about 10 times"
+)
+JSON_BYTES = Limit(
+    "LSTMCONV_JSON_BYTES", 16 << 20, "the config of a model of 1,000 layers takes 1 MB; parsed JSON takes 25 times that"
+)
+JSON_DEPTH = Limit("LSTMCONV_JSON_DEPTH", 200, "a nested model adds six levels; Python itself gives up near 1,000")
+INFLATION = Limit(
+    "LSTMCONV_INFLATION",
+    100,
+    "compressed weights inflate up to 1.2 times, mostly-zero ones up to 50 times, deflated zeros 1,000 times",
+)
+PICKLE_BYTES = Limit("LSTMCONV_PICKLE_BYTES", 256 << 20, "a tensor takes about 200 bytes of its pickle")
+PICKLE_OPCODES = Limit(
+    "LSTMCONV_PICKLE_OPCODES", 3_000_000, "a tensor takes about 40 opcodes; each may leave an object of 100 bytes"
+)
+ZIP_MEMBERS = Limit("LSTMCONV_ZIP_MEMBERS", 250_000, "a tensor is a member of a .pt; see LSTMCONV_TENSORS")
+ONNX_CALLS = Limit(
+    "LSTMCONV_ONNX_CALLS", 20_000, "exporters call a function for each layer; functions may call others many times"
+)
+ONNX_MESSAGES = Limit(
+    "LSTMCONV_ONNX_MESSAGES", 1_000_000, "an unrolled LSTM of 1,000 steps has 50,000; each takes some hundred bytes"
+)
+ONNX_EVALUATIONS = Limit(
+    "LSTMCONV_ONNX_EVALUATIONS", 20_000, "exporters make an LSTM's weights by up to 20 nodes; each takes 0.3 ms"
+)
+LAYERS = Limit(
+    "LSTMCONV_LAYERS", 1_000, "no published model has 100 LSTM layers; how they feed each other is looked up in pairs"
+)
+TENSORS = Limit("LSTMCONV_TENSORS", 250_000, "the largest published checkpoints have 50,000 in one file")
+
+LIMITS: Sequence[Limit] = (
+    WALK_SECONDS,
+    HDF5_OBJECTS,
+    ATTRIBUTE_BYTES,
+    JSON_BYTES,
+    JSON_DEPTH,
+    INFLATION,
+    PICKLE_BYTES,
+    PICKLE_OPCODES,
+    TENSORS,
+    ZIP_MEMBERS,
+    ONNX_CALLS,
+    ONNX_MESSAGES,
+    ONNX_EVALUATIONS,
+    LAYERS,
+)
+
+_FREE_BYTES = 64 << 20
+"""So far every file may inflate, however small it is."""
+
+
+def allowed_inflation(stored: int) -> int:
+    """Return how many bytes may come out of ``stored`` ones, all arrays or members of a file together."""
+    return max(_FREE_BYTES, INFLATION.value * stored)
+
+
+def refuse_many_layers(count: int, name: str) -> None:
+    """Refuse a file of more layers than any model has.
+
+    Raises:
+        UnreadableFileError: ``count`` is beyond :data:`LAYERS`.
+    """
+    if count > LAYERS.value:
+        raise UnreadableFileError(f"{name}: more than {LAYERS.value:,} LSTM layers; {LAYERS.way_out}")
+
+
+def parse_json(text: str | bytes, name: str) -> Any:
+    """Parse JSON that a file brings, within the limits.
+
+    Args:
+        text: UTF-8, where it is bytes.
+        name: What errors call it.
+
+    Raises:
+        UnreadableFileError: It is no JSON, too long or too deep, or an object has a key twice.
+    """
+    if len(text) > JSON_BYTES.value:
+        raise UnreadableFileError(f"{name}: {len(text):,} bytes of JSON; {JSON_BYTES.way_out}")
+    try:
+        found = json.loads(text, object_pairs_hook=_unique)
+    except RecursionError as error:
+        raise UnreadableFileError(f"{name}: damaged JSON (nested without end)") from error
+    except ValueError as error:
+        raise UnreadableFileError(f"{name}: damaged JSON ({error})") from error
+    _refuse_depth(found, name)
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:100]!r} twice in one object")
+    return found
+
+
+def _refuse_depth(found: Any, name: str) -> None:
+    """Walk level by level: no recursion, whatever the depth."""
+    deepest = JSON_DEPTH.value
+    level: list[Any] = [found]
+    for _ in range(deepest + 1):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise UnreadableFileError(f"{name}: JSON nested over {deepest} levels deep; {JSON_DEPTH.way_out}")
