@@ -70,6 +70,8 @@ def read_tensors(path: Path) -> TorchFile:
         return _read(path)
     except Refused as error:
         raise UnreadableFileError(f"{path.name}: {error}") from error
+    except UnreadableFileError:
+        raise
     except Exception as error:  # Damage shows in as many kinds of error as zipfile, zlib and pickletools have.
         found = shown(f"{type(error).__name__}: {error}")
         raise UnreadableFileError(
