@@ -109,6 +109,8 @@ def load(
     try:
         chosen = detect(file, options) if format is None else by_name(format)
         return chosen.load().read(file, options)
+    except EOFError as error:  # Not an OSError, and the command line would take it for the user's.
+        raise UnreadableFileError(f"{file.name}: cannot be read: it ends too early") from error
     except OSError as error:
         raise UnreadableFileError(f"{file.name}: cannot be read ({error.strerror or error})") from error
 

@@ -175,9 +175,8 @@ def show_report(report: Report) -> None:
     width = max((len(check.layer) for check in report.checks), default=0)
     for check in report.checks:
         status = "not run: " if check.status == "not run" else ""
-        _print(
-            f"  {_mark(check.status)} {_shown(check.layer).ljust(width)}  {check.level:9}  {status}{_shown(check.detail)}"
-        )
+        said = f"{_shown(check.layer).ljust(width)}  {check.level:9}  {status}{_shown(check.detail)}"
+        _print(f"  {_mark(check.status)} {said}")
 
 
 def show_checked(results: Sequence[CheckResult]) -> None:
@@ -265,9 +264,8 @@ def _show_layer(layer: Mapping[str, Any]) -> None:
     from lstmconv.model import sizes
 
     kind = layer["class_name"] + (f", merge {layer['merge_mode']}" if layer["merge_mode"] else "")
-    _print(
-        f"\n{_bold(_shown(layer['name']))}  {_shown(kind)}, {sizes(layer['input_size'], layer['hidden_size'])}, {layer['dtype']}"
-    )
+    size = sizes(layer["input_size"], layer["hidden_size"])
+    _print(f"\n{_bold(_shown(layer['name']))}  {_shown(kind)}, {size}, {layer['dtype']}")
     for number, direction in enumerate(layer["directions"]):
         if len(layer["directions"]) == 2:
             _print(f"  {_bold(('forward', 'backward')[number] + ' half')}")

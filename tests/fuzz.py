@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hostile.mutation import good_files, mutate
 from hostile.running import Worker, faults
 
-_RECYCLE = 2000
+_RECYCLE = 500
 """Runs after which a worker is started anew."""
 _TARGETS = ("out.pt", "out.safetensors", "out.onnx", "out.cudnn.safetensors", "out.keras", "out.h5", "out.weights.h5")
 

@@ -687,7 +687,7 @@ def test_records_that_lead_out_or_stand_twice_are_refused(tmp_path):
     path = pt(tmp_path, GOOD)
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("archive/data/0", bytes(64))
-    assert "two records of one name" in refusal(path)
+    assert "two members of one name" in refusal(path)
     assert "2 folders" in refusal(pt(tmp_path, GOOD, {"other/data.pkl": GOOD}))
 
 

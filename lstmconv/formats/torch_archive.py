@@ -75,6 +75,8 @@ def read_tensors(path: Path) -> TorchFile:
         raise ForeignFileError(f"{path.name}: {error}") from error
     except Refused as error:
         raise UnreadableFileError(f"{path.name}: {error}") from error
+    except UnreadableFileError:
+        raise
     except Exception as error:  # Damage shows in as many kinds of error as zipfile, zlib and pickletools have.
         found = shown(f"{type(error).__name__}: {error}")
         raise UnreadableFileError(

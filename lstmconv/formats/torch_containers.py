@@ -106,8 +106,6 @@ class _Archive:
         for name in names:
             if ".." in name.split("/") or name.startswith("/") or "\\" in name:
                 raise Refused(f"a zip with the record {shown(name)!r}, which leads out of it; nothing was read")
-        if len(set(names)) != len(names):
-            raise Refused("a zip that has two records of one name; it is damaged, or made to mislead")
         folder = _folder(names)
         records = {entry.filename.removeprefix(folder): entry for entry in entries if entry.filename.startswith(folder)}
         return cls(_mapped(path), records)

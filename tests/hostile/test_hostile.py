@@ -147,9 +147,10 @@ REGRESSIONS = sorted(Path(__file__).with_name("regressions").iterdir())
 
 @pytest.mark.parametrize("path", REGRESSIONS, ids=lambda path: path.stem)
 def test_what_fuzzing_found_stays_mended(worker: Worker, folder: Path, path: Path):
-    assert faults(worker.run(["inspect", str(path)], folder)) == []
     options = ["--no-verify", "--recurrent-activation", "sigmoid"]
-    assert faults(worker.run(["convert", str(path), str(folder / "out.onnx"), *options], folder)) == []
+    for argv in (["inspect", str(path)], ["convert", str(path), str(folder / "out.onnx"), *options]):
+        answer = worker.run(argv, folder)
+        assert (faults(answer), answer["code"] in (0, 2)) == ([], True)
 
 
 def test_a_few_hundred_damaged_files_do_nothing_worse_than_an_error():

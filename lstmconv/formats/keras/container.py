@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
+from lstmconv.errors import ForeignFileError, LstmconvError, NoLSTMError, UnreadableFileError
 from lstmconv.formats.keras.hdf5 import SIGNATURE, Group, StoredArray, read_tree
 from lstmconv.formats.limits import INFLATION, JSON_BYTES, allowed_inflation, parse_json
 from lstmconv.formats.lookalikes import refuse_hollow
@@ -30,7 +30,7 @@ from lstmconv.formats.provenance import KEY, hashing, parsed, sha256_of
 from lstmconv.formats.zips import open_archive
 from lstmconv.model import Array
 
-__all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file", "sniff"]
+__all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file"]
 
 
 _NUMBER = re.compile("[0-9]{1,9}")
@@ -119,19 +119,6 @@ class KerasFile:
     hashed: str | Callable[[], str]
     noted: Mapping[str, Any] | None = None
     parts: tuple[str, ...] = ()
-
-
-def sniff(path: Path) -> bool:
-    """Tell whether Keras may have written this: HDF5, a zip with config.json, or sharded weights."""
-    if path.is_dir():
-        return (path / "config.json").is_file() or (path / "model.weights.h5").is_file()
-    with path.open("rb") as file:
-        head = file.read(512)
-    if head.startswith(b"PK\x03\x04"):
-        with open_archive(path) as archive:
-            names = archive.namelist()
-        return "config.json" in names or "model.weights.h5" in names or "variables.h5" in names
-    return _is_hdf5(path) or (head.lstrip().startswith(b"{") and path.name.endswith(".json"))
 
 
 def open_file(path: Path) -> KerasFile:
@@ -248,8 +235,11 @@ def _open_zip(path: Path) -> KerasFile:
                 for name in ("config.json", "metadata.json")
                 if name in names
             }
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, struct.error) as error:
-        raise UnreadableFileError(f"{path.name}: damaged zip file ({error}); restore or download it again") from error
+    except LstmconvError:
+        raise
+    except Exception as error:  # zipfile raises what struct, zlib and the file raise, EOFError among it.
+        reason = str(error) or type(error).__name__
+        raise UnreadableFileError(f"{path.name}: damaged zip file ({reason}); restore or download it again") from error
     return _archive(
         path.name, tree, texts.get("config.json"), texts.get("metadata.json"), hashing(path), ".keras archive"
     )

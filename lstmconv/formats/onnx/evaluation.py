@@ -6,6 +6,7 @@ Numbers are moved as bits: floats are seen as integers of their width, so that n
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +119,8 @@ def _size_limit(node: onnx.NodeProto, inputs: Sequence[Array | None]) -> int:
 
 
 def _whole(array: Array) -> list[int]:
+    if array.dtype.kind not in "iub":
+        raise ValueError("a shape of other than whole numbers")
     return [int(size) for size in array.ravel()[:64]]
 
 
@@ -151,7 +154,9 @@ def _run(node: onnx.NodeProto, inputs: Sequence[Array | None], opset: int) -> li
     known = min(opset, onnx.defs.onnx_opset_version())
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", known)])
     try:
-        results: list[Any] = reference.ReferenceEvaluator(model).run(None, feeds)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy's, of numbers that a damaged file has.
+            results: list[Any] = reference.ReferenceEvaluator(model).run(None, feeds)
         return [np.asarray(result) for result in results]
     except Exception as error:  # The evaluator raises whatever NumPy raises.
         raise NotEvaluatedError(f"comes from a {node.op_type} node whose inputs do not fit") from error
