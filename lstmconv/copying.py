@@ -18,7 +18,19 @@ from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.layouts import Pattern
 from lstmconv.model import Array, Gates, LSTMDirection
 
-__all__ = ["BiasMode", "Piece", "copy_gates", "fill", "joined", "packed", "place_bias", "rounding_of_sum", "slabs"]
+__all__ = [
+    "BiasMode",
+    "Piece",
+    "copy_array",
+    "copy_gates",
+    "fill",
+    "joined",
+    "let_go",
+    "packed",
+    "place_bias",
+    "rounding_of_sum",
+    "slabs",
+]
 
 BiasMode: TypeAlias = Literal["input", "recurrent", "both-halves", "double", "single-input", "single-recurrent", "none"]
 """Where a bias goes. Into two biases: ``input`` (b, 0), ``recurrent`` (0, b), ``both-halves`` (b/2, b/2).
@@ -51,11 +63,15 @@ def copy_gates(source: Gates, target: Gates) -> None:
         UnsupportedModelError: A finite value does not fit the narrower dtype.
     """
     for values, place in zip(source, target, strict=True):
-        _copy(values, place)
+        copy_array(values, place)
 
 
-def _copy(values: Array, place: Array) -> None:
-    """Copy one array, ``(unit, feature)`` or ``(unit,)``, in the order in which its source lies in memory."""
+def copy_array(values: Array, place: Array) -> None:
+    """Copy one gate's array, ``(unit, feature)`` or ``(unit,)``, in the order in which its source lies in memory.
+
+    Raises:
+        UnsupportedModelError: As :func:`copy_gates`.
+    """
     if values.ndim == 1:
         values, place = values[None], place[None]
     if abs(values.strides[0]) < abs(values.strides[1]):
@@ -72,7 +88,7 @@ def _copy(values: Array, place: Array) -> None:
                 for column in range(0, part.shape[1], _BLOCK_COLUMNS):
                     block = np.s_[row : row + _BLOCK_ROWS, column : column + _BLOCK_COLUMNS]
                     _copy_block(part[block], spot[block], exact=exact)
-        _let_go(part)
+        let_go(part)
 
 
 def _copy_block(values: Array, place: Array, *, exact: bool) -> None:
@@ -86,7 +102,7 @@ def _copy_block(values: Array, place: Array, *, exact: bool) -> None:
         raise UnsupportedModelError(f"the weight {largest:.6g} does not fit {place.dtype}: choose a wider --dtype")
 
 
-def _let_go(values: Array) -> None:
+def let_go(values: Array) -> None:
     """Unmap what was read of a memory-mapped source: it stays cached, but is no longer this process' memory."""
     owner: object = values
     while isinstance(owner, np.ndarray):
@@ -123,7 +139,7 @@ def slabs(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Iterator[memo
         buffers = [np.empty(largest, dtype) for _ in parts[:2]]
         for number, part in enumerate(parts):
             place = buffers[number % 2][: part.size]
-            shares = [pool.submit(_copy, *share) for share in _shares(part, place.reshape(part.shape), threads)]
+            shares = [pool.submit(copy_array, *share) for share in _shares(part, place.reshape(part.shape), threads)]
             yield from _pieces(ready)  # They are written while the other buffer is filled.
             wait(shares)
             for share in shares:
@@ -152,7 +168,7 @@ def joined(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Array:
     target = np.empty(sum(part.size for part in parts), dtype)
     start = 0
     for part in parts:
-        _copy(part, target[start : start + part.size].reshape(part.shape))
+        copy_array(part, target[start : start + part.size].reshape(part.shape))
         start += part.size
     return target
 

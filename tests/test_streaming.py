@@ -77,7 +77,7 @@ def test_letting_pages_go_never_loses_what_was_written_to_a_private_map(tmp_path
     np.zeros(1 << 20, np.float32).tofile(tmp_path / "w")
     private = np.memmap(tmp_path / "w", np.float32, "c", shape=(1 << 10, 1 << 10))
     private[:] = 7
-    copying._let_go(private)
+    copying.let_go(private)
     assert (private == 7).all()
 
 

@@ -10,8 +10,10 @@ import numpy as np
 
 from lstmconv.checking.findings import Note
 from lstmconv.checking.held import Held
+from lstmconv.comparing import difference
 from lstmconv.copying import BiasMode, place_bias
-from lstmconv.model import GATES, Array, Checkpoint, Gates, LSTMDirection, LSTMLayer
+from lstmconv.errors import UnsupportedModelError
+from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer
 
 __all__ = ["compare"]
 
@@ -111,24 +113,17 @@ def _zeros(direction: LSTMDirection) -> Gates:
 
 def _different(expected: Gates, found: Gates, name: str) -> str | None:
     """Say in how many numbers two arrays differ, the expected one rounded once to the other's dtype."""
-    count, total, first = 0, 0, ""
-    for letter, one, other in zip(GATES, expected, found, strict=True):
-        with np.errstate(over="ignore", invalid="ignore"):
-            rounded = np.asarray(one).astype(found.dtype)
-        different = _bits(rounded) != _bits(np.asarray(other))
-        total += different.size
-        if different.any():
-            place = tuple(int(index) for index in np.argwhere(different)[0])
-            values = f"{other[place]:.7g} where {name} has {rounded[place]:.7g}"
-            first = first or f"first in gate {letter} at [{', '.join(map(str, place))}]: {values}"
-            count += int(different.sum())
-    return f"differ in {count:,} of {total:,} numbers, {first}" if count else None
-
-
-def _bits(array: Array) -> Array:
-    native = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-    bits: Array = native.view(f"u{native.dtype.itemsize}")
-    return bits
+    try:
+        differs = difference(expected, found)
+    except UnsupportedModelError:
+        return f"do not fit {found.dtype} any more"
+    if differs is None:
+        return None
+    place = ", ".join(map(str, differs.place))
+    values = f"{differs.found:.7g} where {name} has {differs.expected:.7g}"
+    return (
+        f"differ in {differs.count:,} of {differs.total:,} numbers, first in gate {differs.gate} at [{place}]: {values}"
+    )
 
 
 def _computes_otherwise(source: LSTMLayer, twin: LSTMLayer, name: str, held: Held) -> str | None:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstmconv.comparing import difference
 from lstmconv.copying import BiasMode, copy_gates, place_bias
-from lstmconv.model import GATES, Array, Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack, sizes
+from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack, sizes
 from lstmconv.proof.diagnosis import explain_bits, same_arrays
 from lstmconv.proof.mistakes import Weights
 from lstmconv.report import Check
@@ -77,7 +78,7 @@ def check_weights(
     for number, (label, wanted, held) in enumerate(pairs):
         dtype = decoded[number].weight_ih.dtype
         for place, array in enumerate(arrays):
-            problem = _difference(label.format(array), wanted[place], held[place], dtype)
+            problem = _difference(label.format(array), wanted[place], held[place])
             if problem is not None:
                 diagnosis = _diagnosed(stack.directions[number], number, pairs, dtype)
                 detail = problem if diagnosis is None else f"{problem} · {diagnosis}"
@@ -128,11 +129,7 @@ def _diagnosed(
     return None
 
 
-_BLOCK = 1 << 20
-"""Numbers compared at a time: 4 MiB of float32, so that giants need no more memory than others."""
-
-
-def _difference(array: str, expected: Gates | None, stored: Gates | None, dtype: np.dtype[Any]) -> str | None:
+def _difference(array: str, expected: Gates | None, stored: Gates | None) -> str | None:
     if expected is None or stored is None:
         if expected is None and stored is None:
             return None
@@ -140,28 +137,13 @@ def _difference(array: str, expected: Gates | None, stored: Gates | None, dtype:
         return f"the {array} is {found}, expected {wanted}"
     if stored.shape != expected.shape:
         return f"the {array} is {stored.shape}, expected {expected.shape}"
-    rows = max(1, _BLOCK // math.prod(expected.shape[2:]))
-    different, first = 0, ""
-    for letter, wanted_gate, gate in zip(GATES, expected, stored, strict=True):
-        for start in range(0, len(gate), rows):
-            mine, theirs = (part[start : start + rows] for part in (wanted_gate, gate))
-            with np.errstate(all="ignore"):
-                rounded = mine if mine.dtype == dtype else mine.astype(dtype)
-            wrong = _bits(rounded) != _bits(theirs)
-            if wrong.any() and not first:
-                index = tuple(int(part) for part in np.argwhere(wrong)[0])
-                place = ", ".join(map(str, (index[0] + start, *index[1:])))
-                first = f"first in gate {letter} at [{place}]: {theirs[index]} where the source has {rounded[index]}"
-            different += int(wrong.sum())
-    if not different:
+    differs = difference(expected, stored)
+    if differs is None:
         return None
-    return f"the {array} differs in {different:,} of {math.prod(expected.shape):,} numbers, {first}"
-
-
-def _bits(array: Array) -> Array:
-    """See an array as unsigned integers, so that -0.0 and NaN payloads count."""
-    contiguous = np.ascontiguousarray(array)
-    return contiguous.view(f"u{contiguous.dtype.itemsize}")
+    return (
+        f"the {array} differs in {differs.count:,} of {differs.total:,} numbers, first in gate {differs.gate} at "
+        f"[{', '.join(map(str, differs.place))}]: {differs.found} where the source has {differs.expected}"
+    )
 
 
 def _total(found: DecodedDirection, biased: bool) -> Gates | None:
