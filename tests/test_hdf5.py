@@ -411,15 +411,23 @@ def test_a_crash_of_the_library_in_the_forked_child_is_one_message(tmp_path: Pat
     assert "a.h5: the HDF5 library crashes on it (signal 11)" in refused(tmp_path / "a.h5")
 
 
+@pytest.mark.parametrize("hang", ["sleep", "spin"])
 def test_a_hang_of_the_library_in_the_forked_child_ends_at_the_time_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hang: str
 ):
     write_lstm(tmp_path / "a.h5")
-    monkeypatch.setenv("LSTMCONV_HDF5_SECONDS", "0")
-    monkeypatch.setattr(confinement, "describe", sleep)
+    # Waiting has three times as long as computing, which a process is stopped in by its processor time.
+    monkeypatch.setenv("LSTMCONV_HDF5_SECONDS", "0" if hang == "sleep" else "1")
+    monkeypatch.setattr(confinement, "describe", {"sleep": sleep, "spin": spin}[hang])
     start = time.monotonic()
     assert "the HDF5 library hangs on it" in refused(tmp_path / "a.h5")
     assert time.monotonic() - start < 10
+
+
+def spin(*_: object) -> Group:
+    assert os.getpid() != TESTS, "not in a child"
+    while True:
+        pass
 
 
 def sleep(*_: object) -> Group:
@@ -489,7 +497,7 @@ def test_the_new_process_reads_the_file_and_not_just_ends(tmp_path: Path):
         (content[:3000], b"error"),
     ):
         with (tmp_path / "answer").open("w+b") as answer:
-            assert confinement._in_new_process(given, "a.h5", answer, 60) == 0
+            assert confinement._in_new_process(given, "a.h5", answer, 60.0) == 0
             answer.seek(0)
             assert says in answer.read()
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from onnx import helper
 
+from lstmconv.formats.limits import LIMITS
 from tests.hostile.files import HOSTILE, Hostile, with_nodes
 from tests.hostile.running import ROOT, Worker, faults
 
@@ -140,6 +141,12 @@ def test_a_variable_that_is_no_number_is_one_line(folder: Path):
     finally:
         worker.stop()
     assert answer["stderr"] == "lstmconv: LSTMCONV_JSON_BYTES is 'many', expected a whole number\n"
+
+
+def test_readme_lists_the_limits_that_hold():
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("<!-- limits:")[1].split("<!-- /limits -->")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    assert rows == [f"| `{limit.variable}` | {limit.default:,} | {limit.reason} |" for limit in LIMITS]
 
 
 REGRESSIONS = sorted(Path(__file__).with_name("regressions").iterdir())

@@ -6,6 +6,7 @@ beside frameworks that forbid forking, a fresh interpreter does it.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -28,6 +29,8 @@ expendable = False
 """Whether this process may die of a file, as those of :mod:`lstmconv.many` may; then no child reads it first."""
 _NO_FORK = {"jax", "tensorflow"}
 """They run threads of their own that a forked child would lack."""
+_PATIENCE = 3
+"""How much longer than its processor time a walk may last: on a busy machine, on a slow disk."""
 _OWN_BYTES = 384 << 20
 """What a child may take beside the numbers that it copies: the library, its caches, the description."""
 
@@ -51,7 +54,7 @@ def described(content: Path | Array, name: str) -> BinaryIO:
     if code == 0:
         return sink
     sink.close()
-    if code is None:
+    if code is None or code == -getattr(signal, "SIGXCPU", 0):
         raise UnreadableFileError(
             f"{name}: the HDF5 library hangs on it (over {seconds:.0f} s): a damaged file; {WALK_SECONDS.way_out}"
         )
@@ -85,12 +88,12 @@ def _in_fork(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -
         child = os.fork()
     if child == 0:
         try:
-            confine(content)
+            confine(content, seconds)
             describe(content, name, sink)
         except BaseException:
             os._exit(1)
         os._exit(0)
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + _PATIENCE * seconds
     pause = 0.0005
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -104,13 +107,18 @@ def _in_fork(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -
         pause = min(2 * pause, 0.05)
 
 
-def confine(content: Path | Array) -> None:
-    """Keep this process quiet, leave no core file, and bound its memory (where the system says what it has)."""
+def confine(content: Path | Array, seconds: float) -> None:
+    """Keep this process quiet, leave no core file, and bound its processor time and its memory.
+
+    Memory is bounded where the system says how much the process has.
+    """
     try:
         import resource
     except ImportError:  # Windows has no such limits.
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    spent = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])  # What a fresh interpreter took to start.
+    _lower(resource.RLIMIT_CPU, math.ceil(spent + seconds) + 1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -118,18 +126,25 @@ def confine(content: Path | Array) -> None:
         return
     size = content.stat().st_size if isinstance(content, Path) else content.nbytes
     most = pages * resource.getpagesize() + 2 * allowed_inflation(size) + _OWN_BYTES
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    _lower(resource.RLIMIT_AS, most)
+
+
+def _lower(limit: int, most: int) -> None:
+    """Set a limit of this process, if it is not lower already."""
+    import resource
+
+    soft, hard = resource.getrlimit(limit)
     if soft == resource.RLIM_INFINITY or most < soft:
-        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+        resource.setrlimit(limit, (most, hard))
 
 
 _PROGRAM = """
 import sys
-path, name, *sys.path = sys.argv[1:]
+path, name, seconds, *sys.path = sys.argv[1:]
 import pathlib, numpy, h5py
 from lstmconv.formats.keras import confinement
 content = pathlib.Path(path) if path else numpy.frombuffer(sys.stdin.buffer.read(), numpy.uint8)
-confinement.confine(content)
+confinement.confine(content, float(seconds))
 confinement.describe(content, name, sys.stdout.buffer)
 """
 
@@ -138,9 +153,11 @@ def _in_new_process(content: Path | Array, name: str, sink: BinaryIO, seconds: f
     argument, data = (str(content), None) if isinstance(content, Path) else ("", content.tobytes())
     # With this process' own import path: an interpreter that is given a program looks into the working
     # directory first, where a module beside an untrusted file would be imported.
-    command = [sys.executable, "-c", _PROGRAM, argument, name, *sys.path]
+    command = [sys.executable, "-c", _PROGRAM, argument, name, str(seconds), *sys.path]
     try:
-        done = subprocess.run(command, input=data, stdout=sink, stderr=subprocess.DEVNULL, timeout=seconds, check=False)
+        done = subprocess.run(
+            command, input=data, stdout=sink, stderr=subprocess.DEVNULL, timeout=_PATIENCE * seconds, check=False
+        )
     except subprocess.TimeoutExpired:
         return None
     return done.returncode

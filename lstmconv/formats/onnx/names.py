@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Sequence
 
 from lstmconv.formats.onnx.scopes import Scope
@@ -31,8 +32,10 @@ def layer_name(scope: Scope, index: int) -> str:
 
 def _module(noted: str) -> str:
     try:
-        path = ast.literal_eval(noted[:_LONGEST]) if noted.startswith("[") else []
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's, of what is odd in the text.
+            path = ast.literal_eval(noted[:_LONGEST]) if noted.startswith("[") else []
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # TypeError: bytes that are not UTF-8.
         return ""
     return ".".join(part for part in path[:-1] if isinstance(part, str) and part)
 

@@ -98,10 +98,13 @@ class Scope:
         """Find which node writes which name.
 
         Raises:
-            UnreadableFileError: Two nodes write the same name.
+            UnreadableFileError: Two nodes write the same name, or a name is not UTF-8.
         """
         self.producers: dict[str, int] = {}
         for index, node in enumerate(self.nodes):
+            # Protocol Buffers gives bytes in place of a string whose bytes are no UTF-8.
+            if not all(isinstance(text, str) for text in (node.name, node.op_type, *node.input, *node.output)):
+                raise UnreadableFileError(f"{self.file}: a node's name is not UTF-8; the file is damaged")
             for name in filter(None, node.output):
                 if name in self.producers:
                     raise UnreadableFileError(f"{self.file}: two nodes write '{name}'; an ONNX graph writes it once")
