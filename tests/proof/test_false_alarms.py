@@ -18,7 +18,7 @@ from lstmconv.proof.verifying import verify_file
 from tests.contract.building import make_checkpoint, make_half, make_layer
 from tests.property.strategies import DTYPES
 
-COUNT = int(os.environ.get("LSTMCONV_CONVERSIONS", "300"))
+COUNT = int(os.environ.get("LSTMCONV_CONVERSIONS", "200"))
 PARTS = 10
 
 
