@@ -30,6 +30,9 @@ Float64: TypeAlias = npt.NDArray[np.float64]
 Arrays: TypeAlias = "Mapping[str, Float64]"
 _Locate: TypeAlias = "Callable[[], str | None]"
 
+_BYTES_A_WEIGHT = 48
+"""What the widest layer takes for each weight: five arrays of float64, for the reference, its noise and a mistake's
+matrices, and the framework's own copy."""
 _SHOWN = 4
 """Of what cannot be told, so much is printed; the JSON has all."""
 
@@ -49,6 +52,10 @@ def check_outputs(name: str, stack: Stack, target: Path, runtime: Any, settings:
         settings: Inputs and tolerances.
         run: One of the runtime's ways.
     """
+    needed, free = _BYTES_A_WEIGHT * _widest(stack), _free_bytes()
+    if free is not None and needed > free:
+        text = f"computing it in float64 takes about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
+        return Check(name, "outputs", "not run", text)
     try:
         loaded, accepted = run(target, name), runtime.accepts(target, name)
     except Exception as error:  # A framework refuses a file in its own kind of error.
@@ -76,6 +83,24 @@ def check_outputs(name: str, stack: Stack, target: Path, runtime: Any, settings:
     }
     weighed = _weighed(seen, (probe, trial), loaded.precision, settings)
     return _judged(name, weighed, returned, loaded.framework, partial(locate, seen, ran, accepted, settings))
+
+
+def _widest(stack: Stack) -> int:
+    """Return the number of weights of the largest layer: layers are computed one after another."""
+    return max(
+        sum(4 * half.hidden_size * (half.input_size + half.hidden_size) for half in layer.directions)
+        for layer in stack.layers
+    )
+
+
+def _free_bytes() -> int | None:
+    """Return how much memory may still be taken, where the system says so."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = next((line.split() for line in lines if line.startswith("MemAvailable:")), None)
+    return None if found is None else 1024 * int(found[1])
 
 
 def _refused(name: str, error: Exception) -> Check:

@@ -12,6 +12,7 @@ import torch
 import lstmconv
 from lstmconv.activations import HARD_SIGMOID_KERAS_2
 from lstmconv.model import Stack
+from lstmconv.proof import outputs
 from lstmconv.proof.power import outcomes
 from lstmconv.proof.trials import Settings, draw
 from lstmconv.proof.verifying import verify_file
@@ -161,3 +162,14 @@ def test_small_weights_are_still_told_apart(scale, tmp_path):
     check = outputs_of(verify_file(*converted(tmp_path, make_half(3, 5, scale=scale, bias=False))))
     assert check.evidence.nearest is not None
     assert not [entry for entry in check.evidence.cannot_tell if " in W" in entry]
+
+
+def test_what_does_not_fit_into_memory_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "_free_bytes", lambda: 1000)
+    source, target = converted(tmp_path, make_half(3, 5))
+    report = verify_file(source, target)
+    check = next(check for check in report.checks if check.level == "outputs")
+    assert (check.status, check.evidence) == ("not run", None)
+    assert "GB of memory" in check.detail
+    assert report.passed
+    assert not report.complete
