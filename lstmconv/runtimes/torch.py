@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +13,7 @@ import numpy as np
 
 from lstmconv.errors import MissingDependencyError, require
 from lstmconv.formats.parameters import modules
-from lstmconv.formats.provenance import KEY
+from lstmconv.formats.provenance import KEY, parsed
 from lstmconv.formats.safetensors import read_safetensors
 from lstmconv.formats.torch import PROVENANCE_RECORD, read_state_dict
 from lstmconv.model import Array, Gates, LSTMLayer, Stack, float_type
@@ -38,11 +37,11 @@ def provenance(path: Path) -> Mapping[str, Any] | None:
         with zipfile.ZipFile(path) as archive:
             if PROVENANCE_RECORD not in archive.namelist():
                 return None
-            return json.loads(archive.read(PROVENANCE_RECORD))  # type: ignore[no-any-return]  # an object, written so
+            return parsed(archive.read(PROVENANCE_RECORD))
     safetensors = require("safetensors", "Reading .safetensors files")
     with safetensors.safe_open(path, "np") as file:
         text = (file.metadata() or {}).get(KEY)
-    return None if text is None else json.loads(text)
+    return parsed(text)
 
 
 def accepts(path: Path, name: str) -> frozenset[str]:
