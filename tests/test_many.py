@@ -50,8 +50,14 @@ def test_no_items_are_no_work():
     assert list(many.run(act, [], 4)) == []
 
 
+def own_number(item: str) -> int:
+    if item == "late":
+        time.sleep(60)
+    return os.getpid()
+
+
 def test_a_run_that_is_given_up_ends_its_processes():
-    outcomes = many.run(lambda item: os.getpid() if item else time.sleep(60), [1, 0, 0], 1)
+    outcomes = many.run(own_number, ["at once", "late", "late"], 1)
     child = next(outcomes).value
     outcomes.close()
     with pytest.raises(ProcessLookupError):
