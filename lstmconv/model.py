@@ -102,8 +102,10 @@ class Gates:
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         """Copy the gates into one ``(4, hidden, ...)`` array."""
-        stacked = np.stack(list(self))
-        return stacked if dtype is None else stacked.astype(dtype)
+        stacked = np.empty(self.shape, self.dtype if dtype is None else dtype)
+        for place, gate in zip(stacked, self, strict=True):
+            np.copyto(place, gate, casting="unsafe")
+        return stacked
 
     @property
     def shape(self) -> tuple[int, ...]:

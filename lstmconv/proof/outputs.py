@@ -141,12 +141,13 @@ def _deviations(catalogue: Sequence[Outcome], noises: Mapping[Trial, Noise]) -> 
     ]
 
 
-def _all_told(wrong: Sequence[tuple[Outcome, Worst]], noises: Mapping[Trial, Noise]) -> bool:
-    """Whether every mistake that leads off at all does so far over the noise, and the noise says something."""
-    moved = [worst for _, worst in wrong if worst.deviation > 0.0]
-    nearest = min((worst.deviation for worst in moved), default=0.0)
-    widest = max(noise.largest for noise in noises.values())
-    return widest * MARGIN <= nearest and all(worst.ratio >= MARGIN for worst in moved)
+def _all_told(wrong: Sequence[tuple[Outcome, Worst]], trial: Trial, noise: Noise) -> bool:
+    """Whether every mistake that leads off at all does so far over a trial's noise, and the noise says something."""
+    moved = [(outcome, worst) for outcome, worst in wrong if worst.deviation > 0.0]
+    nearest = min((worst.deviation for _, worst in moved), default=0.0)
+    return noise.largest * MARGIN <= nearest and all(
+        worst.ratio >= MARGIN for outcome, worst in moved if outcome.trial is trial
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,8 +177,9 @@ def _weighed(stack: Stack, trials: Sequence[Trial], precision: Precision, settin
     catalogue = list(outcomes(stack, *trials))
     noises = {trial: bound(stack, trial, precision) for trial in trials}
     wrong = _deviations(catalogue, noises)
-    if not _all_told(wrong, noises):
-        noises = {trial: spread(stack, trial, precision, noise) for trial, noise in noises.items()}
+    wide = [trial for trial in trials if not _all_told(wrong, trial, noises[trial])]
+    if wide:
+        noises |= {trial: spread(stack, trial, precision, noises[trial]) for trial in wide}
         wrong = _deviations(catalogue, noises)
     told = [(outcome, worst) for outcome, worst in wrong if worst.ratio >= MARGIN]
     untold = [outcome for outcome, worst in wrong if worst.ratio < MARGIN]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import combinations
 from typing import Any, TypeAlias
 
@@ -95,7 +95,7 @@ class _WrongCell(Cell):
         first = mistakes[0]
         ih, hh = (weights.ih, weights.hh) if first.matrices is None else first.matrices(weights.ih, weights.hh)
         self._hidden = weights.hidden_size
-        self.weight_ih, self.weight_hh = ih.reshape(4 * self._hidden, -1), hh.reshape(4 * self._hidden, -1)
+        self._gates_ih, self._gates_hh = ih, hh
         self.act, self.rec = first.activations or (act, rec)
         self._ih, self._hh = (np.array([mistake.indices[k] for mistake in mistakes]) for k in (0, 1))
         self._bias = np.zeros((len(mistakes), 1, 4, self._hidden))
@@ -104,11 +104,11 @@ class _WrongCell(Cell):
             row[0] = sum(bias[mistake.indices[2]] for bias in changed if bias is not None)
 
     def project(self, x: Float64) -> Float64:
-        return times(x, self.weight_ih)
+        return _by_gate(x, self._gates_ih)
 
     def step(self, projected: Float64, h: Float64, c: Float64) -> tuple[Float64, Float64]:
         # Before the first step h is (batch, hidden), and all mistakes share its product.
-        z = self._ordered(projected, self._ih) + self._ordered(times(h, self.weight_hh), self._hh) + self._bias
+        z = self._ordered(projected, self._ih) + self._ordered(_by_gate(h, self._gates_hh), self._hh) + self._bias
         i, f, g, o = (z[:, :, gate] for gate in range(4))
         new_c = self.rec(f) * c + self.rec(i) * self.act(g)
         return self.rec(o) * self.act(new_c), new_c
@@ -119,6 +119,11 @@ class _WrongCell(Cell):
         if cut.ndim == 3:
             return cut[:, orders].swapaxes(0, 1)
         return np.take_along_axis(cut, orders[:, None, :, None], axis=2)
+
+
+def _by_gate(array: Float64, gates: Float64) -> Float64:
+    """Multiply by each gate's rows ``(4, hidden, columns)``, which may be transposed views: ``(..., 4 * hidden)``."""
+    return np.concatenate([times(array, rows) for rows in gates], axis=-1)
 
 
 def _directions(
@@ -183,7 +188,7 @@ def _about_states(stack: Stack, probe: Trial) -> Iterator[tuple[Mistake, Change]
 
 def _about_time(stack: Stack, trial: Trial) -> Iterator[tuple[Mistake, Change]]:
     """Yield mistakes about the order of steps, and about what is done to the right outputs."""
-    turned = partial(_run, stack, trial.inputs, *map(_turned, stack.layers))
+    turned = cache(partial(_run, stack, trial.inputs, *map(_turned, stack.layers)))
     yield Mistake("time reversed", "run every direction the other way"), lambda: _flipped(turned())
     yield Mistake("time reversed, and its outputs too", "run every direction the other way"), turned
     if trial.inputs.lengths is not None:
