@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmconv.errors import UnreadableFileError, require
-from lstmconv.formats.provenance import KEY, parsed
+from lstmconv.formats.provenance import KEY
 from lstmconv.formats.safetensors import read_safetensors
 from lstmconv.model import Array, Gates, Stack, float_type
 from lstmconv.runtimes import (
@@ -62,7 +62,7 @@ def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any] | None, Mapp
     if "cudnn" not in metadata:
         raise UnreadableFileError(f"{path.name}: has no cudnn manifest; is it a state dict?")
     manifests = json.loads(metadata["cudnn"])
-    noted = parsed(metadata.get(KEY))
+    noted = json.loads(metadata[KEY]) if KEY in metadata else None
     content = read_safetensors(path)
     spaces = {name: content[name].reshape(-1).view(_element(entry)) for name, entry in manifests.items()}
     return manifests, noted, spaces

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lstmconv.errors import UnreadableFileError, require
-from lstmconv.formats.provenance import KEY, parsed
+from lstmconv.formats.provenance import KEY
 from lstmconv.model import Array, Gates, float_type
 from lstmconv.runtimes import DecodedDirection
 
@@ -71,7 +71,7 @@ def _content(file: Any, config: Any, version: Any) -> KerasContent:
         file.get("model_weights", file),
         None if config is None else json.loads(config),
         _text(version) if version is not None else None,
-        parsed(noted),
+        None if noted is None else json.loads(noted),
     )
 
 

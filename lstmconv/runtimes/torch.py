@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ import numpy as np
 
 from lstmconv.errors import MissingDependencyError, require
 from lstmconv.formats.parameters import modules
-from lstmconv.formats.provenance import KEY, parsed
+from lstmconv.formats.provenance import KEY
 from lstmconv.formats.safetensors import read_safetensors
 from lstmconv.formats.torch import PROVENANCE_RECORD, read_state_dict
 from lstmconv.model import Array, Gates, LSTMLayer, Stack, float_type
@@ -37,11 +38,11 @@ def provenance(path: Path) -> Mapping[str, Any] | None:
         with zipfile.ZipFile(path) as archive:
             if PROVENANCE_RECORD not in archive.namelist():
                 return None
-            return parsed(archive.read(PROVENANCE_RECORD))
+            return json.loads(archive.read(PROVENANCE_RECORD))  # type: ignore[no-any-return]  # an object, written so
     safetensors = require("safetensors", "Reading .safetensors files")
     with safetensors.safe_open(path, "np") as file:
         text = (file.metadata() or {}).get(KEY)
-    return parsed(text)
+    return None if text is None else json.loads(text)
 
 
 def accepts(path: Path, name: str) -> frozenset[str]:
