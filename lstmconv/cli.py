@@ -76,6 +76,17 @@ class BiasModeOption(str, Enum):
     none = "none"
 
 
+class LayoutName(str, Enum):
+    """A row of the table of layouts."""
+
+    keras = "keras"
+    keras_1 = "keras-1"
+    keras_cudnn = "keras-cudnn"
+    torch = "torch"
+    onnx = "onnx"
+    cudnn = "cudnn"
+
+
 Source = Annotated[
     Path,
     typer.Argument(
@@ -341,6 +352,55 @@ def inspect(
         return
     terminal.show_inspection(described)
     terminal.show_notes([*checkpoint.notes, *([checkpoint.unknown] if checkpoint.unknown else [])])
+
+
+@app.command()
+def explain(
+    source: Annotated[
+        Path | None, typer.Argument(help="A file of any format; without one, a small example.", show_default=False)
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="A layer or a stack; the first by default.")] = None,
+    layout: Annotated[
+        list[LayoutName] | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="keras, keras-1, keras-cudnn, torch, onnx or cudnn; repeatable. By default the file's own, torch, "
+            "onnx and cudnn.",
+        ),
+    ] = None,
+    config: Config = None,
+    activation: Activation = None,
+    recurrent_activation: RecurrentActivation = None,
+    source_format: SourceFormat = None,
+    input_size: InputSize = None,
+    hidden_size: HiddenSize = None,
+    layers: Layers = 1,
+    bidirectional: Bidirectional = False,
+    bias_mode: BufferBiasMode = BiasModeOption.double,
+    buffer_dtype: BufferDType = DType.float32,
+    json: Json = False,
+) -> None:
+    """Explain a layer: where each format keeps its gates, where its bias goes, and one step in numbers."""
+    from lstmconv import api, drawing, explaining, terminal
+
+    if source is None:
+        checkpoint = explaining.example()
+    else:
+        checkpoint = api.load(
+            source,
+            format=None if source_format is None else source_format.value,
+            config=config,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            buffer=_buffer(input_size, hidden_size, layers, bidirectional, bias_mode.value, buffer_dtype),
+        )
+    explanation = explaining.explain(checkpoint, layer, [entry.value for entry in layout or []])
+    if json:
+        terminal.show_json(explaining.to_json(explanation))
+        return
+    drawing.show_explanation(explanation)
+    terminal.show_notes(explanation.notes)
 
 
 @app.command()

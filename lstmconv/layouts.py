@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,27 @@ class Pattern:
         stored, _, _ = self.axes.partition(" = ")
         parts = re.findall(r"\(([^)]*)\)|(\w+)", stored)
         return tuple(math.prod(sizes[axis] for axis in "".join(part).split()) for part in parts)
+
+    @property
+    def gate_axis(self) -> int | None:
+        """Along which axis of the stored array the gates lie; ``None`` where each gate is an array of its own."""
+        stored, _, _ = self.axes.partition(" = ")
+        parts = re.findall(r"\([^)]*\)|\w+", stored)
+        return next((axis for axis, part in enumerate(parts) if "gate" in part), None)
+
+    def ranges(self, hidden: int, features: int) -> Mapping[str, tuple[int, int]]:
+        """Return where each gate begins and ends along :attr:`gate_axis`, in the stored order.
+
+        >>> Pattern("(gate unit) feature", "iofg").ranges(hidden=2, features=3)
+        {'i': (0, 2), 'o': (2, 4), 'f': (4, 6), 'g': (6, 8)}
+
+        Of arrays apart, each of which is one gate, the range is that of its units.
+        """
+        axis = self.gate_axis
+        if axis is None:
+            return dict.fromkeys(self.gates, (0, hidden))
+        block = self.shape(hidden, features)[axis] // 4
+        return {gate: (k * block, (k + 1) * block) for k, gate in enumerate(self.gates)}
 
     def view(self, stored: Array | Sequence[Array], hidden: int | None = None) -> Gates:
         """See a stored array as gates; a view of it wherever the axes allow one.

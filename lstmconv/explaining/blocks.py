@@ -1,0 +1,319 @@
+"""Where every gate of every array lies in each format, as values; the rows of :mod:`lstmconv.layouts` say it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from lstmconv.activations import SIGMOID, TANH
+from lstmconv.copying import BiasMode, place_bias
+from lstmconv.formats import by_name
+from lstmconv.formats.cudnn import manifest
+from lstmconv.layouts import CUDNN, CUDNN_LSTM_LAYER, KERAS, KERAS_1, ONNX, TORCH, Layout, Pattern
+from lstmconv.model import Array, Gates, LSTMDirection, LSTMLayer, Stack
+
+__all__ = ["FORMATS", "ArrayBlocks", "Block", "FormatLayout", "HalfLayout", "bias_names", "placed", "shown"]
+
+FORMATS: Mapping[str, Layout] = {
+    "keras": KERAS,
+    "keras-1": KERAS_1,
+    "keras-cudnn": CUDNN_LSTM_LAYER,
+    "torch": TORCH,
+    "onnx": ONNX,
+    "cudnn": CUDNN,
+}
+"""What ``--format`` calls the rows of the table."""
+
+Role = Literal["input matrix", "recurrent matrix", "bias", "input bias", "recurrent bias"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One gate's block of an array.
+
+    Attributes:
+        gate: ``i``, ``f``, ``g`` or ``o``.
+        start: First index along the array's gate axis; of a flat buffer, in elements from its beginning.
+        stop: The index after the last.
+        array: The stored array that holds the block.
+        lin_layer_id: cuDNN's number for it.
+    """
+
+    gate: str
+    start: int
+    stop: int
+    array: str
+    lin_layer_id: int | None = None
+
+
+@dataclass(frozen=True)
+class ArrayBlocks:
+    """One array of a layer's direction, seen as four blocks.
+
+    Attributes:
+        name: In the format's own terms; several, where each gate has its own array.
+        role: What it does.
+        shape: Of the stored array; of each, where there are four; of one matrix, in a flat buffer. A part of
+            an array (ONNX' ``Wb`` in ``B``) has the part's shape.
+        axis: What the blocks' indices count: ``rows`` or ``columns`` of the array, elements of a ``flat``
+            buffer, or nothing, as the gates are ``apart``, in arrays of their own.
+        blocks: In stored order.
+        content: Of a bias: which stored bias it is, ``"zeros"``, or the sum of two, by the source's names.
+    """
+
+    name: str
+    role: Role
+    shape: tuple[int, ...]
+    axis: Literal["rows", "columns", "apart", "flat"]
+    blocks: tuple[Block, ...]
+    content: str | None = None
+
+
+@dataclass(frozen=True)
+class HalfLayout:
+    """The arrays of one direction.
+
+    Attributes:
+        layer: The layer's name.
+        half: ``forward`` or ``backward``; ``None`` in a layer of one direction.
+        place: Where the format keeps this direction: ``forward_layer``, ``_l0_reverse``, ``[1]``, ``pseudoLayer 1``.
+        arrays: Input matrix, recurrent matrix, biases.
+    """
+
+    layer: str
+    half: str | None
+    place: str
+    arrays: tuple[ArrayBlocks, ...]
+
+
+@dataclass(frozen=True)
+class FormatLayout:
+    """A stack of layers as one format stores it.
+
+    Attributes:
+        format: A key of :data:`FORMATS`.
+        row: Its row of the table.
+        own: The source is stored so.
+        obstacle: Why the format cannot hold the layers, and the way out; then ``halves`` is empty.
+        size: Elements of cuDNN's flat buffer.
+        halves: Layer by layer, forward before backward.
+    """
+
+    format: str
+    row: Layout
+    own: bool
+    obstacle: str | None
+    size: int | None
+    halves: tuple[HalfLayout, ...]
+
+
+def bias_names(row: Layout, count: int, hidden: int) -> tuple[str, ...]:
+    """Name the biases that a row stores: ``bias_ih`` and ``bias_hh``; parts of one array by their ranges.
+
+    >>> bias_names(CUDNN_LSTM_LAYER, 2, 4)
+    ('bias[0:16]', 'bias[16:32]')
+    """
+    names = row.arrays[2].rpartition("= ")[2].split(", ")
+    if row is KERAS_1:
+        return ("b",)[:count]
+    if len(names) < count:
+        return tuple(f"{names[0]}[{4 * hidden * k}:{4 * hidden * (k + 1)}]" for k in range(count))
+    return tuple(names[:count])
+
+
+def placed(direction: LSTMDirection, row: Layout, mode: BiasMode | None, *, zeros: bool) -> tuple[str | None, ...]:
+    """Say what a target's input and recurrent bias hold of the source's: its name, ``"zeros"``, a sum, or ``None``.
+
+    :func:`~lstmconv.copying.place_bias` tells, run on numbers that stand for the biases.
+
+    Args:
+        direction: The source.
+        row: Its own layout, for the names.
+        mode: See :data:`~lstmconv.copying.BiasMode`; not ``both-halves``.
+        zeros: See :func:`~lstmconv.copying.place_bias`.
+    """
+    here = [name for name in ("bias_ih", "bias_hh") if getattr(direction, name) is not None]
+    one, two = (_alike(np.array([value])) for value in (1.0, 2.0))
+    matrix = _alike(np.zeros((1, 1)))
+    small = LSTMDirection(  # One unit stands for all.
+        matrix,
+        matrix,
+        bias_ih=one if "bias_ih" in here else None,
+        bias_hh=(two if len(here) == 2 else one) if "bias_hh" in here else None,
+    )
+    names = bias_names(row, len(here), direction.hidden_size)
+    meanings = {0.0: "zeros", **dict(zip((1.0, 2.0), names, strict=False)), 3.0: " + ".join(names)}
+    return tuple(
+        None if gates is None else meanings[float(gates.i[0])] for gates in place_bias(small, mode, zeros=zeros)
+    )
+
+
+def _alike(array: Array) -> Gates:
+    return Gates(array, array, array, array)
+
+
+def shown(stack: Stack, name: str, own: Layout) -> FormatLayout:
+    """Lay out a stack in one format; no array is read.
+
+    Args:
+        stack: The layers.
+        name: A key of :data:`FORMATS`.
+        own: The row in which the source stores them.
+    """
+    row = FORMATS[name]
+    if row is CUDNN:
+        return _packed(stack, name, own)
+    obstacle = None if row is own else _obstacle(stack, name)
+    halves = () if obstacle is not None else tuple(_halves(stack, row, own))
+    return FormatLayout(name, row, row is own, obstacle, None, halves)
+
+
+def _obstacle(stack: Stack, name: str) -> str | None:
+    """Say why a format cannot hold a stack whatever its unknown activations are."""
+    if FORMATS[name] in (KERAS, KERAS_1):  # Keras holds what the layers are, each on its own.
+        return None
+    layers = [
+        replace(
+            layer, forward=_known(layer.forward), backward=None if layer.backward is None else _known(layer.backward)
+        )
+        for layer in stack.layers
+    ]
+    return by_name(name).load().obstacle(Stack(stack.name, tuple(layers)))
+
+
+def _known(direction: LSTMDirection) -> LSTMDirection:
+    return replace(
+        direction,
+        activation=direction.activation or TANH,
+        recurrent_activation=direction.recurrent_activation or SIGMOID,
+    )
+
+
+def _halves(stack: Stack, row: Layout, own: Layout) -> Iterator[HalfLayout]:
+    for number, layer in enumerate(stack.layers):
+        for index, direction in enumerate(layer.directions):
+            place = _place(layer, row, number, index)
+            arrays = tuple(_arrays(direction, row, own, place, zeros=stack.has_bias))
+            yield HalfLayout(layer.name, _side(layer, index), place, arrays)
+
+
+def _side(layer: LSTMLayer, index: int) -> str | None:
+    return ("forward", "backward")[index] if layer.bidirectional else None
+
+
+def _place(layer: LSTMLayer, row: Layout, number: int, index: int) -> str:
+    """Say where a format keeps a direction."""
+    if row is TORCH:
+        return f"_l{number}{'_reverse' if index else ''}"
+    if row is ONNX:  # Halves of unequal units are nodes of their own.
+        equal = len({direction.hidden_size for direction in layer.directions}) == 1
+        return f"[{index if equal else 0}]"
+    return f"{_side(layer, index)}_layer" if layer.bidirectional else ""
+
+
+def _arrays(direction: LSTMDirection, row: Layout, own: Layout, place: str, *, zeros: bool) -> Iterator[ArrayBlocks]:
+    suffix = place if row in (TORCH, ONNX) else ""
+    yield _matrix(direction, row, "input matrix", row.input_matrix, row.arrays[0], suffix)
+    yield _matrix(direction, row, "recurrent matrix", row.recurrent_matrix, row.arrays[1], suffix)
+    contents = _contents(direction, row, own, zeros=zeros)
+    names = bias_names(row, sum(content is not None for content in contents), direction.hidden_size)
+    whole = row.arrays[2].partition(" =")[0]
+    inside = row is ONNX or (len(names) == 2 and row is CUDNN_LSTM_LAYER)
+    roles: tuple[Role, ...] = ("input bias", "recurrent bias") if row.biases != "one" else ("bias",)
+    pattern = row.one_bias
+    for k, (content, name) in enumerate(zip(contents, names, strict=False)):
+        start = 4 * direction.hidden_size * k if inside else 0
+        blocks = tuple(
+            Block(gate, start + first, start + last, f"{whole if inside else name}{suffix}")
+            for gate, (first, last) in pattern.ranges(direction.hidden_size, direction.input_size).items()
+        )
+        apart = pattern.gate_axis is None
+        if apart:
+            blocks = tuple(replace(block, array=own) for block, own in zip(blocks, row.arrays[2].split(), strict=True))
+        label = row.arrays[2] if apart else name if inside else f"{name}{suffix}"
+        shape = pattern.shape(direction.hidden_size, direction.input_size)
+        axis: Literal["rows", "columns", "apart"] = "apart" if apart else _axis(row.recurrent_matrix)
+        yield ArrayBlocks(label, roles[k], shape, axis, blocks, content)
+
+
+def _contents(direction: LSTMDirection, row: Layout, own: Layout, *, zeros: bool) -> tuple[str | None, ...]:
+    """Say what each bias of a row holds, input before recurrent; only those that the row stores."""
+    if row is own:
+        held = sum(getattr(direction, name) is not None for name in ("bias_ih", "bias_hh"))
+        return bias_names(own, held, direction.hidden_size)
+    if row.biases == "one":
+        return tuple(filter(None, placed(direction, own, "single-input", zeros=False)))
+    return placed(direction, own, None, zeros=zeros or row is CUDNN_LSTM_LAYER)
+
+
+def _axis(pattern: Pattern) -> Literal["rows", "columns"]:
+    return "rows" if pattern.gate_axis == 0 else "columns"
+
+
+def _matrix(direction: LSTMDirection, row: Layout, role: Role, pattern: Pattern, name: str, suffix: str) -> ArrayBlocks:
+    features = direction.input_size
+    names = name.split() if pattern.gate_axis is None else [f"{name}{suffix}"] * 4
+    blocks = tuple(
+        Block(gate, start, stop, array)
+        for array, (gate, (start, stop)) in zip(
+            names, pattern.ranges(direction.hidden_size, features).items(), strict=True
+        )
+    )
+    axis: Literal["rows", "columns", "apart"] = "apart" if pattern.gate_axis is None else _axis(pattern)
+    return ArrayBlocks(f"{name}{suffix}", role, pattern.shape(direction.hidden_size, features), axis, blocks)
+
+
+def _packed(stack: Stack, name: str, own: Layout) -> FormatLayout:
+    """Read the blocks of cuDNN's buffer off its manifest."""
+    obstacle = None if own is CUDNN else _obstacle(stack, name)
+    if obstacle is not None:
+        return FormatLayout(name, CUDNN, False, obstacle, None, ())
+    mode = _stored_mode(stack) if own is CUDNN else None
+    described = manifest(stack, mode)
+    item = stack.dtype.itemsize
+    sides = [(layer, index) for layer in stack.layers for index in range(len(layer.directions))]
+    halves = []
+    for pseudo, ((layer, index), direction) in enumerate(zip(sides, stack.directions, strict=True)):
+        params = [param for param in described["params"] if param["pseudoLayer"] == pseudo]
+        contents = iter(_packed_contents(direction, own, mode, zeros=stack.has_bias))
+        arrays = []
+        for start in range(0, len(params), 4):
+            four = params[start : start + 4]
+            size = int(np.prod(four[0]["shape"]))
+            blocks = tuple(
+                Block(p["gate"], p["offset"] // item, p["offset"] // item + size, stack.name, p["linLayerID"])
+                for p in four
+            )
+            label, role = _PACKED[four[0]["kind"], four[0]["linLayerID"]]
+            content = next(contents) if four[0]["kind"] == "bias" else None
+            arrays.append(ArrayBlocks(label, role, tuple(four[0]["shape"]), "flat", blocks, content))
+        halves.append(HalfLayout(layer.name, _side(layer, index), f"pseudoLayer {pseudo}", tuple(arrays)))
+    return FormatLayout(name, CUDNN, own is CUDNN, None, described["weightSpaceSize"] // item, tuple(halves))
+
+
+_PACKED: Mapping[tuple[str, int], tuple[str, Role]] = {
+    ("matrix", 0): ("W", "input matrix"),
+    ("matrix", 4): ("R", "recurrent matrix"),
+    ("bias", 0): ("bW", "input bias"),
+    ("bias", 4): ("bR", "recurrent bias"),
+}
+"""cuDNN's four kinds of arrays by the linLayerID of their first gate."""
+
+
+def _packed_contents(direction: LSTMDirection, own: Layout, mode: BiasMode | None, *, zeros: bool) -> Iterator[str]:
+    yield from (content for content in placed(direction, own, mode, zeros=zeros) if content is not None)
+
+
+def _stored_mode(stack: Stack) -> BiasMode:
+    """Return the bias mode of a buffer that was read: one for all its pseudo-layers."""
+    modes: Mapping[tuple[bool, bool], BiasMode] = {
+        (True, True): "double",
+        (True, False): "single-input",
+        (False, True): "single-recurrent",
+        (False, False): "none",
+    }
+    first = stack.directions[0]
+    return modes[first.bias_ih is not None, first.bias_hh is not None]
