@@ -450,6 +450,62 @@ def verify(
 
 
 @app.command()
+def report(
+    source: Source,
+    targets: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[TARGET]...",
+            help="What it was converted to, or should equal; each is compared.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="The page; SOURCE's name with .report.html by default."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing page.")] = False,
+    config: Config = None,
+    activation: Activation = None,
+    recurrent_activation: RecurrentActivation = None,
+    source_format: SourceFormat = None,
+    input_size: InputSize = None,
+    hidden_size: HiddenSize = None,
+    layers: Layers = 1,
+    bidirectional: Bidirectional = False,
+    bias_mode: BufferBiasMode = BiasModeOption.double,
+    buffer_dtype: BufferDType = DType.float32,
+    json: Json = False,
+) -> None:
+    """Write one HTML page about a file: its layers, layouts and weights, and the proof of each target."""
+    from lstmconv import api, reporting, terminal
+
+    place = reporting.place_of(source, targets or [], output, force=force)
+    with terminal.progress(source) as say:
+        say(f"Reading {source.name}")
+        checkpoint = api.load(
+            source,
+            format=None if source_format is None else source_format.value,
+            config=config,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            buffer=_buffer(input_size, hidden_size, layers, bidirectional, bias_mode.value, buffer_dtype),
+        )
+        values = reporting.gather(checkpoint, targets or [], say)
+        say(f"Writing {place.name}")
+        written = reporting.write(values, place, force=force)
+    if json:
+        terminal.show_json({**reporting.to_json(values), "path": str(written)})
+    else:
+        for target in values.targets:
+            terminal.show_report(target.report)
+        terminal.show_paths([written])
+        terminal.show_notes(values.notes if targets else [*values.notes, "no target was given: nothing was compared"])
+    if values.passed is False:
+        raise typer.Exit(1)
+
+
+@app.command()
 def check(
     files: Annotated[
         list[Path],

@@ -77,7 +77,7 @@ class VerificationError(LstmconvError, AssertionError):
         self.report = report
 
 
-_EXTRAS = {"torch": "torch", "onnxruntime": "verify", "keras": "keras"}
+_EXTRAS = {"torch": "torch", "onnxruntime": "verify", "keras": "keras", "jinja2": "report", "matplotlib": "report"}
 
 
 def require(module: str, purpose: str) -> ModuleType:

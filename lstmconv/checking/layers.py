@@ -7,6 +7,7 @@ Nothing here knows the task or the data. A threshold says what the gate's own eq
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from lstmconv.checking.findings import Note
 from lstmconv.layouts import by_name
 from lstmconv.model import GATES, Array, Gates, LSTMDirection, LSTMLayer
 
-__all__ = ["EXPLODED_NORM", "INPUT_BOUND", "MOVED", "look", "pytorch_note"]
+__all__ = ["EXPLODED_NORM", "INPUT_BOUND", "MOVED", "Rows", "look", "pytorch_note", "reach"]
 
 INPUT_BOUND = 10.0
 """Inputs are taken to lie within ±10: ten standard deviations of standardised features, and ten times the range
@@ -107,7 +108,7 @@ def _suspicious(direction: LSTMDirection) -> Iterator[tuple[str, str]]:
     stuck: dict[str, list[str]] = {}
     exploded: list[str] = []
     for index, letter in enumerate(GATES):
-        rows = _Rows.of(direction, index)
+        rows = Rows.of(direction, index)
         how = _stuck(rows, direction, letter)
         if how is not None:
             stuck.setdefault(how, []).append(letter)
@@ -140,37 +141,49 @@ def _untrained_forget_bias(direction: LSTMDirection) -> float | None:
     return next((value for value in (1.0, 0.0) if others and (f == value).all()), None)
 
 
-class _Rows:
-    """One gate's rows in numbers: what its sums can be, and how strongly inputs move them."""
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """One gate's rows in numbers: what its sums can be, and how strongly inputs move them; each ``(hidden,)``.
 
-    def __init__(self, w: Array, r: Array, bias: npt.NDArray[np.float64]) -> None:
-        self.bias = bias
-        self.inputs = np.sum(np.abs(w), axis=1, dtype=np.float64)
-        self.states = np.sum(np.abs(r), axis=1, dtype=np.float64)
-        with np.errstate(over="ignore"):
-            squares = [np.einsum("uk,uk->u", each, each, dtype=np.float64, casting="unsafe") for each in (w, r)]
-            self.norms = np.sqrt(squares[0] + squares[1])
+    Attributes:
+        inputs: Sums of the input weights' magnitudes.
+        states: Likewise of the recurrent weights.
+        norms: Euclidean, of both together.
+        bias: Of two biases, the sum.
+    """
+
+    inputs: npt.NDArray[np.float64]
+    states: npt.NDArray[np.float64]
+    norms: npt.NDArray[np.float64]
+    bias: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, direction: LSTMDirection, index: int) -> _Rows:
+    def of(cls, direction: LSTMDirection, index: int) -> Rows:
+        """Compute them for a gate, by its index in ``GATES``."""
+
         def gate(gates: Gates) -> Array:
             values = tuple(gates)[index]
             return values if values.dtype.itemsize >= 4 else values.astype(np.float32)
 
         parts = [gates for gates in (direction.bias_ih, direction.bias_hh) if gates is not None]
         bias = np.zeros(direction.hidden_size) + sum(np.asarray(gate(gates), np.float64) for gates in parts)
-        return cls(gate(direction.weight_ih), gate(direction.weight_hh), bias)
+        w, r = gate(direction.weight_ih), gate(direction.weight_hh)
+        with np.errstate(over="ignore"):
+            squares = [np.einsum("uk,uk->u", each, each, dtype=np.float64, casting="unsafe") for each in (w, r)]
+            norms = np.sqrt(squares[0] + squares[1])
+        inputs, states = (np.asarray(np.sum(np.abs(each), axis=1, dtype=np.float64)) for each in (w, r))
+        return cls(inputs, states, norms, bias)
 
 
-def _stuck(rows: _Rows, direction: LSTMDirection, letter: str) -> str | None:
-    """Say where a gate is stuck in every unit, or ``None``.
+def reach(
+    rows: Rows, direction: LSTMDirection, letter: str
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+    """Return the least and the greatest value that each unit of a gate can take, or ``None`` where no bound is known.
 
     Its sum lies within ``b ± (10 * sum|W| + sum|R|)``, for a state of the layer is an output gate in 0..1 times a
     tanh; of an activation without bounds, nothing is known of the states. An unknown recurrent activation is taken
     as sigmoid: what is stuck for it is stuck for either hard_sigmoid, which are flat beyond 2.5 and 3.
     """
-    if not rows.inputs.any() and not rows.states.any():
-        return "is constant (its weights are all zero)"
     activation = direction.activation if letter == "g" else direction.recurrent_activation
     function = _function(activation or (TANH if letter == "g" else SIGMOID))
     if function is None:
@@ -179,7 +192,17 @@ def _stuck(rows: _Rows, direction: LSTMDirection, letter: str) -> str | None:
     if not bounded and rows.states.any():
         return None
     spread = INPUT_BOUND * rows.inputs + rows.states
-    low, high = function(rows.bias - spread), function(rows.bias + spread)
+    return function(rows.bias - spread), function(rows.bias + spread)
+
+
+def _stuck(rows: Rows, direction: LSTMDirection, letter: str) -> str | None:
+    """Say where a gate is stuck in every unit, or ``None``."""
+    if not rows.inputs.any() and not rows.states.any():
+        return "is constant (its weights are all zero)"
+    reached = reach(rows, direction, letter)
+    if reached is None:
+        return None
+    low, high = reached
     if float(np.max(high - low)) >= MOVED:
         return None
     if letter == "g":

@@ -1,0 +1,265 @@
+"""Draw figures with matplotlib as SVG that stands inside a page: its text, its ink and its ids are the page's own.
+
+No name of a file's or layer's is drawn: matplotlib would read mathematics into a ``$``.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import numpy.typing as npt
+
+from lstmconv.report import Evidence
+from lstmconv.reporting.scanning import Scan
+from lstmconv.reporting.weights import Mark
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["MARKERS", "NEGATIVE", "NOT_FINITE", "POSITIVE", "deviations", "weights"]
+
+NEGATIVE, POSITIVE, NOT_FINITE = "#0072b2", "#d55e00", "#cc00aa"
+"""Blue and vermilion of Okabe and Ito (Color Universal Design, 2008), and what is neither."""
+MARKERS: Mapping[str, str] = {"not finite": "x", "dead": "o", "saturated": "s", "exploding": "^"}
+"""Shapes, not colours, tell the kinds of units apart."""
+_LEVELS = 31
+_INK = "#010203"
+"""Stands for the page's own text colour until the figure is written."""
+_SETTINGS: Any = {  # matplotlib types its keys as one long Literal.
+    "svg.fonttype": "none",
+    "svg.image_inline": True,
+    "font.family": "sans-serif",
+    "font.size": 8,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.linewidth": 0.6,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "text.usetex": False,
+    "text.parse_math": False,
+    "axes.unicode_minus": True,
+    "path.simplify": False,
+}
+_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure((width, height))
+
+
+def _written(figure: Figure, name: str, title: str, description: str) -> str:
+    """Return a figure as an ``svg`` element.
+
+    Args:
+        figure: What was drawn.
+        name: Leads its ids, so that no two of a page are alike.
+        title: What it is, for those who do not see it.
+        description: What it shows, likewise.
+    """
+    import matplotlib as mpl
+
+    content = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": name}):  # Without salt ids are drawn at random.
+        figure.savefig(content, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    root = ET.fromstring(content.getvalue())
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag.endswith("}metadata"):
+                parent.remove(child)
+    _own_ids(root, name)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
+        style = element.get("style", "")
+        if "font:" in style:
+            element.set("style", re.sub(r"font: ([\d.]+px)[^;]*", r"font-size: \1", style))
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    root.set("role", "img")
+    root.set("aria-labelledby", f"{name}-title {name}-description")
+    for position, (tag, text) in enumerate((("title", title), ("desc", description))):
+        element = ET.Element(tag, {"id": f"{name}-{'title' if tag == 'title' else 'description'}"})
+        element.text = text
+        root.insert(position, element)
+    return ET.tostring(root, encoding="unicode").replace(_INK, "currentColor")
+
+
+def _own_ids(root: ET.Element, name: str) -> None:
+    """Drop the ids that nothing refers to, and make the others the figure's own."""
+    text = ET.tostring(root, encoding="unicode")
+    used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', text))
+    wanted = {first or second for first, second in used}
+    for element in root.iter():
+        own = element.attrib.pop("id", None)
+        if own in wanted:
+            element.set("id", f"{name}-{own}")
+        link = element.attrib.pop(f"{{{_XLINK}}}href", None)
+        if link is not None:
+            element.set("href", f"#{name}-{link[1:]}" if link.startswith("#") else link)
+        for key, value in element.attrib.items():
+            if "url(#" in value:
+                element.set(key, value.replace("url(#", f"url(#{name}-"))
+
+
+def _coloured(picture: npt.NDArray[np.float64], limit: float) -> npt.NDArray[np.uint8]:
+    """Colour weights: zero is the page itself, whatever its colour, and magnitude is opacity.
+
+    Over white and over black alike each step of opacity changes the lightness by nearly the same amount, and the
+    two signs differ in hue for any colour vision.
+    """
+    known = np.isfinite(picture)
+    share = np.clip(np.where(known, picture, 0.0) / (limit or 1.0), -1.0, 1.0)
+    image = np.zeros((*picture.shape, 4), np.uint8)
+    for where, colour in ((share < 0, NEGATIVE), (share >= 0, POSITIVE)):
+        image[where, :3] = list(bytes.fromhex(colour[1:]))
+    image[..., 3] = np.round(np.round(np.abs(share) * _LEVELS) / _LEVELS * 255).astype(np.uint8)
+    image[~known] = [*bytes.fromhex(NOT_FINITE[1:]), 255]
+    return image
+
+
+def weights(
+    name: str, title: str, description: str, scan: Scan, limit: float, colour: str, marks: Sequence[Mark], axis: str
+) -> str:
+    """Draw one gate of one array: a heat map of ``(unit, feature)`` over a histogram.
+
+    Args:
+        name, title, description: See :func:`_written`.
+        scan: The weights.
+        limit: Both scales go from minus this to this.
+        colour: The gate's, of the histogram.
+        marks: Units that are marked at the left edge.
+        axis: What the columns are: ``feature``, ``previous unit``, or nothing for a bias.
+    """
+    import matplotlib as mpl
+
+    with mpl.rc_context(_SETTINGS):
+        figure = _figure(2.5, 2.9 if axis else 2.3)
+        top = figure.add_axes((0.2, 0.43, 0.76, 0.47 if axis else 0.53))
+        top.imshow(_coloured(scan.picture, limit), aspect="auto", interpolation="none")
+        _ends(top, scan, axis)
+        units = scan.picture.shape[0]
+        for mark in marks:
+            cells = sorted({unit // scan.block[0] for unit in mark.units})
+            hollow = MARKERS[mark.kind] in "os"
+            top.plot(
+                [-0.035] * len(cells),
+                cells,
+                MARKERS[mark.kind],
+                color=_INK,
+                markerfacecolor="none" if hollow else _INK,
+                markersize=max(1.6, min(4.5, 120 / units)),
+                markeredgewidth=0.8,
+                transform=top.get_yaxis_transform(),
+                clip_on=False,
+            )
+        low = figure.add_axes((0.2, 0.12, 0.76, 0.2))
+        _histogram(low, scan, limit, colour)
+        return _written(figure, name, title, description)
+
+
+def _ends(axes: Axes, scan: Scan, axis: str) -> None:
+    """Label the first and the last index of both axes."""
+    rows, columns = scan.picture.shape
+    units, features = scan.shape
+    axes.set_yticks([0, rows - 1] if rows > 1 else [0], ["0", f"{units - 1}"] if rows > 1 else ["0"])
+    axes.set_ylabel("unit", labelpad=-4 if rows > 1 else 2)
+    axes.tick_params(axis="y", pad=7, length=0)
+    if axis:
+        axes.xaxis.tick_top()
+        axes.xaxis.set_label_position("top")
+        axes.set_xticks([0, columns - 1] if columns > 1 else [0], ["0", f"{features - 1}"] if columns > 1 else ["0"])
+        axes.set_xlabel(axis, labelpad=-5 if columns > 1 else 1)
+        axes.tick_params(axis="x", length=0)
+    else:
+        axes.set_xticks([])
+
+
+def _histogram(axes: Axes, scan: Scan, limit: float, colour: str) -> None:
+    bound = limit or 1.0
+    edges = np.linspace(-bound, bound, scan.counts.size + 1)
+    axes.stairs(scan.counts, edges, fill=True, color=colour)
+    axes.axvline(0, color=_INK, linewidth=0.5)
+    axes.set_xlim(-bound * 1.02, bound * 1.02)
+    axes.set_ylim(0, max(int(scan.counts.max()), 1) * 1.05)
+    axes.set_yticks([])
+    axes.set_xticks([-bound, 0, bound], [f"{-bound:.3g}".replace("-", "−"), "0", f"{bound:.3g}"])
+    for side in ("left", "right", "top"):
+        axes.spines[side].set_visible(False)
+
+
+def deviations(name: str, title: str, description: str, evidence: Evidence) -> str:
+    """Draw what a comparison of outputs found over the time steps, on a logarithmic scale.
+
+    A deviation of exactly 0 has no place there: it is drawn at the lower edge, hollow.
+    """
+    import matplotlib as mpl
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    with mpl.rc_context(_SETTINGS):
+        figure = _figure(7.2, 3.0)
+        axes = figure.add_axes((0.085, 0.15, 0.68, 0.8))
+        steps = evidence.steps or ((evidence.found, evidence.noise),)
+        found, noise = (np.array(values, np.float64) for values in zip(*steps, strict=True))
+        heights = [*found, *noise, evidence.found, evidence.noise, evidence.nearest or 0.0]
+        positive = [value for value in heights if value > 0 and math.isfinite(value)] or [1.0]
+        low, high = min(positive) / 8, max(positive) * 4
+        where = np.arange(len(steps))
+        shown = np.where(found > 0, found, low)
+        axes.plot(where, shown, "-", color=NEGATIVE, linewidth=1.4)
+        for zero, face in ((False, NEGATIVE), (True, "none")):
+            chosen = (found == 0) == zero
+            if chosen.any():
+                style: dict[str, Any] = {"markerfacecolor": face, "markeredgecolor": NEGATIVE, "markersize": 4}
+                axes.plot(where[chosen], shown[chosen], "o", linestyle="none", clip_on=False, **style)
+        right = len(steps) - 0.5
+        axes.plot([-0.5, *where, right], [noise[0], *noise, noise[-1]], "--", color=_INK, linewidth=1)
+        labels = [(shown[-1], "found"), (noise[-1], f"noise ({_SOURCES[evidence.noise_source]})")]
+        if evidence.nearest is not None:
+            axes.plot([-0.5, right], [evidence.nearest] * 2, "-.", color=POSITIVE, linewidth=1.4)
+            labels.append((evidence.nearest, "nearest mistake"))
+        axes.set_yscale("log")
+        axes.set_ylim(low, high)
+        axes.set_xlim(-0.5, right)
+        axes.yaxis.set_major_locator(LogLocator(numticks=8))
+        axes.yaxis.set_minor_locator(NullLocator())
+        decades = [tick for tick in axes.get_yticks() if low <= tick <= high]
+        axes.set_yticks(decades, [f"1e{round(math.log10(tick))}".replace("-", "−") for tick in decades])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+        axes.set_xlabel("time step" if evidence.steps else "the last step alone is returned")
+        if not evidence.steps:
+            axes.set_xticks([])
+        axes.set_ylabel("deviation")
+        axes.grid(axis="y", color=_INK, alpha=0.15, linewidth=0.5)
+        for side in ("right", "top"):
+            axes.spines[side].set_visible(False)
+        for height, text in _apart(labels, low, high):
+            axes.annotate(text, (1.015, height), xycoords=("axes fraction", "axes fraction"), va="center", fontsize=8.5)
+        return _written(figure, name, title, description)
+
+
+_SOURCES = {"bound": "a bound", "spread": "measured", "given": "given"}
+
+
+def _apart(labels: Sequence[tuple[float, str]], low: float, high: float) -> list[tuple[float, str]]:
+    """Return labels at their heights, as shares of the axis, far enough apart to be read."""
+    span = math.log10(high / low)
+    placed: list[tuple[float, str]] = []
+    for value, text in sorted(labels):
+        height = math.log10(min(max(value, low), high) / low) / span
+        placed.append((max(height, placed[-1][0] + 0.075) if placed else height, text))
+    return placed

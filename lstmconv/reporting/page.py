@@ -1,0 +1,268 @@
+"""Put a report's values into the page: figures drawn, numbers in words, every name escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from lstmconv._version import __version__
+from lstmconv.canvas import printable
+from lstmconv.checking.layers import EXPLODED_NORM, INPUT_BOUND, MOVED
+from lstmconv.model import GATES, sizes
+from lstmconv.pictures import STYLES
+from lstmconv.report import Check
+from lstmconv.reporting import figures
+from lstmconv.reporting.blocks import panels
+from lstmconv.reporting.scanning import Scan
+from lstmconv.reporting.values import ReportValues
+from lstmconv.reporting.weights import ArrayWeights, HalfWeights, Mark
+
+__all__ = ["GATE_COLOURS", "GATE_NAMES", "rendered"]
+
+GATE_COLOURS = {gate: tuple(style.split()[1::2]) for gate, style in STYLES.items()}
+"""Text and fill of each gate, as ``lstmconv explain`` has them."""
+GATE_NAMES = {"i": "input", "f": "forget", "g": "candidate", "o": "output"}
+_DRAWN = 24
+"""Directions whose weights are drawn; of more, the tables alone: a page of 2 MB is quick to open."""
+_LISTED = 24
+_AXES = {"W": "feature", "R": "previous unit"}
+_KIND_WORDS = {
+    "not finite": "NaN or infinite",
+    "dead": "dead: weights all zero",
+    "saturated": f"saturated: moves by less than {MOVED:g}",
+    "exploding": f"exploding: norm of {EXPLODED_NORM:g} or more",
+}
+
+
+def rendered(values: ReportValues) -> str:
+    """Return the page as HTML.
+
+    Raises:
+        MissingDependencyError: The extra ``report`` is not installed.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    folder = resources.files("lstmconv.reporting")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"shown": printable, "number": number, "listed": _listed}
+    template = environment.from_string((folder / "page.html").read_text("utf-8"))
+    return template.render(
+        version=__version__,
+        css=(folder / "page.css").read_text("utf-8"),
+        values=values,
+        source=values.described,
+        verdict=_overall(values),
+        proofs=[_proof(number, target) for number, target in enumerate(values.targets)],
+        chains=list(_chains(values)),
+        rows=list(_layers(values)),
+        stacks=[(stack.name, panels(stack.layouts)) for stack in values.stacks],
+        halves=[_half(number, half, drawn=number < _DRAWN) for number, half in enumerate(values.halves)],
+        drawn=_DRAWN,
+        not_run=list(_not_run(values)),
+        gates=[(gate, GATE_NAMES[gate], GATE_COLOURS[gate]) for gate in GATES],
+        input_bound=INPUT_BOUND,
+        moved=MOVED,
+        exploded=EXPLODED_NORM,
+        negative=figures.NEGATIVE,
+        positive=figures.POSITIVE,
+        not_finite=figures.NOT_FINITE,
+    )
+
+
+def number(value: float) -> str:
+    """Write a number short, with a real minus sign.
+
+    >>> number(-0.0001234)
+    '−0.000123'
+    """
+    return f"{value:.3g}".replace("-", "−")
+
+
+def _listed(units: Sequence[int]) -> str:
+    """List units, runs as ranges.
+
+    >>> _listed((0, 1, 2, 5))
+    '0–2, 5'
+    """
+    runs: list[list[int]] = []
+    for unit in units:
+        if runs and unit == runs[-1][1] + 1:
+            runs[-1][1] = unit
+        else:
+            runs.append([unit, unit])
+    shown = [f"{first}" if first == last else f"{first}–{last}" for first, last in runs[:_LISTED]]
+    more = len(runs) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more runs" if more else "")
+
+
+# The verdict and the proofs
+
+_VERDICTS = {
+    "equal": ("✓", "Equal"),
+    "equal so far": ("✓", "Weights equal, not all was run"),
+    "not equal": ("✗", "Not equal"),
+    "not run": ("–", "Not run"),
+}
+
+
+def _overall(values: ReportValues) -> dict[str, str]:
+    """Say what all targets together are: the worst of them."""
+    found = [target.verdict for target in values.targets]
+    if not found:
+        said = "No target was given: nothing was compared, and nothing is proven. The report shows the source alone."
+        return {"kind": "not run", "mark": "–", "word": "Nothing compared", "said": said}
+    kind = next(one for one in ("not equal", "not run", "equal so far", "equal") if one in found)
+    names = ", ".join(printable(target.report.target) for target in values.targets if target.verdict == kind)
+    said = {
+        "equal": f"{names} holds and computes the same as {printable(values.described['source'])}.",
+        "equal so far": f"{names}: the weights are the same bit for bit; what was not run is named below.",
+        "not equal": f"{names} does not hold or compute the same as {printable(values.described['source'])}.",
+        "not run": f"{names} was not compared: that is neither equal nor different.",
+    }[kind]
+    mark, word = _VERDICTS[kind]
+    return {"kind": kind, "mark": mark, "word": word, "said": said}
+
+
+def _proof(index: int, target: Any) -> dict[str, Any]:
+    mark, word = _VERDICTS[target.verdict]
+    return {
+        "target": target,
+        "mark": mark,
+        "word": word,
+        "verdict": target.verdict,
+        "diagnoses": list(dict.fromkeys(_reasons(target.report.checks))),
+        "figures": [
+            (check, _deviations(f"proof-{index}-{place}", check))
+            for place, check in enumerate(target.report.checks)
+            if check.evidence is not None
+        ],
+    }
+
+
+def _reasons(checks: Sequence[Check]) -> Iterator[str]:
+    for check in checks:
+        if check.status == "failed":
+            yield f"{check.layer}: {check.diagnosis or check.detail}"
+
+
+def _deviations(name: str, check: Check) -> str:
+    evidence = check.evidence
+    assert evidence is not None  # The caller asks for those that have some.
+    said = f"The worst deviation is {evidence.found:.1e}, where rounding allows {evidence.noise:.1e}"
+    if evidence.nearest is not None:
+        said += f"; the nearest of {evidence.mistakes} mistakes would have caused {evidence.nearest:.1e}"
+    return figures.deviations(name, "Deviation of the outputs, step by step", f"{said}.", evidence)
+
+
+def _not_run(values: ReportValues) -> Iterator[str]:
+    for target in values.targets:
+        for check in target.report.checks:
+            if check.status == "not run":
+                yield f"{target.report.target}: {check.layer}: {check.level}: {check.detail}"
+    for entry in values.checkpoint.skipped:
+        yield f"{entry.name} ({entry.class_name}) was skipped: {entry.reason}"
+
+
+# The layers
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """Layers that feed each other, and the one before the first where that feeds others too."""
+
+    after: str | None
+    layers: tuple[dict[str, Any], ...]
+
+
+def _chains(values: ReportValues) -> Iterator[_Chain]:
+    """Yield layers in runs: each feeds the next."""
+    by_name = {layer["name"]: layer for layer in values.described["layers"]}
+    edges = values.described["edges"] or []
+    before = {above: below for below, above in edges}
+    first = dict(reversed(edges))
+    for name in by_name:
+        below = before.get(name)
+        if below is not None and first.get(below) == name:
+            continue
+        run, last = [by_name[name]], name
+        while last in first and first[last] in by_name and by_name[first[last]] not in run:
+            last = first[last]
+            run.append(by_name[last])
+        yield _Chain(below, tuple(run))
+
+
+def _layers(values: ReportValues) -> Iterator[dict[str, Any]]:
+    edges = values.described["edges"]
+    for layer in values.described["layers"]:
+        kind = layer["class_name"] + (f", merge {layer['merge_mode']}" if layer["merge_mode"] else "")
+        flags = [flag for flag in ("return_state", "stateful", "masking", "time_major") if layer[flag]]
+        returns = {True: "every step", False: "the last step", None: "unknown"}[layer["return_sequences"]]
+        activations = dict.fromkeys(
+            half["activations"] + (", backwards" if half["go_backwards"] else "") for half in layer["directions"]
+        )
+        yield {
+            "name": layer["name"],
+            "kind": kind,
+            "sizes": sizes(layer["input_size"], layer["hidden_size"]),
+            "dtype": layer["dtype"],
+            "activations": "; ".join(activations),
+            "returns": ", ".join([returns, *flags]),
+            "fed": None if edges is None else [below for below, above in edges if above == layer["name"]],
+            "feeds": None if edges is None else [above for below, above in edges if below == layer["name"]],
+            "targets": layer["targets"],
+        }
+
+
+# The weights
+
+
+def _half(index: int, half: HalfWeights, *, drawn: bool) -> dict[str, Any]:
+    return {
+        "half": half,
+        "drawn": drawn,
+        "marks": [
+            {"mark": mark, "shape": figures.MARKERS[mark.kind], "words": _KIND_WORDS[mark.kind]} for mark in half.marks
+        ],
+        "arrays": [
+            {
+                "array": array,
+                "gates": list(zip(GATES, array.gates, strict=True)),
+                "figures": _drawings(f"weights-{index}-{place}", array, half.marks) if drawn else [],
+                "reduced": _reduction(array.gates[0]),
+            }
+            for place, array in enumerate(half.arrays)
+        ],
+    }
+
+
+def _drawings(name: str, array: ArrayWeights, marks: Sequence[Mark]) -> list[tuple[str, str]]:
+    found = []
+    for gate, scan in zip(GATES, array.gates, strict=True):
+        own = [mark for mark in marks if mark.gate == gate]
+        title = f"{array.letter}, {GATE_NAMES[gate]} gate"
+        axis = _AXES.get(array.letter, "")
+        args = (scan, array.limit, GATE_COLOURS[gate][1], own, axis)
+        found.append((gate, figures.weights(f"{name}-{gate}", title, _said(scan, own), *args)))
+    return found
+
+
+def _said(scan: Scan, marks: Sequence[Mark]) -> str:
+    """Say what a heat map and its histogram show."""
+    parts = [f"{scan.shape[0]:,} by {scan.shape[1]:,} weights from {number(scan.smallest)} to {number(scan.largest)}"]
+    parts.append(f"mean {number(scan.mean)}, standard deviation {number(scan.deviation)}")
+    parts += [f"{scan.nan:,} NaN"] if scan.nan else []
+    parts += [f"{scan.infinite:,} infinite"] if scan.infinite else []
+    parts += [f"{len(mark.units):,} units {mark.kind}" for mark in marks]
+    return "; ".join(parts) + "."
+
+
+def _reduction(scan: Scan) -> str | None:
+    if not scan.reduced:
+        return None
+    rows, columns = scan.block
+    return (
+        f"each cell is a block of up to {rows:,} × {columns:,} weights and shows the one largest in magnitude; "
+        "histograms and numbers count every weight"
+    )

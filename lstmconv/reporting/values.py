@@ -1,0 +1,182 @@
+"""Everything a report says, as values: the source, its layers and weights, the layouts, and a proof a target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lstmconv import api
+from lstmconv.checking.held import Shelf
+from lstmconv.errors import MissingDependencyError
+from lstmconv.explaining import FormatLayout, explain
+from lstmconv.inspection import describe_checkpoint
+from lstmconv.model import GATES, Checkpoint, Provenance
+from lstmconv.report import Report
+from lstmconv.reporting.weights import HalfWeights, weights_of
+
+__all__ = ["ReportValues", "StackLayouts", "TargetValues", "Verdict", "gather", "to_json", "verdict"]
+
+Verdict = Literal["equal", "equal so far", "not equal", "not run"]
+
+
+@dataclass(frozen=True, eq=False)
+class TargetValues:
+    """A target beside its source.
+
+    Attributes:
+        report: What the verification found.
+        verdict: In a word: ``equal so far`` where weights are equal and something else was not run.
+        provenance: The file; ``None`` where it cannot be read without a library that is missing.
+        noted: What lstmconv noted in it, or ``None``.
+        made_from_source: Whether it notes the source's own SHA-256; ``None`` where it notes nothing.
+    """
+
+    report: Report
+    verdict: Verdict
+    provenance: Provenance | None
+    noted: Mapping[str, Any] | None
+    made_from_source: bool | None
+
+
+@dataclass(frozen=True, eq=False)
+class StackLayouts:
+    """Where the gates of a stack's layers lie in each format; see :mod:`lstmconv.explaining`."""
+
+    name: str
+    layouts: tuple[FormatLayout, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ReportValues:
+    """A whole report.
+
+    Attributes:
+        checkpoint: The source.
+        described: It, as ``lstmconv inspect`` describes it.
+        halves: Its weights, layer by layer.
+        stacks: Its layouts.
+        targets: In the order given.
+    """
+
+    checkpoint: Checkpoint
+    described: Mapping[str, Any]
+    halves: tuple[HalfWeights, ...]
+    stacks: tuple[StackLayouts, ...]
+    targets: tuple[TargetValues, ...]
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether every target's report passes; ``None`` without a target."""
+        return all(target.report.passed for target in self.targets) if self.targets else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed while reading, and why activations are unknown."""
+        return (*self.checkpoint.notes, *([self.checkpoint.unknown] if self.checkpoint.unknown else []))
+
+
+def gather(
+    checkpoint: Checkpoint, targets: Sequence[Path], say: Callable[[str], None] = lambda _: None
+) -> ReportValues:
+    """Compare every target, and look at every weight.
+
+    Args:
+        checkpoint: The source.
+        targets: Files of any format.
+        say: Called with a line before each long step.
+
+    Raises:
+        LstmconvError: A target cannot be read, or its layers cannot be told to be the source's.
+    """
+    compared = []
+    for target in targets:
+        say(f"Verifying {target.name}")
+        compared.append(_target(checkpoint, target))
+    say("Looking at every weight")
+    return ReportValues(
+        checkpoint=checkpoint,
+        described=describe_checkpoint(checkpoint),
+        halves=tuple(half for layer in checkpoint.layers for half in weights_of(layer)),
+        stacks=tuple(StackLayouts(one.name, explain(checkpoint, one.name).layouts) for one in checkpoint.stacks),
+        targets=tuple(compared),
+    )
+
+
+def verdict(report: Report) -> Verdict:
+    """Say in a word what a verification found; what was not run is never passed."""
+    if report.failures:
+        return "not equal"
+    if not report.passed:
+        return "not run"
+    return "equal" if report.complete else "equal so far"
+
+
+def _target(checkpoint: Checkpoint, target: Path) -> TargetValues:
+    report = api.verify(checkpoint, target)
+    try:
+        provenance = api.load(target).provenance
+    except MissingDependencyError:
+        provenance = None
+    noted = Shelf().noted(target)
+    same = None if noted is None else noted.get("sha256") == checkpoint.provenance.sha256
+    return TargetValues(report, verdict(report), provenance, noted, same)
+
+
+def to_json(values: ReportValues) -> dict[str, Any]:
+    """Return a report as plain data; README documents the fields. Numbers that are not finite are ``None``."""
+    described = values.described
+    return {
+        "source": described["source"],
+        "passed": values.passed,
+        "provenance": {name: described[name] for name in ("sha256", "format", "keras_version", "backend")},
+        "layers": described["layers"],
+        "edges": described["edges"],
+        "weights": [_half(half) for half in values.halves],
+        "targets": [
+            target.report.to_json()
+            | {
+                "verdict": target.verdict,
+                "sha256": None if target.provenance is None else target.provenance.sha256,
+                "format": None if target.provenance is None else target.provenance.format,
+                "made_from_source": target.made_from_source,
+            }
+            for target in values.targets
+        ],
+        "notes": list(values.notes),
+    }
+
+
+def _half(half: HalfWeights) -> dict[str, Any]:
+    return {
+        "layer": half.layer,
+        "half": half.half,
+        "arrays": [
+            {
+                "array": array.letter,
+                "name": array.name,
+                "gates": {
+                    gate: {
+                        "shape": list(scan.shape),
+                        "min": _finite(scan.smallest),
+                        "max": _finite(scan.largest),
+                        "mean": _finite(scan.mean),
+                        "std": _finite(scan.deviation),
+                        "zeros": scan.zeros,
+                        "nan": scan.nan,
+                        "infinite": scan.infinite,
+                        "histogram": {"from": -array.limit, "to": array.limit, "counts": scan.counts.tolist()},
+                    }
+                    for gate, scan in zip(GATES, array.gates, strict=True)
+                },
+            }
+            for array in half.arrays
+        ],
+        "units": [{"gate": mark.gate, "kind": mark.kind, "units": list(mark.units)} for mark in half.marks],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
