@@ -11,15 +11,13 @@ __all__ = ["DrawnArray", "DrawnBlock", "Panel", "panels"]
 
 _GATE = 44
 """Pixels along which a gate's units are drawn, in every array of every format."""
-_THINNEST, _THICKEST = 12, 220
+_THINNEST, _THICKEST = 18, 220
 """Pixels of the other axis: what would be thinner is widened, what would be thicker is cut, and both say so."""
-_FLAT = 2.0
-"""Percent: the narrowest block of a flat buffer."""
 
 
 @dataclass(frozen=True)
 class DrawnBlock:
-    """One gate's block: its letter, its indices, and what it measures, in pixels (percent in a flat buffer)."""
+    """One gate's block: its letter, its indices, and what it measures in pixels, but in a flat buffer."""
 
     gate: str
     start: int
@@ -31,7 +29,10 @@ class DrawnBlock:
 
 @dataclass(frozen=True)
 class DrawnArray:
-    """One array: ``rows`` has its blocks below each other, ``columns``, ``apart`` and ``flat`` beside each other."""
+    """One array: ``rows`` has its blocks below each other, ``columns``, ``apart`` and ``flat`` beside each other.
+
+    ``share`` is its length in percent of the longest array of a flat buffer, else ``None``.
+    """
 
     name: str
     role: str
@@ -40,6 +41,7 @@ class DrawnArray:
     content: str | None
     blocks: tuple[DrawnBlock, ...]
     remark: str | None
+    share: float | None
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,11 @@ def panels(layouts: Sequence[FormatLayout]) -> list[Panel]:
 
 def _arrays(layout: FormatLayout, half: HalfLayout) -> Iterator[DrawnArray]:
     if layout.size is not None:
-        numbers = sum(array.blocks[-1].stop - array.blocks[0].start for array in half.arrays)
-        for array in half.arrays:
-            yield _drawn(array, 0.0, None, lambda block: (max(100.0 * block / numbers, _FLAT), 0.0))
+        lengths = [array.blocks[-1].stop - array.blocks[0].start for array in half.arrays]
+        for array, length in zip(half.arrays, lengths, strict=True):
+            yield _drawn(array, 0.0, None, 100.0 * length / max(lengths))
         return
-    recurrent = half.arrays[1].shape
-    hidden = min(recurrent)
+    hidden = min(half.arrays[1].shape)
     for array in half.arrays:
         other = 1 if len(array.shape) == 1 else array.shape[1] if array.axis == "rows" else array.shape[0]
         exact = other * _GATE / hidden if len(array.shape) == 2 else _THINNEST
@@ -71,16 +72,12 @@ def _arrays(layout: FormatLayout, half: HalfLayout) -> Iterator[DrawnArray]:
         yield _drawn(array, size, remark, None)
 
 
-def _drawn(array: ArrayBlocks, size: float, remark: str | None, flat: object) -> DrawnArray:
+def _drawn(array: ArrayBlocks, size: float, remark: str | None, share: float | None) -> DrawnArray:
+    width, height = (size, float(_GATE)) if array.axis == "rows" else (float(_GATE), size)
     blocks = []
     for block in array.blocks:
-        length = block.stop - block.start
-        if callable(flat):
-            width, height = flat(length)
-        else:
-            width, height = (size, float(_GATE)) if array.axis == "rows" else (float(_GATE), size)
         note = None if block.lin_layer_id is None else f"linLayerID {block.lin_layer_id}"
         if array.axis == "apart":
             note = block.array
         blocks.append(DrawnBlock(block.gate, block.start, block.stop, width, height, note))
-    return DrawnArray(array.name, array.role, array.shape, array.axis, array.content, tuple(blocks), remark)
+    return DrawnArray(array.name, array.role, array.shape, array.axis, array.content, tuple(blocks), remark, share)

@@ -211,13 +211,13 @@ def deviations(name: str, title: str, description: str, evidence: Evidence) -> s
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     with mpl.rc_context(_SETTINGS):
-        figure = _figure(7.2, 3.0)
-        axes = figure.add_axes((0.085, 0.15, 0.68, 0.8))
+        figure = _figure(5.6, 3.1)
+        axes = figure.add_axes((0.105, 0.145, 0.875, 0.83))
         steps = evidence.steps or ((evidence.found, evidence.noise),)
         found, noise = (np.array(values, np.float64) for values in zip(*steps, strict=True))
         heights = [*found, *noise, evidence.found, evidence.noise, evidence.nearest or 0.0]
         positive = [value for value in heights if value > 0 and math.isfinite(value)] or [1.0]
-        low, high = min(positive) / 8, max(positive) * 4
+        low, high = min(positive) / 30, max(positive) * 30
         where = np.arange(len(steps))
         shown = np.where(found > 0, found, low)
         axes.plot(where, shown, "-", color=NEGATIVE, linewidth=1.4)
@@ -235,7 +235,7 @@ def deviations(name: str, title: str, description: str, evidence: Evidence) -> s
         axes.set_yscale("log")
         axes.set_ylim(low, high)
         axes.set_xlim(-0.5, right)
-        axes.yaxis.set_major_locator(LogLocator(numticks=8))
+        axes.yaxis.set_major_locator(LogLocator(numticks=9))
         axes.yaxis.set_minor_locator(NullLocator())
         decades = [tick for tick in axes.get_yticks() if low <= tick <= high]
         axes.set_yticks(decades, [f"1e{round(math.log10(tick))}".replace("-", "−") for tick in decades])
@@ -247,19 +247,18 @@ def deviations(name: str, title: str, description: str, evidence: Evidence) -> s
         axes.grid(axis="y", color=_INK, alpha=0.15, linewidth=0.5)
         for side in ("right", "top"):
             axes.spines[side].set_visible(False)
-        for height, text in _apart(labels, low, high):
-            axes.annotate(text, (1.015, height), xycoords=("axes fraction", "axes fraction"), va="center", fontsize=8.5)
+        for place, (height, text) in enumerate(sorted(labels)):
+            below = place == 0  # Each of the others stands between its line and the one above.
+            axes.annotate(
+                text,
+                (right, min(max(height, low), high)),
+                xytext=(0, -5 if below else 4),
+                textcoords="offset points",
+                ha="right",
+                va="top" if below else "bottom",
+                fontsize=8.5,
+            )
         return _written(figure, name, title, description)
 
 
 _SOURCES = {"bound": "a bound", "spread": "measured", "given": "given"}
-
-
-def _apart(labels: Sequence[tuple[float, str]], low: float, high: float) -> list[tuple[float, str]]:
-    """Return labels at their heights, as shares of the axis, far enough apart to be read."""
-    span = math.log10(high / low)
-    placed: list[tuple[float, str]] = []
-    for value, text in sorted(labels):
-        height = math.log10(min(max(value, low), high) / low) / span
-        placed.append((max(height, placed[-1][0] + 0.075) if placed else height, text))
-    return placed

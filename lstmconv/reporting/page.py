@@ -12,6 +12,7 @@ from lstmconv.canvas import printable
 from lstmconv.checking.layers import EXPLODED_NORM, INPUT_BOUND, MOVED
 from lstmconv.model import GATES, sizes
 from lstmconv.pictures import STYLES
+from lstmconv.proof.outputs import number as deviation_number
 from lstmconv.report import Check
 from lstmconv.reporting import figures
 from lstmconv.reporting.blocks import panels
@@ -46,7 +47,7 @@ def rendered(values: ReportValues) -> str:
 
     folder = resources.files("lstmconv.reporting")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"shown": printable, "number": number, "listed": _listed}
+    environment.filters |= {"shown": printable, "number": number, "listed": _listed, "deviation": _deviation}
     template = environment.from_string((folder / "page.html").read_text("utf-8"))
     return template.render(
         version=__version__,
@@ -80,6 +81,11 @@ def number(value: float) -> str:
     return f"{value:.3g}".replace("-", "−")
 
 
+def _deviation(value: float) -> str:
+    """Write a deviation as the checks do, unbroken at its sign."""
+    return deviation_number(value).replace("-", "−")
+
+
 def _listed(units: Sequence[int]) -> str:
     """List units, runs as ranges.
 
@@ -107,22 +113,23 @@ _VERDICTS = {
 }
 
 
-def _overall(values: ReportValues) -> dict[str, str]:
-    """Say what all targets together are: the worst of them."""
+def _overall(values: ReportValues) -> dict[str, Any]:
+    """Say what all targets together are, the worst of them, and then each."""
     found = [target.verdict for target in values.targets]
     if not found:
         said = "No target was given: nothing was compared, and nothing is proven. The report shows the source alone."
-        return {"kind": "not run", "mark": "–", "word": "Nothing compared", "said": said}
+        return {"kind": "not run", "mark": "–", "word": "Nothing compared", "said": [said]}
     kind = next(one for one in ("not equal", "not run", "equal so far", "equal") if one in found)
-    names = ", ".join(printable(target.report.target) for target in values.targets if target.verdict == kind)
-    said = {
-        "equal": f"{names} holds and computes the same as {printable(values.described['source'])}.",
-        "equal so far": f"{names}: the weights are the same bit for bit; what was not run is named below.",
-        "not equal": f"{names} does not hold or compute the same as {printable(values.described['source'])}.",
-        "not run": f"{names} was not compared: that is neither equal nor different.",
-    }[kind]
     mark, word = _VERDICTS[kind]
-    return {"kind": kind, "mark": mark, "word": word, "said": said}
+    source = printable(values.described["source"])
+    said_of = {
+        "equal": f"holds the same weights bit for bit and computes the same as {source}.",
+        "equal so far": f"holds the same weights bit for bit as {source}; what was not run is named below.",
+        "not equal": f"does not hold or compute the same as {source}.",
+        "not run": f"was not compared with {source}: that is neither equal nor different.",
+    }
+    lines = [f"{printable(target.report.target)} {said_of[target.verdict]}" for target in values.targets]
+    return {"kind": kind, "mark": mark, "word": word, "said": lines}
 
 
 def _proof(index: int, target: Any) -> dict[str, Any]:
@@ -132,7 +139,7 @@ def _proof(index: int, target: Any) -> dict[str, Any]:
         "mark": mark,
         "word": word,
         "verdict": target.verdict,
-        "diagnoses": list(dict.fromkeys(_reasons(target.report.checks))),
+        "diagnoses": list(_reasons(target.report.checks)),
         "figures": [
             (check, _deviations(f"proof-{index}-{place}", check))
             for place, check in enumerate(target.report.checks)
@@ -142,17 +149,19 @@ def _proof(index: int, target: Any) -> dict[str, Any]:
 
 
 def _reasons(checks: Sequence[Check]) -> Iterator[str]:
-    for check in checks:
-        if check.status == "failed":
-            yield f"{check.layer}: {check.diagnosis or check.detail}"
+    """Say of each layer what its first failure is: the bits, where they were compared, name it most exactly."""
+    failed = [check for check in checks if check.status == "failed"]
+    for name in dict.fromkeys(check.layer for check in failed):
+        first = next(check for check in failed if check.layer == name)
+        yield f"{name}: {first.diagnosis or first.detail}"
 
 
 def _deviations(name: str, check: Check) -> str:
     evidence = check.evidence
     assert evidence is not None  # The caller asks for those that have some.
-    said = f"The worst deviation is {evidence.found:.1e}, where rounding allows {evidence.noise:.1e}"
+    said = f"The worst deviation is {_deviation(evidence.found)}, where rounding allows {_deviation(evidence.noise)}"
     if evidence.nearest is not None:
-        said += f"; the nearest of {evidence.mistakes} mistakes would have caused {evidence.nearest:.1e}"
+        said += f"; the nearest of {evidence.mistakes} mistakes would have caused {_deviation(evidence.nearest)}"
     return figures.deviations(name, "Deviation of the outputs, step by step", f"{said}.", evidence)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,9 +11,10 @@ from typing import Any, Literal
 from lstmconv import api
 from lstmconv.checking.held import Shelf
 from lstmconv.errors import MissingDependencyError
-from lstmconv.explaining import FormatLayout, explain
+from lstmconv.explaining.blocks import FORMATS, FormatLayout, shown
 from lstmconv.inspection import describe_checkpoint
-from lstmconv.model import GATES, Checkpoint, Provenance
+from lstmconv.layouts import by_name
+from lstmconv.model import GATES, Checkpoint, Provenance, Stack
 from lstmconv.report import Report
 from lstmconv.reporting.weights import HalfWeights, weights_of
 
@@ -100,9 +101,16 @@ def gather(
         checkpoint=checkpoint,
         described=describe_checkpoint(checkpoint),
         halves=tuple(half for layer in checkpoint.layers for half in weights_of(layer)),
-        stacks=tuple(StackLayouts(one.name, explain(checkpoint, one.name).layouts) for one in checkpoint.stacks),
+        stacks=tuple(StackLayouts(stack.name, tuple(_layouts(stack))) for stack in checkpoint.stacks),
         targets=tuple(compared),
     )
+
+
+def _layouts(stack: Stack) -> Iterator[FormatLayout]:
+    """Yield the formats that ``lstmconv explain`` shows by default: the file's own, PyTorch, ONNX, cuDNN."""
+    own = by_name(stack.first.forward.layout)
+    first = next(name for name, row in FORMATS.items() if row is own)
+    yield from (shown(stack, name, own) for name in dict.fromkeys((first, "torch", "onnx", "cudnn")))
 
 
 def verdict(report: Report) -> Verdict:
