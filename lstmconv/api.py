@@ -15,6 +15,7 @@ from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageErr
 from lstmconv.formats import BufferSizes, Format, Module, ReadOptions, WriteOptions, by_name, by_suffix
 from lstmconv.formats import stem as stem_of
 from lstmconv.formats.detection import detect
+from lstmconv.formats.provenance import begin_hashing
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Stack
 from lstmconv.publishing import publish, refuse_changed, refuse_existing, staging, stamps_of, written_back
 from lstmconv.stacking import join, opened
@@ -108,11 +109,13 @@ def load(
         _refuse_no_file(options.config)
     try:
         chosen = detect(file, options) if format is None else by_name(format)
-        return chosen.load().read(file, options)
+        checkpoint = chosen.load().read(file, options)
     except EOFError as error:  # Not an OSError, and the command line would take it for the user's.
         raise UnreadableFileError(f"{file.name}: cannot be read: it ends too early") from error
     except OSError as error:
         raise UnreadableFileError(f"{file.name}: cannot be read ({error.strerror or error})") from error
+    begin_hashing(checkpoint)
+    return checkpoint
 
 
 def _refuse_no_file(path: Path) -> None:
