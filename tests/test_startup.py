@@ -39,7 +39,7 @@ def test_inspecting_an_h5_loads_what_reads_it(arguments):
 
 @pytest.mark.parametrize("arguments", [[], [str(SAMPLE)]])
 def test_explaining_loads_no_framework(arguments):
-    """Not even rich, where nothing is coloured."""
+    """Rich draws it; inspecting does without."""
     assert loaded_by("explain", *arguments) <= READING | {"rich"}
 
 
