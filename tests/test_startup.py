@@ -37,6 +37,12 @@ def test_inspecting_an_h5_loads_what_reads_it(arguments):
     assert loaded_by("inspect", str(SAMPLE), *arguments) == READING
 
 
+@pytest.mark.parametrize("arguments", [[], [str(SAMPLE)]])
+def test_explaining_loads_no_framework(arguments):
+    """Rich draws it; inspecting does without."""
+    assert loaded_by("explain", *arguments) <= READING | {"rich"}
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".cudnn.safetensors", ".h5", ".keras"])
 def test_converting_an_h5_loads_no_framework(suffix, tmp_path):
     """The weights are compared by safetensors' own reader."""
