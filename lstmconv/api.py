@@ -15,6 +15,7 @@ from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageErr
 from lstmconv.formats import BufferSizes, Format, Module, ReadOptions, WriteOptions, by_name, by_suffix
 from lstmconv.formats import stem as stem_of
 from lstmconv.formats.detection import detect
+from lstmconv.formats.provenance import begin_hashing
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Stack
 from lstmconv.publishing import publish, refuse_changed, refuse_existing, staging, stamps_of, written_back
 from lstmconv.stacking import join, opened
@@ -108,11 +109,13 @@ def load(
         _refuse_no_file(options.config)
     try:
         chosen = detect(file, options) if format is None else by_name(format)
-        return chosen.load().read(file, options)
+        checkpoint = chosen.load().read(file, options)
     except EOFError as error:  # Not an OSError, and the command line would take it for the user's.
         raise UnreadableFileError(f"{file.name}: cannot be read: it ends too early") from error
     except OSError as error:
         raise UnreadableFileError(f"{file.name}: cannot be read ({error.strerror or error})") from error
+    begin_hashing(checkpoint)
+    return checkpoint
 
 
 def _refuse_no_file(path: Path) -> None:
@@ -249,7 +252,7 @@ def convert(
         layers: Only these, by the name of a layer or of a stack. A single one is written without its name as
             a prefix in state dicts.
         rename: New names by old ones.
-        verify: Compare weights bit for bit and run the file in its own framework.
+        verify: Run the file in its own framework too. Structure and weights, bit for bit, are compared in any case.
         force: Replace existing files.
         config, activation, recurrent_activation: See :func:`load`.
         dtype: ``float16``, ``bfloat16``, ``float32``, ``float64``; rounds once. The stored one by default.
@@ -301,6 +304,8 @@ def convert(
         keras_version=keras_version,
         weights_only=weights_only,
     )
+    from lstmconv.proof.verifying import verify_file
+
     reports: list[Report] = []
     notes: list[str] = []
     folder = next(iter(places)).parent
@@ -314,12 +319,9 @@ def convert(
             with written_back(stage) if _nbytes(fitting) > _LARGE_BYTES else nullcontext():
                 staged += module.write(fitting, stage / place.name, options)
             notes += _losses(fitting, chosen, place, options)
-            if verify:
-                from lstmconv.proof.verifying import verify_file
-
-                say(f"Verifying {place.name}")
-                reports.append(verify_file(checkpoint, stage / place.name, format=chosen))
-                reports[-1].raise_for_failure()
+            say(f"Verifying {place.name}")
+            reports.append(verify_file(checkpoint, stage / place.name, format=chosen, run=verify))
+            reports[-1].raise_for_failure()
         refuse_existing([folder / part.name for part in staged], path, force=force)
         refuse_changed(stamps)
         paths = publish(staged, folder, force=force)

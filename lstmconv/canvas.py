@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 
+from rich.cells import cell_len
 from rich.text import Text
 
 __all__ = ["Canvas", "encodable", "printable", "rows_of"]
@@ -39,9 +40,15 @@ class Canvas:
     _edges: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def text(self, x: int, y: int, text: str, style: str = "") -> None:
-        """Write one line."""
-        for k, character in enumerate(text):
-            self._cells[x + k, y] = (character, style)
+        """Write one line; a wide character takes two cells, the second of them empty, a combining one none."""
+        for character in text:
+            cells = cell_len(character)
+            if cells == 0:
+                before, own = self._cells.get((x - 1, y), (" ", style))
+                self._cells[x - 1, y] = (before + character, own)
+            for k in range(cells):
+                self._cells[x + k, y] = ("" if k else character, style)
+            x += cells
 
     def box(self, x: int, y: int, right: int, bottom: int, label: str, style: str) -> None:
         """Draw a box whose edges lie on the given columns and lines, filled, with a label in its middle."""

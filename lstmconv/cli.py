@@ -196,7 +196,9 @@ def convert(
     layers: Layers = 1,
     bidirectional: Bidirectional = False,
     buffer_dtype: BufferDType = DType.float32,
-    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not check the result.")] = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Compare the weights, but do not run the result.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace existing targets.")] = False,
     into: Annotated[
         Path | None, typer.Option("--into", metavar="FOLDER", help="Where the targets of many sources go.")
@@ -265,8 +267,6 @@ def _convert_many(files: list[Path], into: Path | None, to: list[str], options: 
         terminal.show_json({"results": [result.to_json() for result in results]})
     else:
         terminal.show_totals([result.status for result in results])
-        if not options["verify"]:
-            terminal.show_notes(["not verified, as asked"])
     raise typer.Exit(max((result.exit_code for result in results), default=0))
 
 
@@ -281,7 +281,7 @@ def _convert_one(source: Path, target: Path | None, to: list[str], options: dict
             {
                 "source": done.source.provenance.source,
                 "paths": [str(path) for path in done.paths],
-                "verified": bool(done.reports),
+                "verified": options["verify"],
                 "reports": [report.to_json() for report in done.reports],
                 "notes": list(done.notes),
             }
@@ -290,8 +290,6 @@ def _convert_one(source: Path, target: Path | None, to: list[str], options: dict
     for report in done.reports:
         terminal.show_report(report)
     terminal.show_paths(done.paths)
-    if not options["verify"]:
-        terminal.show_notes(["not verified, as asked"])
 
 
 def _buffer(

@@ -6,16 +6,16 @@ threads fill while the file is written: memory holds a few slabs, whatever the a
 
 from __future__ import annotations
 
-import mmap
 import os
-from collections.abc import Iterator, Sequence
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.layouts import Pattern
+from lstmconv.mapping import let_go
 from lstmconv.model import Array, Gates, LSTMDirection
 
 __all__ = [
@@ -23,9 +23,10 @@ __all__ = [
     "Piece",
     "copy_array",
     "copy_gates",
+    "copy_in_threads",
     "fill",
+    "in_threads",
     "joined",
-    "let_go",
     "packed",
     "place_bias",
     "rounding_of_sum",
@@ -39,9 +40,12 @@ cuDNN's four modes: ``double`` (b, 0), ``single-input``, ``single-recurrent``, `
 Piece: TypeAlias = "tuple[Pattern, Gates] | Array"
 """A run of stored numbers: gates laid out gate by gate, or an array as it is."""
 
-_BLOCK_ROWS, _BLOCK_COLUMNS = 64, 512
-"""Of the source, in its own order: a block is 128 KiB of float32. Transposing by such blocks moves 3.3 GB/s on one
-core where whole arrays move 0.8; measured with ``python tests/benchmarks/blocks.py``."""
+_BLOCK = 256
+"""Rows and columns of a block of float32, 256 KiB. Turned by such blocks, each copied together first, a matrix moves at
+2.8 GB/s on one core, and at 1.9 where its size is a power of two; in one go at 0.4.
+Measured with ``python tests/benchmarks/blocks.py``."""
+_APART = 16
+"""Numbers between the rows of a block: rows that lie a power of two apart share few places of the cache."""
 _SLAB_BYTES = 48 << 20
 """Of the target: what threads fill together while the one before it is written. The source's pages are mapped once
 for every slab, so smaller ones cost more; two of these, and what else a process needs, stay under 300 MB."""
@@ -52,6 +56,9 @@ _SMALL_BYTES = 4 << 20
 _BAND_BYTES = 32 << 20
 """Of the source: how much of a mapped file is read before its pages are let go."""
 _MOST_THREADS = 4
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 
 def copy_gates(source: Gates, target: Gates) -> None:
@@ -78,17 +85,25 @@ def copy_array(values: Array, place: Array) -> None:
         values, place = values.T, place.T
     exact = values.dtype.newbyteorder("=") == place.dtype.newbyteorder("=")
     whole = exact and abs(place.strides[0]) >= abs(place.strides[1])
-    band = max(_BAND_BYTES // max(abs(values.strides[0]), 1) // _BLOCK_ROWS, 1) * _BLOCK_ROWS
+    block = np.empty((min(len(values), _BLOCK), min(values.shape[1], _BLOCK) + _APART), values.dtype)
+    band = max(_BAND_BYTES // max(abs(values.strides[0]), 1) // _BLOCK, 1) * _BLOCK
     for start in range(0, len(values), band):
         part, spot = values[start : start + band], place[start : start + band]
         if whole:
             np.copyto(spot, part)
         else:
-            for row in range(0, part.shape[0], _BLOCK_ROWS):
-                for column in range(0, part.shape[1], _BLOCK_COLUMNS):
-                    block = np.s_[row : row + _BLOCK_ROWS, column : column + _BLOCK_COLUMNS]
-                    _copy_block(part[block], spot[block], exact=exact)
+            _copy_blocks(part, spot, block, exact=exact)
         let_go(part)
+
+
+def _copy_blocks(values: Array, place: Array, block: Array, *, exact: bool) -> None:
+    for row in range(0, values.shape[0], _BLOCK):
+        for column in range(0, values.shape[1], _BLOCK):
+            here = np.s_[row : row + _BLOCK, column : column + _BLOCK]
+            part = values[here]
+            together = block[: part.shape[0], : part.shape[1]]
+            np.copyto(together, part)
+            _copy_block(together, place[here], exact=exact)
 
 
 def _copy_block(values: Array, place: Array, *, exact: bool) -> None:
@@ -100,22 +115,6 @@ def _copy_block(values: Array, place: Array, *, exact: bool) -> None:
     if lost.any():
         largest = np.abs(values[lost].astype(np.float64)).max()
         raise UnsupportedModelError(f"the weight {largest:.6g} does not fit {place.dtype}: choose a wider --dtype")
-
-
-def let_go(values: Array) -> None:
-    """Unmap what was read of a memory-mapped source: it stays cached, but is no longer this process' memory."""
-    owner: object = values
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    if not isinstance(owner, mmap.mmap) or not hasattr(owner, "madvise") or min(values.strides) < 0:
-        return
-    mapped = np.frombuffer(owner, np.uint8)
-    start = values.__array_interface__["data"][0] - mapped.__array_interface__["data"][0]
-    length = sum((n - 1) * stride for n, stride in zip(values.shape, values.strides, strict=True)) + values.itemsize
-    if length < 1 << 20 or mapped.flags.writeable:  # A private map that was written to would lose what was written.
-        return
-    page = start // mmap.PAGESIZE * mmap.PAGESIZE
-    owner.madvise(mmap.MADV_DONTNEED, page, start + length - page)
 
 
 def slabs(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Iterator[memoryview]:
@@ -132,7 +131,7 @@ def slabs(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Iterator[memo
         return
     from concurrent.futures import ThreadPoolExecutor, wait
 
-    threads = min(os.cpu_count() or 1, _MOST_THREADS)
+    threads = _threads()
     largest = max(part.size for part in parts)
     ready = memoryview(b"")
     with ThreadPoolExecutor(threads) as pool:
@@ -146,6 +145,29 @@ def slabs(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Iterator[memo
                 share.result()
             ready = place.view(np.uint8).data
     yield from _pieces(ready)
+
+
+def _threads() -> int:
+    return min(os.cpu_count() or 1, _MOST_THREADS)
+
+
+def in_threads(function: Callable[[Item], Value], items: Sequence[Item], nbytes: int) -> list[Value]:
+    """Return what a function returns for each item; threads share them where they have many bytes."""
+    if nbytes <= _SMALL_BYTES:
+        return list(map(function, items))
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_threads()) as pool:
+        return list(pool.map(function, items))
+
+
+def copy_in_threads(values: Array, place: Array) -> None:
+    """Copy as :func:`copy_array` does; threads share what is large.
+
+    Raises:
+        UnsupportedModelError: As :func:`copy_gates`.
+    """
+    in_threads(lambda share: copy_array(*share), list(_shares(values, place, _threads())), place.nbytes)
 
 
 def _pieces(content: memoryview) -> Iterator[memoryview]:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import math
+import os
+import textwrap
 from collections.abc import Iterator
 
 from rich.console import Console
 from rich.text import Text
+from rich.theme import Theme
 
 from lstmconv.canvas import encodable, printable
 from lstmconv.explaining import Explanation, FormatLayout, GateSums, Step
 from lstmconv.model import LSTMLayer, sizes
-from lstmconv.pictures import STYLES, chip, gate_blocks
+from lstmconv.pictures import COLOURS, FEW_COLOURS, STYLES, chip, gate_blocks
 
 __all__ = ["show_explanation"]
+
+_NARROWEST = 40
+"""Characters: below, as where a terminal calls itself 0 wide, it breaks the lines itself."""
 
 
 def show_explanation(explanation: Explanation) -> None:
     """Print an explanation on stdout, no line longer than the terminal is wide."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
+    console.push_theme(Theme(FEW_COLOURS if console.color_system == "standard" else COLOURS))
     for line in _page(explanation, console):
         shown = encodable(line, console.encoding)
         if console.color_system is None:  # Only a colour makes a space at the end of a line seen.
@@ -26,10 +34,10 @@ def show_explanation(explanation: Explanation) -> None:
 
 
 def _page(explanation: Explanation, console: Console) -> Iterator[Text]:
-    width = console.width
+    width = max(console.width, _NARROWEST)
     for heading, lines in (
         (None, _head(explanation)),
-        (_given_sizes(explanation.first), _equations(explanation)),
+        (_given_sizes(explanation.first), _equations(explanation, width)),
         ("Where the gates lie", gate_blocks(explanation, width)),
         ("Where the bias goes", _bias(explanation, width)),
         (None, _step(explanation, width)),
@@ -43,13 +51,13 @@ def _page(explanation: Explanation, console: Console) -> Iterator[Text]:
             if line.cell_len <= width:
                 yield line
                 continue
-            yield from _wrapped(line, console)
+            yield from _wrapped(line, console, width)
 
 
-def _wrapped(line: Text, console: Console) -> Iterator[Text]:
+def _wrapped(line: Text, console: Console, width: int) -> Iterator[Text]:
     """Break a line that is too long; what follows begins under it."""
     indent = len(line.plain) - len(line.plain.lstrip())
-    for part in line[indent:].wrap(console, max(1, console.width - indent)):
+    for part in line[indent:].wrap(console, width - indent):
         part.rstrip()
         yield Text(" " * indent).append_text(part)
 
@@ -71,12 +79,14 @@ def _given_sizes(layer: LSTMLayer) -> str:
     return f"What one step computes, from x ({layer.input_size},), h {states} and c {states}"
 
 
-def _equations(explanation: Explanation) -> Iterator[Text]:
-    for line in explanation.equations:
-        text = Text("  ").append(line)
-        if line[:2].rstrip() in STYLES:
-            text.stylize(STYLES[line[0]], 2, 3)
+def _equations(explanation: Explanation, width: int) -> Iterator[Text]:
+    for equation in explanation.equations:
+        first, *others = textwrap.wrap(equation, width - 2, subsequent_indent=" " * 7) or [""]
+        text = Text("  ").append(first)
+        if first[:2].rstrip() in STYLES:
+            text.stylize(STYLES[first[0]], 2, 3)
         yield text
+        yield from (Text(f"  {line}") for line in others)
     layer = explanation.first
     yield from (Text(f"  {sentence}") for sentence in _directions(layer))
 
@@ -154,7 +164,7 @@ def _step(explanation: Explanation, width: int) -> Iterator[Text]:
 
 def _given(step: Step, width: int) -> Iterator[Text]:
     for name, values in (("x", step.x), ("h", step.h)):
-        shown = _fitting([f"{value:g}" for value in values[:40]], ", ", len(values), width - 8)
+        shown = _fitting([f"{value:g}" for value in values[:40]], ", ", len(values), "numbers", width - 8)
         yield Text(f"  {name} = [{shown}]")
     yield Text(f"  c = {step.c:g}, of the unit")
 
@@ -174,7 +184,9 @@ def _table(explanation: Explanation, width: int) -> Iterator[Text]:
         numbers += [gate.recurrent_side] if biases else []
         numbers += [] if gate.activated is None else [gate.activated]
         yield (
-            Text("  ").append_text(chip(gate.gate)).append("".join(f"{_number(value):>{pitch}}" for value in numbers))
+            Text("  ")
+            .append_text(chip(gate.gate))
+            .append("".join(f" {_number(value):>{pitch - 1}}" for value in numbers))
         )
     if step.new_c is not None and step.new_h is not None:
         pairs = [
@@ -189,6 +201,9 @@ def _table(explanation: Explanation, width: int) -> Iterator[Text]:
 
 
 def _verdict(step: Step) -> str:
+    sums = [value for gate in step.gates for value in (gate.input_side, gate.recurrent_side)]
+    if not all(map(math.isfinite, (*sums, step.difference))):
+        return "Weights of this unit are NaN, infinite or too large: there is nothing to compare in all its sums."
     if step.same:
         return "Equal to the last bit: it does not matter to which product the bias is added."
     return (
@@ -208,18 +223,18 @@ def _products(gate: GateSums, step: Step, width: int) -> Iterator[Text]:
             for value, w in zip(values[:20], weights[:20], strict=True)
         ]
         lead, end = f"  {gate.gate} from {name} = ", f" = {_number(total)}"
-        shown = _fitting(terms, " + ", len(values), width - len(lead) - len(end))
+        shown = _fitting(terms, " + ", len(values), "products", width - len(lead) - len(end))
         yield Text(f"{lead}{shown}{end}")
 
 
-def _fitting(terms: list[str], joint: str, count: int, room: int) -> str:
+def _fitting(terms: list[str], joint: str, count: int, things: str, room: int) -> str:
     """Join as many terms as fit, and say how many more there are."""
     for number in range(len(terms), 0, -1):
         rest = f"{joint}… {count - number:,} more" if number < count else ""
         text = joint.join(terms[:number]) + rest
         if len(text) <= room:
             return text
-    return f"… {count:,} products"
+    return f"… {count:,} {things}"
 
 
 def _number(value: float) -> str:

@@ -359,7 +359,7 @@ class Provenance:
 
     Attributes:
         source: The file's name, without its folder.
-        hashed: The file's SHA-256, or a function that returns it, where it is still being computed.
+        hashed: The file's SHA-256, or a function that computes it when it is asked for.
         format: ``"Keras HDF5 (whole model)"`` and the like.
         keras_version: As the file states it, or ``None``.
         backend: As the file states it, or ``None``.

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from itertools import groupby
 
+from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
 from lstmconv.canvas import Canvas, printable, rows_of
@@ -17,18 +18,29 @@ from lstmconv.explaining import ArrayBlocks, Explanation, FormatLayout, HalfLayo
 from lstmconv.layouts import CUDNN_LSTM_LAYER
 from lstmconv.model import sizes
 
-__all__ = ["STYLES", "chip", "gate_blocks"]
+__all__ = ["COLOURS", "FEW_COLOURS", "STYLES", "chip", "gate_blocks"]
 
+STYLES = {gate: f"gate.{gate}" for gate in "ifgo"}
+"""What a gate's style is called; the terminal's colours say what it looks like."""
 # Okabe and Ito's colours (Color Universal Design, 2008), told apart with any colour vision.
-STYLES = {
-    "i": "bold #ffffff on #0072b2",
-    "f": "bold #000000 on #e69f00",
-    "g": "bold #000000 on #009e73",
-    "o": "bold #000000 on #cc79a7",
+COLOURS = {
+    "gate.i": "bold #ffffff on #0072b2",
+    "gate.f": "bold #000000 on #e69f00",
+    "gate.g": "bold #000000 on #009e73",
+    "gate.o": "bold #000000 on #cc79a7",
+}
+# Of the 16 that every terminal has; the nearest to those above would be one cyan for both i and g.
+FEW_COLOURS = {
+    "gate.i": "bold bright_white on blue",
+    "gate.f": "bold black on yellow",
+    "gate.g": "bold black on green",
+    "gate.o": "bold black on magenta",
 }
 _LEGEND = {"i": "input", "f": "forget", "g": 'candidate (Keras: "c")', "o": "output"}
 _LARGEST = {"rows": 28, "columns": 9}
 """Characters, or lines, of a drawn feature axis."""
+_SMALLEST = 2
+"""Likewise: a letter between two edges."""
 _LAST = sys.maxsize
 
 
@@ -46,18 +58,23 @@ def gate_blocks(explanation: Explanation, width: int) -> Iterator[Text]:
     yield legend
     lines = _lines_per_gate(explanation, width)
     yield Text(f"  {' '.join(_scale(explanation, lines))}")
-    panels = [panel for layout in explanation.layouts for panel in _panels(layout, lines, width)]
+    cell = explanation.first.class_name == "nn.LSTMCell"
+    panels = [panel for layout in explanation.layouts for panel in _panels(layout, lines, width, cell=cell)]
     panels.sort(key=lambda panel: panel[0])  # Layer by layer, then format by format; flat buffers last.
     yield from _flow([panel for _, panel in panels], width)
 
 
 def _scale(explanation: Explanation, lines: int) -> Iterator[str]:
     """Say how the drawing measures."""
-    units = sizes(0, explanation.first.hidden_size).partition(", ")[2]
+    every = {direction.hidden_size for layer in explanation.layers for direction in layer.directions}
+    units = sizes(0, *every).partition(", ")[2] if len(every) == 1 else "units, however many,"
     yield f"To scale: a gate's {units} are {lines} lines or {2 * lines} characters; numbers on edges are indices."
     arrays = [array for layout in explanation.layouts for half in layout.halves for array in half.arrays]
-    if any(_is_cut(array, lines) for array in arrays):
+    axes = [_axis(array, lines) for array in arrays if len(array.shape) == 2 and array.axis != "flat"]
+    if any(exact > largest for exact, largest in axes):
         yield "An edge of ≀ is cut: the array goes on."
+    if any(exact < _SMALLEST for exact, _ in axes) or any(array.axis == "flat" for array in arrays):
+        yield "What is too small for its letter is drawn larger."
     if any(array.content == "zeros" for array in arrays):
         yield "i=0 is a block of zeros."
 
@@ -81,7 +98,7 @@ def _flow(panels: list[Canvas], width: int) -> Iterator[Text]:
             row.append(panel)
 
 
-def _panels(layout: FormatLayout, lines: int, width: int) -> Iterator[tuple[int, Canvas]]:
+def _panels(layout: FormatLayout, lines: int, width: int, *, cell: bool) -> Iterator[tuple[int, Canvas]]:
     """Draw a format: a panel for each layer, or for each half where the two differ; with where it comes in order."""
     if layout.obstacle is not None:
         yield _LAST, _panel(layout, f"✗ {layout.obstacle}", [], width)
@@ -91,7 +108,7 @@ def _panels(layout: FormatLayout, lines: int, width: int) -> Iterator[tuple[int,
         halves = list(group)
         alike = layout.size is None and len({_signature(half) for half in halves}) == 1
         for half in halves[:1] if alike else halves:
-            title = _subtitle(layout, half, halves if alike else [half], name if many else None)
+            title = _subtitle(layout, half, halves if alike else [half], name if many else None, cell=cell)
             pictures = _pictures(layout, half, lines, width)
             yield number if layout.size is None else _LAST, _panel(layout, title, pictures, width)
 
@@ -111,12 +128,19 @@ def _signature(half: HalfLayout) -> object:
     )
 
 
-def _subtitle(layout: FormatLayout, half: HalfLayout, halves: list[HalfLayout], layer: str | None) -> str:
+_CELL = ", in an nn.LSTMCell in nothing"
+
+
+def _subtitle(
+    layout: FormatLayout, half: HalfLayout, halves: list[HalfLayout], layer: str | None, *, cell: bool
+) -> str:
     """Say whose arrays a panel shows, and how the gates lie in them."""
     parts = [f"gates {' '.join(layout.row.gates)}"]
     if layer is not None:
         parts.append(printable(layer))
-    if layout.format == "torch" or half.half or layout.size is not None:
+    if layout.format == "torch":
+        parts.append(f"names end in {' and '.join(map(_whose, halves))}{_CELL if cell else ''}")
+    elif half.half or layout.size is not None:
         parts.append(" and ".join(map(_whose, halves)))
     if "=" in layout.row.arrays[2]:
         parts.append(layout.row.arrays[2])
@@ -137,10 +161,12 @@ def _title(panel: Canvas, name: str, rest: str, width: int) -> int:
     panel.text(0, 0, name, "bold")
     x, y = len(name) + 2, 0
     for word in rest.split():
-        if x > 2 and x + len(word) > width:
-            x, y = 2, y + 1
-        panel.text(x, y, word)
-        x += len(word) + 1
+        for part in chop_cells(word, width - 2):
+            if x > 2 and x + cell_len(part) > width:
+                x, y = 2, y + 1
+            panel.text(x, y, part)
+            x += cell_len(part)
+        x += 1
     return y + 1
 
 
@@ -162,55 +188,41 @@ def _pictures(layout: FormatLayout, half: HalfLayout, lines: int, width: int) ->
     starts: list[int] = []
     for array in half.arrays:
         name = array.name.removesuffix(half.place) if layout.format == "torch" else array.name
-        units = half.arrays[1].shape[0] if array.axis == "apart" else 0
         if array.axis == "rows":
             own = [block.start for block in array.blocks]
-            pictures.append(_rows(array, name, lines, half, numbered=own != starts))
+            pictures.append(_rows(array, name, lines, numbered=own != starts))
             starts = own
         elif array.axis == "columns":
-            pictures.append(_columns(array, name, lines, half))
+            pictures.append(_columns(array, name, lines))
         else:
-            pictures.append(_apart(array, lines, units))
+            pictures.append(_apart(array, lines))
     return pictures
 
 
-def _scaled(size: int, hidden: int, per_gate: int, largest: int, smallest: int) -> tuple[int, bool]:
-    """Return how long an axis is drawn, and whether it had to be cut."""
-    exact = round(size * per_gate / hidden)
-    return max(smallest, min(exact, largest)), exact > largest
-
-
-def _is_cut(array: ArrayBlocks, lines: int) -> bool:
-    if len(array.shape) == 1 or array.axis == "flat":
-        return False
+def _axis(array: ArrayBlocks, lines: int) -> tuple[int, int]:
+    """Return how long a matrix's other axis is to scale, and how long it may be drawn."""
     hidden = array.blocks[0].stop - array.blocks[0].start
-    size, per_gate, largest = (
-        (array.shape[1], 2 * lines, _LARGEST["rows"])
-        if array.axis == "rows"
-        else (array.shape[0], lines, _LARGEST["columns"])
-    )
-    return round(size * per_gate / hidden) > largest
+    if array.axis == "rows":
+        return round(array.shape[1] * 2 * lines / hidden), _LARGEST["rows"]
+    return round(array.shape[0] * lines / hidden), _LARGEST["columns"]
 
 
-def _hidden(half: HalfLayout) -> int:
-    recurrent = half.arrays[1]
-    return max(block.stop - block.start for block in recurrent.blocks)
+def _drawn(array: ArrayBlocks, lines: int) -> tuple[int, bool]:
+    """Return how long a matrix's other axis is drawn, and whether it is cut."""
+    exact, largest = _axis(array, lines)
+    return max(_SMALLEST, min(exact, largest)), exact > largest
 
 
 def _label(array: ArrayBlocks, gate: str) -> str:
     return f"{gate}=0" if array.content == "zeros" else gate
 
 
-def _rows(array: ArrayBlocks, name: str, lines: int, half: HalfLayout, *, numbered: bool) -> Canvas:
+def _rows(array: ArrayBlocks, name: str, lines: int, *, numbered: bool) -> Canvas:
     """Draw an array whose gates lie along its rows: indices at the left, columns counted above."""
     canvas = Canvas()
     left = 1 + len(str(array.blocks[-1].stop)) if numbered else 0
     vector = len(array.shape) == 1
-    wide, cut = (
-        (4 if array.content == "zeros" else 2, False)
-        if vector
-        else _scaled(array.shape[1], _hidden(half), 2 * lines, _LARGEST["rows"], 2)
-    )
+    wide, cut = (4 if array.content == "zeros" else 2, False) if vector else _drawn(array, lines)
     canvas.text(left, 0, name)
     if not vector:
         canvas.text(left, 1, "0")
@@ -228,11 +240,11 @@ def _rows(array: ArrayBlocks, name: str, lines: int, half: HalfLayout, *, number
     return canvas
 
 
-def _columns(array: ArrayBlocks, name: str, lines: int, half: HalfLayout) -> Canvas:
+def _columns(array: ArrayBlocks, name: str, lines: int) -> Canvas:
     """Draw an array whose gates lie along its columns: indices above, rows counted at the left."""
     canvas = Canvas()
     vector = len(array.shape) == 1
-    high, cut = (2, False) if vector else _scaled(array.shape[0], _hidden(half), lines, _LARGEST["columns"], 2)
+    high, cut = (2, False) if vector else _drawn(array, lines)
     left = 0 if vector else 1 + len(str(array.shape[0]))
     canvas.text(left, 0, name)
     for number, block in enumerate(array.blocks):
@@ -248,11 +260,11 @@ def _columns(array: ArrayBlocks, name: str, lines: int, half: HalfLayout) -> Can
     return canvas
 
 
-def _apart(array: ArrayBlocks, lines: int, hidden: int) -> Canvas:
+def _apart(array: ArrayBlocks, lines: int) -> Canvas:
     """Draw four arrays, one a gate, each under its own name."""
     canvas = Canvas()
     vector = len(array.shape) == 1
-    high, cut = (2, False) if vector else _scaled(array.shape[0], hidden, lines, _LARGEST["columns"], 2)
+    high, cut = (2, False) if vector else _drawn(array, lines)
     left = 0 if vector else 1 + len(str(array.shape[0]))
     for number, block in enumerate(array.blocks):
         x = left + number * (2 * lines + 2)
@@ -276,10 +288,10 @@ def _bar(array: ArrayBlocks, half: HalfLayout, width: int) -> Canvas:
     size = array.blocks[0].stop - array.blocks[0].start
     labels = [f"{_label(array, block.gate)} {block.lin_layer_id}" for block in array.blocks]
     smallest = max(len(str(array.blocks[-1].stop)) + 1, max(map(len, labels)) + 1)
-    pitch = max(smallest, round(size * scale))
     left = len(array.name) + 1
+    room = (width - left - len(str(array.blocks[-1].stop))) // 4
+    pitch = max(smallest, min(round(size * scale), room))
     canvas.text(0, 2, array.name)
-    canvas.text(left, 1, "")
     for number, (block, label) in enumerate(zip(array.blocks, labels, strict=True)):
         x = left + number * pitch
         canvas.text(x, 0, str(block.start))

@@ -101,8 +101,8 @@ def test_a_pattern_converts_all_that_can_be_and_says_what_cannot(folder):
     done = run("*.h5", "--to", "safetensors", "--to", "onnx", "--into", "out", "--no-verify", "--jobs", 2, cwd=folder)
     assert done.returncode == 2
     assert done.stdout.splitlines() == [
-        "a.h5 → out/a.safetensors, out/a.onnx",
-        "b.h5 → out/b.safetensors, out/b.onnx",
+        "a.h5 → out/a.safetensors, out/a.onnx  ✓ equal weights, outputs not run",
+        "b.h5 → out/b.safetensors, out/b.onnx  ✓ equal weights, outputs not run",
         "4 files: 2 converted, 2 failed",
     ]
     assert "unknown.h5: weights only, by Keras 2.2.4" in done.stderr

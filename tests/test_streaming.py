@@ -1,5 +1,7 @@
 """Large weights go into files a slab at a time: the same bytes, and little memory."""
 
+import hashlib
+import mmap
 import os
 import subprocess
 import sys
@@ -12,9 +14,9 @@ import pytest
 from _cases import assert_same_bits
 
 import lstmconv
-from lstmconv import copying
+from lstmconv import copying, mapping
 from lstmconv.copying import joined, packed, slabs
-from lstmconv.errors import UnsupportedModelError, UsageError
+from lstmconv.errors import LstmconvError, UnsupportedModelError, UsageError
 from lstmconv.layouts import CUDNN, KERAS, ONNX, TORCH
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Provenance
 
@@ -77,7 +79,7 @@ def test_letting_pages_go_never_loses_what_was_written_to_a_private_map(tmp_path
     np.zeros(1 << 20, np.float32).tofile(tmp_path / "w")
     private = np.memmap(tmp_path / "w", np.float32, "c", shape=(1 << 10, 1 << 10))
     private[:] = 7
-    copying.let_go(private)
+    mapping.let_go(private)
     assert (private == 7).all()
 
 
@@ -122,6 +124,52 @@ def test_a_large_source_is_hashed_while_it_is_converted(tmp_path, monkeypatch):
     plain = lstmconv.convert(source, tmp_path / "a.safetensors").paths[0].read_bytes()
     monkeypatch.undo()
     assert lstmconv.convert(source, tmp_path / "b.safetensors").paths[0].read_bytes() == plain
+
+
+def owner_of(array: np.ndarray) -> object:
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    return owner
+
+
+def test_large_weights_inside_an_onnx_model_are_mapped(tmp_path):
+    """What onnx itself reads from the same file is what is expected; the model is reached by a link, as in caches."""
+    import onnx
+
+    lstmconv.save(square_layer(mapped_kernel(tmp_path / "kernel", 300, 300)), tmp_path / "m.onnx")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "link.onnx").symlink_to(tmp_path / "m.onnx")
+    half = lstmconv.load(tmp_path / "cache" / "link.onnx").layers[0].forward
+    assert isinstance(owner_of(half.weight_ih.i), mmap.mmap)
+    stored = {
+        entry.name: onnx.numpy_helper.to_array(entry) for entry in onnx.load(tmp_path / "m.onnx").graph.initializer
+    }
+    (weights,) = (array for name, array in stored.items() if name.endswith(".W"))
+    for block, gate in enumerate("iofg"):
+        rows = weights[0, 300 * block : 300 * (block + 1)]
+        assert getattr(half.weight_ih, gate).tobytes() == rows.tobytes()
+
+
+def test_a_model_without_its_weights_is_the_model(tmp_path, monkeypatch):
+    """Whatever stays in the file: the same layers, the same hash, and a cut file is refused all the same."""
+    from lstmconv.formats.onnx import apart
+
+    lstmconv.save(square_layer(mapped_kernel(tmp_path / "kernel", 31, 31)), tmp_path / "m.onnx")
+    whole = lstmconv.load(tmp_path / "m.onnx")
+    monkeypatch.setattr(apart, "_LARGE_BYTES", 1)
+    taken_apart = lstmconv.load(tmp_path / "m.onnx")
+    assert taken_apart.provenance == whole.provenance
+    assert hashlib.sha256((tmp_path / "m.onnx").read_bytes()).hexdigest() == whole.provenance.sha256
+    ours, theirs = (checkpoint.layers[0].forward.arrays for checkpoint in (taken_apart, whole))
+    assert [gate.tobytes() for name in ours for gate in ours[name]] == [
+        g.tobytes() for name in ours for g in theirs[name]
+    ]
+    content = (tmp_path / "m.onnx").read_bytes()
+    for cut in range(1, len(content), len(content) // 50):
+        (tmp_path / "cut.onnx").write_bytes(content[:-cut])
+        with pytest.raises(LstmconvError):
+            lstmconv.load(tmp_path / "cut.onnx")
 
 
 def test_bfloat16_slabs_are_bytes(monkeypatch):

@@ -14,7 +14,17 @@ import numpy as np
 
 from lstmconv.copying import BiasMode, rounding_of_sum
 from lstmconv.errors import UsageError
-from lstmconv.explaining.blocks import FORMATS, ArrayBlocks, Block, FormatLayout, HalfLayout, placed, shown
+from lstmconv.explaining.blocks import (
+    FORMATS,
+    ArrayBlocks,
+    Block,
+    FormatLayout,
+    HalfLayout,
+    bias_names,
+    placed,
+    shown,
+    stored_biases,
+)
 from lstmconv.explaining.equations import equations
 from lstmconv.explaining.steps import GateSums, Step, one_step
 from lstmconv.formats.provenance import describe_activation
@@ -177,8 +187,9 @@ def _only(layout: FormatLayout, layers: tuple[LSTMLayer, ...]) -> FormatLayout:
 
 def _journey(direction: LSTMDirection, own: Layout, half: HalfLayout) -> BiasJourney:
     stored = tuple(array.name for array in half.arrays if "bias" in array.role)
-    modes = {name: placed(direction, own, mode, zeros=False) for name, mode in _CUDNN_MODES.items()} if stored else {}
-    summed = placed(direction, own, "single-input", zeros=False)[0]
+    names = bias_names(own, stored_biases(direction), direction.hidden_size, half.place)
+    modes = {name: placed(direction, names, mode, zeros=False) for name, mode in _CUDNN_MODES.items()} if stored else {}
+    summed = placed(direction, names, "single-input", zeros=False)[0]
     return BiasJourney(stored, 4 * direction.hidden_size, summed, rounding_of_sum(direction), modes)
 
 

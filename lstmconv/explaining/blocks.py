@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,7 +15,17 @@ from lstmconv.formats.cudnn import manifest
 from lstmconv.layouts import CUDNN, CUDNN_LSTM_LAYER, KERAS, KERAS_1, ONNX, TORCH, Layout, Pattern
 from lstmconv.model import Array, Gates, LSTMDirection, LSTMLayer, Stack
 
-__all__ = ["FORMATS", "ArrayBlocks", "Block", "FormatLayout", "HalfLayout", "bias_names", "placed", "shown"]
+__all__ = [
+    "FORMATS",
+    "ArrayBlocks",
+    "Block",
+    "FormatLayout",
+    "HalfLayout",
+    "bias_names",
+    "placed",
+    "shown",
+    "stored_biases",
+]
 
 FORMATS: Mapping[str, Layout] = {
     "keras": KERAS,
@@ -110,28 +120,44 @@ class FormatLayout:
     halves: tuple[HalfLayout, ...]
 
 
-def bias_names(row: Layout, count: int, hidden: int) -> tuple[str, ...]:
-    """Name the biases that a row stores: ``bias_ih`` and ``bias_hh``; parts of one array by their ranges.
+def bias_names(row: Layout, held: Sequence[bool], hidden: int, place: str = "") -> tuple[str, ...]:
+    """Name the biases that a row stores; parts of one array by their ranges.
 
-    >>> bias_names(CUDNN_LSTM_LAYER, 2, 4)
+    Args:
+        row: The layout.
+        held: Whether the input's and the recurrent bias are there; of one bias, either.
+        hidden: Units.
+        place: Where PyTorch keeps the direction: its names end in it.
+
+    >>> bias_names(CUDNN_LSTM_LAYER, (True, True), 4)
     ('bias[0:16]', 'bias[16:32]')
+    >>> bias_names(CUDNN, (False, True), 4)
+    ('bR',)
     """
-    names = row.arrays[2].rpartition("= ")[2].split(", ")
-    if row is KERAS_1:
-        return ("b",)[:count]
-    if len(names) < count:
-        return tuple(f"{names[0]}[{4 * hidden * k}:{4 * hidden * (k + 1)}]" for k in range(count))
-    return tuple(names[:count])
+    names = ["b_*"] if row is KERAS_1 else row.arrays[2].rpartition("= ")[2].split(", ")
+    if len(names) == 2:
+        suffix = place if row is TORCH else ""
+        return tuple(f"{name}{suffix}" for name, there in zip(names, held, strict=True) if there)
+    if all(held):
+        return tuple(f"{names[0]}[{4 * hidden * k}:{4 * hidden * (k + 1)}]" for k in range(2))
+    return tuple(names) if any(held) else ()
 
 
-def placed(direction: LSTMDirection, row: Layout, mode: BiasMode | None, *, zeros: bool) -> tuple[str | None, ...]:
+def stored_biases(direction: LSTMDirection) -> tuple[bool, bool]:
+    """Say whether a direction has an input bias, and a recurrent one."""
+    return direction.bias_ih is not None, direction.bias_hh is not None
+
+
+def placed(
+    direction: LSTMDirection, names: Sequence[str], mode: BiasMode | None, *, zeros: bool
+) -> tuple[str | None, ...]:
     """Say what a target's input and recurrent bias hold of the source's: its name, ``"zeros"``, a sum, or ``None``.
 
     :func:`~lstmconv.copying.place_bias` tells, run on numbers that stand for the biases.
 
     Args:
         direction: The source.
-        row: Its own layout, for the names.
+        names: Of the biases that it has.
         mode: See :data:`~lstmconv.copying.BiasMode`; not ``both-halves``.
         zeros: See :func:`~lstmconv.copying.place_bias`.
     """
@@ -144,7 +170,6 @@ def placed(direction: LSTMDirection, row: Layout, mode: BiasMode | None, *, zero
         bias_ih=one if "bias_ih" in here else None,
         bias_hh=(two if len(here) == 2 else one) if "bias_hh" in here else None,
     )
-    names = bias_names(row, len(here), direction.hidden_size)
     meanings = {0.0: "zeros", **dict(zip((1.0, 2.0), names, strict=False)), 3.0: " + ".join(names)}
     return tuple(
         None if gates is None else meanings[float(gates.i[0])] for gates in place_bias(small, mode, zeros=zeros)
@@ -196,7 +221,9 @@ def _halves(stack: Stack, row: Layout, own: Layout) -> Iterator[HalfLayout]:
     for number, layer in enumerate(stack.layers):
         for index, direction in enumerate(layer.directions):
             place = _place(layer, row, number, index)
-            arrays = tuple(_arrays(direction, row, own, place, zeros=stack.has_bias))
+            names = bias_names(own, stored_biases(direction), direction.hidden_size, _place(layer, own, number, index))
+            contents = names if row is own else _contents(direction, row, names, zeros=stack.has_bias)
+            arrays = tuple(_arrays(direction, row, place, contents))
             yield HalfLayout(layer.name, _side(layer, index), place, arrays)
 
 
@@ -214,12 +241,12 @@ def _place(layer: LSTMLayer, row: Layout, number: int, index: int) -> str:
     return f"{_side(layer, index)}_layer" if layer.bidirectional else ""
 
 
-def _arrays(direction: LSTMDirection, row: Layout, own: Layout, place: str, *, zeros: bool) -> Iterator[ArrayBlocks]:
+def _arrays(direction: LSTMDirection, row: Layout, place: str, contents: Sequence[str]) -> Iterator[ArrayBlocks]:
     suffix = place if row in (TORCH, ONNX) else ""
     yield _matrix(direction, row, "input matrix", row.input_matrix, row.arrays[0], suffix)
     yield _matrix(direction, row, "recurrent matrix", row.recurrent_matrix, row.arrays[1], suffix)
-    contents = _contents(direction, row, own, zeros=zeros)
-    names = bias_names(row, sum(content is not None for content in contents), direction.hidden_size)
+    held = stored_biases(direction) if len(contents) == 1 else (bool(contents),) * 2
+    names = bias_names(row, held, direction.hidden_size)
     whole = row.arrays[2].partition(" =")[0]
     inside = row is ONNX or (len(names) == 2 and row is CUDNN_LSTM_LAYER)
     roles: tuple[Role, ...] = ("input bias", "recurrent bias") if row.biases != "one" else ("bias",)
@@ -239,14 +266,13 @@ def _arrays(direction: LSTMDirection, row: Layout, own: Layout, place: str, *, z
         yield ArrayBlocks(label, roles[k], shape, axis, blocks, content)
 
 
-def _contents(direction: LSTMDirection, row: Layout, own: Layout, *, zeros: bool) -> tuple[str | None, ...]:
-    """Say what each bias of a row holds, input before recurrent; only those that the row stores."""
-    if row is own:
-        held = sum(getattr(direction, name) is not None for name in ("bias_ih", "bias_hh"))
-        return bias_names(own, held, direction.hidden_size)
+def _contents(direction: LSTMDirection, row: Layout, names: Sequence[str], *, zeros: bool) -> tuple[str, ...]:
+    """Say what each bias of a target holds, input before recurrent; only those that it stores."""
     if row.biases == "one":
-        return tuple(filter(None, placed(direction, own, "single-input", zeros=False)))
-    return placed(direction, own, None, zeros=zeros or row is CUDNN_LSTM_LAYER)
+        both = placed(direction, names, "single-input", zeros=False)
+    else:
+        both = placed(direction, names, None, zeros=zeros or row is CUDNN_LSTM_LAYER)
+    return tuple(content for content in both if content is not None)
 
 
 def _axis(pattern: Pattern) -> Literal["rows", "columns"]:
@@ -278,7 +304,10 @@ def _packed(stack: Stack, name: str, own: Layout) -> FormatLayout:
     halves = []
     for pseudo, ((layer, index), direction) in enumerate(zip(sides, stack.directions, strict=True)):
         params = [param for param in described["params"] if param["pseudoLayer"] == pseudo]
-        contents = iter(_packed_contents(direction, own, mode, zeros=stack.has_bias))
+        place = _place(layer, own, stack.layers.index(layer), index)
+        names = bias_names(own, stored_biases(direction), direction.hidden_size, place)
+        held = placed(direction, names, mode, zeros=stack.has_bias)
+        contents = iter([content for content in held if content is not None])
         arrays = []
         for start in range(0, len(params), 4):
             four = params[start : start + 4]
@@ -303,10 +332,6 @@ _PACKED: Mapping[tuple[str, int], tuple[str, Role]] = {
 """cuDNN's four kinds of arrays by the linLayerID of their first gate."""
 
 
-def _packed_contents(direction: LSTMDirection, own: Layout, mode: BiasMode | None, *, zeros: bool) -> Iterator[str]:
-    yield from (content for content in placed(direction, own, mode, zeros=zeros) if content is not None)
-
-
 def _stored_mode(stack: Stack) -> BiasMode:
     """Return the bias mode of a buffer that was read: one for all its pseudo-layers."""
     modes: Mapping[tuple[bool, bool], BiasMode] = {
@@ -316,4 +341,4 @@ def _stored_mode(stack: Stack) -> BiasMode:
         (False, False): "none",
     }
     first = stack.directions[0]
-    return modes[first.bias_ih is not None, first.bias_hh is not None]
+    return modes[stored_biases(first)]

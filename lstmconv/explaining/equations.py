@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lstmconv.activations import Activation
 from lstmconv.explaining.blocks import ArrayBlocks, FormatLayout
 from lstmconv.model import LSTMDirection
 
@@ -19,17 +18,23 @@ def equations(direction: LSTMDirection, own: FormatLayout, arrays: tuple[ArrayBl
         own: The layout of the source.
         arrays: Its arrays, as that layout names them.
     """
-    rec, act = _name(direction.recurrent_activation, "rec"), _name(direction.activation, "act")
+    rec, act = _names(direction)
     return (
         *_sums(arrays, own, rec, act, direction.hidden_size),
         "c' = f * c + i * g",
         f"h' = o * {act}(c')" if act != "linear" else "h' = o * c'",
-        *_definitions(direction),
+        *dict.fromkeys(_definitions(direction, rec, act)),
     )
 
 
-def _name(activation: Activation | None, unknown: str) -> str:
-    return unknown if activation is None else activation.name
+def _names(direction: LSTMDirection) -> tuple[str, str]:
+    """Name both activations; by their parts where one name would stand for two functions."""
+    recurrent, other = direction.recurrent_activation, direction.activation
+    alike = recurrent is not None and other is not None and recurrent != other and recurrent.name == other.name
+    return (
+        "rec" if recurrent is None or alike else recurrent.name,
+        "act" if other is None or alike else other.name,
+    )
 
 
 def _sums(arrays: tuple[ArrayBlocks, ...], own: FormatLayout, rec: str, act: str, hidden: int) -> Iterator[str]:
@@ -74,16 +79,16 @@ def _of_gate(array: ArrayBlocks, gate: str, own: FormatLayout) -> str:
     return f"{array.name}_{gate}"
 
 
-def _definitions(direction: LSTMDirection) -> Iterator[str]:
+def _definitions(direction: LSTMDirection, rec: str, act: str) -> Iterator[str]:
     """Define what a name alone does not say."""
     for activation, name, option in (
-        (direction.recurrent_activation, "rec", "--recurrent-activation"),
-        (direction.activation, "act", "--activation"),
+        (direction.recurrent_activation, rec, "--recurrent-activation"),
+        (direction.activation, act, "--activation"),
     ):
         if activation is None:
             yield f"{name} is unknown: the file does not say it; pass --config, or {option}"
         elif activation.name == "hard_sigmoid":
             slope, offset = activation["alpha"], activation["beta"]
-            yield f"hard_sigmoid(v) = clip({slope:.7g} * v + {offset:.7g}, 0, 1)"
+            yield f"{name}(v) = clip({slope:.7g} * v + {offset:.7g}, 0, 1)"
         elif str(activation) != activation.name:
-            yield f"{activation.name} is {activation}"
+            yield f"{name} is {activation}"

@@ -31,10 +31,11 @@ from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions
 from lstmconv.formats.limits import JSON_BYTES, parse_json
 from lstmconv.formats.parameters import overruled
 from lstmconv.formats.provenance import KEY, describe, encoded, hashing, parsed, require_known, restore
-from lstmconv.formats.safetensors import read_metadata, read_safetensors, write_file
+from lstmconv.formats.safetensors import read_safetensors, write_file
 from lstmconv.formats.state_dict import NamedTensor, dtype_of
 from lstmconv.formats.state_dict import obstacle as does_not_fit_together
 from lstmconv.layouts import CUDNN, Pattern
+from lstmconv.mapping import mapped
 from lstmconv.model import GATES, Array, Checkpoint, Gates, LSTMDirection, LSTMLayer, Provenance, Stack, float_type
 
 __all__ = ["BIAS_MODES", "CUDNN_KEY", "DATA_TYPES", "manifest", "obstacle", "pack", "read", "write"]
@@ -256,11 +257,10 @@ def read_spaces(path: Path) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]
         UsageError: A bare buffer without a JSON beside it.
     """
     if path.suffix == ".safetensors":
-        metadata = read_metadata(path)
+        spaces, metadata = read_safetensors(path)
         if CUDNN_KEY not in metadata:
             raise UnreadableFileError(f"{path.name}: has no cudnn manifest; is it a state dict?")
         manifests = _manifests(metadata[CUDNN_KEY], path.name)
-        spaces = read_safetensors(path)
         missing = sorted(set(manifests) - set(spaces))
         if missing:
             raise UnreadableFileError(f"{path.name}: the manifest names '{missing[0]}', which is not in the file")
@@ -278,7 +278,7 @@ def read_spaces(path: Path) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]
         raise UnreadableFileError(f"{sidecar.name}: not the JSON that lstmconv writes beside a buffer")
     texts = {key: json.dumps(described.get(key)) for key in (CUDNN_KEY, KEY)}
     manifests = _manifests(texts[CUDNN_KEY], sidecar.name)
-    content = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
+    content = mapped(path)
     found: dict[str, Array] = {}
     for name, entry in manifests.items():
         start, size = entry.get("fileOffset"), entry["weightSpaceSize"]
@@ -345,7 +345,7 @@ def _read_bare(path: Path, options: ReadOptions, sizes: BufferSizes) -> Checkpoi
         raise UnreadableFileError(f"{path.name}: {stored:,} bytes are no whole number of {element}")
     notes: list[str] = []
     name = path.name.split(".")[0]
-    space = np.memmap(path, element, "r") if stored else np.empty(0, element)
+    space = mapped(path, element)
     layers = _unpacked(name, space, sizes, path.name, notes)
     joined = {name: tuple(layer.name for layer in layers)} if len(layers) > 1 else {}
     checkpoint = Checkpoint(

@@ -73,7 +73,7 @@ class Limit:
 
 WALK_SECONDS = Limit(
     "LSTMCONV_HDF5_SECONDS",
-    8,
+    5,
     "of processor time; an honest 2 GB HDF5 file takes 0.1 s; each 100 MB allow a second more",
 )
 HDF5_OBJECTS = Limit("LSTMCONV_HDF5_OBJECTS", 50_000, "an LSTM layer has about 6, with its optimizer state 12")

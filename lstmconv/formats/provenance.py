@@ -21,7 +21,9 @@ from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, MergeMode
 
 __all__ = [
     "KEY",
+    "LaterHash",
     "Restored",
+    "begin_hashing",
     "describe",
     "describe_activation",
     "described_activation",
@@ -43,40 +45,60 @@ _HASHED_AT_ONCE = 8 << 20
 """Under this size hashing takes less than 0.02 s."""
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
+def sha256_of(*paths: Path) -> str:
+    """Return the SHA-256 of files' bytes, one behind the other."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 
-def hashing(path: Path) -> str | Callable[[], str]:
-    """Return the SHA-256 of a file's bytes; of a large file, a function that returns it.
+def hashing(*paths: Path) -> str | LaterHash:
+    """Return the SHA-256 of files' bytes; of large ones, what computes it when it is asked for."""
+    large = sum(path.stat().st_size for path in paths) > _HASHED_AT_ONCE
+    return LaterHash(paths) if large else sha256_of(*paths)
 
-    A thread then computes it while the file is converted: hashing 2 GB takes 1 to 2 s.
-    """
-    if path.stat().st_size <= _HASHED_AT_ONCE:
-        return sha256_of(path)
-    found: list[str | OSError] = []
 
-    def compute() -> None:
+class LaterHash:
+    """A hash that a thread computes while the file is converted: of 2 GB it takes 1 to 2 s."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._thread: threading.Thread | None = None
+        self._found: str | OSError = ""
+
+    def begin(self) -> None:
+        """Start to compute it, once."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._compute, daemon=True)
+            self._thread.start()
+
+    def _compute(self) -> None:
         try:
-            found.append(sha256_of(path))
+            self._found = sha256_of(*self._paths)
         except OSError as error:
-            found.append(error)
+            self._found = error
 
-    thread = threading.Thread(target=compute, daemon=True)
-    thread.start()
+    def __call__(self) -> str:
+        """Return it.
 
-    def result() -> str:
-        thread.join()
-        if isinstance(found[0], OSError):
-            raise found[0]
-        return found[0]
+        Raises:
+            OSError: A file cannot be read any more.
+        """
+        self.begin()
+        assert self._thread is not None
+        self._thread.join()
+        if isinstance(self._found, OSError):
+            raise self._found
+        return self._found
 
-    return result
+
+def begin_hashing(checkpoint: Checkpoint) -> None:
+    """Have the source hashed meanwhile, where that takes long."""
+    if isinstance(checkpoint.provenance.hashed, LaterHash):
+        checkpoint.provenance.hashed.begin()
 
 
 def hashed_later(checkpoint: Checkpoint) -> Checkpoint:

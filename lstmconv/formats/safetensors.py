@@ -21,6 +21,7 @@ from lstmconv.formats.limits import JSON_BYTES, parse_json
 from lstmconv.formats.parameters import read_parameters
 from lstmconv.formats.provenance import KEY, encoded, hashed_later, hashing, parsed, require_known
 from lstmconv.formats.state_dict import NamedTensor, obstacle, tensors
+from lstmconv.mapping import mapped
 from lstmconv.model import Array, Checkpoint, Provenance, float_type
 
 __all__ = ["obstacle", "read", "read_header", "read_metadata", "read_safetensors", "write", "write_file"]
@@ -82,9 +83,9 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
         UnreadableFileError: It is not a safetensors file, or a damaged one.
         UnsupportedModelError: No LSTM in it that converts.
     """
-    noted = parsed(read_metadata(path).get(KEY))
+    tensors, metadata = read_safetensors(path)
     origin = Provenance(path.name, hashing(path), "PyTorch state dict in safetensors")
-    return read_parameters(read_safetensors(path), origin, noted, options)
+    return read_parameters(tensors, origin, parsed(metadata.get(KEY)), options)
 
 
 def read_header(path: Path) -> tuple[int, Mapping[str, Any]]:
@@ -102,31 +103,35 @@ def read_header(path: Path) -> tuple[int, Mapping[str, Any]]:
 
 
 def read_metadata(path: Path) -> Mapping[str, str]:
-    """Return the header's ``__metadata__``; the library checks the whole header first.
+    """Return the header's ``__metadata__``; the library checks the whole header.
 
     Raises:
         UnreadableFileError: It is not a safetensors file, or a damaged one.
     """
-    read_header(path)  # First, for the library has no limits of depth and takes the last of two equal keys.
+    return _checked(path)[2]
+
+
+def _checked(path: Path) -> tuple[int, Mapping[str, Any], Mapping[str, str]]:
+    """Return the header's length, the header, and its metadata."""
+    size, header = read_header(path)  # First, for the library has no limits of depth and takes the last of equal keys.
     safetensors = require("safetensors", "Reading .safetensors files")
     try:
         with safetensors.safe_open(path, "np") as file:
-            return dict(file.metadata() or {})
+            return size, header, dict(file.metadata() or {})
     except (safetensors.SafetensorError, UnicodeDecodeError) as error:
         raise UnreadableFileError(f"{path.name}: not a readable safetensors file ({error})") from error
 
 
-def read_safetensors(path: Path) -> dict[str, Array]:
-    """Return every tensor as a read-only view into the file, bfloat16 as ``ml_dtypes.bfloat16``.
+def read_safetensors(path: Path) -> tuple[dict[str, Array], Mapping[str, str]]:
+    """Return every tensor as a read-only view into the file, bfloat16 as ``ml_dtypes.bfloat16``, and the metadata.
 
     Tensors of types that no weights have (float8, integers of other sizes) are left out.
 
     Raises:
         UnreadableFileError: It is not a safetensors file, or a damaged one.
     """
-    read_metadata(path)
-    size, header = read_header(path)
-    content = np.memmap(path, np.uint8, "r")
+    size, header, metadata = _checked(path)
+    content = mapped(path)
     types = {code: name for name, code in _DTYPES.items()} | {"I8": "int8", "I32": "int32", "I64": "int64"}
     found: dict[str, Array] = {}
     for name, entry in header.items():
@@ -136,4 +141,4 @@ def read_safetensors(path: Path) -> dict[str, Array]:
         element = np.dtype(dtype) if "int" in dtype else float_type(dtype)
         start, stop = (8 + size + offset for offset in entry["data_offsets"])
         found[name] = content[start:stop].view(element).reshape(entry["shape"])
-    return found
+    return found, metadata

@@ -22,6 +22,7 @@ from lstmconv.formats.limits import INFLATION, PICKLE_BYTES, allowed_inflation
 from lstmconv.formats.torch_names import Foreign, Pairs, Refused, Storage, shown
 from lstmconv.formats.torch_pickle import Pickled, load
 from lstmconv.formats.zips import open_archive
+from lstmconv.mapping import mapped
 from lstmconv.model import Array
 
 __all__ = ["Container", "open_legacy", "open_zip"]
@@ -84,10 +85,6 @@ def open_zip(path: Path) -> Container:
     return Container(pickled, archive.storage, order != sys.byteorder, archive.text(_PROVENANCE), "PyTorch zip")
 
 
-def _mapped(path: Path) -> Array:
-    return np.memmap(path, np.uint8, "r").view(np.ndarray)
-
-
 @dataclass
 class _Archive:
     """The records of a zip by their name without the folder, over a memory map of the whole file."""
@@ -108,7 +105,7 @@ class _Archive:
                 raise Refused(f"a zip with the record {shown(name)!r}, which leads out of it; nothing was read")
         folder = _folder(names)
         records = {entry.filename.removeprefix(folder): entry for entry in entries if entry.filename.startswith(folder)}
-        return cls(_mapped(path), records)
+        return cls(mapped(path), records)
 
     def text(self, name: str) -> str | None:
         """Return a record as text; ``None`` if there is none."""
@@ -216,7 +213,7 @@ def open_legacy(path: Path) -> Container:
             start = pickles.tell()
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise Refused("no list of storages behind the object; the file is damaged")
-    storages = _storages_behind(_mapped(path)[start:], [str(key) for key in keys], pickled.storages)
+    storages = _storages_behind(mapped(path)[start:], [str(key) for key in keys], pickled.storages)
     return Container(
         pickled, lambda storage: storages[storage.key], sys.byteorder == "big", None, "PyTorch file from before 1.6"
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickletools
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -227,6 +228,13 @@ def load(file: Readable) -> Pickled:
         Refused: It has a name, an opcode or a tensor that is not allowed, or more opcodes than any state dict.
         ValueError, IndexError, KeyError, TypeError: It is damaged.
     """
+    with warnings.catch_warnings():
+        # A damaged string may hold escapes that pickletools warns of; what is wrong with the file is said once.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return _load(file)
+
+
+def _load(file: Readable) -> Pickled:
     machine = _Machine()
     opcodes = pickletools.genops(cast("IO[bytes]", file))
     count, most = 0, PICKLE_OPCODES.value

@@ -45,6 +45,7 @@ def verify_file(
         settings: See :class:`Settings`.
         format: What the target is; its content decides if not given.
         run: Run the target in its framework; without it structure and weights are compared, and no framework loaded.
+            Outputs are then reported as not run.
 
     Raises:
         UsageError: The target's layers cannot be told to be the source's, or the settings make no sense.
@@ -80,6 +81,7 @@ def verify_file(
             checks[-1] = Check(name, "structure", "failed", problem)
         checks.append(check_weights(name, stack, decoded[name], mode, zeros=not one, summed=not ours))
         if not run:
+            checks.append(Check(name, "outputs", "not run", "as asked"))
             continue
         own = stack if ours else with_biases(stack, decoded[name])
         own = rounded(own, decoded[name][0].weight_ih.dtype)

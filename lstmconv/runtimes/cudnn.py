@@ -19,6 +19,7 @@ import numpy.typing as npt
 from lstmconv.errors import UnreadableFileError, require
 from lstmconv.formats.provenance import KEY
 from lstmconv.formats.safetensors import read_safetensors
+from lstmconv.mapping import mapped
 from lstmconv.model import Array, Gates, Stack, float_type
 from lstmconv.runtimes import (
     Decoded,
@@ -50,20 +51,17 @@ def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any] | None, Mapp
             raise UnreadableFileError(f"{path.name}: needs {sidecar.name} beside it, which says what is in it")
         found = json.loads(sidecar.read_text(encoding="utf-8"))
         spaces: dict[str, Array] = {
-            name: np.memmap(
-                path, _element(entry), "r", entry["fileOffset"], entry["weightSpaceSize"] // _element(entry).itemsize
+            name: mapped(
+                path, _element(entry), entry["fileOffset"], (entry["weightSpaceSize"] // _element(entry).itemsize,)
             )
             for name, entry in found["cudnn"].items()
         }
         return found["cudnn"], found.get(KEY), spaces
-    safetensors = require("safetensors", "Reading .safetensors files")
-    with safetensors.safe_open(path, "np") as file:
-        metadata = file.metadata() or {}
+    content, metadata = read_safetensors(path)
     if "cudnn" not in metadata:
         raise UnreadableFileError(f"{path.name}: has no cudnn manifest; is it a state dict?")
     manifests = json.loads(metadata["cudnn"])
     noted = json.loads(metadata[KEY]) if KEY in metadata else None
-    content = read_safetensors(path)
     spaces = {name: content[name].reshape(-1).view(_element(entry)) for name, entry in manifests.items()}
     return manifests, noted, spaces
 

@@ -14,7 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lstmconv.errors import require
+from lstmconv.formats.onnx.apart import OWN, parse
 from lstmconv.formats.provenance import KEY
+from lstmconv.mapping import mapped
 from lstmconv.model import Array, Gates, Stack
 from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, NotRunError, Outputs, Precision, Run
 
@@ -31,8 +33,7 @@ def _load(path: Path) -> Any:
 
 def provenance(path: Path) -> Mapping[str, Any] | None:
     """Return what lstmconv noted in the file, or ``None``."""
-    onnx = require("onnx", "Reading ONNX files")
-    model = onnx.load(str(path), load_external_data=False)
+    model = parse(path)
     for entry in model.metadata_props:
         if entry.key == KEY:
             return json.loads(entry.value)  # type: ignore[no-any-return]  # an object, written so
@@ -41,8 +42,7 @@ def provenance(path: Path) -> Mapping[str, Any] | None:
 
 def accepts(path: Path, name: str) -> frozenset[str]:
     """Say which inputs a stack takes beside x: ``states``, ``lengths``."""
-    onnx = require("onnx", "Reading ONNX files")
-    model = onnx.load(str(path), load_external_data=False)
+    model = parse(path)
     inputs = {entry.name for entry in model.graph.input}
     layers = _layers(name, provenance(path))
     states = all(f"{layer}.initial_h" in inputs for layer in layers)
@@ -70,9 +70,8 @@ def _gate_rows(stored: Array) -> Gates:
 
 def decode(path: Path, names: list[str], *, frameworks: bool = True) -> Decoded:
     """Return every named layer's weights from the initializers that its LSTM nodes use, external ones mapped."""
-    onnx = require("onnx", "Reading ONNX files")
-    model = onnx.load(str(path), load_external_data=False)
-    stored = {entry.name: _array(entry, path.parent) for entry in model.graph.initializer}
+    model = parse(path)
+    stored = {entry.name: _array(entry, path) for entry in model.graph.initializer}
     noted = provenance(path) or {"layers": []}
     swapped = {
         entry["name"]
@@ -89,15 +88,16 @@ def decode(path: Path, names: list[str], *, frameworks: bool = True) -> Decoded:
     return decoded
 
 
-def _array(tensor: Any, folder: Path) -> Array:
-    """Return an initializer; external data (ONNX, docs/ExternalData.md) is mapped and not read."""
+def _array(tensor: Any, path: Path) -> Array:
+    """Return an initializer; a large one, or external data (ONNX, docs/ExternalData.md), is mapped and not read."""
     helper = require("onnx.external_data_helper", "Reading ONNX files")
     if not helper.uses_external_data(tensor):
         array: Array = require("onnx.numpy_helper", "Reading ONNX files").to_array(tensor)
         return array
     where = helper.ExternalDataInfo(tensor)
     dtype = require("onnx.helper", "Reading ONNX files").tensor_dtype_to_np_dtype(tensor.data_type)
-    return np.memmap(folder / where.location, dtype, "r", where.offset or 0, tuple(tensor.dims))
+    file = path if where.location == OWN else path.parent / where.location
+    return mapped(file, dtype, where.offset or 0, tuple(tensor.dims))
 
 
 def _decode_layer(model: Any, stored: Mapping[str, Array], name: str, *, swapped: bool) -> tuple[DecodedDirection, ...]:

@@ -87,7 +87,7 @@ def _load_arrays(path: Path) -> dict[str, Array]:
 
 def _read_arrays(path: Path) -> dict[str, Array]:
     """Read the tensors without PyTorch."""
-    return read_safetensors(path) if _is_safetensors(path) else read_state_dict(path)
+    return read_safetensors(path)[0] if _is_safetensors(path) else read_state_dict(path)
 
 
 def _prefix(name: str, keys: Iterable[str], noted: Mapping[str, Any] | None) -> str:

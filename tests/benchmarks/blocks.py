@@ -7,22 +7,28 @@ import time
 
 import numpy as np
 
-SOURCE = np.random.default_rng(0).random((5632, 22528), np.float32)[:1024, 1000:1512]
-TARGET = np.zeros((512, 1024), np.float32)
+SIZES = {"8102": (8102, 1480), "8192": (8192, 1536)}
+"""Rows and columns of what is turned, by the size of the layer: a part of a matrix of four times as many columns."""
 
 
-def seconds(rows: int, columns: int) -> float:
-    """Return the best of five transpositions of 1024 x 512 numbers, a part of a larger matrix."""
+def speed(size: str, rows: int, columns: int, *, together: bool) -> float:
+    """Return the best of three speeds in GB/s; ``together``: each block is first copied to one place."""
+    features, units = SIZES[size]
+    source = np.random.default_rng(0).random((features, 4 * features), np.float32)[:, 1000 : 1000 + units]
+    target = np.zeros((units, features), np.float32)
+    buffer = np.empty((rows, columns + 16), np.float32)
     best = float("inf")
-    for _ in range(5):
+    for _ in range(3):
         start = time.perf_counter()
-        for row in range(0, 1024, rows):
-            for column in range(0, 512, columns):
-                TARGET[column : column + columns, row : row + rows] = SOURCE[
-                    row : row + rows, column : column + columns
-                ].T
+        for row in range(0, features, rows):
+            for column in range(0, units, columns):
+                block = source[row : row + rows, column : column + columns]
+                if together:
+                    np.copyto(buffer[: block.shape[0], : block.shape[1]], block)
+                    block = buffer[: block.shape[0], : block.shape[1]]
+                np.copyto(target[column : column + columns, row : row + rows].T, block)
         best = min(best, time.perf_counter() - start)
-    return best
+    return target.nbytes / best / 1e9
 
 
 def written(megabytes: int) -> float:
@@ -37,10 +43,11 @@ def written(megabytes: int) -> float:
 
 
 if __name__ == "__main__":
-    widths = (16, 64, 256, 512)
-    print("source rows x columns, GB/s\n      " + "".join(f"{width:8}" for width in widths))
-    for height in (8, 16, 32, 64, 128, 1024):
-        print(f"{height:6}" + "".join(f"{TARGET.nbytes / seconds(height, width) / 1e9:8.2f}" for width in widths))
+    for size in SIZES:
+        print(f"size {size}, source rows x columns, GB/s directly, GB/s block by block in one place")
+        for shape in ((64, 64), (64, 512), (128, 128), (256, 128), (256, 256), (512, 128), (512, 512), (8192, 1536)):
+            speeds = (speed(size, *shape, together=together) for together in (False, True))
+            print(f"{shape[0]:6} x {shape[1]:<6}" + "".join(f"{each:8.2f}" for each in speeds))
     print("written at a time, GB/s")
     taken = {size: [written(size) for _ in range(3)][1:] for size in (1, 4, 48)}  # The first one finds memory cold.
     print("".join(f"{size:3} MiB{max(speeds):8.2f}\n" for size, speeds in taken.items()), end="")

@@ -488,9 +488,11 @@ def faulty_writer(monkeypatch):
     )
 
 
-def test_a_failed_verification_leaves_no_target(source, target, faulty_writer):
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_failed_verification_leaves_no_target(source, target, faulty_writer, verify):
+    """Without the run in a framework the weights are compared all the same."""
     with pytest.raises(VerificationError, match=r"first: weights: the recurrent matrix differs"):
-        lstmconv.convert(source, target)
+        lstmconv.convert(source, target, verify=verify)
     assert list(target.parent.iterdir()) == []
 
 

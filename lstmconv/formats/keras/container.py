@@ -28,6 +28,7 @@ from lstmconv.formats.limits import INFLATION, JSON_BYTES, allowed_inflation, pa
 from lstmconv.formats.lookalikes import refuse_hollow
 from lstmconv.formats.provenance import KEY, hashing, parsed, sha256_of
 from lstmconv.formats.zips import open_archive
+from lstmconv.mapping import mapped
 from lstmconv.model import Array
 
 __all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file"]
@@ -349,7 +350,7 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Ar
     if header[0] != b"PK\x03\x04":
         raise zipfile.BadZipFile(f"no local header for {member.filename}")
     start = member.header_offset + 30 + header[-2] + header[-1]
-    whole = np.memmap(path, np.uint8, "r")
+    whole = mapped(path)
     if start + member.file_size > whole.nbytes:
         raise zipfile.BadZipFile(f"{member.filename} is cut off")
     return whole[start : start + member.file_size]

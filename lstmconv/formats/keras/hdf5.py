@@ -20,6 +20,7 @@ import numpy as np
 from lstmconv.errors import UnreadableFileError, require
 from lstmconv.formats.keras.confinement import described
 from lstmconv.formats.keras.hdf5_walk import Attribute
+from lstmconv.mapping import mapped
 from lstmconv.model import Array, float_type
 
 __all__ = ["SIGNATURE", "Attribute", "Group", "StoredArray", "read_tree"]
@@ -128,7 +129,7 @@ def read_tree(content: Path | Array, name: str) -> Group:
         found, copied = _received(answer, name)
     if "error" in found:
         raise UnreadableFileError(str(found["error"]))
-    raw = np.memmap(content, np.uint8, "r") if isinstance(content, Path) else content
+    raw = mapped(content) if isinstance(content, Path) else content
     try:
         return _group(found, "", raw, copied)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -138,7 +139,7 @@ def read_tree(content: Path | Array, name: str) -> Group:
 def _received(answer: BinaryIO, name: str) -> tuple[dict[str, Any], Array]:
     """Return the description, and the numbers that came with it."""
     try:
-        content = np.asarray(np.memmap(answer, np.uint8, "r"))
+        content = mapped(answer)
         size = int.from_bytes(content[-8:].tobytes(), "little")
         return json.loads(content[-8 - size : -8].tobytes()), content[: -8 - size]
     except ValueError as error:

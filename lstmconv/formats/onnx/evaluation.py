@@ -73,7 +73,7 @@ def run_node(node: onnx.NodeProto, inputs: Sequence[Array | None], opset: int, l
         raise NotEvaluatedError(f"comes from a {operator} node whose inputs do not fit") from error
     if size > limit:
         raise NotEvaluatedError(f"would grow to {size} bytes in a {operator} node")
-    bits = first is not None and operator in MOVES and first.dtype.kind not in "iub"
+    bits = first is not None and operator in MOVES and first.dtype.kind not in "iubcOSU"
     dtype = first.dtype if first is not None else np.dtype(np.float32)
     if bits:
         inputs = [_as_bits(array) if array is not None and array.dtype == dtype else array for array in inputs]

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmconv.activations import parse_activation
-from lstmconv.errors import LstmconvError, NoLSTMError, UnreadableFileError, UnsupportedModelError, require
+from lstmconv.errors import LstmconvError, NoLSTMError, UnreadableFileError, UnsupportedModelError
 from lstmconv.formats import ReadOptions
 from lstmconv.formats.limits import refuse_many_layers
-from lstmconv.formats.onnx.counting import refuse_many_messages
+from lstmconv.formats.onnx.apart import OWN, parse
 from lstmconv.formats.onnx.names import layer_name, unique
 from lstmconv.formats.onnx.nodes import RECURRENT, LSTMNode, Overrides, read_node, refusal
 from lstmconv.formats.onnx.own import own_modules
@@ -26,7 +26,8 @@ from lstmconv.formats.onnx.routes import Placed, Routes
 from lstmconv.formats.onnx.scopes import Scope, main_scope, walk
 from lstmconv.formats.onnx.tensors import Tensors
 from lstmconv.formats.onnx.values import Values
-from lstmconv.formats.provenance import KEY, Restored, parsed, restore
+from lstmconv.formats.provenance import KEY, Restored, hashing, parsed, restore
+from lstmconv.mapping import mapped
 from lstmconv.model import Checkpoint, LSTMLayer, Provenance, Skipped
 
 if TYPE_CHECKING:
@@ -45,25 +46,24 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
         UnreadableFileError: It is no ONNX model, it is damaged, or its weights lie outside its folder.
         UnsupportedModelError: It holds no LSTM that Keras could have.
     """
-    onnx = require("onnx", "Reading ONNX files")
     try:
         size = path.stat().st_size
         if size > _MOST_BYTES:
             raise UnreadableFileError(f"{path.name}: {size} bytes, more than an ONNX model has without its weights")
-        stored = path.read_bytes()
+        model = parse(path)
     except OSError as error:
         raise UnreadableFileError(f"{path.name}: cannot be read ({error.strerror or error})") from error
-    refuse_many_messages(stored, onnx.ModelProto.DESCRIPTOR, path.name)
-    try:
-        model = onnx.ModelProto.FromString(stored)
+    except LstmconvError:
+        raise
     except Exception as error:  # protobuf's DecodeError, whose module differs between its versions.
         raise UnreadableFileError(
             f"{path.name}: not an ONNX model, or a damaged one: its Protocol Buffers message cannot be parsed"
         ) from error
-    tensors = Tensors(path.name, path.parent)
+    tensors = Tensors(path.name, path.parent, {OWN: mapped(path)})
     checkpoint = _read(model, path.name, _provenance(path.name, "", model), options, tensors)
-    parts = tuple(sorted(tensors.opened))
-    return replace(checkpoint, provenance=replace(checkpoint.provenance, hashed=tensors.sha256(stored), parts=parts))
+    parts = tuple(sorted(tensors.opened.keys() - {OWN}))
+    hashed = hashing(path, *(path.parent / part for part in parts))
+    return replace(checkpoint, provenance=replace(checkpoint.provenance, hashed=hashed, parts=parts))
 
 
 def read_model(
@@ -106,7 +106,7 @@ def _read(
     if not model.HasField("graph") or not (model.ir_version or model.opset_import):
         raise UnreadableFileError(f"{name}: not an ONNX model: it has no graph; expected what an exporter wrote")
     noted = _noted(model)
-    values = Values(tensors, model.ByteSize())
+    values = Values(tensors, 0 if OWN in tensors.opened else model.ByteSize())
     overrides = Overrides(
         *(
             None if chosen is None else parse_activation(chosen, None)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lstmconv.errors import require
+from lstmconv.formats.onnx.wire import opened
 from lstmconv.formats.state_dict import NamedTensor
 
 if TYPE_CHECKING:
@@ -55,11 +56,11 @@ def write_inside(
     heads: list[bytes] = []
     sizes = [0 if tensor.name not in weights else weights[tensor.name].nbytes for tensor in graph.initializer]
     for tensor, size in zip(graph.initializer, sizes, strict=True):
-        content = tensor.SerializeToString(deterministic=True) + (_opened(_RAW_DATA, size) if size else b"")
-        heads.append(_opened(_INITIALIZER, len(content) + size) + content)
+        content = tensor.SerializeToString(deterministic=True) + (opened(_RAW_DATA, size) if size else b"")
+        heads.append(opened(_INITIALIZER, len(content) + size) + content)
     length = len(before) + sum(map(len, heads)) + sum(sizes) + len(after)
     with path.open("wb") as file:
-        file.write(_fields(model, range(_GRAPH)) + _opened(_GRAPH, length) + before)
+        file.write(_fields(model, range(_GRAPH)) + opened(_GRAPH, length) + before)
         for tensor, head in zip(graph.initializer, heads, strict=True):
             file.write(head)
             if tensor.name in weights:
@@ -93,15 +94,3 @@ def _fields(message: Any, numbers: range) -> bytes:
         if field.number not in numbers:
             some.ClearField(field.name)
     return bytes(some.SerializeToString(deterministic=True))
-
-
-def _opened(number: int, length: int) -> bytes:
-    """Return the tag and the length of a field of bytes."""
-    out = bytearray()
-    for value in (number << 3 | 2, length):
-        rest = value
-        while rest > 0x7F:
-            out.append(rest & 0x7F | 0x80)
-            rest >>= 7
-        out.append(rest)
-    return bytes(out)

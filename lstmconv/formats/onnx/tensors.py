@@ -8,7 +8,6 @@ length, in bytes.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError
+from lstmconv.mapping import mapped
 from lstmconv.model import Array, float_type
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class Tensors:
     Attributes:
         file: The model's name, for errors.
         folder: Where the model lies; ``None`` for a model in memory, which has no files beside it.
-        opened: The files beside the model that were opened, by location.
+        opened: The files that weights lie in, by location: those beside the model that were opened, and
+            :data:`~lstmconv.formats.onnx.apart.OWN`.
     """
 
     file: str
@@ -62,7 +63,7 @@ class Tensors:
 
     @property
     def beside(self) -> int:
-        """Bytes of the opened files beside the model."""
+        """Bytes of these files."""
         return sum(len(file) for file in self.opened.values())
 
     def array(self, tensor: onnx.TensorProto) -> Array:
@@ -147,11 +148,9 @@ class Tensors:
             )
         path = self._inside(location, name, self.folder)
         try:
-            size = path.stat().st_size
-            mapped = np.memmap(path, np.uint8, "r") if size else np.empty(0, np.uint8)
+            self.opened[location] = mapped(path)
         except (OSError, ValueError) as error:
             raise UnreadableFileError(f"{self.file}: {location} cannot be read ({error})") from error
-        self.opened[location] = np.asarray(mapped)
         return self.opened[location]
 
     def _inside(self, location: str, name: str, folder: Path) -> Path:
@@ -177,13 +176,6 @@ class Tensors:
                 "or is no file, and is not followed"
             )
         return resolved
-
-    def sha256(self, model: bytes) -> str:
-        """Return the hash of the model's bytes, then of the opened files in the order of their names."""
-        digest = hashlib.sha256(model)
-        for location in sorted(self.opened):
-            digest.update(np.ascontiguousarray(self.opened[location]).data)
-        return digest.hexdigest()
 
 
 def _seen_as(data_type: int, dtype: np.dtype[Any]) -> np.dtype[Any]:

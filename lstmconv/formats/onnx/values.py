@@ -34,7 +34,7 @@ class Values:
 
     Attributes:
         tensors: Reads stored tensors.
-        stored: Bytes of the model; with those of the files beside it, one value may have twice as many,
+        stored: Bytes of a model in memory; with those of its files, one value may have twice as many,
             all that are computed together eight times.
         given: Values that are assumed: what stands in the way of a probe.
         evaluations: Counts the nodes that were run, also those of probes.
