@@ -11,7 +11,7 @@ from lstmconv._version import __version__
 from lstmconv.canvas import printable
 from lstmconv.checking.layers import EXPLODED_NORM, INPUT_BOUND, MOVED
 from lstmconv.model import GATES, sizes
-from lstmconv.pictures import STYLES
+from lstmconv.pictures import COLOURS
 from lstmconv.proof.outputs import number as deviation_number
 from lstmconv.report import Check
 from lstmconv.reporting import figures
@@ -22,7 +22,7 @@ from lstmconv.reporting.weights import ArrayWeights, HalfWeights, Mark
 
 __all__ = ["GATE_COLOURS", "GATE_NAMES", "rendered"]
 
-GATE_COLOURS = {gate: tuple(style.split()[1::2]) for gate, style in STYLES.items()}
+GATE_COLOURS = {gate: tuple(COLOURS[f"gate.{gate}"].split()[1::2]) for gate in GATES}
 """Text and fill of each gate, as ``lstmconv explain`` has them."""
 GATE_NAMES = {"i": "input", "f": "forget", "g": "candidate", "o": "output"}
 _DRAWN = 24
