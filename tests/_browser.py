@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
@@ -66,11 +67,9 @@ def _record(proxy: socket.socket, asked: list[str]) -> None:
                 line = connection.recv(4096).split(b"\r\n")[0].decode(errors="replace")
             except OSError:
                 continue
-            if not _BROWSERS_OWN.intersection(line.replace(":", "/").split("/")):
+            if not _BROWSERS_OWN.search(line):
                 asked.append(line)
 
 
-_BROWSERS_OWN = frozenset({"accounts.google.com", "www.google.com", "clients2.google.com", "update.googleapis.com",
-                           "optimizationguide-pa.googleapis.com", "content-autofill.googleapis.com",
-                           "android.clients.google.com", "redirector.gvt1.com"})  # fmt: skip
-"""What a browser asks for by itself, whatever page is open."""
+_BROWSERS_OWN = re.compile(r"[ /.](google|googleapis|gvt1|gstatic)\.com[:/]")
+"""Whom a browser asks by itself, whatever page is open."""
