@@ -21,7 +21,7 @@ from _cases import GOLDEN, assert_direction, fused, random, write_legacy, write_
 
 import lstmconv
 from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError
-from lstmconv.formats.keras import confinement, hdf5
+from lstmconv.formats.keras import confinement, hdf5, hdf5_walk
 from lstmconv.formats.keras.hdf5 import Group, StoredArray, read_tree
 
 NO_FORK = confinement._NO_FORK
@@ -513,6 +513,25 @@ def test_a_file_that_crashes_or_hangs_the_library_ends_neither_the_program_nor_i
 
 
 # What a good file gives
+
+
+@pytest.mark.parametrize("chunks", [(7, 4), (1, 28), (13, 28), (3, 5)])
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip", "shuffle": True}], ids=["plain", "deflated"])
+def test_chunked_numbers_are_put_together_slab_by_slab(one_thread, tmp_path: Path, monkeypatch, chunks, options):
+    """Slabs of a few rows, whatever the chunks: the library's numbers bit for bit, each once."""
+    monkeypatch.setattr(hdf5_walk, "_SLAB_BYTES", 300)
+    monkeypatch.setattr(confinement, "_LARGE_BYTES", 0)
+    stored = {name: np.random.default_rng(seed).random((13, 28), np.float32) for seed, name in enumerate("ab")}
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, values in stored.items():
+            file.create_dataset(name, data=values, chunks=chunks, **options)
+        file.create_dataset("one", data=np.float64(7))
+    tree = read_tree(tmp_path / "a.h5", "a.h5")
+    for name, values in stored.items():
+        array = tree.children[name]
+        assert isinstance(array, StoredArray)
+        assert array.load().tobytes() == values.tobytes()
+    assert tree.children["one"].load() == 7  # type: ignore[union-attr]
 
 
 def test_arrays_are_read_only_views_into_the_file(tmp_path: Path):

@@ -31,6 +31,8 @@ _NO_FORK = {"jax", "tensorflow"}
 """They run threads of their own that a forked child would lack."""
 _PATIENCE = 3
 """How much longer than its processor time a walk may last: on a busy machine, on a slow disk."""
+_LARGE_BYTES = 128 << 20
+"""The numbers of such a file, where they are chunked, go to the disk and not into memory."""
 _OWN_BYTES = 384 << 20
 """What a child may take beside the numbers that it copies: the library, its caches, the description."""
 
@@ -43,7 +45,7 @@ def described(content: Path | Array, name: str) -> BinaryIO:
     """
     size = content.stat().st_size if isinstance(content, Path) else content.nbytes
     seconds = WALK_SECONDS.value + size / 1e8
-    sink = _nameless()
+    sink = _nameless(size)
     if expendable and hasattr(signal, "setitimer"):
         _in_this_process(content, name, sink, seconds)
         return sink
@@ -63,9 +65,9 @@ def described(content: Path | Array, name: str) -> BinaryIO:
     raise UnreadableFileError(f"{name}: cannot be read: the process that walks it ended with exit code {code}")
 
 
-def _nameless() -> BinaryIO:
-    """Open a file without a name; in memory where the system has such files."""
-    if hasattr(os, "memfd_create"):
+def _nameless(size: int) -> BinaryIO:
+    """Open a file without a name; in memory where the system has such files, and the source is not large."""
+    if size < _LARGE_BYTES and hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("lstmconv"), "r+b")
     return cast(BinaryIO, tempfile.TemporaryFile())
 

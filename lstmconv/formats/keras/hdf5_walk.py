@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -27,6 +28,8 @@ __all__ = ["Attribute", "describe"]
 Attribute: TypeAlias = "str | list[str] | float | None"
 
 _MAX_DEPTH = 64
+_SLAB_BYTES = 32 << 20
+"""Of a dataset that the library puts together, at a time."""
 
 
 def describe(content: Path | Array, name: str, sink: BinaryIO) -> None:
@@ -183,12 +186,26 @@ class _Walker:
         if self._copied + claimed > allowed_inflation(self._size):
             kept = dataset.id.get_storage_size()
             return {**described, "refusal": f"claims {claimed:,} bytes and stores {kept:,}; {INFLATION.way_out}"}
-        values = np.ascontiguousarray(dataset[()])
-        if values.nbytes != claimed:
-            raise self._fail(f"'{path}' has {values.nbytes:,} bytes, expected {claimed:,}")
         described["copied"] = self._copied
-        self._copied += self._sink.write(values.reshape(-1).view(np.uint8).data)
+        written = 0
+        for here in _slabs(dataset):
+            written += self._sink.write(np.ascontiguousarray(dataset[here]).reshape(-1).view(np.uint8).data)
+        if written != claimed:
+            raise self._fail(f"'{path}' has {written:,} bytes, expected {claimed:,}")
+        self._copied += written
         return described
+
+
+def _slabs(dataset: h5py.Dataset) -> Iterator[Any]:
+    """Yield selections that make up a dataset, of whole chunks each: no chunk is inflated twice."""
+    if not dataset.shape:
+        yield ()
+        return
+    high = dataset.chunks[0] if dataset.chunks else 1
+    row = max(math.prod(dataset.shape[1:]) * dataset.dtype.itemsize, 1)
+    rows = max(_SLAB_BYTES // row // high, 1) * high
+    for start in range(0, dataset.shape[0], rows):
+        yield np.s_[start : start + rows]
 
 
 def _plain(value: object) -> Attribute:
