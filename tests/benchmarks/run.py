@@ -53,6 +53,9 @@ tf2onnx.convert.from_keras(model, input_signature=spec, output_path=sys.argv[2])
 """
 
 
+_LARGE = 1e9
+
+
 @dataclass(frozen=True)
 class Measured:
     """One contender's median wall time in seconds, and its largest peak memory in MB."""
@@ -127,7 +130,9 @@ def scripts(source: Path, target: Path) -> dict[str, list[str]]:
         ("tf2onnx → .onnx", TF2ONNX, python, python != sys.executable or find_spec("tf2onnx") is not None),
     ]
     for name, script, interpreter, there in ways:
-        if there:
+        if script is TF2ONNX and source.stat().st_size > _LARGE:
+            say(f"left out at this size: {name} (it takes 80 times the file's memory)")
+        elif there:
             found[name] = [interpreter, "-c", script, str(source), str(target)]
         else:
             say(f"not installed, left out: {name}")
@@ -190,7 +195,7 @@ def one_file(title: str, units: int, folder: Path, rounds: int, others: bool = T
     commands["cp, then sync"] = ["sh", "-c", f"cp '{source}' '{targets}/copy.h5' && sync '{targets}/copy.h5'"]
     for suffix in (".safetensors", ".pt", ".onnx", ".cudnn.safetensors"):
         commands[f"lstmconv → {suffix}"] = lstmconv(source, targets / f"m{suffix}", "--no-verify")
-    if size < 1e9 and find_spec("torch") is not None:
+    if size < _LARGE and find_spec("torch") is not None:
         commands["lstmconv → .pt, verified"] = lstmconv(source, targets / "m.pt")
     if size < 1e6:
         commands["python -c 'import h5py, numpy, typer'"] = [sys.executable, "-c", "import h5py, numpy, typer"]

@@ -40,8 +40,8 @@ def parse(path: Path) -> onnx.ModelProto:
         OSError: It cannot be opened.
     """
     content = mapped(path).data
+    refuse_many_messages(content, path.name)
     stored = bytes(content) if len(content) < _LARGE_BYTES else b"".join(_model(content))
-    refuse_many_messages(stored, path.name)
     model: onnx.ModelProto = require("onnx", "Reading ONNX files").ModelProto.FromString(stored)
     return model
 

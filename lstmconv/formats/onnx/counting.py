@@ -10,7 +10,7 @@ from typing import Any
 
 from lstmconv.errors import UnreadableFileError, require
 from lstmconv.formats.limits import ONNX_MESSAGES
-from lstmconv.formats.onnx.wire import LENGTH, fields
+from lstmconv.formats.onnx.wire import LENGTH, Content, fields
 
 __all__ = ["refuse_many_messages"]
 
@@ -18,7 +18,7 @@ _HARMLESS_BYTES = 2 << 20
 """A file so small has no room for as many messages as would be too many."""
 
 
-def refuse_many_messages(stored: bytes, name: str) -> None:
+def refuse_many_messages(stored: Content, name: str) -> None:
     """Walk over the fields without reading what is in them; damage is left to the library to name.
 
     Args:

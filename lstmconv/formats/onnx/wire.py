@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["LENGTH", "Field", "fields", "opened"]
+__all__ = ["LENGTH", "Content", "Field", "fields", "opened"]
 
 _VARINT, _FIXED_64, LENGTH, _FIXED_32 = 0, 1, 2, 5
 
