@@ -11,6 +11,7 @@ that are not installed are named and left out; LSTMCONV_TF2ONNX_PYTHON is an int
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import shutil
@@ -258,6 +259,10 @@ def main() -> None:
         return
     if hasattr(os, "getloadavg"):
         say(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; over 1.5 the figures say little")
+    package = find_spec("lstmconv")
+    assert package is not None
+    assert package.origin is not None
+    compileall.compile_dir(Path(package.origin).parent, quiet=1)  # As pip does when it installs.
     with tempfile.TemporaryDirectory(dir=chosen.folder) as place:
         folder = Path(place)
         for what in chosen.what or kinds:
