@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import warnings
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -31,6 +31,8 @@ _NO_FORK = {"jax", "tensorflow"}
 """They run threads of their own that a forked child would lack."""
 _PATIENCE = 3
 """How much longer than its processor time a walk may last: on a busy machine, on a slow disk."""
+_LONGEST_MILLISECONDS = 2**31 - 1
+"""poll(2) counts in an int."""
 _LARGE_BYTES = 128 << 20
 """The numbers of such a file, where they are chunked, go to the disk and not into memory."""
 _OWN_BYTES = 384 << 20
@@ -87,6 +89,7 @@ def _in_fork(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python and JAX warn of forking beside threads: the caller has looked.
+        ended, held = os.pipe()
         child = os.fork()
     if child == 0:
         try:
@@ -95,18 +98,18 @@ def _in_fork(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -
         except BaseException:
             os._exit(1)
         os._exit(0)
-    deadline = time.monotonic() + _PATIENCE * seconds
-    pause = 0.0005
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-            return None
-        time.sleep(pause)
-        pause = min(2 * pause, 0.05)
+    os.close(held)  # The child alone holds it now: its end is the pipe's, and the wait is as short as its work.
+    in_time = False
+    try:
+        waiting = select.poll()
+        waiting.register(ended)
+        in_time = bool(waiting.poll(min(1000 * _PATIENCE * seconds, _LONGEST_MILLISECONDS)))
+    finally:
+        if not in_time:
+            os.kill(child, signal.SIGKILL)
+        os.close(ended)
+        status = os.waitpid(child, 0)[1]
+    return os.waitstatus_to_exitcode(status) if in_time else None
 
 
 def confine(content: Path | Array, seconds: float) -> None:
