@@ -17,7 +17,7 @@ from lstmconv.formats import stem as stem_of
 from lstmconv.formats.detection import detect
 from lstmconv.formats.provenance import begin_hashing
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Stack
-from lstmconv.publishing import publish, refuse_changed, refuse_existing, staging, stamps_of, written_back
+from lstmconv.publishing import publish, refuse_changed, refuse_existing, staging, stamps_of, stored_meanwhile
 from lstmconv.stacking import join, opened
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _LARGE_BYTES = 256 << 20
-"""Over this size a target is written back to the disk while it is written."""
+"""Over this size a target is stored on the disk while it is verified."""
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
@@ -316,12 +316,13 @@ def convert(
             module = chosen.load()
             fitting = _stacked(selected, stack, module)
             options = replace(options, prefix=not (layers and len(fitting.stacks) == 1))
-            with written_back(stage) if _nbytes(fitting) > _LARGE_BYTES else nullcontext():
-                staged += module.write(fitting, stage / place.name, options)
+            written = module.write(fitting, stage / place.name, options)
+            staged += written
             notes += _losses(fitting, chosen, place, options)
             say(f"Verifying {place.name}")
-            reports.append(verify_file(checkpoint, stage / place.name, format=chosen, run=verify))
-            reports[-1].raise_for_failure()
+            with stored_meanwhile(written) if _nbytes(fitting) > _LARGE_BYTES else nullcontext():
+                reports.append(verify_file(checkpoint, stage / place.name, format=chosen, run=verify))
+                reports[-1].raise_for_failure()
         refuse_existing([folder / part.name for part in staged], path, force=force)
         refuse_changed(stamps)
         paths = publish(staged, folder, force=force)

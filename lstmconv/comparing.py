@@ -8,17 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from lstmconv.copying import copy_in_threads, in_threads
+from lstmconv.copying import copy_block, in_threads, shares
 from lstmconv.mapping import let_go
 from lstmconv.model import GATES, Array, Gates
 
 __all__ = ["Difference", "difference"]
 
-_SLAB = 12 << 20
-"""Numbers put into the target's order at a time, 48 MiB of float32: of a source that is transposed on the way, every
-page is mapped once for each slab."""
-_BLOCK = 1 << 18
-"""Numbers compared at a time: 1 MiB of float32 stays in the cache."""
+_ROWS = 256
+_COLUMNS = 4096
+"""Of the source as it lies in memory, put together at a time, and compared by squares of :data:`_ROWS`: as
+:mod:`lstmconv.copying` moves them, and for the same reasons, but by a way of its own."""
+_APART = 16
+_WINDOW_BYTES = 128 << 20
+"""Of the target, at a time, where it lies in the other order: its pages stay mapped meanwhile."""
+_BAND_BYTES = 32 << 20
+"""Of the source, before its pages are let go."""
 
 
 @dataclass(frozen=True)
@@ -50,32 +54,75 @@ def difference(expected: Gates, found: Gates) -> Difference | None:
     Raises:
         UnsupportedModelError: An expected value does not fit the other's dtype.
     """
-    width = math.prod(expected.shape[2:])
-    rows = min(max(1, _SLAB // width), expected.shape[1])
-    slab = np.empty((rows, *expected.shape[2:]), found.dtype)
     count, first = 0, None
     for letter, wanted, stored in zip(GATES, expected, found, strict=True):
-        for start in range(0, len(stored), rows):
-            mine, theirs = slab[: len(stored) - start], stored[start : start + rows]
-            copy_in_threads(wanted[start : start + rows], mine)
-            wrong = _count_wrong(mine, theirs, max(1, _BLOCK // width))
-            if wrong and first is None:
-                index = tuple(int(part) for part in np.argwhere(_bits(mine) != _bits(theirs))[0])
-                first = letter, (index[0] + start, *index[1:]), theirs[index], mine[index]
-            count += wrong
-            let_go(theirs)
+        wrong = _count_wrong(wanted, stored)
+        if wrong and first is None:
+            first = letter, *_first_wrong(wanted, stored)
+        count += wrong
     return None if first is None else Difference(count, math.prod(expected.shape), *first)
 
 
-def _count_wrong(mine: Array, theirs: Array, rows: int) -> int:
-    def count(start: int) -> int:
-        here = np.s_[start : start + rows]
-        return int(np.count_nonzero(_bits(mine[here]) != _bits(theirs[here])))
+def _count_wrong(wanted: Array, stored: Array) -> int:
+    """Count by windows of the target, whose rows, as the source lies in memory, threads share."""
+    if wanted.ndim == 1:
+        wanted, stored = wanted[None], stored[None]
+    if abs(wanted.strides[0]) < abs(wanted.strides[1]):
+        wanted, stored = wanted.T, stored.T
+    width = max(1, _WINDOW_BYTES // max(len(stored) * stored.itemsize, 1)) if _turned(stored) else wanted.shape[1]
+    wrong = seen = 0
+    for start in range(0, wanted.shape[1], width):
+        window = np.s_[:, start : start + width]
+        for counted, unequal in in_threads(_compare, list(shares(wanted[window], stored[window])), stored.nbytes):
+            seen, wrong = seen + counted, wrong + unequal
+        let_go(stored[window])
+    if seen != stored.size:
+        raise RuntimeError(f"{seen} of {stored.size} numbers were compared")
+    return wrong
 
-    return sum(in_threads(count, range(0, len(mine), rows), mine.nbytes))
+
+def _compare(pair: tuple[Array, Array]) -> tuple[int, int]:
+    """Return how many numbers were compared, and how many differ."""
+    wanted, stored = pair
+    seen = wrong = 0
+    rows = max(_BAND_BYTES // max(abs(wanted.strides[0]), 1) // _ROWS, 1) * _ROWS
+    dtype = stored.dtype.newbyteorder("=")
+    together = np.empty((min(len(wanted), _ROWS), min(wanted.shape[1], _COLUMNS) + _APART), dtype)
+    for band in range(0, len(wanted), rows):
+        for row in range(band, min(band + rows, len(wanted)), _ROWS):
+            for column in range(0, wanted.shape[1], _COLUMNS):
+                part = wanted[row : row + _ROWS, column : column + _COLUMNS]
+                block = together[: part.shape[0], : part.shape[1]]
+                copy_block(part, block)
+                for start in range(0, block.shape[1], _ROWS):
+                    mine = _bits(block[:, start : start + _ROWS])
+                    theirs = _bits(stored[row : row + _ROWS, column + start : column + start + mine.shape[1]])
+                    seen += mine.size
+                    wrong += int(np.count_nonzero(mine != theirs))
+        let_go(wanted[band : band + rows])
+        if not _turned(stored):
+            let_go(stored[band : band + rows])
+    return seen, wrong
+
+
+def _turned(stored: Array) -> bool:
+    """Whether columns, and not rows, lie in one piece."""
+    return abs(stored.strides[0]) < abs(stored.strides[1])
+
+
+def _first_wrong(wanted: Array, stored: Array) -> tuple[tuple[int, ...], Any, Any]:
+    """Return the place of the first number that differs, what stands there and what should."""
+    for row, (mine, theirs) in enumerate(zip(wanted, stored, strict=True)):
+        rounded = np.empty(np.shape(mine), stored.dtype.newbyteorder("="))
+        copy_block(np.asarray(mine), rounded)
+        unequal = np.argwhere(_bits(rounded) != _bits(np.asarray(theirs)))
+        if len(unequal):
+            place = tuple(map(int, unequal[0]))
+            return (row, *place), np.asarray(theirs)[place], rounded[place]
+    raise RuntimeError("no number differs")
 
 
 def _bits(array: Array) -> Array:
-    native = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
     bits: Array = native.view(f"u{native.dtype.itemsize}")
     return bits

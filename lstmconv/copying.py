@@ -1,7 +1,7 @@
 """The one place where numbers move: from the gates of one view into the gates of another.
 
-Large arrays move in blocks that fit the processor's cache, and, on their way into a file, in slabs that
-threads fill while the file is written: memory holds a few slabs, whatever the arrays' size.
+Large arrays move in blocks that fit the processor's cache, and, on their way into a file, in slabs that threads
+fill: memory holds one slab, whatever the arrays' size.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ __all__ = [
     "BiasMode",
     "Piece",
     "copy_array",
+    "copy_block",
     "copy_gates",
-    "copy_in_threads",
     "fill",
     "in_threads",
     "joined",
     "packed",
     "place_bias",
     "rounding_of_sum",
+    "shares",
     "slabs",
 ]
 
@@ -41,16 +42,18 @@ Piece: TypeAlias = "tuple[Pattern, Gates] | Array"
 """A run of stored numbers: gates laid out gate by gate, or an array as it is."""
 
 _BLOCK = 256
-"""Rows and columns of a block of float32, 256 KiB. Turned by such blocks, each copied together first, a matrix moves at
-2.8 GB/s on one core, and at 1.9 where its size is a power of two; in one go at 0.4.
-Measured with ``python tests/benchmarks/blocks.py``."""
+"""Rows and columns that are turned at a time, 256 KiB of float32: so they move at 2 to 3 GB/s on one core, in one go at
+less than 1. Measured with ``python tests/benchmarks/blocks.py``."""
+_WIDE = 4096
+"""Columns that are read at a time, of :data:`_BLOCK` rows, and put together before they are turned: reading is quicker
+the longer it goes on in a row, and rows that lie a power of two apart share few places of the cache."""
 _APART = 16
-"""Numbers between the rows of a block: rows that lie a power of two apart share few places of the cache."""
-_SLAB_BYTES = 48 << 20
-"""Of the target: what threads fill together while the one before it is written. The source's pages are mapped once
-for every slab, so smaller ones cost more; two of these, and what else a process needs, stay under 300 MB."""
-_WRITTEN_BYTES = 1 << 20
-"""Of the target, at a time: Linux writes whole slabs at half the speed (the first command)."""
+"""Numbers between the rows that were put together, for that reason."""
+_SLAB_BYTES = 128 << 20
+"""Of the target: what threads fill together before it is written. The source's pages are mapped once for every slab
+(3 microseconds for a row of 4 to 64 KiB), so small slabs cost much; with it a process stays under 300 MB."""
+_WRITTEN_BYTES = 4 << 20
+"""Of the target, at a time (the first command)."""
 _SMALL_BYTES = 4 << 20
 """Under this size threads cost more than they bring."""
 _BAND_BYTES = 32 << 20
@@ -83,33 +86,43 @@ def copy_array(values: Array, place: Array) -> None:
         values, place = values[None], place[None]
     if abs(values.strides[0]) < abs(values.strides[1]):
         values, place = values.T, place.T
-    exact = values.dtype.newbyteorder("=") == place.dtype.newbyteorder("=")
-    whole = exact and abs(place.strides[0]) >= abs(place.strides[1])
-    block = np.empty((min(len(values), _BLOCK), min(values.shape[1], _BLOCK) + _APART), values.dtype)
+    whole = _exact(values, place) and abs(place.strides[0]) >= abs(place.strides[1])
     band = max(_BAND_BYTES // max(abs(values.strides[0]), 1) // _BLOCK, 1) * _BLOCK
     for start in range(0, len(values), band):
         part, spot = values[start : start + band], place[start : start + band]
         if whole:
             np.copyto(spot, part)
         else:
-            _copy_blocks(part, spot, block, exact=exact)
+            _copy_blocks(part, spot)
         let_go(part)
 
 
-def _copy_blocks(values: Array, place: Array, block: Array, *, exact: bool) -> None:
+def _exact(values: Array, place: Array) -> bool:
+    return values.dtype.newbyteorder("=") == place.dtype.newbyteorder("=")
+
+
+def _copy_blocks(values: Array, place: Array) -> None:
+    together = np.empty((min(len(values), _BLOCK), min(values.shape[1], _WIDE) + _APART), values.dtype)
     for row in range(0, values.shape[0], _BLOCK):
-        for column in range(0, values.shape[1], _BLOCK):
-            here = np.s_[row : row + _BLOCK, column : column + _BLOCK]
-            part = values[here]
-            together = block[: part.shape[0], : part.shape[1]]
-            np.copyto(together, part)
-            _copy_block(together, place[here], exact=exact)
+        for column in range(0, values.shape[1], _WIDE):
+            here = np.s_[row : row + _BLOCK, column : column + _WIDE]
+            part, spot = values[here], place[here]
+            block = together[: part.shape[0], : part.shape[1]]
+            np.copyto(block, part)
+            for start in range(0, block.shape[1], _BLOCK):
+                turned = np.s_[:, start : start + _BLOCK]
+                copy_block(block[turned], spot[turned])
 
 
-def _copy_block(values: Array, place: Array, *, exact: bool) -> None:
+def copy_block(values: Array, place: Array) -> None:
+    """Copy numbers as they lie, rounding once where ``place`` has a narrower dtype.
+
+    Raises:
+        UnsupportedModelError: As :func:`copy_gates`.
+    """
     with np.errstate(over="ignore", invalid="ignore"):  # Overflow is looked for below, NaN stays NaN.
         np.copyto(place, values, casting="unsafe")
-        if exact:
+        if _exact(values, place):
             return
         lost = np.isfinite(values.astype(np.float64)) & ~np.isfinite(place.astype(np.float64))
     if lost.any():
@@ -120,7 +133,7 @@ def _copy_block(values: Array, place: Array, *, exact: bool) -> None:
 def slabs(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Iterator[memoryview]:
     """Yield the bytes of pieces that lie one behind the other in a file, as ``dtype``, part by part.
 
-    A part is good until the next one is asked for. Threads fill the next slab while those of one are written.
+    A part is good until the next one is asked for.
 
     Raises:
         UnsupportedModelError: As :func:`copy_gates`.
@@ -129,22 +142,13 @@ def slabs(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Iterator[memo
     if sum(part.size for part in parts) * dtype.itemsize <= _SMALL_BYTES:
         yield joined(parts, dtype).view(np.uint8).data
         return
-    from concurrent.futures import ThreadPoolExecutor, wait
-
-    threads = _threads()
-    largest = max(part.size for part in parts)
-    ready = memoryview(b"")
-    with ThreadPoolExecutor(threads) as pool:
-        buffers = [np.empty(largest, dtype) for _ in parts[:2]]
-        for number, part in enumerate(parts):
-            place = buffers[number % 2][: part.size]
-            shares = [pool.submit(copy_array, *share) for share in _shares(part, place.reshape(part.shape), threads)]
-            yield from _pieces(ready)  # They are written while the other buffer is filled.
-            wait(shares)
-            for share in shares:
-                share.result()
-            ready = place.view(np.uint8).data
-    yield from _pieces(ready)
+    buffer = np.empty(max(part.size for part in parts), dtype)
+    for part in parts:
+        place = buffer[: part.size]
+        copies = list(shares(part, place.reshape(part.shape)))
+        in_threads(lambda copy: copy_array(*copy), copies, place.nbytes)
+        content = place.view(np.uint8).data
+        yield from (content[start : start + _WRITTEN_BYTES] for start in range(0, len(content), _WRITTEN_BYTES))
 
 
 def _threads() -> int:
@@ -161,23 +165,10 @@ def in_threads(function: Callable[[Item], Value], items: Sequence[Item], nbytes:
         return list(pool.map(function, items))
 
 
-def copy_in_threads(values: Array, place: Array) -> None:
-    """Copy as :func:`copy_array` does; threads share what is large.
-
-    Raises:
-        UnsupportedModelError: As :func:`copy_gates`.
-    """
-    in_threads(lambda share: copy_array(*share), list(_shares(values, place, _threads())), place.nbytes)
-
-
-def _pieces(content: memoryview) -> Iterator[memoryview]:
-    return (content[start : start + _WRITTEN_BYTES] for start in range(0, len(content), _WRITTEN_BYTES))
-
-
-def _shares(values: Array, place: Array, count: int) -> Iterator[tuple[Array, Array]]:
-    """Split a copy into equal ones, of different rows of the source as it lies in memory."""
+def shares(values: Array, place: Array) -> Iterator[tuple[Array, Array]]:
+    """Split two arrays of one shape into as many pairs as there are threads, by rows as the first lies in memory."""
     axis = values.ndim - 1 if abs(values.strides[0]) < abs(values.strides[-1]) else 0
-    return zip(np.array_split(values, count, axis), np.array_split(place, count, axis), strict=True)
+    return zip(*(np.array_split(array, _threads(), axis) for array in (values, place)), strict=True)
 
 
 def joined(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Array:

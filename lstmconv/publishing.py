@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lstmconv.errors import LstmconvError, TargetExistsError, UnreadableFileError, UsageError
 
-__all__ = ["publish", "refuse_changed", "refuse_existing", "staging", "stamps_of", "written_back"]
+__all__ = ["publish", "refuse_changed", "refuse_existing", "staging", "stamps_of", "stored_meanwhile"]
 
 _PREFIX = ".lstmconv-"
 _OLD = ".old"
@@ -22,27 +22,34 @@ _LANDING = ".landing"
 """Beside it once all of them are out: new files have begun to move in."""
 _FRESH_SECONDS = 60
 """A hidden folder so young is nobody's left-over: its process may not have locked it yet."""
-_EVERY_SECONDS = 0.2
 
 
 @contextmanager
-def written_back(folder: Path) -> Iterator[None]:
-    """Let the disk store what a large file holds so far while the rest is computed: syncing at the end takes long."""
-    done = threading.Event()
+def stored_meanwhile(paths: Sequence[Path]) -> Iterator[None]:
+    """Let the disk store written files while they are verified.
+
+    Not while they are written: a file that is stored while it grows is written at half the speed.
+
+    Raises:
+        OSError: One cannot be stored. It is told once only: who syncs again may not hear of it.
+    """
+    failures: list[OSError] = []
 
     def sync() -> None:
-        while not done.wait(_EVERY_SECONDS):
-            for path in folder.iterdir():
-                with suppress(OSError), path.open("rb") as file:  # What cannot be stored fails when it is published.
-                    os.fsync(file.fileno())
+        try:
+            for path in paths:
+                _sync_file(path)
+        except OSError as error:
+            failures.append(error)
 
     thread = threading.Thread(target=sync, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        done.set()
         thread.join()
+    if failures:
+        raise failures[0]
 
 
 @contextmanager
@@ -116,8 +123,7 @@ def publish(staged: Sequence[Path], folder: Path, *, force: bool) -> list[Path]:
         TargetExistsError: Something is there, and ``force`` is not given.
     """
     for path in staged:
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
+        _sync_file(path)
     placed = [folder / path.name for path in staged]
     if len(staged) == 1:
         _land(staged[0], placed[0], force=force)
@@ -208,6 +214,12 @@ def _lock(stage: Path) -> int | None:
     with suppress(OSError):  # A file system without locks; _FRESH_SECONDS still keeps others off.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return descriptor
+
+
+def _sync_file(path: Path) -> None:
+    """Make the file's bytes last."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _sync(folder: Path) -> None:

@@ -197,12 +197,10 @@ def _write_raw(
 ) -> list[Path]:
     """Write the weight spaces one after the other; the JSON says at which byte each begins."""
     sidecar = path.with_suffix(".json")
-    start = 0
     with path.open("wb") as file:
         for space in spaces:
-            manifests[space.name]["fileOffset"] = start
-            for slab in space.slabs():
-                start += file.write(slab)
+            manifests[space.name]["fileOffset"] = file.tell()
+            file.writelines(space.slabs())
     described = {CUDNN_KEY: manifests, KEY: describe(checkpoint, options)}
     sidecar.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     return [path, sidecar]

@@ -55,8 +55,7 @@ def write_file(
     with path.open("wb") as file:
         file.seek(len(_header(ordered, metadata(hashed_later(checkpoint)))))
         for entry in ordered:
-            for slab in entry.slabs():
-                file.write(slab)
+            file.writelines(entry.slabs())
         file.seek(0)
         file.write(_header(ordered, metadata(checkpoint)))
 

@@ -1,34 +1,61 @@
-"""Measure NumPy's transposing by blocks, and writing by sizes: what lstmconv/copying.py chooses its constants by."""
+"""Measure what lstmconv/copying.py chooses its constants by: blocks to turn by, slabs to fill, pieces to write."""
 
 from __future__ import annotations
 
 import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
+
+from lstmconv import copying
+from lstmconv.copying import slabs
+from lstmconv.layouts import KERAS, TORCH
 
 SIZES = {"8102": (8102, 1480), "8192": (8192, 1536)}
 """Rows and columns of what is turned, by the size of the layer: a part of a matrix of four times as many columns."""
 
 
-def speed(size: str, rows: int, columns: int, *, together: bool) -> float:
-    """Return the best of three speeds in GB/s; ``together``: each block is first copied to one place."""
+def speed(size: str, rows: int, wide: int, columns: int, *, together: bool) -> float:
+    """Return the best of three speeds in GB/s at which a matrix is turned.
+
+    Args:
+        size: One of SIZES.
+        rows: Of the source, at a time.
+        wide: Columns read at a time; ``together``: copied to one place first.
+        columns: Of those, turned at a time.
+    """
     features, units = SIZES[size]
     source = np.random.default_rng(0).random((features, 4 * features), np.float32)[:, 1000 : 1000 + units]
     target = np.zeros((units, features), np.float32)
-    buffer = np.empty((rows, columns + 16), np.float32)
+    buffer = np.empty((rows, wide + 16), np.float32)
     best = float("inf")
     for _ in range(3):
         start = time.perf_counter()
         for row in range(0, features, rows):
-            for column in range(0, units, columns):
-                block = source[row : row + rows, column : column + columns]
+            for place in range(0, units, wide):
+                block = source[row : row + rows, place : place + wide]
+                spot = target[place : place + wide, row : row + rows]
                 if together:
                     np.copyto(buffer[: block.shape[0], : block.shape[1]], block)
                     block = buffer[: block.shape[0], : block.shape[1]]
-                np.copyto(target[column : column + columns, row : row + rows].T, block)
+                for column in range(0, block.shape[1], columns):
+                    np.copyto(spot[column : column + columns].T, block[:, column : column + columns])
         best = min(best, time.perf_counter() - start)
     return target.nbytes / best / 1e9
+
+
+def filled(megabytes: int) -> float:
+    """Return at how many GB/s a mapped kernel of 256 MB is turned in slabs of so many MiB."""
+    copying._SLAB_BYTES = megabytes << 20
+    with tempfile.TemporaryDirectory() as folder:
+        kernel = np.memmap(Path(folder) / "kernel", np.float32, "w+", shape=(4000, 16000))
+        kernel[:] = 1
+        kernel = np.asarray(np.memmap(Path(folder) / "kernel", np.float32, "r", shape=kernel.shape))
+        start = time.perf_counter()
+        for _ in slabs([(TORCH.input_matrix, KERAS.input_matrix.view(kernel))], kernel.dtype):
+            pass
+        return kernel.nbytes / (time.perf_counter() - start) / 1e9
 
 
 def written(megabytes: int) -> float:
@@ -44,10 +71,21 @@ def written(megabytes: int) -> float:
 
 if __name__ == "__main__":
     for size in SIZES:
-        print(f"size {size}, source rows x columns, GB/s directly, GB/s block by block in one place")
-        for shape in ((64, 64), (64, 512), (128, 128), (256, 128), (256, 256), (512, 128), (512, 512), (8192, 1536)):
+        print(f"size {size}: rows x columns read, columns turned; GB/s directly, GB/s put together first")
+        for shape in (
+            (64, 64, 64),
+            (128, 128, 128),
+            (256, 256, 256),
+            (256, 4096, 256),
+            (512, 512, 512),
+            (8192, 4096, 4096),
+        ):
             speeds = (speed(size, *shape, together=together) for together in (False, True))
-            print(f"{shape[0]:6} x {shape[1]:<6}" + "".join(f"{each:8.2f}" for each in speeds))
-    print("written at a time, GB/s")
-    taken = {size: [written(size) for _ in range(3)][1:] for size in (1, 4, 48)}  # The first one finds memory cold.
-    print("".join(f"{size:3} MiB{max(speeds):8.2f}\n" for size, speeds in taken.items()), end="")
+            print(f"{shape[0]:6} x {shape[1]:<6}{shape[2]:6}" + "".join(f"{each:8.2f}" for each in speeds))
+    for what, function, sizes in (
+        ("filled by slabs of", filled, (8, 48, 128)),
+        ("written at a time", written, (1, 4, 48)),
+    ):
+        print(f"{what}, GB/s")
+        taken = {size: [function(size) for _ in range(4)][1:] for size in sizes}  # The first one finds memory cold.
+        print("".join(f"{size:4} MiB{max(speeds):8.2f}\n" for size, speeds in taken.items()), end="")

@@ -64,8 +64,7 @@ def write_inside(
         for tensor, head in zip(graph.initializer, heads, strict=True):
             file.write(head)
             if tensor.name in weights:
-                for slab in weights[tensor.name].slabs():
-                    file.write(slab)
+                file.writelines(weights[tensor.name].slabs())
         complete()
         file.write(after + _fields(model, range(_GRAPH + 1, 100)))
 
@@ -82,8 +81,7 @@ def write_beside(model: onnx.ModelProto, weights: Mapping[str, NamedTensor], pat
             place = {"location": path.name, "offset": file.tell(), "length": weights[tensor.name].nbytes}
             for key, value in place.items():
                 tensor.external_data.add(key=key, value=str(value))
-            for slab in weights[tensor.name].slabs():
-                file.write(slab)
+            file.writelines(weights[tensor.name].slabs())
 
 
 def _fields(message: Any, numbers: range) -> bytes:
