@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -237,6 +237,7 @@ def convert(
     format: str | None = None,
     buffer: BufferSizes | None = None,
     progress: Callable[[str], None] | None = None,
+    stage_in: Callable[..., AbstractContextManager[Path]] = staging,
 ) -> Conversion:
     """Convert a file and prove that the result holds and computes the same.
 
@@ -269,6 +270,7 @@ def convert(
         weights_only: Keras ``.h5`` without a model config.
         format, buffer: See :func:`load`.
         progress: Called with a line before each long step.
+        stage_in: Gives the folder in which targets are put together; see :func:`lstmconv.publishing.shared_staging`.
 
     Raises:
         VerificationError: The target does not hold or compute the same; nothing is left behind.
@@ -309,7 +311,7 @@ def convert(
     reports: list[Report] = []
     notes: list[str] = []
     folder = next(iter(places)).parent
-    with staging(folder, create=len(places) > 1) as stage:
+    with stage_in(folder, create=len(places) > 1) as stage:
         staged: list[Path] = []
         for place, chosen in places.items():
             say(f"Writing {place.name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from glob import glob, has_magic
@@ -11,6 +12,7 @@ from typing import Any, Literal
 
 from lstmconv import many
 from lstmconv.errors import LstmconvError, UsageError, VerificationError
+from lstmconv.publishing import shared_staging, staging
 
 __all__ = ["Converted", "Status", "convert_many", "expand", "several"]
 
@@ -132,11 +134,19 @@ def convert_many(
             owners[place] = source
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    work: Callable[[Path], Converted] = partial(
-        _convert, folder=folder, to=tuple(to), skip_existing=skip_existing, options=options
-    )
-    for outcome in many.run(work, sources, jobs):
-        yield outcome.value or Converted(str(outcome.item), "failed", detail=f"{outcome.item.name}: {outcome.error}")
+    with ExitStack() as held:
+        stages: dict[Path, Path] = {}
+        for target in dict.fromkeys(place.parent for place in owners):
+            with suppress(UsageError):  # Its files are told so, one by one.
+                stages[target] = held.enter_context(staging(target))
+        options["stage_in"] = partial(shared_staging, stages)
+        work: Callable[[Path], Converted] = partial(
+            _convert, folder=folder, to=tuple(to), skip_existing=skip_existing, options=options
+        )
+        for outcome in many.run(work, sources, jobs):
+            yield outcome.value or Converted(
+                str(outcome.item), "failed", detail=f"{outcome.item.name}: {outcome.error}"
+            )
 
 
 def _convert(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmconv.copying import copy_block, in_threads, shares
+from lstmconv.copying import copy_block, in_threads
 from lstmconv.mapping import let_go
 from lstmconv.model import GATES, Array, Gates
 
@@ -73,7 +73,7 @@ def _count_wrong(wanted: Array, stored: Array) -> int:
     wrong = seen = 0
     for start in range(0, wanted.shape[1], width):
         window = np.s_[:, start : start + width]
-        for counted, unequal in in_threads(_compare, list(shares(wanted[window], stored[window])), stored.nbytes):
+        for counted, unequal in in_threads(_compare, wanted[window], stored[window]):
             seen, wrong = seen + counted, wrong + unequal
         let_go(stored[window])
     if seen != stored.size:
@@ -81,9 +81,8 @@ def _count_wrong(wanted: Array, stored: Array) -> int:
     return wrong
 
 
-def _compare(pair: tuple[Array, Array]) -> tuple[int, int]:
+def _compare(wanted: Array, stored: Array) -> tuple[int, int]:
     """Return how many numbers were compared, and how many differ."""
-    wanted, stored = pair
     seen = wrong = 0
     rows = max(_BAND_BYTES // max(abs(wanted.strides[0]), 1) // _ROWS, 1) * _ROWS
     dtype = stored.dtype.newbyteorder("=")

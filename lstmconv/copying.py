@@ -30,7 +30,6 @@ __all__ = [
     "packed",
     "place_bias",
     "rounding_of_sum",
-    "shares",
     "slabs",
 ]
 
@@ -60,7 +59,6 @@ _BAND_BYTES = 32 << 20
 """Of the source: how much of a mapped file is read before its pages are let go."""
 _MOST_THREADS = 4
 
-Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 
@@ -145,30 +143,24 @@ def slabs(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Iterator[memo
     buffer = np.empty(max(part.size for part in parts), dtype)
     for part in parts:
         place = buffer[: part.size]
-        copies = list(shares(part, place.reshape(part.shape)))
-        in_threads(lambda copy: copy_array(*copy), copies, place.nbytes)
+        in_threads(copy_array, part, place.reshape(part.shape))
         content = place.view(np.uint8).data
         yield from (content[start : start + _WRITTEN_BYTES] for start in range(0, len(content), _WRITTEN_BYTES))
 
 
-def _threads() -> int:
-    return min(os.cpu_count() or 1, _MOST_THREADS)
+def in_threads(function: Callable[[Array, Array], Value], values: Array, place: Array) -> list[Value]:
+    """Return what a function returns for shares of two arrays of one shape: the whole of small ones.
 
-
-def in_threads(function: Callable[[Item], Value], items: Sequence[Item], nbytes: int) -> list[Value]:
-    """Return what a function returns for each item; threads share them where they have many bytes."""
-    if nbytes <= _SMALL_BYTES:
-        return list(map(function, items))
+    Large ones are shared among threads, by rows as the first lies in memory.
+    """
+    if place.nbytes <= _SMALL_BYTES:
+        return [function(values, place)]
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(_threads()) as pool:
-        return list(pool.map(function, items))
-
-
-def shares(values: Array, place: Array) -> Iterator[tuple[Array, Array]]:
-    """Split two arrays of one shape into as many pairs as there are threads, by rows as the first lies in memory."""
+    threads = min(os.cpu_count() or 1, _MOST_THREADS)
     axis = values.ndim - 1 if abs(values.strides[0]) < abs(values.strides[-1]) else 0
-    return zip(*(np.array_split(array, _threads(), axis) for array in (values, place)), strict=True)
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, *(np.array_split(array, threads, axis) for array in (values, place))))
 
 
 def joined(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Array:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import mmap
+import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +23,7 @@ def mapped(
 ) -> Array:
     """Return a file's bytes as a read-only array that takes no memory until it is read.
 
-    A plain array, not NumPy's ``memmap``, whose every slice costs ten times as much.
+    A plain array, not NumPy's ``memmap``, which costs a tenth of a millisecond, and ten times as much for every slice.
 
     Args:
         file: A path, or an open file.
@@ -33,9 +35,24 @@ def mapped(
         OSError: It cannot be opened.
         ValueError: It ends before ``shape`` is full, or ``dtype`` does not divide it.
     """
-    if isinstance(file, Path) and not file.stat().st_size:  # Of an empty file no system makes a map.
-        return np.empty(0, dtype)
-    return np.asarray(np.memmap(file, dtype, "r", start, shape))
+    if isinstance(file, Path):
+        with file.open("rb", buffering=0) as opened:
+            content = _whole(opened.fileno())
+    else:
+        content = _whole(file.fileno())
+    if shape is not None:
+        end = start + math.prod(shape) * np.dtype(dtype).itemsize
+        if end > content.size:
+            raise ValueError(f"the file ends at byte {content.size:,}, expected {end:,} bytes or more")
+        return content[start:end].view(dtype).reshape(shape)
+    return content[start:].view(dtype)
+
+
+def _whole(descriptor: int) -> Array:
+    size = os.fstat(descriptor).st_size
+    if not size:  # Of an empty file no system makes a map.
+        return np.empty(0, np.uint8)
+    return np.ndarray(size, np.uint8, mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
 
 
 def let_go(values: Array) -> None:

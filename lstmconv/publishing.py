@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lstmconv.errors import LstmconvError, TargetExistsError, UnreadableFileError, UsageError
 
-__all__ = ["publish", "refuse_changed", "refuse_existing", "staging", "stamps_of", "stored_meanwhile"]
+__all__ = ["publish", "refuse_changed", "refuse_existing", "shared_staging", "staging", "stamps_of", "stored_meanwhile"]
 
 _PREFIX = ".lstmconv-"
 _OLD = ".old"
@@ -56,7 +56,8 @@ def stored_meanwhile(paths: Sequence[Path]) -> Iterator[None]:
 def staging(folder: Path, *, create: bool = False) -> Iterator[Path]:
     """Give a hidden folder beside the targets (``.lstmconv-...``), on their file system; it goes at the end.
 
-    What a killed run left there goes too, as soon as it is a minute old.
+    What a killed run left there goes too, as soon as it is a minute old. At the end what has moved into ``folder`` is
+    there to stay.
 
     Args:
         folder: Where the targets will lie.
@@ -71,17 +72,15 @@ def staging(folder: Path, *, create: bool = False) -> Iterator[Path]:
     stage: Path | None = None
     lock: int | None = None
     try:
-        if created:
-            folder.mkdir(parents=True)
-            _sync(folder.parent)
-        _clear(folder)
-        stage = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
-        lock = _lock(stage)
-        yield stage
-    except LstmconvError:
-        raise
-    except OSError as error:
-        raise UsageError(f"cannot write into {folder}: {error.strerror or error}; nothing was left there") from error
+        with _told(folder):
+            if created:
+                folder.mkdir(parents=True)
+                _sync(folder.parent)
+            _clear(folder)
+            stage = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
+            lock = _lock(stage)
+            yield stage
+            _sync(folder)
     finally:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
@@ -89,6 +88,43 @@ def staging(folder: Path, *, create: bool = False) -> Iterator[Path]:
             os.close(lock)
         if created and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+@contextmanager
+def shared_staging(stages: Mapping[Path, Path], folder: Path, *, create: bool = False) -> Iterator[Path]:
+    """Give a folder as :func:`staging` does: this process' own within the stage that many conversions share.
+
+    Args:
+        stages: Those that are held, by their folders; for others :func:`staging` gives one.
+        folder: As there.
+        create: As there.
+
+    Raises:
+        UsageError: As there.
+    """
+    if folder not in stages:
+        with staging(folder, create=create) as stage:
+            yield stage
+        return
+    own = stages[folder] / str(os.getpid())
+    with _told(folder):
+        own.mkdir(exist_ok=True)
+        try:
+            yield own
+        finally:
+            for left in own.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Turn what a disk refuses into the user's line."""
+    try:
+        yield
+    except LstmconvError:
+        raise
+    except OSError as error:
+        raise UsageError(f"cannot write into {folder}: {error.strerror or error}; nothing was left there") from error
 
 
 def refuse_existing(paths: Sequence[Path], source: Path, *, force: bool) -> None:
@@ -108,7 +144,7 @@ def refuse_existing(paths: Sequence[Path], source: Path, *, force: bool) -> None
 
 
 def publish(staged: Sequence[Path], folder: Path, *, force: bool) -> list[Path]:
-    """Sync the staged files, move each into ``folder`` under its own name, and sync the folder.
+    """Sync the staged files, and move each into ``folder`` under its own name.
 
     One file replaces an older one in a single step. Of several, all older ones move out before the first new one
     moves in, so that never do old and new ones lie together; an error puts all back, and what a kill leaves half
@@ -129,7 +165,6 @@ def publish(staged: Sequence[Path], folder: Path, *, force: bool) -> list[Path]:
         _land(staged[0], placed[0], force=force)
     else:
         _land_all(staged, placed, force=force)
-    _sync(folder)
     return placed
 
 
@@ -187,7 +222,8 @@ def _clear(folder: Path) -> None:
             descriptor = os.open(stage, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _settle(stage, folder)
+                for part in (stage, *stage.iterdir()):  # Those of a run over many files: a folder each process.
+                    _settle(part, folder)
                 shutil.rmtree(stage, ignore_errors=True)
             finally:
                 os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import mmap
 import os
 import pickle
 import signal
@@ -539,10 +540,10 @@ def test_arrays_are_read_only_views_into_the_file(tmp_path: Path):
     kernel = read_tree(tmp_path / "a.h5", "a.h5").find("model_weights/lstm_1/lstm_1/kernel:0")
     assert isinstance(kernel, StoredArray)
     values = kernel.load()
-    base = values
-    while isinstance(base.base, np.ndarray):
-        base = base.base
-    assert isinstance(base, np.memmap)
+    owner: object = values
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    assert isinstance(owner, mmap.mmap)
     with pytest.raises(ValueError, match="read-only"):
         values[0, 0] = 1
 

@@ -131,21 +131,23 @@ class _Walker:
             if isinstance(item, h5py.h5g.GroupID):
                 children[key] = self.group(item, here, (*above, address))
             elif isinstance(item, h5py.h5d.DatasetID):
-                children[key] = self.dataset(h5py.Dataset(item), here)
-        return {"attributes": self.attributes(h5py.Group(group)), "children": children}
+                children[key] = self.dataset(item, here)
+        return {"attributes": self.attributes(group), "children": children}
 
-    def attributes(self, item: h5py.Group | h5py.Dataset) -> dict[str, Attribute]:
+    def attributes(self, item: h5py.h5g.GroupID | h5py.h5d.DatasetID) -> dict[str, Attribute]:
         h5py = require("h5py", "Reading HDF5 files")
         found: dict[str, Attribute] = {}
-        for index in range(h5py.h5a.get_num_attrs(item.id)):
-            attribute = h5py.h5a.open(item.id, index=index)
+        for index in range(h5py.h5a.get_num_attrs(item)):
+            attribute = h5py.h5a.open(item, index=index)
             key = attribute.name.decode("utf-8", "surrogateescape")
-            count = attribute.get_space().get_simple_extent_npoints()
-            self._count_attribute(count * attribute.get_type().get_size())
-            if attribute.get_type().get_class() in (h5py.h5t.REFERENCE, h5py.h5t.COMPOUND, h5py.h5t.VLEN):
+            kind = attribute.get_type()
+            self._count_attribute(attribute.get_space().get_simple_extent_npoints() * kind.get_size())
+            if kind.get_class() not in (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT) or attribute.shape is None:
                 found[key] = None
                 continue
-            plain = _plain(item.attrs[key])
+            values = np.zeros(attribute.shape, attribute.dtype)
+            attribute.read(values)
+            plain = _plain(values[()])
             # Text of variable length lies elsewhere, and many attributes may name the same text.
             texts = plain if isinstance(plain, list) else [plain] if isinstance(plain, str) else []
             self._count_attribute(sum(map(len, texts)))
@@ -157,7 +159,8 @@ class _Walker:
         if self._attribute_bytes > ATTRIBUTE_BYTES.value:
             raise self._fail(f"attributes take more than {ATTRIBUTE_BYTES.value:,} bytes; {ATTRIBUTE_BYTES.way_out}")
 
-    def dataset(self, dataset: h5py.Dataset, path: str) -> dict[str, Any]:
+    def dataset(self, dataset: h5py.h5d.DatasetID, path: str) -> dict[str, Any]:
+        h5py = require("h5py", "Reading HDF5 files")
         described: dict[str, Any] = {"attributes": self.attributes(dataset)}
         if dataset.shape is None:
             return {**described, "refusal": "an empty dataset"}
@@ -170,12 +173,13 @@ class _Walker:
             described["type"] = stored.str
         else:
             return {**described, "refusal": f"of type {stored}, not a number"}
-        if dataset.external is not None:
+        created = dataset.get_create_plist()
+        if created.get_external_count() > 0:
             return {**described, "refusal": "stored in another file (external); not followed"}
-        if dataset.is_virtual:
+        if created.get_layout() == h5py.h5d.VIRTUAL:
             return {**described, "refusal": "a virtual dataset (stored in other files); not followed"}
         claimed = math.prod(dataset.shape) * itemsize
-        offset = dataset.id.get_offset()
+        offset = dataset.get_offset()
         if claimed == 0:
             return described
         if offset is not None:
@@ -184,12 +188,13 @@ class _Walker:
             return {**described, "offset": offset}
         # Chunked, compact, or never written: the library puts the numbers together.
         if self._copied + claimed > allowed_inflation(self._size):
-            kept = dataset.id.get_storage_size()
+            kept = dataset.get_storage_size()
             return {**described, "refusal": f"claims {claimed:,} bytes and stores {kept:,}; {INFLATION.way_out}"}
         described["copied"] = self._copied
         written = 0
-        for here in _slabs(dataset):
-            written += self._sink.write(np.ascontiguousarray(dataset[here]).reshape(-1).view(np.uint8).data)
+        whole = h5py.Dataset(dataset)
+        for here in _slabs(whole):
+            written += self._sink.write(np.ascontiguousarray(whole[here]).reshape(-1).view(np.uint8).data)
         if written != claimed:
             raise self._fail(f"'{path}' has {written:,} bytes, expected {claimed:,}")
         self._copied += written
