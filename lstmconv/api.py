@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -33,6 +32,7 @@ __all__ = [
     "from_torch",
     "in_folder",
     "load",
+    "read",
     "save",
     "to_cudnn",
     "to_onnx",
@@ -102,20 +102,24 @@ def load(
     >>> layer.name, layer.forward.weight_ih.shape          # gates i f g o, units, features
     ('lstm', (4, 16, 1))
     """
-    file = Path(path)
     options = ReadOptions(None if config is None else Path(config), activation, recurrent_activation, buffer)
+    checkpoint = read(Path(path), options, format)
+    begin_hashing(checkpoint)
+    return checkpoint
+
+
+def read(file: Path, options: ReadOptions, format: str | None = None) -> Checkpoint:
+    """Read as :func:`load` does; the file is hashed only when its hash is asked for, and must still be there then."""
     _refuse_no_file(file)
     if options.config is not None:
         _refuse_no_file(options.config)
     try:
         chosen = detect(file, options) if format is None else by_name(format)
-        checkpoint = chosen.load().read(file, options)
+        return chosen.load().read(file, options)
     except EOFError as error:  # Not an OSError, and the command line would take it for the user's.
         raise UnreadableFileError(f"{file.name}: cannot be read: it ends too early") from error
     except OSError as error:
         raise UnreadableFileError(f"{file.name}: cannot be read ({error.strerror or error})") from error
-    begin_hashing(checkpoint)
-    return checkpoint
 
 
 def _refuse_no_file(path: Path) -> None:
@@ -154,6 +158,8 @@ def from_onnx(model: onnx.ModelProto, *, name: str = "model.onnx") -> Checkpoint
     Raises:
         UnsupportedModelError: No LSTM node in it that converts.
     """
+    import hashlib
+
     from lstmconv.formats.onnx.reading import read_model
 
     origin = Provenance(name, hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(), "ONNX model")

@@ -5,7 +5,6 @@ Exit codes: 0 done and equal, 1 not equal, 2 could not do it.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from enum import Enum
@@ -22,7 +21,7 @@ from lstmconv.errors import LstmconvError, UsageError, VerificationError
 if TYPE_CHECKING:
     from lstmconv.formats import BufferSizes
 
-__all__ = ["app", "main"]
+__all__ = ["app", "build_only", "main"]
 
 app = typer.Typer(
     name="lstmconv",
@@ -335,16 +334,12 @@ def inspect(
 ) -> None:
     """Show a file's LSTM layers: shapes, gate order, bias, activations, and which target can hold them."""
     from lstmconv import api, inspection, terminal
+    from lstmconv.formats import ReadOptions
 
-    checkpoint = api.load(
-        source,
-        format=None if source_format is None else source_format.value,
-        config=config,
-        activation=activation,
-        recurrent_activation=recurrent_activation,
-        buffer=_buffer(input_size, hidden_size, layers, bidirectional, bias_mode.value, buffer_dtype),
-    )
-    described = inspection.describe_checkpoint(checkpoint)
+    buffer = _buffer(input_size, hidden_size, layers, bidirectional, bias_mode.value, buffer_dtype)
+    options = ReadOptions(config, activation, recurrent_activation, buffer)
+    checkpoint = api.read(source, options, None if source_format is None else source_format.value)
+    described = inspection.describe_checkpoint(checkpoint, hashed=json)
     if json:
         terminal.show_json(described)
         return
@@ -552,9 +547,14 @@ def formats(json: Json = False) -> None:
     terminal.show_layouts()
 
 
+def build_only(name: str) -> None:
+    """Leave out all commands but one: typer builds every one first, which takes longer than reading a small file."""
+    asked = [entry for entry in app.registered_commands if getattr(entry.callback, "__name__", "") == name]
+    app.registered_commands = asked or app.registered_commands
+
+
 def main() -> None:
     """Run the command line; every error is one line and an exit code."""
-    gc.set_threshold(100_000)  # Imports make much and drop nothing: collecting in between took 0.05 s.
     try:
         app()
     except VerificationError as error:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.layouts import Pattern
 from lstmconv.mapping import let_go
 from lstmconv.model import Array, Gates, LSTMDirection
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = [
     "BiasMode",

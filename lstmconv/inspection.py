@@ -16,12 +16,17 @@ from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Stack
 __all__ = ["describe_checkpoint"]
 
 
-def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return everything ``lstmconv inspect`` shows, as plain data; README documents the fields."""
+def describe_checkpoint(checkpoint: Checkpoint, *, hashed: bool = True) -> dict[str, Any]:
+    """Return everything ``lstmconv inspect`` shows, as plain data; README documents the fields.
+
+    Args:
+        checkpoint: What a file holds.
+        hashed: With the file's hash, which takes long for a large one.
+    """
     origin = checkpoint.provenance
     return {
         "source": origin.source,
-        "sha256": origin.sha256,
+        "sha256": origin.sha256 if hashed else None,
         "format": origin.format,
         "keras_version": origin.keras_version,
         "backend": origin.backend,

@@ -14,13 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from lstmconv.activations import SIGMOID, TANH, Activation
 from lstmconv.errors import UnsupportedModelError, UsageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = [
     "GATES",
@@ -37,7 +39,7 @@ __all__ = [
     "sizes",
 ]
 
-Array: TypeAlias = npt.NDArray[Any]
+Array: TypeAlias = "npt.NDArray[Any]"
 """An array of float16, bfloat16 (ml_dtypes), float32 or float64, usually a view into the file."""
 
 

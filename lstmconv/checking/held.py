@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -114,7 +113,11 @@ def _costly(path: Path, format: Format) -> bool:
     """Whether a file asks for more than a look to see what is noted in it."""
     if format.name == "onnx":
         return path.stat().st_size > _MOST_NOTED
-    if format.name != "torch" or not zipfile.is_zipfile(path):
+    if format.name != "torch":
+        return False
+    import zipfile
+
+    if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return any(entry.file_size > _MOST_NOTED for entry in archive.infolist() if entry.filename.endswith(".json"))

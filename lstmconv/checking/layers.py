@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lstmconv.activations import SIGMOID, TANH, Activation
 from lstmconv.checking.findings import Note
 from lstmconv.layouts import by_name
 from lstmconv.model import GATES, Array, Gates, LSTMDirection, LSTMLayer
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["EXPLODED_NORM", "INPUT_BOUND", "MOVED", "Rows", "look", "pytorch_note", "reach"]
 

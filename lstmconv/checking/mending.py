@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,8 @@ def convert_command(source: Path, target: Path, held: Held | None = None, twin: 
         parts += options
     if twin is not None:
         parts += [*_format(target, twin), "--force"]
+    import shlex
+
     return shlex.join(parts)
 
 

@@ -1,16 +1,15 @@
-"""Tell what a file is by its content; suffixes decide only where the content cannot."""
+"""Tell what a file is by its content; suffixes decide only where the content cannot.
+
+What tells one kind of file from another is loaded for files that may be of it: an HDF5 file needs none of it.
+"""
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats import Format, ReadOptions, by_name
-from lstmconv.formats.cudnn import CUDNN_KEY
 from lstmconv.formats.lookalikes import refuse_hollow
-from lstmconv.formats.safetensors import read_header
-from lstmconv.formats.zips import open_archive
 
 __all__ = ["detect"]
 
@@ -54,6 +53,10 @@ def detect(path: Path, options: ReadOptions) -> Format:
 
 
 def _is_torch_zip(path: Path) -> bool:
+    import zipfile
+
+    from lstmconv.formats.zips import open_archive
+
     try:
         with open_archive(path) as archive:
             names = archive.namelist()
@@ -63,6 +66,9 @@ def _is_torch_zip(path: Path) -> bool:
 
 
 def _has_manifest(path: Path) -> bool:
+    from lstmconv.formats.cudnn import CUDNN_KEY
+    from lstmconv.formats.safetensors import read_header
+
     try:
         metadata = read_header(path)[1].get("__metadata__")
     except UnreadableFileError:  # The safetensors reader says what is wrong with it.

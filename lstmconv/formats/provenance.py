@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import threading
@@ -34,6 +33,7 @@ __all__ = [
     "require_known",
     "restore",
     "sha256_of",
+    "sha256_of_all",
 ]
 
 KEY = "lstmconv"
@@ -49,6 +49,8 @@ _HASHED_BYTES = 256 << 10
 
 def sha256_of(*paths: Path) -> str:
     """Return the SHA-256 of files' bytes, one behind the other."""
+    import hashlib  # OpenSSL takes 3 ms to load.
+
     digest = hashlib.sha256()
     block = memoryview(bytearray(_HASHED_BYTES))  # Read into again and again: it stays in the cache.
     for path in paths:
@@ -58,25 +60,38 @@ def sha256_of(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-def hashing(*paths: Path) -> str | LaterHash:
-    """Return the SHA-256 of files' bytes; of large ones, what computes it when it is asked for."""
-    large = sum(path.stat().st_size for path in paths) > _HASHED_AT_ONCE
-    return LaterHash(paths) if large else sha256_of(*paths)
+def sha256_of_all(paths: Sequence[Path], head: bytes = b"") -> str:
+    """Return one SHA-256 for files that make up one checkpoint: of ``head`` and each file's own."""
+    import hashlib
+
+    return hashlib.sha256(head + b"".join(bytes.fromhex(sha256_of(path)) for path in paths)).hexdigest()
+
+
+def hashing(*paths: Path) -> LaterHash:
+    """Return what computes the SHA-256 of files' bytes when it is asked for."""
+    return LaterHash(paths)
 
 
 class LaterHash:
-    """A hash that a thread computes while the file is converted: of 2 GB it takes 1 to 2 s."""
+    """A hash that is computed when it is asked for, or before: of 2 GB it takes 1 to 2 s, on a thread of its own."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
         self._thread: threading.Thread | None = None
-        self._found: str | OSError = ""
+        self._found: str | OSError | None = None
 
     def begin(self) -> None:
-        """Start to compute it, once."""
-        if self._thread is None:
+        """Compute it now, or begin to where that takes long."""
+        if self.slow and self._thread is None:
             self._thread = threading.Thread(target=self._compute, daemon=True)
             self._thread.start()
+        elif not self.slow:
+            self()
+
+    @property
+    def slow(self) -> bool:
+        """Whether it takes long, and is not known yet."""
+        return self._found is None and sum(path.stat().st_size for path in self._paths) > _HASHED_AT_ONCE
 
     def _compute(self) -> None:
         try:
@@ -90,23 +105,34 @@ class LaterHash:
         Raises:
             OSError: A file cannot be read any more.
         """
-        self.begin()
-        assert self._thread is not None
-        self._thread.join()
-        if isinstance(self._found, OSError):
+        if self._thread is not None:
+            self._thread.join()
+        if self._found is None:
+            self._compute()
+        if not isinstance(self._found, str):
+            assert self._found is not None
             raise self._found
         return self._found
 
+    def __eq__(self, other: object) -> bool:
+        """Compare the hashes."""
+        return isinstance(other, LaterHash) and self() == other()
+
+    def __hash__(self) -> int:
+        """Hash the hash."""
+        return hash(self())
+
 
 def begin_hashing(checkpoint: Checkpoint) -> None:
-    """Have the source hashed meanwhile, where that takes long."""
+    """Have the source hashed, meanwhile where that takes long."""
     if isinstance(checkpoint.provenance.hashed, LaterHash):
         checkpoint.provenance.hashed.begin()
 
 
 def hashed_later(checkpoint: Checkpoint) -> Checkpoint:
-    """Return the checkpoint with a hash that is known: zeros, as many as the true one has, while that is computed."""
-    if isinstance(checkpoint.provenance.hashed, str):
+    """Return a checkpoint with a hash that is known: zeros, as many as the true one has, while that takes long."""
+    hashed = checkpoint.provenance.hashed
+    if not isinstance(hashed, LaterHash) or not hashed.slow:
         return checkpoint
     return replace(checkpoint, provenance=replace(checkpoint.provenance, hashed="0" * 64))
 

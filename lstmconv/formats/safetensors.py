@@ -49,15 +49,17 @@ def write_file(
 ) -> None:
     """Write named tensors one after the other, widest dtype first so that each is aligned.
 
-    The header comes first and is written last: the source may still be hashed while the tensors are written.
+    The header comes first, and is written again at the end where the source was still being hashed.
     """
     ordered = sorted(entries, key=lambda entry: -entry.dtype.itemsize)
+    known = hashed_later(checkpoint)
     with path.open("wb") as file:
-        file.seek(len(_header(ordered, metadata(hashed_later(checkpoint)))))
+        file.write(_header(ordered, metadata(known)))
         for entry in ordered:
             file.writelines(entry.slabs())
-        file.seek(0)
-        file.write(_header(ordered, metadata(checkpoint)))
+        if known is not checkpoint:
+            file.seek(0)
+            file.write(_header(ordered, metadata(checkpoint)))
 
 
 def _header(entries: Sequence[NamedTensor], metadata: Mapping[str, str]) -> bytes:

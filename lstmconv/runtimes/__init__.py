@@ -18,12 +18,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from lstmconv.model import Gates
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = [
     "Decoded",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,10 +52,12 @@ class KerasContent:
 def opened(path: Path) -> Iterator[KerasContent]:
     """Open a ``.keras``, ``.weights.h5`` or legacy ``.h5`` file."""
     h5py = require("h5py", "Reading Keras files")
-    if not zipfile.is_zipfile(path):
+    if h5py.is_hdf5(path):
         with h5py.File(path, "r") as file:
             yield _content(file, file.attrs.get("model_config"), file.attrs.get("keras_version"))
         return
+    import zipfile
+
     with zipfile.ZipFile(path) as archive:
         config, metadata = archive.read("config.json"), json.loads(archive.read("metadata.json"))
         body = io.BytesIO(archive.read("model.weights.h5"))

@@ -12,7 +12,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import warnings
 from pathlib import Path
@@ -71,6 +70,8 @@ def _nameless(size: int) -> BinaryIO:
     """Open a file without a name; in memory where the system has such files, and the source is not large."""
     if size < _LARGE_BYTES and hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("lstmconv"), "r+b")
+    import tempfile
+
     return cast(BinaryIO, tempfile.TemporaryFile())
 
 

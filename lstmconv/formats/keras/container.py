@@ -10,26 +10,18 @@ Kinds (sources: keras/src/saving/{saving_lib,legacy/legacy_h5_format}.py, keras/
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import struct
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from lstmconv.errors import ForeignFileError, LstmconvError, NoLSTMError, UnreadableFileError
+from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
 from lstmconv.formats.keras.hdf5 import SIGNATURE, Group, StoredArray, read_tree
-from lstmconv.formats.limits import INFLATION, JSON_BYTES, allowed_inflation, parse_json
+from lstmconv.formats.limits import JSON_BYTES, parse_json
 from lstmconv.formats.lookalikes import refuse_hollow
-from lstmconv.formats.provenance import KEY, hashing, parsed, sha256_of
-from lstmconv.formats.zips import open_archive
-from lstmconv.mapping import mapped
-from lstmconv.model import Array
+from lstmconv.formats.provenance import KEY, hashing, parsed, sha256_of_all
 
 __all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file"]
 
@@ -134,7 +126,7 @@ def open_file(path: Path) -> KerasFile:
     if _is_hdf5(path):
         tree = read_tree(path, path.name)
         return _from_tree(path.name, tree, hashing(path))
-    if zipfile.is_zipfile(path):
+    if _is_zip(path):
         return _open_zip(path)
     return _open_shards(path)
 
@@ -147,7 +139,7 @@ def open_config(path: Path) -> Config:
     """
     if not path.exists():
         raise UnreadableFileError(f"{path.name}: no such file")
-    if not path.is_dir() and not _is_hdf5(path) and not zipfile.is_zipfile(path):
+    if not path.is_dir() and not _is_hdf5(path) and not _is_zip(path):
         found = _json(_text(path), path.name)
         if "class_name" not in found:
             raise UnreadableFileError(
@@ -164,6 +156,12 @@ def _config(model: Mapping[str, Any], version: str | None) -> Config:
     stated = model.get("keras_version")
     text = stated if isinstance(stated, str) else version
     return Config(model, KerasVersion(text) if text else None)
+
+
+def _is_zip(path: Path) -> bool:
+    import zipfile
+
+    return zipfile.is_zipfile(path)
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -223,38 +221,13 @@ def _from_tree(name: str, tree: Group, hashed: str | Callable[[], str]) -> Keras
 
 def _open_zip(path: Path) -> KerasFile:
     """Open a ``.keras`` zip (Keras 2.11 and later)."""
-    try:
-        with open_archive(path) as archive:
-            names = archive.namelist()
-            body = next((name for name in ("model.weights.h5", "variables.h5") if name in names), None)
-            if body is None:
-                raise _no_body(path.name, names)
-            tree = read_tree(_member(path, archive, archive.getinfo(body)), f"{path.name}:{body}")
-            most = JSON_BYTES.value
-            texts = {
-                name: _json(_inflate(path.name, archive, archive.getinfo(name), most), f"{path.name}:{name}")
-                for name in ("config.json", "metadata.json")
-                if name in names
-            }
-    except LstmconvError:
-        raise
-    except Exception as error:  # zipfile raises what struct, zlib and the file raise, EOFError among it.
-        reason = str(error) or type(error).__name__
-        raise UnreadableFileError(f"{path.name}: damaged zip file ({reason}); restore or download it again") from error
+    from lstmconv.formats.keras.archive import read_archive  # zipfile takes as long to load as many a file to read.
+
+    tree, texts = read_archive(path)
+    found = {name: _json(text, f"{path.name}:{name}") for name, text in texts.items()}
     return _archive(
-        path.name, tree, texts.get("config.json"), texts.get("metadata.json"), hashing(path), ".keras archive"
+        path.name, tree, found.get("config.json"), found.get("metadata.json"), hashing(path), ".keras archive"
     )
-
-
-def _no_body(name: str, names: list[str]) -> UnreadableFileError:
-    if "model.weights.npz" in names:
-        return ForeignFileError(
-            f"{name}: its weights are pickled (model.weights.npz), which is never loaded; "
-            "save it again with Keras as .keras in the default format"
-        )
-    if any(entry.endswith("data.pkl") for entry in names):
-        return UnreadableFileError(f"{name}: a PyTorch file, expected a Keras one")
-    return UnreadableFileError(f"{name}: a zip without model.weights.h5, expected a .keras file")
 
 
 def _open_folder(path: Path) -> KerasFile:
@@ -271,12 +244,9 @@ def _open_folder(path: Path) -> KerasFile:
         if part.is_symlink():
             raise UnreadableFileError(f"{path.name}: {part.name} is a symbolic link; not followed")
     texts = {name: _json(_text(part), part.name) for name, part in parts.items() if part.is_file()}
-    digest = hashlib.sha256()
-    for part in sorted((body, *parts.values())):
-        if part.is_file():
-            digest.update(bytes.fromhex(sha256_of(part)))
+    hashed = sha256_of_all([part for part in sorted((body, *parts.values())) if part.is_file()])
     tree = read_tree(body, f"{path.name}/{body.name}")
-    return _archive(path.name, tree, texts.get("config"), texts.get("metadata"), digest.hexdigest(), ".keras folder")
+    return _archive(path.name, tree, texts.get("config"), texts.get("metadata"), hashed, ".keras folder")
 
 
 def _archive(
@@ -312,7 +282,6 @@ def _open_shards(path: Path) -> KerasFile:
     names: list[object] = []
     for value in weight_map.values():
         names += value if isinstance(value, list) else [value]
-    digest = hashlib.sha256(head)
     merged = Group("")
     for value in names:
         if not isinstance(value, str) or Path(value).name != value or value in ("", ".", ".."):
@@ -323,11 +292,10 @@ def _open_shards(path: Path) -> KerasFile:
             raise UnreadableFileError(f"{path.name}: the shard {name} is a symbolic link; not followed")
         if not shard.is_file():
             raise UnreadableFileError(f"{path.name}: the shard {name} is missing beside it")
-        digest.update(bytes.fromhex(sha256_of(shard)))
         merged = _merge(merged, read_tree(shard, name))
     parts = tuple(sorted(set(map(str, names))))
-    kind = "Keras sharded weights"
-    return KerasFile(path.name, "saveable", merged, None, None, None, kind, digest.hexdigest(), parts=parts)
+    hashed = sha256_of_all([path.parent / part for part in parts], head)
+    return KerasFile(path.name, "saveable", merged, None, None, None, "Keras sharded weights", hashed, parts=parts)
 
 
 def _merge(a: Group, b: Group) -> Group:
@@ -337,42 +305,6 @@ def _merge(a: Group, b: Group) -> Group:
         mine = children.get(key)
         children[key] = _merge(mine, child) if isinstance(mine, Group) and isinstance(child, Group) else child
     return Group(a.path or b.path, {**a.attributes, **b.attributes}, children)
-
-
-def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
-    """Return a member's bytes: a memory map where it is stored, inflated where it is not."""
-    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-        return np.frombuffer(_inflate(path.name, archive, member), np.uint8)
-    with path.open("rb") as file:
-        file.seek(member.header_offset)
-        # APPNOTE.TXT 4.3.7: a 30-byte local header, then the name and the extra field.
-        header = struct.unpack("<4s5H3I2H", file.read(30))
-    if header[0] != b"PK\x03\x04":
-        raise zipfile.BadZipFile(f"no local header for {member.filename}")
-    start = member.header_offset + 30 + header[-2] + header[-1]
-    whole = mapped(path)
-    if start + member.file_size > whole.nbytes:
-        raise zipfile.BadZipFile(f"{member.filename} is cut off")
-    return whole[start : start + member.file_size]
-
-
-def _inflate(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int | None = None) -> bytes:
-    """Return a member's content, and no more of it than the zip's directory says."""
-    if limit is not None and member.file_size > limit:
-        raise UnreadableFileError(f"{name}: {member.filename} has {member.file_size:,} bytes; {JSON_BYTES.way_out}")
-    if member.file_size > allowed_inflation(member.compress_size):
-        raise UnreadableFileError(
-            f"{name}: {member.filename} would inflate from {member.compress_size:,} to {member.file_size:,} bytes; "
-            f"{INFLATION.way_out}"
-        )
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        # Their decompressors take as much memory as the data says, before anything comes out.
-        raise UnreadableFileError(f"{name}: {member.filename} is compressed by method {member.compress_type}")
-    with archive.open(member) as file:
-        content = file.read(member.file_size + 1)
-    if len(content) != member.file_size:
-        raise UnreadableFileError(f"{name}: {member.filename} has other than the {member.file_size:,} bytes it claims")
-    return content
 
 
 def _text(path: Path) -> bytes:

@@ -104,12 +104,14 @@ class _Walker:
         self._attribute_bytes = 0
         self._copied = 0
         self._most_objects = HDF5_OBJECTS.value
+        self._most_attribute_bytes = ATTRIBUTE_BYTES.value
+        self._h5py = require("h5py", "Reading HDF5 files")
 
     def _fail(self, what: str) -> UnreadableFileError:
         return UnreadableFileError(f"{self._name}: {what}")
 
     def group(self, group: h5py.h5g.GroupID, path: str, above: tuple[int, ...]) -> dict[str, Any]:
-        h5py = require("h5py", "Reading HDF5 files")
+        h5py = self._h5py
         address = h5py.h5o.get_info(group).addr
         if address in above:
             raise self._fail(f"'{path}' contains itself (a hard-link cycle)")
@@ -135,17 +137,17 @@ class _Walker:
         return {"attributes": self.attributes(group), "children": children}
 
     def attributes(self, item: h5py.h5g.GroupID | h5py.h5d.DatasetID) -> dict[str, Attribute]:
-        h5py = require("h5py", "Reading HDF5 files")
+        h5py = self._h5py
         found: dict[str, Attribute] = {}
         for index in range(h5py.h5a.get_num_attrs(item)):
             attribute = h5py.h5a.open(item, index=index)
             key = attribute.name.decode("utf-8", "surrogateescape")
-            kind = attribute.get_type()
-            self._count_attribute(attribute.get_space().get_simple_extent_npoints() * kind.get_size())
-            if kind.get_class() not in (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT) or attribute.shape is None:
+            kind, shape = attribute.get_type(), attribute.shape
+            if shape is None or kind.get_class() not in (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT):
                 found[key] = None
                 continue
-            values = np.zeros(attribute.shape, attribute.dtype)
+            self._count_attribute(math.prod(shape) * kind.get_size())
+            values = np.zeros(shape, kind.dtype)
             attribute.read(values)
             plain = _plain(values[()])
             # Text of variable length lies elsewhere, and many attributes may name the same text.
@@ -156,11 +158,12 @@ class _Walker:
 
     def _count_attribute(self, size: int) -> None:
         self._attribute_bytes += size
-        if self._attribute_bytes > ATTRIBUTE_BYTES.value:
-            raise self._fail(f"attributes take more than {ATTRIBUTE_BYTES.value:,} bytes; {ATTRIBUTE_BYTES.way_out}")
+        most = self._most_attribute_bytes
+        if self._attribute_bytes > most:
+            raise self._fail(f"attributes take more than {most:,} bytes; {ATTRIBUTE_BYTES.way_out}")
 
     def dataset(self, dataset: h5py.h5d.DatasetID, path: str) -> dict[str, Any]:
-        h5py = require("h5py", "Reading HDF5 files")
+        h5py = self._h5py
         described: dict[str, Any] = {"attributes": self.attributes(dataset)}
         if dataset.shape is None:
             return {**described, "refusal": "an empty dataset"}
