@@ -17,7 +17,7 @@ from lstmconv.activations import Activation
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.model import Array, LSTMDirection, LSTMLayer, Stack
 
-__all__ = ["Cell", "CellType", "LSTMOutputs", "reference", "run_layer", "run_stack", "times"]
+__all__ = ["Cell", "CellType", "LSTMOutputs", "merge", "reference", "returned", "run_layer", "run_stack", "times"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -43,7 +43,6 @@ class LSTMOutputs:
 @dataclass(frozen=True)
 class _Run:
     sequence: Float64
-    last: Float64
     h: Float64
     c: Float64
 
@@ -68,7 +67,7 @@ class Cell:
         self.rec = _known(name, "recurrent activation", direction.recurrent_activation)
         hidden = direction.hidden_size
         self.weight_ih = np.asarray(direction.weight_ih, np.float64).reshape(4 * hidden, -1)
-        self.weight_hh = np.asarray(direction.weight_hh, np.float64).reshape(4 * hidden, hidden)
+        self.weight_hh = np.asarray(direction.weight_hh, np.float64).reshape(4 * hidden, -1)
         self.biases = tuple(
             np.asarray(gates, np.float64).reshape(4 * hidden)
             for gates in (direction.bias_ih, direction.bias_hh)
@@ -88,12 +87,17 @@ class Cell:
 
     def merge(self, mode: str, forward: Float64, backward: Float64) -> Float64:
         """Join the halves of a Bidirectional layer as one sequence; ``mode`` is not ``"none"``."""
-        if mode == "concat":
-            return np.concatenate([forward, backward], axis=-1)
-        if mode == "mul":
-            return forward * backward
-        total: Float64 = forward + backward
-        return total / 2 if mode == "ave" else total
+        return merge(mode, forward, backward)
+
+
+def merge(mode: str, forward: Float64, backward: Float64) -> Float64:
+    """Join the halves of a Bidirectional layer exactly, as :meth:`Cell.merge`."""
+    if mode == "concat":
+        return np.concatenate([forward, backward], axis=-1)
+    if mode == "mul":
+        return forward * backward
+    total: Float64 = forward + backward
+    return total / 2 if mode == "ave" else total
 
 
 CellType: TypeAlias = "Callable[[LSTMDirection, str], Cell]"
@@ -123,9 +127,8 @@ def _run(cell: Cell, x: Float64, mask: Mask | None, h: Float64, c: Float64, *, z
         output = np.where(valid, new_h, output)
         h, c = np.where(valid, new_h, h), np.where(valid, new_c, c)
         sequence.append(np.where(valid, output, 0.0) if zero_output else output)
-    last = sequence[-1] if sequence else np.zeros_like(h)
     whole = np.stack(sequence, axis=-2) if sequence else np.zeros((*h.shape[:-1], 0, h.shape[-1]))
-    return _Run(whole, last, h, c)
+    return _Run(whole, h, c)
 
 
 def run_layer(
@@ -167,7 +170,7 @@ def run_layer(
         run.sequence[..., ::-1, :] if direction.go_backwards else run.sequence
         for run, direction in zip(runs, layer.directions, strict=True)
     )
-    outputs = _outputs(layer, runs, cells[0])
+    outputs = returned(layer, [run.sequence for run in runs], cells[0].merge)
     if layer.time_major and layer.return_sequences is not False:
         outputs = tuple(output.swapaxes(-3, -2) for output in outputs)
     return LSTMOutputs(outputs, tuple(state for run in runs for state in (run.h, run.c)), in_time)
@@ -205,16 +208,29 @@ def run_stack(
     return replace(result, states=tuple(states))
 
 
-def _outputs(layer: LSTMLayer, runs: Sequence[_Run], cell: Cell) -> tuple[Float64, ...]:
-    """Return what Keras returns; an unknown return_sequences returns the sequence."""
+def returned(
+    layer: LSTMLayer, sequences: Sequence[Float64], merge: Callable[[str, Float64, Float64], Float64] = merge
+) -> tuple[Float64, ...]:
+    """Return what Keras returns, batch first; an unknown return_sequences returns the sequence.
+
+    Args:
+        layer: Its options.
+        sequences: Each half's outputs ``(..., batch, time, hidden)`` in the order of processing.
+        merge: Joins two halves.
+    """
     if layer.return_sequences is False:
-        parts = [run.last for run in runs]
+        parts = [_last(sequence) for sequence in sequences]
     else:
-        parts = [run.sequence for run in runs]
-        parts[1:] = [sequence[..., ::-1, :] for sequence in parts[1:]]
+        parts = [sequences[0], *(sequence[..., ::-1, :] for sequence in sequences[1:])]
     if layer.backward is None or layer.merge_mode == "none":
         return tuple(parts)
-    return (cell.merge(layer.merge_mode, *parts),)
+    return (merge(layer.merge_mode, *parts),)
+
+
+def _last(sequence: Float64) -> Float64:
+    """Return the last step; zeros of a sequence without any."""
+    last: Float64 = sequence[..., -1, :] if sequence.shape[-2] else np.zeros((*sequence.shape[:-2], sequence.shape[-1]))
+    return last
 
 
 def reference(

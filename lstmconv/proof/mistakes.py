@@ -17,7 +17,7 @@ import numpy as np
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, SIGMOID, Activation
 from lstmconv.model import GATES, Array
 
-__all__ = ["ARRAYS", "Mistake", "Weights", "mistakes_of", "wrong"]
+__all__ = ["ARRAYS", "Mistake", "Weights", "mistakes_of", "mistakes_of_rows", "wrong"]
 
 ARRAYS = ("W", "R", "b")
 """ONNX' names for the input matrix, the recurrent matrix and the biases."""
@@ -117,6 +117,9 @@ def _exchanged(ih: Array, hh: Array) -> Matrices:
     return hh, ih
 
 
+_EXCHANGED = Mistake("W and R exchanged", "W multiplies the input, R the previous state", matrices=_exchanged)
+
+
 def _transposed(array: Array) -> Array:
     return array.swapaxes(1, 2)
 
@@ -159,7 +162,7 @@ def _biases_by_unit(ih: Array, hh: Array) -> Biases:
 def _matrices(features: int, hidden: int) -> Iterator[Mistake]:
     """Yield what may happen to W and R; what the shapes make the same is no mistake."""
     if features == hidden:
-        yield Mistake("W and R exchanged", "W multiplies the input, R the previous state", matrices=_exchanged)
+        yield _EXCHANGED
     transpose = "each gate's block is (unit, column): transpose it"
     if features == hidden > 1:
         yield Mistake("W transposed", transpose, matrices=_w_transposed)
@@ -208,6 +211,15 @@ def _more_forget(ih: Array, hh: Array) -> Biases:
 
 
 def _biases(double: bool) -> Iterator[Mistake]:
+    yield from _biases_of_units(double)
+    for order, whose in ((GATES, ""), ("iofg", ", in ONNX' order")):
+        halves = "write all of the input's bias first, then the recurrent one"
+        yield Mistake(f"bias halves interleaved{whose}", halves, biases=_interleaved(order))
+        yield Mistake(f"bias read as interleaved halves{whose}", halves, biases=_deinterleaved(order))
+
+
+def _biases_of_units(double: bool) -> Iterator[Mistake]:
+    """Yield what may happen to each unit's biases."""
     yield Mistake("bias dropped", "write it", biases=lambda ih, hh: (np.zeros_like(ih), np.zeros_like(hh)))
     yield Mistake(
         "bias doubled",
@@ -219,10 +231,6 @@ def _biases(double: bool) -> Iterator[Mistake]:
     )
     yield Mistake("bias halved", "write it whole", biases=lambda ih, hh: (ih / 2, hh / 2))
     yield Mistake("forget bias + 1", "the file holds what Keras added; add nothing", biases=_more_forget)
-    for order, whose in ((GATES, ""), ("iofg", ", in ONNX' order")):
-        halves = "write all of the input's bias first, then the recurrent one"
-        yield Mistake(f"bias halves interleaved{whose}", halves, biases=_interleaved(order))
-        yield Mistake(f"bias read as interleaved halves{whose}", halves, biases=_deinterleaved(order))
     exchange = "the input's bias is the first half"
     yield Mistake("bias in the wrong half", exchange, biases=lambda ih, hh: (hh, ih), kind="same")
     if double:
@@ -247,16 +255,30 @@ def _activations(act: Activation, rec: Activation) -> Iterator[Mistake]:
 
 def mistakes_of(weights: Weights, act: Activation, rec: Activation) -> list[Mistake]:
     """List the mistakes that can be made about a direction of these shapes and activations."""
-    biased = weights.bias_ih is not None or weights.bias_hh is not None
-    double = weights.bias_hh is not None and bool(np.any(weights.bias_hh))
-    double = double and weights.bias_ih is not None and bool(np.any(weights.bias_ih))
-    features, hidden = weights.ih.shape[2], weights.hidden_size
+    biased, double = _biased(weights)
     return [
         *_orders(biased),
-        *_matrices(features, hidden),
+        *_matrices(weights.ih.shape[2], weights.hidden_size),
         *(_biases(double) if biased else ()),
         *_activations(act, rec),
     ]
+
+
+def mistakes_of_rows(weights: Weights, act: Activation, rec: Activation) -> list[Mistake]:
+    """List those that show in some units' rows, R being ``(4, units, hidden)``."""
+    biased, double = _biased(weights)
+    return [
+        *_orders(biased),
+        *([_EXCHANGED] if weights.ih.shape == weights.hh.shape else ()),
+        *(_biases_of_units(double) if biased else ()),
+        *_activations(act, rec),
+    ]
+
+
+def _biased(weights: Weights) -> tuple[bool, bool]:
+    """Tell whether there is a bias, and whether there are two that are not zeros."""
+    both = [bias for bias in (weights.bias_ih, weights.bias_hh) if bias is not None]
+    return bool(both), len(both) == 2 and all(bool(np.any(bias)) for bias in both)
 
 
 def wrong(mistake: Mistake, weights: Weights) -> Weights:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -13,8 +14,9 @@ from lstmconv.model import Stack
 from lstmconv.proof.rounding import DRAWS, SPREAD_MARGIN, UselessBoundError, bounded, drawn
 from lstmconv.proof.trials import Trial, computed
 from lstmconv.runtimes import Inputs, Precision
+from lstmconv.semantics import CellType
 
-__all__ = ["Noise", "Worst", "bound", "given", "spread", "worst_of"]
+__all__ = ["Noise", "Worst", "bound", "bound_of", "given", "spread", "spread_of", "worst_of"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 Arrays: TypeAlias = "Mapping[str, Float64]"
@@ -43,11 +45,21 @@ class Worst:
     place: str
 
 
+Compute: TypeAlias = "Callable[[Inputs, CellType], Arrays]"
+"""Computes outputs by name from inputs, by the cells that are given."""
+
+
 def bound(stack: Stack, trial: Trial, precision: Precision) -> Noise:
     """Carry the bound of rounding errors through the trial."""
+    return bound_of(partial(computed, stack), trial, precision)
+
+
+def bound_of(compute: Compute, trial: Trial, precision: Precision, moved: float = 0.0) -> Noise:
+    """Carry the bound through what computes a trial; ``moved`` is how far its states may be off already."""
     inputs = _each(trial.inputs, lambda array: np.stack([array, np.zeros_like(array)]))
+    states = tuple(np.stack([state, np.full_like(state, moved)]) for state in trial.inputs.states)
     try:
-        allowed = {key: array[1] for key, array in computed(stack, inputs, bounded(precision)).items()}
+        allowed = {key: array[1] for key, array in compute(replace(inputs, states=states), bounded(precision)).items()}
     except UselessBoundError:
         allowed = {key: np.full_like(array, np.inf) for key, array in trial.expected.items()}
     return Noise(allowed, "bound")
@@ -55,9 +67,18 @@ def bound(stack: Stack, trial: Trial, precision: Precision) -> Noise:
 
 def spread(stack: Stack, trial: Trial, precision: Precision, bounds: Noise) -> Noise:
     """Measure what roundings drawn at random do, by array and step; where the bound is narrower, it stands."""
+    return spread_of(partial(computed, stack), trial, precision, bounds)
+
+
+def spread_of(compute: Compute, trial: Trial, precision: Precision, bounds: Noise, moved: float = 0.0) -> Noise:
+    """Measure as :func:`spread` does; ``moved`` is how far the trial's states may be off already."""
+    random = np.random.default_rng(0)
     inputs = _each(trial.inputs, lambda array: np.broadcast_to(array, (DRAWS, *array.shape)))
+    if moved:
+        states = tuple(state + random.uniform(-moved, moved, state.shape) for state in inputs.states)
+        inputs = replace(inputs, states=states)
     allowed: dict[str, Float64] = {}
-    for key, values in computed(stack, inputs, drawn(precision)).items():
+    for key, values in compute(inputs, drawn(precision)).items():
         off = np.abs(np.nan_to_num(values - trial.expected[key], nan=0.0, posinf=0.0, neginf=0.0))
         widest = off.max(axis=(0, 1, 3) if off.ndim == 4 else None, initial=0.0)
         allowed[key] = np.minimum(bounds.allowed[key], SPREAD_MARGIN * np.expand_dims(widest, -1))

@@ -24,7 +24,7 @@ from lstmconv.proof.trials import Trial, computed
 from lstmconv.runtimes import Inputs
 from lstmconv.semantics import Cell, run_layer, times
 
-__all__ = ["Outcome", "outcomes", "weights_of"]
+__all__ = ["Outcome", "mistaken", "mistakes_about_outputs", "outcomes", "place_of", "weights_of"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 
@@ -59,7 +59,7 @@ def outcomes(stack: Stack, probe: Trial, trial: Trial) -> Iterator[Outcome]:
     for layer in stack.layers:
         own = states[2 * number : 2 * (number + len(layer.directions))]
         for half, direction in enumerate(layer.directions):
-            place = _place(stack, layer, half)
+            place = place_of(stack, layer, half)
             for mistake, h, c in _directions(direction, x, own[2 * half], own[2 * half + 1]):
                 yield Outcome(mistake, place, probe, {f"h{number + half}": h, f"c{number + half}": c})
         x = run_layer(layer, x, own).outputs[0]
@@ -70,7 +70,7 @@ def outcomes(stack: Stack, probe: Trial, trial: Trial) -> Iterator[Outcome]:
         yield from _whole(mistake, trial, change)
 
 
-def _place(stack: Stack, layer: LSTMLayer, half: int) -> str:
+def place_of(stack: Stack, layer: LSTMLayer, half: int) -> str:
     """Name a direction as far as it needs to be told from others."""
     way = ("the forward half", "the backward half")[half] if layer.bidirectional else ""
     name = layer.name if len(stack.layers) > 1 else ""
@@ -134,17 +134,40 @@ def _directions(
     if act is None or rec is None:
         return
     weights = weights_of(direction)
-    groups: dict[Any, list[Mistake]] = {}
-    for mistake in mistakes_of(weights, act, rec):
-        if mistake.kind != "same":
-            groups.setdefault((mistake.matrices, mistake.activations), []).append(mistake)
     layer = LSTMLayer("", replace(direction, go_backwards=False))
     ordered = x[:, ::-1] if direction.go_backwards else x
+
+    def run(cell: Cell) -> tuple[Float64, Float64]:
+        new_h, new_c = run_layer(layer, ordered, [h, c], cell=partial(_given, cell)).states
+        return new_h, new_c
+
+    yield from mistaken(weights, mistakes_of(weights, act, rec), act, rec, run)
+
+
+def mistaken(
+    weights: Weights,
+    mistakes: Sequence[Mistake],
+    act: Activation,
+    rec: Activation,
+    run: Callable[[Cell], tuple[Float64, Float64]],
+) -> Iterator[tuple[Mistake, Float64, Float64]]:
+    """Run mistakes about one direction's weights, those that share matrices together; yield the h and c that come out.
+
+    Args:
+        weights: The right ones.
+        mistakes: Those that only differ in their bits are passed over.
+        act: The right activation.
+        rec: The right recurrent activation.
+        run: Runs a cell that computes several mistakes along an axis in front of all arrays.
+    """
+    groups: dict[Any, list[Mistake]] = {}
+    for mistake in mistakes:
+        if mistake.kind != "same":
+            groups.setdefault((mistake.matrices, mistake.activations), []).append(mistake)
     for group in groups.values():
         with np.errstate(all="ignore"):
-            cell = _WrongCell(weights, group, act, rec)
-            found = run_layer(layer, ordered, [h, c], cell=partial(_given, cell))
-        yield from zip(group, *found.states, strict=True)
+            h, c = run(_WrongCell(weights, group, act, rec))
+        yield from zip(group, h, c, strict=True)
 
 
 def _given(cell: Cell, *_: object) -> Cell:
@@ -229,6 +252,12 @@ def _about_halves(layers: Sequence[LSTMLayer]) -> Iterator[tuple[Mistake, int, L
             if layer.merge_mode in modes and layer.merge_mode != mode:
                 mistake = Mistake(f"halves{whose} merged by {mode}", f"merge them by {layer.merge_mode}")
                 yield mistake, number, replace(layer, merge_mode=mode)
+
+
+def mistakes_about_outputs(last: LSTMLayer, trial: Trial) -> Iterator[Outcome]:
+    """Compute what may happen to a layer's right outputs."""
+    for mistake, change in _about_outputs(last, trial.expected):
+        yield from _whole(mistake, trial, change)
 
 
 def _about_outputs(last: LSTMLayer, expected: Mapping[str, Float64]) -> Iterator[tuple[Mistake, Change]]:

@@ -6,7 +6,7 @@ long as asked for, so that errors have time to grow, states are carried on, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ from lstmconv.proof.rounding import limits
 from lstmconv.runtimes import Inputs
 from lstmconv.semantics import Cell, CellType, run_stack
 
-__all__ = ["Settings", "Trial", "computed", "draw"]
+__all__ = ["Settings", "Trial", "computed", "draw", "draw_steps"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 
@@ -104,14 +104,7 @@ def _draw(
 ) -> Trial:
     """Draw inputs; halve the steps and quarter the numbers until nothing overflows in the target's dtype."""
     batch, steps = size
-    kinds = np.arange(batch) % len(_SPREADS)
-    spreads, scales = np.array(_SPREADS)[kinds], _scales(stack, stored)
-    x = random.normal(size=(batch, steps, stack.first.input_size)) * scales[kinds][:, None]
-    states: list[Float64] = []
-    for direction in stack.directions:
-        h = random.normal(size=(batch, direction.hidden_size)) * np.minimum(spreads[:, None], 2.0)
-        c = random.normal(size=(batch, direction.hidden_size)) * spreads[:, None]
-        states += [h, c] if "states" in accepted else [np.zeros_like(h), np.zeros_like(c)]
+    x, states = _values(stack, [half.weight_ih for half in stack.first.directions], stored, random, size, accepted)
     lengths = None
     if "lengths" in accepted:
         lengths = random.integers(0, steps + 1, batch) if counted else np.full(batch, steps)
@@ -131,12 +124,52 @@ def _draw(
     return trial
 
 
-def _scales(stack: Stack, stored: str) -> Float64:
+def draw_steps(
+    stack: Stack, matrices: Sequence[npt.ArrayLike], stored: str, settings: Settings, accepted: frozenset[str]
+) -> Inputs:
+    """Draw two steps for a stack of which some units are computed.
+
+    Args:
+        stack: Batch-first layers.
+        matrices: W of those units, ``(4, units, input)`` of each direction of the first layer.
+        stored: As for :func:`draw`.
+        settings: Seed and sequences.
+        accepted: As for :func:`draw`.
+    """
+    random = np.random.default_rng(settings.seed)
+    size = max(settings.batch, len(_SPREADS)), 2
+    x, states = _values(stack, matrices, stored, random, size, accepted)
+    lengths = np.full(size[0], 2) if "lengths" in accepted else None
+    return Inputs(_rounded(x, stored), tuple(_rounded(state, stored) for state in states), lengths)
+
+
+def _values(
+    stack: Stack,
+    matrices: Sequence[npt.ArrayLike],
+    stored: str,
+    random: np.random.Generator,
+    size: tuple[int, int],
+    accepted: frozenset[str],
+) -> tuple[Float64, list[Float64]]:
+    """Draw x ``(batch, steps, input)`` and all directions' states, zeros where the target takes none."""
+    batch, steps = size
+    kinds = np.arange(batch) % len(_SPREADS)
+    spreads, scales = np.array(_SPREADS)[kinds], _scales(matrices, stored)
+    x = random.normal(size=(batch, steps, stack.first.input_size)) * scales[kinds][:, None]
+    states: list[Float64] = []
+    for direction in stack.directions:
+        h = random.normal(size=(batch, direction.hidden_size)) * np.minimum(spreads[:, None], 2.0)
+        c = random.normal(size=(batch, direction.hidden_size)) * spreads[:, None]
+        states += [h, c] if "states" in accepted else [np.zeros_like(h), np.zeros_like(c)]
+    return x, states
+
+
+def _scales(matrices: Sequence[npt.ArrayLike], stored: str) -> Float64:
     """Return by how much to scale each feature of each kind of sequence, ``(3, input)``.
 
     All features add alike to the gates, however large their weights, and every gate is moved and saturated.
     """
-    means = [np.square(np.asarray(half.weight_ih, np.float64)).mean(axis=1) for half in stack.first.directions]
+    means = [np.square(np.asarray(matrix, np.float64)).mean(axis=1) for matrix in matrices]
     squares = np.nan_to_num(np.mean(means, axis=0), nan=0.0, posinf=0.0)  # (4, input), over all units and both halves
     sizes = np.sqrt(squares.mean(axis=0))
     largest = float(sizes.max(initial=0.0))

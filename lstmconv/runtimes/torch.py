@@ -163,12 +163,14 @@ def _load_module(path: Path, name: str) -> Loaded:
     if "_extra_state" in state:
         from lstmconv.torch import LSTM
 
-        module = LSTM(columns, rows // 4, **options)
+        kind = LSTM
     else:
-        module = torch.nn.LSTM(columns, rows // 4, **options)
+        kind = torch.nn.LSTM
     wide = torch.float64 if state["weight_ih_l0"].dtype == torch.float64 else torch.float32
-    module.to(wide)
-    module.load_state_dict(state, strict=True)
+    with torch.device("meta"):  # Its own weights would be drawn at random, which takes longer than loading these.
+        module = kind(columns, rows // 4, **options)
+    state = {key: tensor if key == "_extra_state" else tensor.to(wide) for key, tensor in state.items()}
+    module.load_state_dict(state, strict=True, assign=True)
 
     def compute(inputs: Inputs) -> Outputs:
         with torch.no_grad():
