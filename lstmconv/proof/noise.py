@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeAlias
@@ -54,12 +54,13 @@ def bound(stack: Stack, trial: Trial, precision: Precision) -> Noise:
     return bound_of(partial(computed, stack), trial, precision)
 
 
-def bound_of(compute: Compute, trial: Trial, precision: Precision, moved: float = 0.0) -> Noise:
-    """Carry the bound through what computes a trial; ``moved`` is how far its states may be off already."""
+def bound_of(compute: Compute, trial: Trial, precision: Precision, moved: Sequence[Float64] = ()) -> Noise:
+    """Carry the bound through what computes a trial; ``moved`` is how far each of its states may be off already."""
     inputs = _each(trial.inputs, lambda array: np.stack([array, np.zeros_like(array)]))
-    states = tuple(np.stack([state, np.full_like(state, moved)]) for state in trial.inputs.states)
+    for state, far in zip(inputs.states, moved, strict=False):
+        state[1] += far
     try:
-        allowed = {key: array[1] for key, array in compute(replace(inputs, states=states), bounded(precision)).items()}
+        allowed = {key: array[1] for key, array in compute(inputs, bounded(precision)).items()}
     except UselessBoundError:
         allowed = {key: np.full_like(array, np.inf) for key, array in trial.expected.items()}
     return Noise(allowed, "bound")
@@ -70,13 +71,18 @@ def spread(stack: Stack, trial: Trial, precision: Precision, bounds: Noise) -> N
     return spread_of(partial(computed, stack), trial, precision, bounds)
 
 
-def spread_of(compute: Compute, trial: Trial, precision: Precision, bounds: Noise, moved: float = 0.0) -> Noise:
-    """Measure as :func:`spread` does; ``moved`` is how far the trial's states may be off already."""
-    random = np.random.default_rng(0)
+def spread_of(
+    compute: Compute, trial: Trial, precision: Precision, bounds: Noise, moved: Sequence[Float64] = ()
+) -> Noise:
+    """Measure as :func:`spread` does; ``moved`` is how far each of the trial's states may be off already."""
     inputs = _each(trial.inputs, lambda array: np.broadcast_to(array, (DRAWS, *array.shape)))
     if moved:
-        states = tuple(state + random.uniform(-moved, moved, state.shape) for state in inputs.states)
-        inputs = replace(inputs, states=states)
+        random = np.random.default_rng(0)
+        shaken = (
+            state + random.uniform(-1.0, 1.0, state.shape) * far
+            for state, far in zip(inputs.states, moved, strict=True)
+        )
+        inputs = replace(inputs, states=tuple(shaken))
     allowed: dict[str, Float64] = {}
     for key, values in compute(inputs, drawn(precision)).items():
         off = np.abs(np.nan_to_num(values - trial.expected[key], nan=0.0, posinf=0.0, neginf=0.0))

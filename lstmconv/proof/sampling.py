@@ -126,21 +126,22 @@ def sample(
     compared: dict[Trial, Mapping[str, Float64]] = {}
     noises: dict[Trial, Noise] = {}
     catalogue: list[Outcome] = []
-    loose = [0.0] * len(stack.directions)
+    loose: dict[int, tuple[Float64, Float64]] = {}
     for step in _all_steps(stack, inputs, found):
         units = chosen[step.number]
         rows = _rows(step.direction, units)
         trial = _trial(step, rows, units)
         compared[trial] = {"h": step.after[0][:, units], "c": step.after[1][:, units]}
         # The states before a second step are those of another run of the file, which rounds in its own way.
-        noises[trial] = _noise(trial, rows, precision, 0.0 if step.turned is None else 2 * loose[step.number])
-        loose[step.number] = max(loose[step.number], noises[trial].largest)
+        noises[trial] = _noise(trial, rows, precision, () if step.turned is None else loose[step.number])
+        loose[step.number] = _widest(noises[trial])
         catalogue += _mistakes(step, trial, rows, units)
     single = len(stack.layers) == 1
     trial = _outputs(stack.last, inputs, _sequences(stack, found, 2 if single else 1))
     outputs = found[2] if single else found[0]
     compared[trial] = {key: np.asarray(outputs[key], np.float64) for key in trial.expected}
-    apart = 2 * sum(loose[-len(stack.last.directions) :])
+    last = range(len(stack.directions) - len(stack.last.directions), len(stack.directions))
+    apart = 2 * max(float(loose[number][0].max()) for number in last) * len(last)
     noises[trial] = Noise({key: np.full_like(values, apart) for key, values in trial.expected.items()}, "spread")
     if single:
         catalogue += mistakes_about_outputs(stack.last, trial)
@@ -224,7 +225,13 @@ def _step(cell: Cell, inputs: Inputs) -> tuple[Float64, Float64]:
         return cell.step(cell.project(inputs.x)[..., 0, :], *inputs.states)
 
 
-def _noise(trial: Trial, rows: _Rows, precision: Precision, moved: float) -> Noise:
+def _widest(noise: Noise) -> tuple[Float64, Float64]:
+    """Return how far h and c of any unit may be off, sequence by sequence: ``(batch, 1)``."""
+    h, c = (noise.allowed[letter].max(axis=-1, keepdims=True) for letter in "hc")
+    return h, c
+
+
+def _noise(trial: Trial, rows: _Rows, precision: Precision, moved: Sequence[Float64]) -> Noise:
     """Bound what rounding may do, or measure it: of layers so wide a bound says little."""
     compute = partial(_stepped, rows)
     return spread_of(compute, trial, precision, bound_of(compute, trial, precision, moved), moved)
