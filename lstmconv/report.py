@@ -52,6 +52,7 @@ class Check:
         tolerance: What it may be.
         evidence: What a comparison of outputs rests on.
         diagnosis: The mistake that explains a failure and its remedy, or else where the difference starts.
+        seconds: What it cost to run the file, the loading of its framework included, where it was run.
     """
 
     layer: str
@@ -62,6 +63,7 @@ class Check:
     tolerance: float | None = None
     evidence: Evidence | None = None
     diagnosis: str | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,8 @@ def show_report(report: Report) -> None:
     width = max((len(check.layer) for check in report.checks), default=0)
     for check in report.checks:
         status = "not run: " if check.status == "not run" else ""
-        said = f"{_shown(check.layer).ljust(width)}  {check.level:9}  {status}{_shown(check.detail)}"
+        cost = "" if check.seconds is None else f" · {check.seconds:.1f} s"
+        said = f"{_shown(check.layer).ljust(width)}  {check.level:9}  {status}{_shown(check.detail)}{cost}"
         _print(f"  {_mark(check.status)} {said}")
 
 

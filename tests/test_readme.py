@@ -15,8 +15,8 @@ from lstmconv.layouts import LAYOUTS
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SESSIONS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-NUMBERS = re.compile(r"\d(\.\d)?e-\d+|\d+\.\d+\.\d+(\+cpu)?")
-"""Deviations and versions differ between machines; what is compared is all the rest."""
+NUMBERS = re.compile(r"\d(\.\d)?e-\d+|\d+\.\d+\.\d+(\+cpu)?|\d+\.\d s\b")
+"""Deviations, versions and times differ between machines; what is compared is all the rest."""
 
 
 @pytest.mark.parametrize("session", SESSIONS, ids=[session.split("\n")[0] for session in SESSIONS])

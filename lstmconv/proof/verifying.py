@@ -13,6 +13,8 @@ What cannot be run here is *not run*, which is neither passed nor failed.
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from lstmconv.copying import BiasMode
@@ -58,7 +60,9 @@ def verify_file(
         held = format.load().read(target, ReadOptions())  # Refuses damaged files before a framework meets them.
         noted = runtime.provenance(target)
         pairs, how = paired(source, noted, held)
+        start = time.perf_counter()
         decoded = runtime.decode(target, [name for name, _ in pairs], frameworks=run)
+        spent = time.perf_counter() - start if run else 0.0  # The framework is loaded here, or where the file is run.
         decoded = {name: found or as_read(held, name) for name, found in decoded.items()}
     except MissingDependencyError as error:
         names = [layer.name for layer in source.layers]
@@ -85,7 +89,13 @@ def verify_file(
             continue
         own = stack if ours else with_biases(stack, decoded[name])
         own = rounded(own, decoded[name][0].weight_ih.dtype)
-        checks += [check_outputs(name, own, target, runtime, settings, way) for way in runtime.RUNS]
+        for way in runtime.RUNS:
+            start = time.perf_counter()
+            check = check_outputs(name, own, target, runtime, settings, way)
+            spent += time.perf_counter() - start
+            if check.status != "not run":
+                check, spent = replace(check, seconds=round(spent, 3)), 0.0
+            checks.append(check)
     return Report(target.name, tuple(checks))
 
 

@@ -111,9 +111,15 @@ def write_here(path: Path, units: int) -> None:
         layer.create_dataset("lstm/lstm_cell/bias:0", data=0.05 * random.standard_normal(4 * units, "f4"))
 
 
-def lstmconv(source: Path, target: Path, *options: str) -> list[str]:
+def lstmconv(*words: str | Path) -> list[str]:
+    """Return a command as users type it."""
+    script = Path(sys.executable).with_name("lstmconv")
+    return [*([str(script)] if script.is_file() else [sys.executable, "-m", "lstmconv"]), *map(str, words)]
+
+
+def converting(source: Path, target: Path, *options: str) -> list[str]:
     """Return the command that converts a file."""
-    return [sys.executable, "-m", "lstmconv", "convert", str(source), str(target), "--force", *options]
+    return lstmconv("convert", source, target, "--force", *options)
 
 
 def scripts(source: Path, target: Path) -> dict[str, list[str]]:
@@ -195,14 +201,15 @@ def one_file(title: str, units: int, folder: Path, rounds: int, others: bool = T
     commands = {"cp": ["cp", str(source), str(targets / "copy.h5")]}
     commands["cp, then sync"] = ["sh", "-c", f"cp '{source}' '{targets}/copy.h5' && sync '{targets}/copy.h5'"]
     for suffix in (".safetensors", ".pt", ".onnx", ".cudnn.safetensors"):
-        commands[f"lstmconv → {suffix}"] = lstmconv(source, targets / f"m{suffix}", "--no-verify")
-    if size < _LARGE and find_spec("torch") is not None:
-        commands["lstmconv → .pt, verified"] = lstmconv(source, targets / "m.pt")
+        commands[f"lstmconv → {suffix}"] = converting(source, targets / f"m{suffix}", "--no-verify")
+    if find_spec("torch") is not None:
+        commands["lstmconv → .pt, verified"] = converting(source, targets / "m.pt")
     if size < 1e6:
         commands["python -c 'import h5py, numpy, typer'"] = [sys.executable, "-c", "import h5py, numpy, typer"]
-        commands["lstmconv inspect"] = [sys.executable, "-m", "lstmconv", "inspect", str(source)]
+        commands["lstmconv inspect"] = lstmconv("inspect", source)
+        commands["lstmconv check"] = lstmconv("check", source)
         commands["python -c 'import typer'"] = [sys.executable, "-c", "import typer"]
-        commands["lstmconv --help"] = [sys.executable, "-m", "lstmconv", "--help"]
+        commands["lstmconv --help"] = lstmconv("--help")
     if others:
         commands |= scripts(source, targets / "other")
     table(f"{title} ({size / 1e6:,.1f} MB)", measure(commands, rounds, clear), "cp")
@@ -224,8 +231,8 @@ def many_files(folder: Path, rounds: int, count: int = 1000) -> None:
     pattern = str(sources / "*.h5")
     commands = {"cp": ["cp", "-r", str(sources), str(targets)]}
     for name in ("safetensors", "torch", "onnx"):
-        words = [sys.executable, "-m", "lstmconv", "convert", pattern, "--to", name, "--into", str(targets)]
-        commands[f"lstmconv → {name}"] = [*words, "--no-verify"]
+        words = ("convert", pattern, "--to", name, "--into", targets, "--no-verify")
+        commands[f"lstmconv → {name}"] = lstmconv(*words)
     found = measure(commands, rounds, clear)
     table(f"{count:,} files, {cores} cores", found, "cp")
     shutil.rmtree(sources)
@@ -237,7 +244,7 @@ def growth(folder: Path, rounds: int) -> None:
     print("\n| size | cp, seconds | lstmconv → .safetensors, seconds | peak MB |\n|---|---|---|---|")
     for megabytes in (1, 16, 64, 256, 1024, 4096):
         write_source(source, round((megabytes * 1e6 / 32) ** 0.5))
-        commands = {"cp": ["cp", str(source), str(target)], "lstmconv": lstmconv(source, target, "--no-verify")}
+        commands = {"cp": ["cp", str(source), str(target)], "lstmconv": converting(source, target, "--no-verify")}
         found = measure(commands, rounds, lambda: target.unlink(missing_ok=True))
         own = found["lstmconv"]
         print(f"| {megabytes:,} MB | {found['cp'].seconds:.2f} | {own.seconds:.2f} | {own.megabytes:.0f} |", flush=True)
