@@ -19,7 +19,7 @@ _COLUMNS = 4096
 """Of the source as it lies in memory, put together at a time, and compared by squares of :data:`_ROWS`: as
 :mod:`lstmconv.copying` moves them, and for the same reasons, but by a way of its own."""
 _APART = 16
-_WINDOW_BYTES = 128 << 20
+_WINDOW_BYTES = 112 << 20
 """Of the target, at a time, where it lies in the other order: its pages stay mapped meanwhile."""
 _BAND_BYTES = 32 << 20
 """Of the source, before its pages are let go."""

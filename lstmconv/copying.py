@@ -50,7 +50,7 @@ _WIDE = 4096
 the longer it goes on in a row, and rows that lie a power of two apart share few places of the cache."""
 _APART = 16
 """Numbers between the rows that were put together, for that reason."""
-_SLAB_BYTES = 128 << 20
+_SLAB_BYTES = 112 << 20
 """Of the target: what threads fill together before it is written. The source's pages are mapped once for every slab
 (3 microseconds for a row of 4 to 64 KiB), so small slabs cost much; with it a process stays under 300 MB."""
 _WRITTEN_BYTES = 4 << 20
