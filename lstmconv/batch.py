@@ -1,4 +1,4 @@
-"""Convert many files: which files, where to, and each in a process that its file may bring down."""
+"""Convert many files: where to, and each in a process that its file may bring down."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, Literal
 
 from lstmconv import many
 from lstmconv.errors import LstmconvError, UsageError, VerificationError
+from lstmconv.patterns import is_pattern
 from lstmconv.publishing import shared_staging, staging
 
-__all__ = ["Converted", "Status", "convert_many", "expand", "several"]
+__all__ = ["Converted", "Status", "convert_many", "several"]
 
 Status = Literal["converted", "skipped", "not equal", "failed"]
 EXIT_CODES: Mapping[Status, int] = {"converted": 0, "skipped": 0, "not equal": 1, "failed": 2}
@@ -65,7 +65,7 @@ def several(arguments: Sequence[Path], folder: Path | None, to: Sequence[str], *
     Raises:
         UsageError: Two arguments that may be either: the second would be replaced, and is no file of the format.
     """
-    if folder is not None or len(arguments) > 2 or any(_is_pattern(path) for path in arguments):
+    if folder is not None or len(arguments) > 2 or any(is_pattern(path) for path in arguments):
         return True
     if len(arguments) == 2 and len(to) == 1 and force and arguments[1].is_file():
         from lstmconv.formats import by_name
@@ -76,27 +76,6 @@ def several(arguments: Sequence[Path], folder: Path | None, to: Sequence[str], *
                 f"for a target, a name ending in {by_name(to[0]).suffixes[0]}"
             )
     return False
-
-
-def expand(arguments: Sequence[Path]) -> list[Path]:
-    """Return the files that names and patterns mean (``*``, ``?``, ``[...]``, ``**`` for folders), each once.
-
-    Raises:
-        UsageError: A pattern that fits no file.
-    """
-    found: dict[Path, None] = {}
-    for argument in arguments:
-        matches = [argument]
-        if _is_pattern(argument):
-            matches = [Path(name) for name in sorted(glob(str(argument), recursive=True))]  # noqa: PTH207  # absolute too
-            if not matches:
-                raise UsageError(f"no file fits the pattern {argument}")
-        found |= dict.fromkeys(matches)
-    return list(found)
-
-
-def _is_pattern(path: Path) -> bool:
-    return has_magic(str(path)) and not path.exists()
 
 
 def convert_many(

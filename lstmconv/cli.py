@@ -87,6 +87,9 @@ class LayoutName(str, Enum):
     cudnn = "cudnn"
 
 
+_MANY_FILES = 16
+"""From here on starting processes costs less than it brings."""
+
 Source = Annotated[
     Path,
     typer.Argument(
@@ -259,8 +262,9 @@ def convert(
 
 def _convert_many(files: list[Path], into: Path | None, to: list[str], options: dict[str, Any], *, json: bool) -> None:
     from lstmconv import batch, terminal
+    from lstmconv.patterns import expand
 
-    sources = batch.expand(files)
+    sources = expand(files)
     done = batch.convert_many(sources, into, to, **options)
     results = list(terminal.bar(done, len(sources), None if json else terminal.show_converted))
     if json:
@@ -503,7 +507,9 @@ def report(
 def check(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Checkpoints; other files are ignored.", show_default=False),
+        typer.Argument(
+            metavar="FILE...", help="Checkpoints, names and patterns; other files are ignored.", show_default=False
+        ),
     ],
     settings: Annotated[
         Path | None,
@@ -512,6 +518,9 @@ def check(
     deep: Annotated[
         bool, typer.Option("--deep", help="Run each converted file in its own framework, too, where it is installed.")
     ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes; as many as cores by default where there are many files.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Check that LSTMs are whole and finite, and that converted files hold what their source does now.
@@ -520,12 +529,19 @@ def check(
     failed, 2 a file or the settings could not be read at all.
     """
     from lstmconv import checking, terminal
+    from lstmconv.patterns import expand
 
-    results = checking.check(files, settings=settings, deep=deep)
+    found = expand(files)
+    if jobs is None and len(found) >= _MANY_FILES:
+        from lstmconv.many import default_jobs
+
+        jobs = default_jobs()
+    done = checking.checked(found, settings, deep=deep, jobs=jobs or 1)
+    results = list(terminal.bar(done, len(found), None if json else terminal.show_checked))
     if json:
         terminal.show_json({"passed": all(one.passed for one in results), "files": [one.to_json() for one in results]})
     else:
-        terminal.show_checked(results)
+        terminal.show_summary(results)
         if os.environ.get("GITHUB_ACTIONS") == "true":
             terminal.show_annotations(results)
     statuses = {one.status for one in results}

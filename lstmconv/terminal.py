@@ -25,6 +25,7 @@ __all__ = [
     "progress",
     "show_annotations",
     "show_checked",
+    "show_summary",
     "show_converted",
     "show_inspection",
     "show_json",
@@ -34,6 +35,9 @@ __all__ = [
     "show_report",
     "show_totals",
 ]
+
+_BAR_ITEMS = 16
+"""Fewer are done before a bar is drawn."""
 
 Result = TypeVar("Result")
 
@@ -90,8 +94,8 @@ def progress(source: Path) -> Iterator[Callable[[str], None]]:
 
 
 def bar(results: Iterable[Result], total: int, show: Callable[[Result], None] | None) -> Iterator[Result]:
-    """Pass results on, each shown as it comes; on a terminal, a bar first, and all of them after it."""
-    if not sys.stderr.isatty():
+    """Pass results on, each shown as it comes; of many, on a terminal, a bar first, and all of them after it."""
+    if total < _BAR_ITEMS or not sys.stderr.isatty():
         for result in results:
             if show is not None:
                 show(result)
@@ -183,15 +187,15 @@ def show_report(report: Report) -> None:
         _print(f"  {_mark(check.status)} {said}")
 
 
-def show_checked(results: Sequence[CheckResult]) -> None:
-    """Print a line a file that holds an LSTM or cannot be passed, and a summary."""
-    for result in results:
-        if result.findings or result.layers:
-            _show_checked(result)
+def show_summary(results: Sequence[CheckResult]) -> None:
+    """Print how many files were checked, and how many ended how."""
     _print(_summary(results))
 
 
-def _show_checked(result: CheckResult) -> None:
+def show_checked(result: CheckResult) -> None:
+    """Print what was found in a file that holds an LSTM or cannot be passed."""
+    if not result.findings and not result.layers:
+        return
     mark = _mark("failed") if not result.passed else _mark("warned" if result.findings else "passed")
     twins = ", ".join(twin.replace("\\", "/").rpartition("/")[2] for twin in result.twins)
     texts = [_found(finding) for finding in result.findings]

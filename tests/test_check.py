@@ -840,6 +840,44 @@ def test_twins_are_compared_without_loading_a_framework(folder):
     assert done.stdout == "4 []\n"
 
 
+def test_files_are_checked_in_processes_with_the_same_results_in_the_same_order(folder):
+    """Sources and twins in step and not, a file that is none, one that is damaged, and one given twice."""
+    for number in range(5):
+        write_lstm(folder / f"m{number}.h5", units=3 + number)
+        convert(f"m{number}.h5", f"m{number}.onnx")
+    shutil.copy("m3.onnx", "m4.onnx")
+    (folder / "empty.h5").touch()
+    (folder / "cut.h5").write_bytes((folder / "m1.h5").read_bytes()[:900])
+    (folder / "notes.txt").write_text("no checkpoint")
+    names = [*sorted(path.name for path in folder.iterdir() if path.is_file()), "m2.h5", "gone.h5"]
+    alone = lstmconv.check(names)
+    assert {result.status for result in alone} >= {"passed", "failed", "ignored", "not done"}
+    for jobs in (2, 5):
+        assert lstmconv.check(names, jobs=jobs) == alone
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills its own process")
+def test_a_file_that_brings_its_process_down_is_said_to_in_one_line(folder):
+    hostile = ROOT / "tests" / "hostile" / "regressions" / "a_heap_that_the_library_walks_for_ever.weights.h5"
+    shutil.copy(hostile, "bad.weights.h5")
+    for name in ("a.h5", "b.h5"):
+        write_lstm(folder / name)
+    done = run("check", "a.h5", "bad.weights.h5", "b.h5", "--jobs", "2", folder=folder, LSTMCONV_HDF5_SECONDS="1")
+    assert done.returncode == 1
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["✓", "✗", "✓", "3"]
+    assert "hangs on it" in done.stdout
+
+
+def test_patterns_are_expanded_and_one_that_fits_nothing_is_told(folder):
+    for name in ("b.h5", "a.h5"):
+        write_lstm(folder / name)
+    done = run("check", "*.h5", folder=folder)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 files: 2 passed")
+    assert [line.split()[1] for line in done.stdout.splitlines()[:2]] == ["a.h5", "b.h5"]
+    done = run("check", "*.keras", folder=folder)
+    assert (done.returncode, done.stderr) == (2, "lstmconv: no file fits the pattern *.keras\n")
+
+
 def test_real_files_are_judged_as_their_owners_would(real_files):
     """Only the pointer and the link fail; nothing is said of a gate in any of the trained ones."""
     paths = [path for path in sorted(real_files.rglob("*")) if path.name.endswith((".h5", ".hdf5", ".keras"))]

@@ -6,6 +6,6 @@ layers, :mod:`~lstmconv.checking.twins` at the files converted from it, :mod:`~l
 """
 
 from lstmconv.checking.findings import RULES, CheckResult, Finding
-from lstmconv.checking.running import check
+from lstmconv.checking.running import check, checked
 
-__all__ = ["RULES", "CheckResult", "Finding", "check"]
+__all__ = ["RULES", "CheckResult", "Finding", "check", "checked"]

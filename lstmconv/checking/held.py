@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lstmconv.errors import ForeignFileError, NoLSTMError
-from lstmconv.formats import FORMATS, Format, ReadOptions
+from lstmconv.formats import FORMATS, Format, ReadOptions, by_name
 from lstmconv.formats.detection import detect
 from lstmconv.model import Checkpoint, Skipped
 
-__all__ = ["SUFFIXES", "Held", "Shelf", "is_checkpoint"]
+__all__ = ["SUFFIXES", "Held", "Shelf", "is_checkpoint", "is_keras"]
 
 SUFFIXES = tuple(suffix for entry in FORMATS for suffix in entry.suffixes if not suffix.endswith(".bin"))
 """The suffixes of what is checked; a bare buffer does not say what is in it."""
+_KERAS_SUFFIXES = (*by_name("keras").suffixes, *by_name("keras-cudnn").suffixes)
 _KEPT = 8
 """Files whose layers are kept for their twins; weights are views of the file, and stay on the disk."""
 _MOST_NOTED = 256 << 20
@@ -27,6 +28,11 @@ _MOST_NOTED = 256 << 20
 def is_checkpoint(path: Path) -> bool:
     """Whether a file's name has one of :data:`SUFFIXES`."""
     return path.name.lower().endswith(SUFFIXES)
+
+
+def is_keras(path: Path) -> bool:
+    """Whether a file's name has one of Keras' suffixes."""
+    return path.name.lower().endswith(_KERAS_SUFFIXES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +62,7 @@ class Shelf:
     def __init__(self) -> None:
         self._held: OrderedDict[Path, Held] = OrderedDict()
         self._noted: dict[Path, Mapping[str, Any] | None] = {}
+        self._naming: dict[tuple[Path, bool], dict[str, list[Path]]] = {}
 
     def read(self, path: Path) -> Held:
         """Return what a file holds.
@@ -97,6 +104,22 @@ class Shelf:
             except Exception:  # Each library refuses a damaged file in its own kind of error; reading it says more.
                 return None
         return self._noted[path]
+
+    def naming(self, source: Path, ignores: Callable[[Path], bool], *, keras: bool) -> list[Path]:
+        """Return the Keras files, or the others, in a file's folder that note it as their source.
+
+        A folder is looked through once.
+        """
+        folder = source.parent
+        if (folder, keras) not in self._naming:
+            index: dict[str, list[Path]] = {}
+            for entry in sorted(folder.iterdir()):
+                if is_checkpoint(entry) and is_keras(entry) == keras and entry.is_file() and not ignores(entry):
+                    noted = self.noted(entry)
+                    if noted is not None:
+                        index.setdefault(str(noted["source"]), []).append(entry)
+            self._naming[folder, keras] = index
+        return self._naming[folder, keras].get(source.name, [])
 
 
 def _index_of(path: Path) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,15 +13,17 @@ from lstmconv.checking.held import Held, Shelf, is_checkpoint
 from lstmconv.checking.settings import Settings, find_settings, read_settings
 from lstmconv.checking.twins import Pair
 from lstmconv.errors import LstmconvError, MissingDependencyError
-from lstmconv.formats import by_name
+from lstmconv.formats import by_name, stem
 from lstmconv.model import Checkpoint
 
-__all__ = ["check"]
+__all__ = ["check", "checked"]
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
 
-def check(paths: Iterable[PathLike], *, settings: PathLike | None = None, deep: bool = False) -> list[CheckResult]:
+def check(
+    paths: Iterable[PathLike], *, settings: PathLike | None = None, deep: bool = False, jobs: int = 1
+) -> list[CheckResult]:
     """Check the LSTMs of files, and that the files converted from them still hold their weights.
 
     What is wrong with a file is in its result; nothing about a file is raised.
@@ -31,6 +33,7 @@ def check(paths: Iterable[PathLike], *, settings: PathLike | None = None, deep: 
         settings: A TOML file with ``[tool.lstmconv]``; by default the nearest ``pyproject.toml`` above each file
             that has it, up to the top of its repository.
         deep: Run each twin in its own framework, too, where that is installed.
+        jobs: Processes at once; files of one name but for the suffix are checked by the same.
 
     Returns:
         One result a file, in the order given.
@@ -43,29 +46,69 @@ def check(paths: Iterable[PathLike], *, settings: PathLike | None = None, deep: 
     >>> result.status, result.layers
     ('passed', ('lstm',))
     """
-    files = [Path(path) for path in paths]
+    return list(checked([Path(path) for path in paths], settings, deep=deep, jobs=jobs))
+
+
+def checked(files: Sequence[Path], settings: PathLike | None, *, deep: bool, jobs: int) -> Iterator[CheckResult]:
+    """Check as :func:`check` does; yield each result, in the order of the files, as soon as it is known.
+
+    Raises:
+        UsageError: The settings cannot be understood.
+    """
     given = None if settings is None else read_settings(Path(settings))
     by_folder: dict[Path, Settings] = {}
     for file in files:
         if given is None and file.parent not in by_folder:
             by_folder[file.parent] = find_settings(file)
-    run = _Run(Shelf(), frozenset(file.absolute() for file in files), deep)
-    return [run.one(file, given or by_folder[file.parent]) for file in files]
+    run = _Run(Shelf(), frozenset(file.absolute() for file in files), given, by_folder, deep=deep)
+    return map(run.one, files) if jobs == 1 else _in_processes(run, files, jobs)
+
+
+def _in_processes(run: _Run, files: Sequence[Path], jobs: int) -> Iterator[CheckResult]:
+    """Share groups of files among processes: a source and what was converted from it are read by the same one."""
+    from lstmconv import many
+
+    groups: dict[tuple[Path, str], list[Path]] = {}
+    for file in dict.fromkeys(files):
+        groups.setdefault((file.parent, stem(file)), []).append(file)
+    known: dict[Path, CheckResult] = {}
+    outcomes = many.run(run.several, list(groups.values()), jobs)
+    for file in files:
+        while file not in known:
+            outcome = next(outcomes)
+            # A file that brings its process down is looked at again from here, by a child, which says what is wrong.
+            results = outcome.value if outcome.value is not None else run.several(outcome.item)
+            known |= zip(outcome.item, results, strict=True)
+        yield known[file]
 
 
 class _Run:
     """One call: the files read so far, and which files are being checked."""
 
-    def __init__(self, shelf: Shelf, checked: frozenset[Path], deep: bool) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        checked: frozenset[Path],
+        settings: Settings | None,
+        by_folder: Mapping[Path, Settings],
+        *,
+        deep: bool,
+    ) -> None:
         self._shelf = shelf
         self._checked = checked
+        self._settings = settings
+        self._by_folder = by_folder
         self._deep = deep
         self._pairs: dict[Pair, list[Note]] = {}
 
-    def one(self, path: Path, settings: Settings) -> CheckResult:
+    def several(self, paths: Sequence[Path]) -> list[CheckResult]:
+        """Return the results of several files."""
+        return [self.one(path) for path in paths]
+
+    def one(self, path: Path) -> CheckResult:
         """Return a file's result; an error that nobody foresaw is one, too."""
         try:
-            return self._one(path, settings)
+            return self._one(path, self._settings or self._by_folder[path.parent])
         except OSError as error:
             reason = f"cannot be read ({error.strerror or error})"
         except Exception as error:  # One file's failure stops no other; LSTMCONV_DEBUG shows where it came from.

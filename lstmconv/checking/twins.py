@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lstmconv.checking.comparison import compare
 from lstmconv.checking.findings import Note
-from lstmconv.checking.held import SUFFIXES, Shelf, is_checkpoint
+from lstmconv.checking.held import SUFFIXES, Shelf, is_checkpoint, is_keras
 from lstmconv.checking.mending import convert_command
 from lstmconv.checking.settings import Settings
 from lstmconv.errors import LstmconvError
@@ -48,9 +48,9 @@ def source_of(path: Path, shelf: Shelf, settings: Settings) -> Path | None:
         named = path.parent / Path(str(noted["source"])).name
         if named != path and named.is_file() and is_checkpoint(named):
             return named
-    elif _is_keras(path):
+    elif is_keras(path):
         return None
-    others = [beside for beside in _of_the_same_name(path) if _is_keras(beside) and shelf.noted(beside) is None]
+    others = [beside for beside in _of_the_same_name(path) if is_keras(beside) and shelf.noted(beside) is None]
     free = [beside for beside in others if settings.twins_of(beside) is None]
     return free[0] if len(free) == 1 else None
 
@@ -66,14 +66,10 @@ def twins_of(path: Path, shelf: Shelf, settings: Settings) -> list[Path]:
     stated = settings.twins_of(path)
     if stated is not None:
         return [twin for twin in stated if twin.is_file()]
-    folder = path.parent
     near = {beside for beside in _of_the_same_name(path) if not settings.ignores(beside)}
-    for beside in _entries(folder):
-        # A Keras file is opened to be asked: where its name speaks for it, or the source is no Keras file.
-        if beside not in near and not (_is_keras(beside) and _is_keras(path)) and not settings.ignores(beside):
-            noted = shelf.noted(beside)
-            if noted is not None and noted["source"] == path.name:
-                near.add(beside)
+    near.update(shelf.naming(path, settings.ignores, keras=False))
+    if not is_keras(path):  # A Keras file is opened to be asked only where its name speaks for it, or here.
+        near.update(shelf.naming(path, settings.ignores, keras=True))
     return sorted(twin for twin in near if source_of(twin, shelf, settings) == path)
 
 
@@ -116,16 +112,8 @@ def _is(path: Path, suffixes: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(suffixes)
 
 
-def _is_keras(path: Path) -> bool:
-    return _is(path, (*by_name("keras").suffixes, *by_name("keras-cudnn").suffixes))
-
-
 def _of_the_same_name(path: Path) -> list[Path]:
     """Return the other checkpoints that are called as this one but for the suffix."""
     own = stem(path)
     beside = [path.with_name(own + suffix) for suffix in SUFFIXES]
     return [other for other in beside if other != path and other.is_file()]
-
-
-def _entries(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if is_checkpoint(entry) and entry.is_file())
