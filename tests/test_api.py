@@ -468,8 +468,9 @@ def test_to_json_is_plain_data_of_a_fixed_shape(source, out):
     assert (data["target"], data["passed"], data["complete"]) == ("m.pt", True, True)
     assert len(data["checks"]) == 6
     for check in data["checks"]:
-        keys = ["layer", "level", "status", "detail", "deviation", "tolerance", "evidence", "diagnosis"]
+        keys = ["layer", "level", "status", "detail", "deviation", "tolerance", "evidence", "diagnosis", "seconds"]
         assert list(check) == keys
+        assert (check["seconds"] is not None) == (check["level"] == "outputs" and check["status"] != "not run")
     outputs = [check for check in data["checks"] if check["level"] == "outputs"]
     assert all(check["deviation"] <= check["tolerance"] for check in outputs)
 

@@ -17,6 +17,7 @@ from lstmconv import many
 
 SAMPLES = Path(__file__).parent.parent / "sample_weights"
 SAMPLE = SAMPLES / "airline_passengers.h5"
+HANGING = Path(__file__).parent / "hostile" / "regressions" / "a_heap_that_the_library_walks_for_ever.weights.h5"
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes by signals")
 
@@ -177,3 +178,34 @@ def test_a_file_that_brings_the_library_down_stops_no_other(folder, name):
     done = run("a.h5", "evil.h5", "b.h5", "--to", "onnx", "--no-verify", "--jobs", 1, cwd=folder)
     assert done.returncode == 2
     assert done.stdout.splitlines()[-1] == "3 files: 2 converted, 1 failed"
+
+
+@pytest.mark.parametrize("formats", [["onnx"], ["onnx", "torch", "safetensors"]])
+def test_nothing_is_left_beside_the_targets_of_many_files(tmp_path, formats):
+    """Not of files that fail, nor of one that brings its process down."""
+    from lstmconv import batch
+
+    names = [f"m{number}.h5" for number in range(6)]
+    for name in names:
+        shutil.copy(SAMPLE, tmp_path / name)
+    (tmp_path / "cut.h5").write_bytes(SAMPLE.read_bytes()[:1000])
+    shutil.copy(HANGING, tmp_path / "hanging.weights.h5")
+    sources = [tmp_path / name for name in (*names[:3], "cut.h5", "hanging.weights.h5", *names[3:])]
+    done = list(batch.convert_many(sources, tmp_path / "out", formats, jobs=2, verify=False))
+    assert [one.status for one in done] == ["converted"] * 3 + ["failed"] * 2 + ["converted"] * 3
+    suffixes = {"onnx": ".onnx", "torch": ".pt", "safetensors": ".safetensors"}
+    expected = {f"m{number}{suffixes[name]}" for number in range(6) for name in formats}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == expected
+
+
+def test_targets_beside_sources_in_a_folder_that_may_not_be_written_stop_no_other(tmp_path):
+    from lstmconv import batch
+
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(SAMPLE, tmp_path / folder / "m.h5")
+    (tmp_path / "a" / "m.safetensors").mkdir()
+    sources = [tmp_path / "a" / "m.h5", tmp_path / "b" / "m.h5"]
+    done = list(batch.convert_many(sources, None, ["safetensors"], jobs=2, verify=False))
+    assert [one.status for one in done] == ["failed", "converted"]
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["m.h5", "m.safetensors"]

@@ -77,6 +77,7 @@ class LaterHash:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
+        self._large = sum(path.stat().st_size for path in paths) > _HASHED_AT_ONCE
         self._thread: threading.Thread | None = None
         self._found: str | OSError | None = None
 
@@ -91,7 +92,7 @@ class LaterHash:
     @property
     def slow(self) -> bool:
         """Whether it takes long, and is not known yet."""
-        return self._found is None and sum(path.stat().st_size for path in self._paths) > _HASHED_AT_ONCE
+        return self._large and self._found is None
 
     def _compute(self) -> None:
         try:

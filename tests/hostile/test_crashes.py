@@ -151,7 +151,7 @@ def left_over(out: Path, names: tuple[str, ...], *, age: float = 120) -> Path:
     stage = out / ".lstmconv-killed"
     stage.mkdir()
     for name in names:
-        (stage / name).parent.mkdir(exist_ok=True)
+        (stage / name).parent.mkdir(parents=True, exist_ok=True)
         (stage / name).write_text(f"staged {name}")
     os.utime(stage, (time.time() - age,) * 2)
     return stage
@@ -192,6 +192,17 @@ def test_files_that_had_begun_to_land_land_all(out: Path):
     assert (out / "a.pt").read_text() == "landed"
     assert (out / "b.pt").read_text() == "staged b.pt"
     assert set(hashes(out)) == {"a.pt", "b.pt", "z.pt"}
+
+
+@pytest.mark.parametrize(("names", "kept"), [((".old/a.pt",), "staged"), (("b.pt", ".landing", ".old/a.pt"), "landed")])
+def test_what_a_process_of_many_left_half_done_is_brought_to_its_end(out: Path, names: tuple[str, ...], kept: str):
+    """A run over many files has a folder for each process in its own."""
+    if kept == "landed":
+        (out / "a.pt").write_text("landed")
+    left_over(out, tuple(f"123/{name}" for name in names))
+    lstmconv.convert(SOURCE, out / "z.pt", verify=False)
+    assert (out / "a.pt").read_text().startswith(kept)
+    assert set(hashes(out)) == ({"a.pt", "z.pt"} if kept == "staged" else {"a.pt", "b.pt", "z.pt"})
 
 
 def publish_two(out: Path, *, force: bool) -> None:
