@@ -66,6 +66,11 @@ class Activation:
         """Compute the function on float64 ``(batch, units)``; softmax-like ones run along units."""
         return ACTIVATIONS[self.name].function(x, **dict(self.parameters))
 
+    @property
+    def coupled(self) -> bool:
+        """Whether a unit's value depends on those of other units: softmax and its like."""
+        return ACTIVATIONS[self.name].coupled
+
     def __getitem__(self, parameter: str) -> float:
         """Return one parameter by name."""
         return dict(self.parameters)[parameter]
@@ -84,6 +89,7 @@ class _Row:
     function: Callable[..., Float64]
     defaults: Mapping[str, float] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    coupled: bool = False
 
 
 def _sigmoid(x: Float64) -> Float64:
@@ -175,9 +181,9 @@ ACTIVATIONS: Mapping[str, _Row] = {
     "hard_silu": _Row(lambda x: x * _hard_sigmoid(x, 1 / 6, 0.5), aliases=("hard_swish",)),
     "hard_tanh": _Row(lambda x: np.clip(x, -1.0, 1.0)),
     "log_sigmoid": _Row(lambda x: -_softplus(-x)),
-    "softmax": _Row(_softmax),
-    "log_softmax": _Row(_log_softmax),
-    "sparsemax": _Row(_sparsemax),
+    "softmax": _Row(_softmax, coupled=True),
+    "log_softmax": _Row(_log_softmax, coupled=True),
+    "sparsemax": _Row(_sparsemax, coupled=True),
     "sparse_plus": _Row(_sparse_plus),
     "sparse_sigmoid": _Row(lambda x: np.clip(0.5 * (x + 1.0), 0.0, 1.0)),
     "squareplus": _Row(lambda x, b: 0.5 * (x + np.sqrt(x * x + b)), {"b": 4.0}),

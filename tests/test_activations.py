@@ -234,3 +234,12 @@ def test_an_activation_names_the_parameters_that_are_not_usual():
     assert str(parse_activation("relu", 3)) == "relu"
     assert str(HARD_SIGMOID_KERAS_3) == "hard_sigmoid(alpha=0.1666667, beta=0.5)"
     assert math.isinf(parse_activation("relu", 3)["max_value"])
+
+
+def test_the_coupled_ones_are_those_whose_units_cannot_be_computed_alone():
+    """A unit alone and among others: all but softmax and its like give the same."""
+    z = np.array([[0.5, -1.5, 2.0]])
+    for name in ACTIVATIONS:
+        activation = Activation(name, tuple(ACTIVATIONS[name].defaults.items()))
+        alone = np.concatenate([activation(z[:, k : k + 1]) for k in range(3)], axis=1)
+        assert activation.coupled == (not np.array_equal(alone, activation(z))), name

@@ -166,8 +166,7 @@ def _omitted(direction: LSTMDirection) -> str | None:
         said = kind.replace("_", " ")
         if activation is None:
             return f"the {said} is unknown; pass --config or --{kind.replace('_', '-')}"
-        probe = np.array([[0.25, -0.75]])
-        if activation(probe)[0, 0] != activation(probe[:, :1])[0, 0]:
+        if activation.coupled:
             return f"the {said} {activation.name} runs over all units at once"
     return None
 

@@ -114,8 +114,13 @@ def sample(
         accepted: What the file takes beside x.
 
     Raises:
-        NotRunError: The file takes no initial states, and upper layers would never be seen from others than zeros.
+        NotRunError: The file takes no initial states, and upper layers would never be seen from others than zeros; or
+            an activation takes all units at once.
     """
+    for half in stack.directions:
+        for activation in (half.activation, half.recurrent_activation):
+            if activation is not None and activation.coupled:
+                raise NotRunError(f"of so large a layer single units are computed, and {activation} takes all at once")
     if len(stack.layers) > 1 and "states" not in accepted:
         raise NotRunError("of so large a stack single units are computed, from states, and the file takes none")
     random = np.random.default_rng(settings.seed)

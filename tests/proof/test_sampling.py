@@ -124,6 +124,14 @@ def test_a_stack_without_initial_states_is_not_run(tmp_path):
     assert outputs_of(verify_file(joined, tmp_path / "m.onnx")).status == "passed"
 
 
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "sparsemax"])
+def test_activations_that_take_all_units_at_once_are_not_run(name: str, tmp_path):
+    layer = make_layer(make_half(7, 11, seed=1, activation=lstmconv.Activation(name)))
+    lstmconv.save(make_checkpoint(layer), tmp_path / "m.pt")
+    check = outputs_of(verify_file(make_checkpoint(layer), tmp_path / "m.pt"))
+    assert (check.status, f"{name} takes all at once" in check.detail) == ("not run", True)
+
+
 def test_units_are_drawn_with_the_first_and_the_last():
     for hidden in (1, 3, 4, 5, 50):
         units = sampling._chosen(hidden, np.random.default_rng(0))
