@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from lstmconv.publishing import shared_staging, staging
 __all__ = ["Converted", "Status", "convert_many", "several"]
 
 Status = Literal["converted", "skipped", "not equal", "failed"]
+_MOST_STAGES = 32
+"""Folders whose stage is held for the whole run: each takes an open file."""
 EXIT_CODES: Mapping[Status, int] = {"converted": 0, "skipped": 0, "not equal": 1, "failed": 2}
 
 
@@ -115,9 +118,10 @@ def convert_many(
         folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         stages: dict[Path, Path] = {}
-        for target in dict.fromkeys(place.parent for place in owners):
-            with suppress(UsageError):  # Its files are told so, one by one.
-                stages[target] = held.enter_context(staging(target))
+        for target, count in Counter(place.parent for place in owners).most_common(_MOST_STAGES):
+            if count > 1:  # A stage for one file is that file's own affair.
+                with suppress(UsageError):  # Its files are told so, one by one.
+                    stages[target] = held.enter_context(staging(target))
         options["stage_in"] = partial(shared_staging, stages)
         work: Callable[[Path], Converted] = partial(
             _convert, folder=folder, to=tuple(to), skip_existing=skip_existing, options=options

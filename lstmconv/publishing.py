@@ -27,7 +27,7 @@ _FRESH_SECONDS = 60
 def stored_meanwhile(paths: Sequence[Path]) -> Iterator[None]:
     """Let the disk store written files while they are verified.
 
-    Not while they are written: a file that is stored while it grows is written at half the speed.
+    Not while they are written: that slows the writing.
 
     Raises:
         OSError: One cannot be stored. It is told once only: who syncs again may not hear of it.
@@ -223,7 +223,8 @@ def _clear(folder: Path) -> None:
             descriptor = os.open(stage, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for part in (stage, *stage.iterdir()):  # Those of a run over many files: a folder each process.
+                own = [part for part in stage.iterdir() if part.is_dir() and not part.is_symlink()]
+                for part in (stage, *own):  # A run over many files has a folder for each process.
                     _settle(part, folder)
                 shutil.rmtree(stage, ignore_errors=True)
             finally:

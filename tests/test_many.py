@@ -209,3 +209,19 @@ def test_targets_beside_sources_in_a_folder_that_may_not_be_written_stop_no_othe
     done = list(batch.convert_many(sources, None, ["safetensors"], jobs=2, verify=False))
     assert [one.status for one in done] == ["failed", "converted"]
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["m.h5", "m.safetensors"]
+
+
+def test_more_folders_than_files_may_be_open_are_no_obstacle(tmp_path):
+    """Two sources in each of 300 folders, where a process may open 200 files."""
+    for number in range(300):
+        (tmp_path / f"{number}").mkdir()
+        for name in ("a.h5", "b.h5"):
+            (tmp_path / f"{number}" / name).symlink_to(SAMPLE)
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))\n"
+        "from pathlib import Path; from lstmconv import batch\n"
+        "done = list(batch.convert_many(sorted(Path('.').glob('*/*.h5')), None, ['torch'], jobs=2, verify=False))\n"
+        "print(len(done), {one.status for one in done})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "600 {'converted'}\n"
