@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -58,15 +59,16 @@ def filled(megabytes: int) -> float:
         return kernel.nbytes / (time.perf_counter() - start) / 1e9
 
 
-def written(megabytes: int) -> float:
-    """Return how many GB/s go into a new file that is written so much at a time."""
-    content = np.ones(48 << 20, np.uint8).data
+def written(kilobytes: int) -> float:
+    """Return how many GB/s go into a new file of 2 GB that is written so many KiB at a time, after a rest."""
+    content = np.ones(50 << 20, np.uint8).data
+    time.sleep(2)
     with tempfile.TemporaryFile() as file:
         start = time.perf_counter()
-        for _ in range(10):
-            for place in range(0, len(content), megabytes << 20):
-                file.write(content[place : place + (megabytes << 20)])
-        return 10 * len(content) / (time.perf_counter() - start) / 1e9
+        for _ in range(40):
+            for place in range(0, len(content), kilobytes << 10):
+                file.write(content[place : place + (kilobytes << 10)])
+        return 40 * len(content) / (time.perf_counter() - start) / 1e9
 
 
 if __name__ == "__main__":
@@ -82,10 +84,10 @@ if __name__ == "__main__":
         ):
             speeds = (speed(size, *shape, together=together) for together in (False, True))
             print(f"{shape[0]:6} x {shape[1]:<6}{shape[2]:6}" + "".join(f"{each:8.2f}" for each in speeds))
-    for what, function, sizes in (
-        ("filled by slabs of", filled, (8, 48, 128)),
-        ("written at a time", written, (1, 4, 48)),
+    for what, unit, function, sizes in (
+        ("filled by slabs of", "MiB", filled, (8, 48, 128)),
+        ("written at a time", "KiB", written, (16, 64, 256, 512, 1024, 4096)),
     ):
         print(f"{what}, GB/s")
         taken = {size: [function(size) for _ in range(4)][1:] for size in sizes}  # The first one finds memory cold.
-        print("".join(f"{size:4} MiB{max(speeds):8.2f}\n" for size, speeds in taken.items()), end="")
+        print("".join(f"{size:5} {unit}{statistics.median(speeds):8.2f}\n" for size, speeds in taken.items()), end="")
