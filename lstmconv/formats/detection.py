@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats import Format, ReadOptions, by_name
-from lstmconv.formats.lookalikes import refuse_hollow
+from lstmconv.formats.lookalikes import beginning
 
 __all__ = ["detect"]
 
@@ -31,9 +31,7 @@ def detect(path: Path, options: ReadOptions) -> Format:
         raise UnreadableFileError(f"{path}: no such file")
     if options.buffer is not None:
         return by_name("cudnn")
-    refuse_hollow(path)
-    with path.open("rb") as file:
-        head = file.read(16)
+    head = beginning(path)
     name = path.name.lower()
     if head.startswith(b"PK\x03\x04"):
         return by_name("torch" if _is_torch_zip(path) else "keras")

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
 from lstmconv.formats.keras.hdf5 import SIGNATURE, Group, StoredArray, read_tree
 from lstmconv.formats.limits import JSON_BYTES, parse_json
-from lstmconv.formats.lookalikes import refuse_hollow
+from lstmconv.formats.lookalikes import beginning
 from lstmconv.formats.provenance import KEY, hashing, parsed, sha256_of_all
 
 __all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file"]
@@ -122,8 +122,9 @@ def open_file(path: Path) -> KerasFile:
     """
     if path.is_dir():
         return _open_folder(path)
-    _refuse_lookalikes(path)
-    if _is_hdf5(path):
+    head = beginning(path)
+    _refuse_lookalikes(path, head)
+    if head.startswith(SIGNATURE) or _is_hdf5(path):
         tree = read_tree(path, path.name)
         return _from_tree(path.name, tree, hashing(path))
     if _is_zip(path):
@@ -176,12 +177,9 @@ def _is_hdf5(path: Path) -> bool:
     return False
 
 
-def _refuse_lookalikes(path: Path) -> None:
+def _refuse_lookalikes(path: Path, head: bytes) -> None:
     """Say what a file is that only looks like a checkpoint."""
     name, size = path.name, path.stat().st_size
-    refuse_hollow(path)
-    with path.open("rb") as file:
-        head = file.read(512)
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
         raise ForeignFileError(f"{name}: a Python pickle, which is never loaded; expected a Keras file")
     one_word = not head.lstrip().startswith((b"{", b"[", b"<")) and b"\n" not in head.strip()
