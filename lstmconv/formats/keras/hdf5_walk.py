@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
@@ -56,10 +57,16 @@ def describe(content: Path | Array, name: str, sink: BinaryIO) -> None:
 
 def _walk(content: Path | Array, name: str, sink: BinaryIO) -> dict[str, Any]:
     h5py = require("h5py", "Reading HDF5 files")
-    size = content.stat().st_size if isinstance(content, Path) else content.nbytes
-    opened = content if isinstance(content, Path) else _ArrayFile(content)
-    with h5py.File(opened, "r") as file:
-        return _Walker(size, name, sink).group(h5py.h5g.open(file.id, b"/"), "", ())
+    if not isinstance(content, Path):
+        with h5py.File(_ArrayFile(content), "r") as file:
+            return _Walker(content.nbytes, name, sink).group(h5py.h5g.open(file.id, b"/"), "", ())
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    opened = h5py.h5f.open(os.fsencode(content), h5py.h5f.ACC_RDONLY, access)
+    try:
+        return _Walker(content.stat().st_size, name, sink).group(h5py.h5g.open(opened, b"/"), "", ())
+    finally:
+        opened.close()
 
 
 class _ArrayFile(io.RawIOBase):
@@ -93,7 +100,7 @@ class _ArrayFile(io.RawIOBase):
 class _Walker:
     """Turns h5py objects into plain data, counting what it meets.
 
-    It goes by h5py's low-level identifiers: its Group and attrs look up every name three times.
+    It goes by h5py's low-level identifiers: its File, Group and attrs ask for much that is not needed here.
     """
 
     def __init__(self, size: int, name: str, sink: BinaryIO) -> None:
