@@ -122,10 +122,11 @@ def copy_block(values: Array, place: Array) -> None:
     Raises:
         UnsupportedModelError: As :func:`copy_gates`.
     """
+    if _exact(values, place):
+        np.copyto(place, values)
+        return
     with np.errstate(over="ignore", invalid="ignore"):  # Overflow is looked for below, NaN stays NaN.
         np.copyto(place, values, casting="unsafe")
-        if _exact(values, place):
-            return
         lost = np.isfinite(values.astype(np.float64)) & ~np.isfinite(place.astype(np.float64))
     if lost.any():
         largest = np.abs(values[lost].astype(np.float64)).max()
