@@ -846,7 +846,7 @@ def test_the_runtime_decodes_and_runs_what_is_written(name, file, tmp_path, kera
 def assert_decodes(case, file, cudnn=False):
     for source, (halves, _) in case.layers.items():
         name = case.names.get(source, source)
-        for half, found in zip(halves, runtime.decode(file, [name])[name], strict=True):
+        for half, found in zip(halves, runtime.decode(file, [name], None)[name], strict=True):
             h = half.hidden
             for array, matrix in ((half.kernel, found.weight_ih), (half.recurrent, found.weight_hh)):
                 literal = np.stack([array[:, k * h : (k + 1) * h].T for k in range(4)])
@@ -915,7 +915,7 @@ def test_the_runtime_decodes_genuine_files(case):
     if case.endswith(".weights.h5"):
         assert runtime.provenance(GOLDEN / case) is None
     for layer in checkpoint.layers:
-        decoded = runtime.decode(GOLDEN / case, [layer.name])[layer.name]
+        decoded = runtime.decode(GOLDEN / case, [layer.name], None)[layer.name]
         for half, found in zip(layer.directions, decoded, strict=True):
             np.testing.assert_array_equal(np.asarray(half.weight_ih), found.weight_ih)
             np.testing.assert_array_equal(np.asarray(half.weight_hh), found.weight_hh)
@@ -964,4 +964,4 @@ def test_a_layer_that_is_not_there_is_named(tmp_path):
     for file in ("m.keras", "m.h5", "m.weights.h5"):
         keras.write(CASES["plain"].checkpoint(), tmp_path / file, WriteOptions())
         with pytest.raises(UnreadableFileError, match="no LSTM layer 'other'"):
-            runtime.decode(tmp_path / file, ["other"])
+            runtime.decode(tmp_path / file, ["other"], None)

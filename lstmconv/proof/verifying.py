@@ -61,7 +61,7 @@ def verify_file(
         noted = runtime.provenance(target)
         pairs, how = paired(source, noted, held)
         start = time.perf_counter()
-        decoded = runtime.decode(target, [name for name, _ in pairs], frameworks=run)
+        decoded = runtime.decode(target, [name for name, _ in pairs], noted, frameworks=run)
         spent = time.perf_counter() - start if run else 0.0  # The framework is loaded here, or where the file is run.
         decoded = {name: found or as_read(held, name) for name, found in decoded.items()}
     except MissingDependencyError as error:

@@ -4,13 +4,13 @@ A file is run stack by stack; the names are those of the stacks in the file.
 
 Each runtime module offers
 
-* ``decode(path, names, frameworks=True) -> Decoded``: the weights again, gates i f g o, without the writer's
+* ``decode(path, names, noted, frameworks=True) -> Decoded``: the weights again, gates i f g o, without the writer's
   layouts: slices and offsets written out by hand from the target's own specification, on what the vendor's own reader
   returns where there is one; with ``frameworks=False`` none that is heavy to load;
 * ``RUNS``: the ways to run the file, each a function that loads one stack of it: ``load(path, name) -> Loaded``;
 * ``seen_by_target(stack) -> Stack``: the Keras layers whose outputs those must equal;
 * ``accepts(path, name)``: ``states`` and ``lengths``, where the file takes them;
-* ``provenance(path)``: what lstmconv noted in the file.
+* ``provenance(path)``: what lstmconv noted in the file, ``noted`` above.
 """
 
 from __future__ import annotations

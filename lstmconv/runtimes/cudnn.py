@@ -120,7 +120,7 @@ def _unpack(space: Array, entry: Mapping[str, Any]) -> tuple[DecodedDirection, .
     return tuple(unpacked)
 
 
-def decode(path: Path, names: list[str], *, frameworks: bool = True) -> Decoded:
+def decode(path: Path, names: list[str], noted: Mapping[str, Any] | None, *, frameworks: bool = True) -> Decoded:
     """Return every named stack's weights."""
     manifests, _, spaces = _read(path)
     return {name: _unpack(spaces[name], manifests[name]) for name in names}

@@ -58,7 +58,7 @@ def seen_by_target(stack: Stack) -> Stack:
     return stack
 
 
-def decode(path: Path, names: list[str], *, frameworks: bool = True) -> Decoded:
+def decode(path: Path, names: list[str], noted: Mapping[str, Any] | None, *, frameworks: bool = True) -> Decoded:
     """Return every named layer's weights.
 
     Raises:

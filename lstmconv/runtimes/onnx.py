@@ -68,14 +68,13 @@ def _gate_rows(stored: Array) -> Gates:
     return Gates(i, f, g, o)
 
 
-def decode(path: Path, names: list[str], *, frameworks: bool = True) -> Decoded:
+def decode(path: Path, names: list[str], noted: Mapping[str, Any] | None, *, frameworks: bool = True) -> Decoded:
     """Return every named layer's weights from the initializers that its LSTM nodes use, external ones mapped."""
     model = parse(path)
     stored = {entry.name: _array(entry, path) for entry in model.graph.initializer}
-    noted = provenance(path) or {"layers": []}
     swapped = {
         entry["name"]
-        for entry in noted["layers"]
+        for entry in (noted or {"layers": []})["layers"]
         if len(entry["directions"]) == 2 and entry["directions"][0]["go_backwards"]
     }
     decoded: dict[str, tuple[DecodedDirection, ...]] = {}

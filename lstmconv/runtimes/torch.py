@@ -112,10 +112,9 @@ def _blocks(rows: Array) -> Gates:
     return Gates(rows[0:hidden], rows[hidden : 2 * hidden], rows[2 * hidden : 3 * hidden], rows[3 * hidden :])
 
 
-def decode(path: Path, names: list[str], *, frameworks: bool = True) -> Decoded:
+def decode(path: Path, names: list[str], noted: Mapping[str, Any] | None, *, frameworks: bool = True) -> Decoded:
     """Return every named stack's weights as PyTorch loads them, or as a reader does that calls nothing."""
     state = _load_arrays(path) if frameworks else _read_arrays(path)
-    noted = provenance(path)
     decoded: dict[str, tuple[DecodedDirection, ...]] = {}
     for name in names:
         prefix = _prefix(name, state, noted)

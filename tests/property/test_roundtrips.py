@@ -126,7 +126,8 @@ def test_every_target_is_decoded_to_the_sources_bits(suffix, drawn):
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, f"m{suffix}")
         lstmconv.save(make_checkpoint(layer), target)
-        decoded = by_suffix(target).load_runtime().decode(target, ["lstm"])["lstm"]
+        runtime = by_suffix(target).load_runtime()
+        decoded = runtime.decode(target, ["lstm"], runtime.provenance(target))["lstm"]
         found = [[np.array(array) for array in (own.weight_ih, own.weight_hh)] for own in decoded]
     assert len(found) == len(made)
     for half, (weight_ih, weight_hh) in zip(made, found, strict=True):
