@@ -12,7 +12,10 @@ def main() -> None:
     from lstmconv import cli
 
     cli.build_only("".join(sys.argv[1:2]))
-    cli.main()
+    try:
+        cli.main()
+    finally:
+        gc.freeze()  # The end looks through everything for what nobody needs: as long as a fifth of a small command.
 
 
 if __name__ == "__main__":
