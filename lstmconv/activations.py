@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -84,10 +84,9 @@ class Activation:
         return f"{self.name}({', '.join(shown)})" if shown else self.name
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     function: Callable[..., Float64]
-    defaults: Mapping[str, float] = field(default_factory=dict)
+    defaults: Mapping[str, float] = {}
     aliases: tuple[str, ...] = ()
     coupled: bool = False
 

@@ -323,7 +323,7 @@ def convert(
             say(f"Writing {place.name}")
             module = chosen.load()
             fitting = _stacked(selected, stack, module)
-            options = replace(options, prefix=not (layers and len(fitting.stacks) == 1))
+            options = options._replace(prefix=not (layers and len(fitting.stacks) == 1))
             written = module.write(fitting, stage / place.name, options)
             staged += written
             notes += _losses(fitting, chosen, place, options)

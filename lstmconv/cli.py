@@ -552,14 +552,12 @@ def check(
 @app.command()
 def formats(json: Json = False) -> None:
     """Print the table of layouts: how each format orders gates, axes and biases."""
-    from dataclasses import asdict
-
     from lstmconv import terminal
 
     if json:
         from lstmconv.layouts import LAYOUTS
 
-        terminal.show_json({"layouts": [asdict(row) for row in LAYOUTS]})
+        terminal.show_json({"layouts": [row._asdict() for row in LAYOUTS]})
         return
     terminal.show_layouts()
 

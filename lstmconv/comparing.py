@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,12 +24,11 @@ _BAND_BYTES = 32 << 20
 """Of the source, before its pages are let go."""
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """Where two arrays differ.
 
     Attributes:
-        count: In how many numbers.
+        wrong: In how many numbers.
         total: Of how many.
         gate: The gate of the first one.
         place: Its place in the gate.
@@ -38,7 +36,7 @@ class Difference:
         expected: What should.
     """
 
-    count: int
+    wrong: int
     total: int
     gate: str
     place: tuple[int, ...]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from einops import rearrange
@@ -28,8 +28,7 @@ from lstmconv.model import GATES, Array, Gates
 __all__ = ["CUDNN", "CUDNN_LSTM_LAYER", "KERAS", "KERAS_1", "LAYOUTS", "ONNX", "TORCH", "Layout", "Pattern", "by_name"]
 
 
-@dataclass(frozen=True)
-class Pattern:
+class Pattern(NamedTuple):
     """The axes of one stored array, and the order of its gates.
 
     >>> import numpy as np
@@ -140,8 +139,7 @@ def _flattened(axes: str) -> str:
     return f"gate ({' '.join(inner)})"
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """One format's layout: a row of the table.
 
     Attributes:

@@ -45,7 +45,7 @@ def test_every_number_counts_wherever_it_lies(source_turned: bool, target_turned
         found = difference(source, gates_of(other.view(np.float32), turned=target_turned))
         assert found is not None
         gate, unit, feature = place
-        assert (found.count, found.total) == (1, bits.size)
+        assert (found.wrong, found.total) == (1, bits.size)
         assert (found.gate, found.place) == ("ifgo"[gate], (unit, feature))
         np.testing.assert_equal([found.expected, -found.expected], [-found.found, found.found])
 
@@ -80,7 +80,7 @@ def test_the_source_is_rounded_once_to_the_target_s_dtype(dtype: type):
     wrong[3, 4, 5] = np.nextafter(wrong[3, 4, 5], dtype(9)) if dtype is not ml_dtypes.bfloat16 else 9
     found = difference(gates_of(rows, turned=True), gates_of(wrong, turned=False))
     assert found is not None
-    assert (found.count, found.gate, found.place) == (1, "o", (4, 5))
+    assert (found.wrong, found.gate, found.place) == (1, "o", (4, 5))
 
 
 def test_a_target_in_the_other_byte_order_is_compared_by_its_numbers():

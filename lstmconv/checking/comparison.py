@@ -122,7 +122,7 @@ def _different(expected: Gates, found: Gates, name: str) -> str | None:
     place = ", ".join(map(str, differs.place))
     values = f"{differs.found:.7g} where {name} has {differs.expected:.7g}"
     return (
-        f"differ in {differs.count:,} of {differs.total:,} numbers, first in gate {differs.gate} at [{place}]: {values}"
+        f"differ in {differs.wrong:,} of {differs.total:,} numbers, first in gate {differs.gate} at [{place}]: {values}"
     )
 
 

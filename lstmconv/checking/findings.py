@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 __all__ = ["RULES", "CheckResult", "Finding", "Note", "Rule", "Severity", "Status"]
@@ -60,8 +59,7 @@ class Note(NamedTuple):
     fix: str | None = None
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that was found in a file.
 
     Attributes:
@@ -79,8 +77,7 @@ class Finding:
     fix: str | None = None
 
 
-@dataclass(frozen=True)
-class CheckResult:
+class CheckResult(NamedTuple):
     """What was found in one file.
 
     Attributes:
@@ -110,5 +107,5 @@ class CheckResult:
             "status": self.status,
             "layers": list(self.layers),
             "twins": list(self.twins),
-            "findings": [asdict(finding) for finding in self.findings],
+            "findings": [finding._asdict() for finding in self.findings],
         }

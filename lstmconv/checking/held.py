@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lstmconv.errors import ForeignFileError, NoLSTMError
 from lstmconv.formats import FORMATS, Format, ReadOptions, by_name
@@ -35,8 +34,7 @@ def is_keras(path: Path) -> bool:
     return path.name.lower().endswith(_KERAS_SUFFIXES)
 
 
-@dataclass(frozen=True, eq=False)
-class Held:
+class Held(NamedTuple):
     """What a file holds.
 
     Attributes:
@@ -86,7 +84,7 @@ class Shelf:
         except ForeignFileError as error:
             held = Held(path, format, None, (), str(error))
         self._held[path] = held  # noted() looks here.
-        held = self._held[path] = replace(held, noted=self.noted(path))
+        held = self._held[path] = held._replace(noted=self.noted(path))
         if len(self._held) > _KEPT:
             self._held.popitem(last=False)
         return held

@@ -7,8 +7,7 @@ Nothing here knows the task or the data. A threshold says what the gate's own eq
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -143,8 +142,7 @@ def _untrained_forget_bias(direction: LSTMDirection) -> float | None:
     return next((value for value in (1.0, 0.0) if others and (f == value).all()), None)
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
+class Rows(NamedTuple):
     """One gate's rows in numbers: what its sums can be, and how strongly inputs move them; each ``(hidden,)``.
 
     Attributes:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 from lstmconv.checking.findings import RULES, Severity
 from lstmconv.errors import UsageError
@@ -19,8 +18,7 @@ __all__ = ["Settings", "find_settings", "read_settings"]
 _KEYS = ("ignore", "pairs", "required-targets", "severity")
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What a repository says of its checkpoints.
 
     Attributes:
@@ -33,8 +31,8 @@ class Settings:
 
     folder: Path = Path()
     ignore: tuple[str, ...] = ()
-    pairs: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
-    severity: Mapping[str, Severity] = field(default_factory=dict)
+    pairs: Mapping[Path, tuple[Path, ...]] = {}
+    severity: Mapping[str, Severity] = {}
     required_targets: tuple[str, ...] = ()
 
     def ignores(self, path: Path) -> bool:

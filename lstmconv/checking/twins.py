@@ -7,8 +7,8 @@ file beside it, but for the suffix. ``pairs`` in ``[tool.lstmconv]`` says it for
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lstmconv.checking.comparison import compare
 from lstmconv.checking.findings import Note
@@ -22,8 +22,7 @@ from lstmconv.model import Checkpoint
 __all__ = ["Pair", "look", "missing", "source_of", "twins_of"]
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """A source and a file converted from it, as the user's paths name them."""
 
     source: Path

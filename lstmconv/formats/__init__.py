@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 from lstmconv.errors import UsageError
 
@@ -47,8 +47,7 @@ class BufferSizes:
             raise UsageError(f"a cuDNN buffer's bias mode is one of {', '.join(modes)}, found {self.bias_mode!r}")
 
 
-@dataclass(frozen=True)
-class ReadOptions:
+class ReadOptions(NamedTuple):
     """What a user may say about a file that is read.
 
     Attributes:
@@ -64,8 +63,7 @@ class ReadOptions:
     buffer: BufferSizes | None = None
 
 
-@dataclass(frozen=True)
-class WriteOptions:
+class WriteOptions(NamedTuple):
     """What a user may choose about a written file.
 
     Attributes:
@@ -106,8 +104,7 @@ class Module(Protocol):
         """Write all layers; return the files written, ``path`` first."""
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """One format.
 
     Attributes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from lstmconv.activations import SIGMOID, TANH, Activation, parse_activation
 from lstmconv.errors import NoLSTMError, UnreadableFileError, UnsupportedModelError
@@ -236,8 +236,7 @@ def _direction(module: _Module, layer: int | None, way: str, where: str) -> LSTM
     )
 
 
-@dataclass(frozen=True)
-class _Computed:
+class _Computed(NamedTuple):
     """What a module computes: as ``nn.LSTM``, or as its ``_extra_state`` says."""
 
     activation: Sequence[Activation | None]

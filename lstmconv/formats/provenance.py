@@ -6,10 +6,10 @@ import json
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from lstmconv._version import __version__
 from lstmconv.activations import ACTIVATIONS, Activation
@@ -135,7 +135,7 @@ def hashed_later(checkpoint: Checkpoint) -> Checkpoint:
     hashed = checkpoint.provenance.hashed
     if not isinstance(hashed, LaterHash) or not hashed.slow:
         return checkpoint
-    return replace(checkpoint, provenance=replace(checkpoint.provenance, hashed="0" * 64))
+    return replace(checkpoint, provenance=checkpoint.provenance._replace(hashed="0" * 64))
 
 
 def parsed(text: str | bytes | None) -> Mapping[str, Any] | None:
@@ -279,8 +279,7 @@ def encoded(checkpoint: Checkpoint, options: WriteOptions) -> str:
     return json.dumps(describe(checkpoint, options), ensure_ascii=True)
 
 
-@dataclass(frozen=True)
-class Restored:
+class Restored(NamedTuple):
     """A file's layers with what its provenance says of them; the fields are those of a Checkpoint."""
 
     layers: tuple[LSTMLayer, ...]

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,7 @@ __all__ = ["NamedTensor", "dtype_of", "extra_state", "obstacle", "plain", "prefi
 _TWO_BIASES = (None, "input", "recurrent", "both-halves", "double")
 
 
-@dataclass(frozen=True, eq=False)
-class NamedTensor:
+class NamedTensor(NamedTuple):
     """One tensor to be written: its shape, and the pieces that lie in it one behind the other."""
 
     name: str

@@ -141,7 +141,7 @@ def _difference(array: str, expected: Gates | None, stored: Gates | None) -> str
     if differs is None:
         return None
     return (
-        f"the {array} differs in {differs.count:,} of {differs.total:,} numbers, first in gate {differs.gate} at "
+        f"the {array} differs in {differs.wrong:,} of {differs.total:,} numbers, first in gate {differs.gate} at "
         f"[{', '.join(map(str, differs.place))}]: {differs.found} where the source has {differs.expected}"
     )
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -48,8 +48,7 @@ class NotRunError(Exception):
     """A file could not be run here; the text says why. It is not a failure, and not a pass."""
 
 
-@dataclass(frozen=True, eq=False)
-class DecodedDirection:
+class DecodedDirection(NamedTuple):
     """One direction's weights as gates, views into the file where it can be mapped."""
 
     weight_ih: Gates
@@ -82,8 +81,7 @@ class Inputs:
     lengths: npt.NDArray[np.int64] | None = None
 
 
-@dataclass(frozen=True)
-class Precision:
+class Precision(NamedTuple):
     """In what a framework computes, by the names of the dtypes; what rounding may do follows from it.
 
     Attributes:
@@ -95,8 +93,7 @@ class Precision:
     stored: str
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(NamedTuple):
     """One stack of a written file, loaded by its framework.
 
     Attributes:

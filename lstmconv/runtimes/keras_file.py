@@ -12,9 +12,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lstmconv.errors import UnreadableFileError, require
 from lstmconv.formats.provenance import KEY
@@ -24,8 +23,7 @@ from lstmconv.runtimes import DecodedDirection
 __all__ = ["KerasContent", "decode_layer", "opened"]
 
 
-@dataclass(frozen=True, eq=False)
-class KerasContent:
+class KerasContent(NamedTuple):
     """An open Keras file.
 
     Attributes:

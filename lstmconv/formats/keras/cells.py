@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from lstmconv.formats.keras.hdf5 import StoredArray
 
@@ -26,8 +25,7 @@ PER_GATE = tuple(f"{array}_{gate}" for gate in "icfo" for array in "WUb")
 FUSED = ("kernel", "recurrent_kernel", "bias")
 
 
-@dataclass(frozen=True, eq=False)
-class Cell:
+class Cell(NamedTuple):
     """One direction's arrays as the file holds them.
 
     Attributes:

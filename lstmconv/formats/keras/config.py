@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.limits import refuse_many_layers
@@ -38,8 +38,7 @@ _MASK_STOPS = {"Flatten", "GlobalAveragePooling1D", "GlobalMaxPooling1D", "Repea
 _MAX_NESTING = 32
 
 
-@dataclass(frozen=True)
-class HalfSpec:
+class HalfSpec(NamedTuple):
     """One LSTM cell as the config describes it.
 
     Attributes:
@@ -66,8 +65,7 @@ class HalfSpec:
         return bool(self.config.get("use_bias", True))
 
 
-@dataclass(frozen=True)
-class LayerSpec:
+class LayerSpec(NamedTuple):
     """One LSTM layer as the config describes it.
 
     Attributes:
@@ -89,8 +87,7 @@ class LayerSpec:
     masking: bool = False
 
 
-@dataclass(frozen=True)
-class ModelSpec:
+class ModelSpec(NamedTuple):
     """All LSTM layers of a config, in its order, and how they feed each other.
 
     Attributes:
@@ -323,8 +320,7 @@ def _read_layer(node: _Node, path: tuple[str, ...], group: str, found: _Found) -
     else:
         specs = _unidirectional(class_name, config, object_path, name, found)
     specs = [
-        replace(
-            spec,
+        spec._replace(
             class_name="(".join([*wrappers, spec.class_name]) + ")" * len(wrappers),
             group=group,
             masking=node.masked,
@@ -357,7 +353,7 @@ def _bidirectional(config: Mapping[str, Any], object_path: str, name: str, found
         own = str(entry["config"].get("name", ""))
         # Without a backward_layer of its own, Keras names the halves after the wrapped layer.
         renamed = own if config.get("backward_layer") and side == "backward" else f"{side}_{own}"
-        halves.append(replace(specs[0].halves[0], name=renamed))
+        halves.append(specs[0].halves[0]._replace(name=renamed))
     if len(halves) != 2:
         return []
     mode = config.get("merge_mode", "concat")
@@ -367,7 +363,7 @@ def _bidirectional(config: Mapping[str, Any], object_path: str, name: str, found
     # (bidirectional.py __init__), in Keras 2 also where the forward one already runs backwards.
     if not config.get("backward_layer"):
         backward_options["go_backwards"] = not options.get("go_backwards", False)
-    halves[1] = replace(halves[1], config={**backward_options, **_cell_config(backward)})
+    halves[1] = halves[1]._replace(config={**backward_options, **_cell_config(backward)})
     inner = "RNN(LSTMCell)" if forward["class_name"] == "RNN" else str(forward["class_name"])
     return [LayerSpec(name, f"Bidirectional({inner})", tuple(halves), options, "none" if mode is None else str(mode))]
 

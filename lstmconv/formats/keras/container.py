@@ -13,9 +13,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
 from lstmconv.formats.keras.hdf5 import SIGNATURE, Group, StoredArray, read_tree
@@ -29,8 +28,7 @@ __all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file"]
 _NUMBER = re.compile("[0-9]{1,9}")
 
 
-@dataclass(frozen=True)
-class KerasVersion:
+class KerasVersion(NamedTuple):
     """What a file says of its producer, such as ``2.2.4-tf``.
 
     >>> KerasVersion("2.2.4-tf").major
@@ -60,8 +58,7 @@ class KerasVersion:
         return not self.text.endswith("-tf")
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """A model config and the version that wrote it.
 
     Attributes:
@@ -85,8 +82,7 @@ class Config:
         return 3 if '"registered_name"' in text and '"keras_version"' not in text else None
 
 
-@dataclass(frozen=True)
-class KerasFile:
+class KerasFile(NamedTuple):
     """An opened Keras file.
 
     Attributes:

@@ -5,7 +5,6 @@ Source: tf_keras/src/layers/rnn/cudnn_lstm.py (2.21); the format itself is that 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from lstmconv.activations import SIGMOID, TANH
@@ -70,7 +69,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
             raise UnsupportedModelError(
                 f"{layer.name}: Keras cannot load bfloat16 weights from a legacy .h5; pass --dtype float32"
             )
-    options = replace(options, bias_mode=options.bias_mode or "double")  # Noted in the file: both, zeros if need be.
+    options = options._replace(bias_mode=options.bias_mode or "double")  # Noted in the file: both, zeros if need be.
     write_as(
         checkpoint, path, options, CUDNN_LSTM, "legacy weights" if options.weights_only else "legacy model", KERAS_2
     )

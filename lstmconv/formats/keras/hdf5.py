@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 """HDF5 File Format Specification 3.0, II.A: at byte 0, or after a user block at 512, 1024, 2048, ..."""
 
 
-@dataclass(frozen=True, eq=False)
-class StoredArray:
+class StoredArray(NamedTuple):
     """One dataset: its shape and dtype, and the array itself when asked.
 
     Attributes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.keras.cells import LSTM_KINDS, Cell
@@ -16,8 +16,7 @@ from lstmconv.model import Skipped
 __all__ = ["Matched", "discover", "match"]
 
 
-@dataclass(frozen=True)
-class Matched:
+class Matched(NamedTuple):
     """One layer's description and its cells, forward first."""
 
     spec: LayerSpec
@@ -167,7 +166,7 @@ def discover(file: KerasFile, cells: list[Cell]) -> tuple[list[Matched], list[Sk
             spec = LayerSpec(name, "CuDNNLSTM" if cell.kind == "CuDNNLSTM" else "LSTM", (), {})
             matched.append(Matched(spec, (cell,)))
         elif len(matched[index].cells) == 1 and _are_halves(matched[index].cells[0], cell):
-            spec = replace(matched[index].spec, class_name=f"Bidirectional({cell.kind})")
+            spec = matched[index].spec._replace(class_name=f"Bidirectional({cell.kind})")
             halves = sorted((*matched[index].cells, cell), key=lambda half: _side(half) == "backward")
             matched[index] = Matched(spec, tuple(halves))
         else:  # Another layer of the same name, in another part of the model.

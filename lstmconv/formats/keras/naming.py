@@ -50,4 +50,4 @@ def renamed(checkpoint: Checkpoint, options: WriteOptions, dialect: Dialect) -> 
         branching=tuple(names[name] for name in checkpoint.branching if name in names),
         joined={},
     )
-    return written, replace(options, sources={new: sources.get(old, old) for old, new in names.items()})
+    return written, options._replace(sources={new: sources.get(old, old) for old, new in names.items()})

@@ -63,7 +63,7 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
     checkpoint = _read(model, path.name, _provenance(path.name, "", model), options, tensors)
     parts = tuple(sorted(tensors.opened.keys() - {OWN}))
     hashed = hashing(path, *(path.parent / part for part in parts))
-    return replace(checkpoint, provenance=replace(checkpoint.provenance, hashed=hashed, parts=parts))
+    return replace(checkpoint, provenance=checkpoint.provenance._replace(hashed=hashed, parts=parts))
 
 
 def read_model(
