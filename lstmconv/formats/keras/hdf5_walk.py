@@ -125,13 +125,9 @@ class _Walker:
         if len(above) > _MAX_DEPTH:
             raise self._fail(f"groups nest deeper than {_MAX_DEPTH} levels")
         children: dict[str, Any] = {}
-        for name in group:
+        for name, link in self._links(group):
             key = name.decode("utf-8", "backslashreplace")
-            self._objects += 1
-            if self._objects > self._most_objects:
-                raise self._fail(f"more than {self._most_objects:,} objects; {HDF5_OBJECTS.way_out}")
             here = f"{path}/{key}".lstrip("/")
-            link = group.links.get_info(name).type
             if link != h5py.h5l.TYPE_HARD:
                 kind = "an external link" if link == h5py.h5l.TYPE_EXTERNAL else "a soft link"
                 children[key] = {"refusal": f"{kind}; not followed"}
@@ -142,6 +138,21 @@ class _Walker:
             elif isinstance(item, h5py.h5d.DatasetID):
                 children[key] = self.dataset(item, here)
         return {"attributes": self.attributes(group), "children": children}
+
+    def _links(self, group: h5py.h5g.GroupID) -> list[tuple[bytes, int]]:
+        """List a group's links, by name, each with its kind: in one pass, a quarter of asking one by one."""
+        links: list[tuple[bytes, int]] = []
+        most = self._most_objects - self._objects
+
+        def keep(name: bytes, link: Any) -> bool | None:
+            links.append((name, link.type))
+            return True if len(links) > most else None  # Which ends the pass.
+
+        group.links.iterate(keep, info=True)
+        self._objects += len(links)
+        if self._objects > self._most_objects:
+            raise self._fail(f"more than {self._most_objects:,} objects; {HDF5_OBJECTS.way_out}")
+        return links
 
     def attributes(self, item: h5py.h5g.GroupID | h5py.h5d.DatasetID) -> dict[str, Attribute]:
         h5py = self._h5py
