@@ -22,6 +22,8 @@ _WINDOW_BYTES = 112 << 20
 """Of the target, at a time, where it lies in the other order: its pages stay mapped meanwhile."""
 _BAND_BYTES = 32 << 20
 """Of the source, before its pages are let go."""
+_SMALL_BYTES = 256 << 10
+"""What fits the cache is compared in one go."""
 
 
 class Difference(NamedTuple):
@@ -62,7 +64,9 @@ def difference(expected: Gates, found: Gates) -> Difference | None:
 
 
 def _count_wrong(wanted: Array, stored: Array) -> int:
-    """Count by windows of the target, whose rows, as the source lies in memory, threads share."""
+    """Count by windows of the target, whose rows, as the source lies in memory, threads share; small arrays at once."""
+    if stored.nbytes <= _SMALL_BYTES:
+        return int(np.count_nonzero(_bits(_rounded(wanted, stored.dtype)) != _bits(stored)))
     if wanted.ndim == 1:
         wanted, stored = wanted[None], stored[None]
     if abs(wanted.strides[0]) < abs(wanted.strides[1]):
@@ -110,13 +114,18 @@ def _turned(stored: Array) -> bool:
 def _first_wrong(wanted: Array, stored: Array) -> tuple[tuple[int, ...], Any, Any]:
     """Return the place of the first number that differs, what stands there and what should."""
     for row, (mine, theirs) in enumerate(zip(wanted, stored, strict=True)):
-        rounded = np.empty(np.shape(mine), stored.dtype.newbyteorder("="))
-        copy_block(np.asarray(mine), rounded)
+        rounded = _rounded(np.asarray(mine), stored.dtype)
         unequal = np.argwhere(_bits(rounded) != _bits(np.asarray(theirs)))
         if len(unequal):
             place = tuple(map(int, unequal[0]))
             return (row, *place), np.asarray(theirs)[place], rounded[place]
     raise RuntimeError("no number differs")
+
+
+def _rounded(array: Array, dtype: np.dtype[Any]) -> Array:
+    rounded = np.empty(array.shape, dtype.newbyteorder("="))
+    copy_block(array, rounded)
+    return rounded
 
 
 def _bits(array: Array) -> Array:

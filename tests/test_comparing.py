@@ -14,9 +14,12 @@ from lstmconv.model import Gates
 UNITS, FEATURES = 23, 41
 
 
-@pytest.fixture(params=["one block", "many blocks, windows and bands"])
+@pytest.fixture(params=["at once", "one block", "many blocks, windows and bands"])
 def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare in one piece, and in pieces that divide nothing evenly."""
+    if request.param == "at once":
+        return
+    monkeypatch.setattr(comparing, "_SMALL_BYTES", 0)
     if request.param == "one block":
         return
     small = {"_ROWS": 3, "_COLUMNS": 7, "_APART": 1, "_WINDOW_BYTES": 41 * 4 * 5, "_BAND_BYTES": 23 * 4 * 6}
