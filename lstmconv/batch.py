@@ -8,12 +8,15 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lstmconv import many
 from lstmconv.errors import LstmconvError, UsageError, VerificationError
 from lstmconv.patterns import is_pattern
 from lstmconv.publishing import shared_staging, staging
+
+if TYPE_CHECKING:
+    from lstmconv.formats import Format
 
 __all__ = ["Converted", "Status", "convert_many", "several"]
 
@@ -137,14 +140,12 @@ def _convert(
 ) -> Converted:
     """Convert one file; what is wrong with it is its result."""
     from lstmconv import api
-    from lstmconv.formats.provenance import sha256_of
 
     name = str(source)
     try:
-        places = api.in_folder(source, folder or source.parent, to, raw=bool(options.get("raw")))
-        if skip_existing and source.is_file() and all(place.is_file() for place in places):
-            digest = sha256_of(source)
-            if all(_made_from(place, entry) == digest for place, entry in places.items()):
+        if skip_existing and source.is_file():
+            places = api.in_folder(source, folder or source.parent, to, raw=bool(options.get("raw")))
+            if all(place.is_file() for place in places) and _are_made_from(source, places):
                 return Converted(name, "skipped", tuple(map(str, places)), "made from the same bytes before")
         done = api.convert(source, folder, to=to, **options)
     except VerificationError as error:
@@ -155,10 +156,12 @@ def _convert(
     return Converted(name, "converted", tuple(map(str, done.paths)), notes=done.notes, reports=reports)
 
 
-def _made_from(target: Path, entry: Any) -> str | None:
-    """Return the hash of the source that a target notes; ``None`` for whatever is not lstmconv's own."""
+def _are_made_from(source: Path, targets: Mapping[Path, Format]) -> bool:
+    """Whether all targets note the hash of the source's bytes."""
+    from lstmconv.formats.provenance import sha256_of
+
+    digest = sha256_of(source)
     try:
-        noted = entry.load_runtime().provenance(target)
-        return str(noted["sha256"])
+        return all(entry.load_runtime().provenance(target)["sha256"] == digest for target, entry in targets.items())
     except Exception:  # A damaged target, or another's, is one to be written again.
-        return None
+        return False
