@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import itertools
 import json
 import os
 import shutil
@@ -217,25 +218,36 @@ def one_file(title: str, units: int, folder: Path, rounds: int, others: bool = T
 
 
 def many_files(folder: Path, rounds: int, count: int = 1000) -> None:
-    """Convert many small files in one run."""
-    sources, targets = folder / "many", folder / "targets"
+    """Convert many small files in one run, and one of them alone."""
+    sources, targets, before = folder / "many", folder / "targets", folder / "before"
     sources.mkdir()
+    before.mkdir()
     write_source(sources / "m0000.h5", 32)
     for number in range(1, count):
         shutil.copy(sources / "m0000.h5", sources / f"m{number:04}.h5")
+    numbers = itertools.count()
 
     def clear() -> None:
-        shutil.rmtree(targets, ignore_errors=True)
+        """Move what was written out of the way: where files were just deleted, ext4 is slow to create others."""
+        if targets.exists():
+            targets.rename(before / str(next(numbers)))
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    pattern = str(sources / "*.h5")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     commands = {"cp": ["cp", "-r", str(sources), str(targets)]}
     for name in ("safetensors", "torch", "onnx"):
-        words = ("convert", pattern, "--to", name, "--into", targets, "--no-verify")
-        commands[f"lstmconv → {name}"] = lstmconv(*words)
+        for what, pattern in (("", "*.h5"), (", one file", "m0000.h5")):
+            words = ("convert", str(sources / pattern), "--to", name, "--into", targets, "--no-verify")
+            commands[f"lstmconv → {name}{what}"] = lstmconv(*words)
     found = measure(commands, rounds, clear)
     table(f"{count:,} files, {cores} cores", found, "cp")
+    spent = [
+        f"{name.split()[-1]} {1000 * cores * (each.seconds - found[one].seconds) / (count - 1):.1f}"
+        for name, each in found.items()
+        if (one := f"{name}, one file") in found
+    ]
+    print(f"\nMilliseconds for each file and core, after the start: {', '.join(spent)}.", flush=True)
     shutil.rmtree(sources)
+    shutil.rmtree(before)
 
 
 def growth(folder: Path, rounds: int) -> None:
