@@ -28,7 +28,7 @@ from lstmconv.activations import SIGMOID, TANH
 from lstmconv.copying import BiasMode, Piece, joined, place_bias
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
 from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions
-from lstmconv.formats.limits import JSON_BYTES, parse_json
+from lstmconv.formats.limits import JSON_BYTES, parse_json, refuse_many_layers
 from lstmconv.formats.parameters import overruled
 from lstmconv.formats.provenance import KEY, describe, encoded, hashing, parsed, require_known, restore
 from lstmconv.formats.safetensors import read_safetensors, write_file
@@ -300,6 +300,7 @@ def _manifests(text: str, where: str) -> dict[str, Any]:
                 raise ValueError("params that are no list of objects")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableFileError(f"{where}: its cudnn manifest is not one that lstmconv writes ({error!r})") from error
+    refuse_many_layers(sum(entry["numLayers"] for entry in found.values()), where)
     return dict(found)
 
 
@@ -337,6 +338,7 @@ _MODES: Mapping[str, BiasMode] = {
 
 def _read_bare(path: Path, options: ReadOptions, sizes: BufferSizes) -> Checkpoint:
     """Read one bare buffer whose sizes the user says."""
+    refuse_many_layers(sizes.num_layers, path.name)
     element = float_type(sizes.dtype)
     stored = path.stat().st_size
     if stored % element.itemsize:

@@ -829,6 +829,17 @@ def cudnn_manifest_of_other_types(folder: Path) -> Path:
     return noted(folder, "cudnn", json.dumps({"a": {"inputSize": True, "hiddenSize": 10**30, "params": [1]}}))
 
 
+@hostile("more than 1,000 LSTM layers; if you trust the file, set LSTMCONV_LAYERS")
+def cudnn_manifest_of_two_billion_layers(folder: Path) -> Path:
+    """Name the layers' sizes one by one and they take all memory (fuzz run 8048666)."""
+    sizes = {"inputSize": 3, "hiddenSize": 5, "projSize": 5, "numLayers": 1 << 31, "weightSpaceSize": 1600}
+    modes = {"cellMode": "CUDNN_LSTM", "biasMode": "CUDNN_RNN_DOUBLE_BIAS", "dirMode": "CUDNN_BIDIRECTIONAL"}
+    entry = {**sizes, **modes, "dataType": "CUDNN_DATA_FLOAT", "fileOffset": 0}
+    (folder / "model.json").write_text(json.dumps({"cudnn": {"a": entry}}))
+    (folder / "model.bin").write_bytes(bytes(1600))
+    return folder / "model.bin"
+
+
 # ONNX
 
 
