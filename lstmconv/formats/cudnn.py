@@ -282,7 +282,10 @@ def read_spaces(path: Path) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]
         start, size = entry.get("fileOffset"), entry["weightSpaceSize"]
         if not isinstance(start, int) or start < 0 or start + size > content.nbytes:
             raise UnreadableFileError(f"{path.name}: '{name}' ends at byte {start} + {size} of {content.nbytes}")
-        found[name] = content[start : start + size].view(_element(entry))
+        element = _element(entry)
+        if size % element.itemsize:
+            raise UnreadableFileError(f"{path.name}: '{name}' takes {size:,} bytes, no whole number of {element}")
+        found[name] = content[start : start + size].view(element)
     return parsed(texts[KEY]), manifests, found
 
 

@@ -829,15 +829,26 @@ def cudnn_manifest_of_other_types(folder: Path) -> Path:
     return noted(folder, "cudnn", json.dumps({"a": {"inputSize": True, "hiddenSize": 10**30, "params": [1]}}))
 
 
-@hostile("more than 1,000 LSTM layers; if you trust the file, set LSTMCONV_LAYERS")
-def cudnn_manifest_of_two_billion_layers(folder: Path) -> Path:
-    """Name the layers' sizes one by one and they take all memory (fuzz run 8048666)."""
-    sizes = {"inputSize": 3, "hiddenSize": 5, "projSize": 5, "numLayers": 1 << 31, "weightSpaceSize": 1600}
+def bare_cudnn(folder: Path, **changes: object) -> Path:
+    """Write a bare buffer of 1,600 bytes and a manifest beside it."""
+    sizes = {"inputSize": 3, "hiddenSize": 5, "projSize": 5, "numLayers": 1, "weightSpaceSize": 1600}
     modes = {"cellMode": "CUDNN_LSTM", "biasMode": "CUDNN_RNN_DOUBLE_BIAS", "dirMode": "CUDNN_BIDIRECTIONAL"}
-    entry = {**sizes, **modes, "dataType": "CUDNN_DATA_FLOAT", "fileOffset": 0}
+    entry = {**sizes, **modes, "dataType": "CUDNN_DATA_FLOAT", "fileOffset": 0, **changes}
     (folder / "model.json").write_text(json.dumps({"cudnn": {"a": entry}}))
     (folder / "model.bin").write_bytes(bytes(1600))
     return folder / "model.bin"
+
+
+@hostile("more than 1,000 LSTM layers; if you trust the file, set LSTMCONV_LAYERS")
+def cudnn_manifest_of_two_billion_layers(folder: Path) -> Path:
+    """Name the layers' sizes one by one and they take all memory (fuzz run 8048666)."""
+    return bare_cudnn(folder, numLayers=1 << 31)
+
+
+@hostile("'a' takes 1,597 bytes, no whole number of float32")
+def cudnn_manifest_of_half_a_number(folder: Path) -> Path:
+    """NumPy refuses to see such bytes as numbers, in words of its own (fuzz run 8050556)."""
+    return bare_cudnn(folder, weightSpaceSize=1597)
 
 
 # ONNX
