@@ -147,7 +147,8 @@ def _proved(reports: Sequence[Mapping[str, Any]]) -> str:
 def show_totals(statuses: Sequence[str]) -> None:
     """Print how many files ended how."""
     counts = [(status, statuses.count(status)) for status in dict.fromkeys(statuses)]
-    _print(f"{len(statuses)} files: " + ", ".join(f"{count:,} {status}" for status, count in counts))
+    files = "1 file" if len(statuses) == 1 else f"{len(statuses):,} files"
+    _print(f"{files}: " + ", ".join(f"{count:,} {status}" for status, count in counts))
 
 
 def show_json(value: Mapping[str, Any]) -> None:
