@@ -147,6 +147,13 @@ def scripts(source: Path, target: Path) -> dict[str, list[str]]:
     return found
 
 
+def _promises(source: Path, copy: Path) -> str:
+    """Return what lstmconv's promises cost alone: a copy that is hashed, compared and stored, and nothing is turned."""
+    hashing = f"import hashlib; hashlib.file_digest(open('{source}', 'rb'), 'sha256')"
+    steps = f"cp '{source}' '{copy}' && cmp '{source}' '{copy}' && sync '{copy}' && wait"
+    return f"""'{sys.executable}' -c "{hashing}" & {steps}"""
+
+
 def measure(commands: Mapping[str, list[str]], rounds: int, clear: Callable[[], None]) -> dict[str, Measured]:
     """Run every command in turn, round by round."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
@@ -201,6 +208,8 @@ def one_file(title: str, units: int, folder: Path, rounds: int, others: bool = T
 
     commands = {"cp": ["cp", str(source), str(targets / "copy.h5")]}
     commands["cp, then sync"] = ["sh", "-c", f"cp '{source}' '{targets}/copy.h5' && sync '{targets}/copy.h5'"]
+    if size > _LARGE:
+        commands["cp beside its SHA-256, then cmp and sync"] = ["sh", "-c", _promises(source, targets / "copy.h5")]
     for suffix in (".safetensors", ".pt", ".onnx", ".cudnn.safetensors"):
         commands[f"lstmconv → {suffix}"] = converting(source, targets / f"m{suffix}", "--no-verify")
     if find_spec("torch") is not None:
