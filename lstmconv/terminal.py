@@ -25,7 +25,6 @@ __all__ = [
     "progress",
     "show_annotations",
     "show_checked",
-    "show_summary",
     "show_converted",
     "show_inspection",
     "show_json",
@@ -33,6 +32,7 @@ __all__ = [
     "show_notes",
     "show_paths",
     "show_report",
+    "show_summary",
     "show_totals",
 ]
 
