@@ -193,8 +193,8 @@ def test_try_repo_runs_the_hook_on_state_dicts_without_torch(hook, tmp_path):
     assert not {"torch", "onnxruntime", "keras"} & installed
 
 
-def test_readme_shows_the_hook_as_it_is():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (snippet,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+def test_docs_show_the_hook_as_it_is():
+    page = (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     hooks = (ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8")
     assert re.findall(r"- id: (\S+)", snippet) == re.findall(r"- id: (\S+)", hooks) == ["lstmconv-check"]

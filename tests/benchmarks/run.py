@@ -1,4 +1,4 @@
-"""Measure lstmconv beside other ways to the same files; print the Markdown tables that README shows.
+"""Measure lstmconv beside other ways to the same files; print the Markdown tables of docs/speed.md.
 
     python tests/benchmarks/run.py                          everything; some minutes, and 7 GB of disk
     python tests/benchmarks/run.py small 67MB --rounds 3    some of it: small, 67MB, 2GB, files, sizes

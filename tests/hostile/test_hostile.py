@@ -143,8 +143,9 @@ def test_a_variable_that_is_no_number_is_one_line(folder: Path):
     assert answer["stderr"] == "lstmconv: LSTMCONV_JSON_BYTES is 'many', expected a whole number\n"
 
 
-def test_readme_lists_the_limits_that_hold():
-    table = (ROOT / "README.md").read_text(encoding="utf-8").split("<!-- limits:")[1].split("<!-- /limits -->")[0]
+def test_docs_list_the_limits_that_hold():
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    table = page.split("<!-- limits:")[1].split("<!-- /limits -->")[0]
     rows = [line for line in table.splitlines() if line.startswith("| `")]
     assert rows == [f"| `{limit.variable}` | {limit.default:,} | {limit.reason} |" for limit in LIMITS]
 
@@ -161,7 +162,7 @@ def test_what_fuzzing_found_stays_mended(worker: Worker, folder: Path, path: Pat
 
 
 def test_a_few_hundred_damaged_files_do_nothing_worse_than_an_error():
-    """Run the command that README names; its docstring says what it asks for."""
+    """Run the command of docs/security.md; its docstring says what it checks."""
     command = [sys.executable, str(ROOT / "tests" / "fuzz.py"), "--runs", "200", "--seed", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -1,4 +1,4 @@
-"""Prints how many wrong conversions the proof catches and names, format by format: README's table.
+"""Prints how many wrong conversions the proof catches and names, format by format: the table in docs/proof.md.
 
 python -m tests.proof.measure
 """

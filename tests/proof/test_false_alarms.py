@@ -1,6 +1,6 @@
 """Right conversions of random layers: none may be called wrong.
 
-``LSTMCONV_CONVERSIONS`` says how many are tried; README's figure is from ``LSTMCONV_CONVERSIONS=10000``.
+``LSTMCONV_CONVERSIONS`` sets how many are tried; the figure in docs/proof.md is from ``LSTMCONV_CONVERSIONS=10000``.
 """
 
 from __future__ import annotations
