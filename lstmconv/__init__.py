@@ -11,18 +11,7 @@ from lstmconv._version import __version__
 
 if TYPE_CHECKING:
     from lstmconv.activations import Activation
-    from lstmconv.api import (
-        Conversion,
-        convert,
-        from_onnx,
-        from_torch,
-        load,
-        save,
-        to_cudnn,
-        to_onnx,
-        to_torch,
-        verify,
-    )
+    from lstmconv.api import Conversion, convert, from_onnx, from_torch, load, save, to_cudnn, to_onnx, to_torch, verify
     from lstmconv.checking import CheckResult, Finding, check
     from lstmconv.errors import (
         ForeignFileError,
@@ -33,11 +22,10 @@ if TYPE_CHECKING:
         UnreadableFileError,
         UnsupportedModelError,
         UsageError,
-        VerificationError,
     )
     from lstmconv.formats import BufferSizes
     from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack
-    from lstmconv.report import Check, Report
+    from lstmconv.proof.report import Check, Report, VerificationError
     from lstmconv.semantics import reference
 
 __all__ = [
@@ -91,11 +79,11 @@ _HOMES = {
     ),
     "checking": ("CheckResult", "Finding", "check"),
     "activations": ("Activation",),
-    "errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "errors": tuple(name for name in __all__ if name.endswith("Error") and name != "VerificationError"),
     "formats": ("BufferSizes",),
     "model": ("Checkpoint", "Gates", "LSTMDirection", "LSTMLayer", "Stack"),
     "semantics": ("reference",),
-    "report": ("Check", "Report"),
+    "proof.report": ("Check", "Report", "VerificationError"),
 }
 
 

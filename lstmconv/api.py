@@ -9,21 +9,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from lstmconv.copying import BiasMode, rounding_of_sum
+from lstmconv.arrays.copying import BiasMode, rounding_of_sum
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
 from lstmconv.formats import BufferSizes, Format, Module, ReadOptions, WriteOptions, by_name, by_suffix
 from lstmconv.formats import stem as stem_of
 from lstmconv.formats.detection import detect
-from lstmconv.formats.provenance import begin_hashing
+from lstmconv.formats.hashing import begin_hashing
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Stack
+from lstmconv.model.stacking import join, opened
 from lstmconv.publishing import publish, refuse_changed, refuse_existing, staging, stamps_of, stored_meanwhile
-from lstmconv.stacking import join, opened
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-    from lstmconv.report import Report
+    from lstmconv.proof.report import Report
 
 __all__ = [
     "Conversion",
@@ -65,7 +65,7 @@ class Conversion:
     @property
     def report(self) -> Report:
         """All targets' checks as one report."""
-        from lstmconv.report import Report
+        from lstmconv.proof.report import Report
 
         names = ", ".join(report.target for report in self.reports)
         return Report(names, tuple(check for report in self.reports for check in report.checks))
@@ -160,7 +160,7 @@ def from_onnx(model: onnx.ModelProto, *, name: str = "model.onnx") -> Checkpoint
     """
     import hashlib
 
-    from lstmconv.formats.onnx.reading import read_model
+    from lstmconv.formats.onnx.reader.read import read_model
 
     origin = Provenance(name, hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(), "ONNX model")
     return read_model(model, name, origin, ReadOptions(), None)
@@ -486,7 +486,7 @@ def to_cudnn(layer: LSTMLayer | Stack, *, bias_mode: BiasMode | None = None, dty
         UnsupportedModelError: cuDNN cannot compute the layer.
     """
     from lstmconv.formats.cudnn import pack
-    from lstmconv.formats.state_dict import dtype_of
+    from lstmconv.formats.tensors import dtype_of
 
     stack = Stack(layer.name, (layer,)) if isinstance(layer, LSTMLayer) else layer
     return pack(stack, bias_mode, dtype_of(stack, WriteOptions(dtype=dtype)))

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from types import ModuleType
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from lstmconv.model import Skipped
-    from lstmconv.report import Report
+from typing import NamedTuple
 
 __all__ = [
     "ForeignFileError",
     "LstmconvError",
     "MissingDependencyError",
     "NoLSTMError",
+    "Skipped",
     "TargetExistsError",
     "UnreadableFileError",
     "UnsupportedModelError",
     "UsageError",
-    "VerificationError",
-    "require",
 ]
 
 
@@ -39,6 +32,22 @@ class UnsupportedModelError(LstmconvError, ValueError):
 
 class ForeignFileError(UnreadableFileError):
     """The file is whole as far as can be told, and of a kind that lstmconv does not look into."""
+
+
+class Skipped(NamedTuple):
+    """A recurrent layer that is there and is not converted, and why.
+
+    Attributes:
+        name: The user's own layer name.
+        class_name: What the file calls it.
+        reason: Why, in words.
+        whole: False where arrays are missing that such a layer has.
+    """
+
+    name: str
+    class_name: str
+    reason: str
+    whole: bool = True
 
 
 class NoLSTMError(UnsupportedModelError):
@@ -63,37 +72,3 @@ class TargetExistsError(LstmconvError, FileExistsError):
 
 class MissingDependencyError(LstmconvError, ImportError):
     """An optional library is not installed; the text ends in the pip line that brings it."""
-
-
-class VerificationError(LstmconvError, AssertionError):
-    """A converted file does not hold or does not compute the same as its source.
-
-    Attributes:
-        report: The :class:`~lstmconv.report.Report` that says what was found.
-    """
-
-    def __init__(self, message: str, report: Report) -> None:
-        super().__init__(message)
-        self.report = report
-
-
-_EXTRAS = {"torch": "torch", "onnxruntime": "verify", "keras": "keras", "jinja2": "report", "matplotlib": "report"}
-
-
-def require(module: str, purpose: str) -> ModuleType:
-    """Import an optional library, or say which pip line brings it.
-
-    Args:
-        module: The library's import name.
-        purpose: What needs it, as the beginning of a sentence: ``"Running a .pt file"``.
-
-    Raises:
-        MissingDependencyError: The library is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        extra = _EXTRAS.get(module.split(".")[0])
-        package = f"'lstmconv[{extra}]'" if extra else module
-        message = f"{purpose} needs {module}. Install it with: pip install {package}"
-        raise MissingDependencyError(message) from error

@@ -2,7 +2,7 @@
 
 A layout is data. Seen through its layout, every stored array is the same thing, four gates with the
 named axes ``unit`` and ``feature`` (or ``state``), and converting is copying from one view into
-another (see :mod:`lstmconv.copying`). A pattern names a stored array's axes the way einops does::
+another (see :mod:`lstmconv.arrays.copying`). A pattern names a stored array's axes the way einops does::
 
     "feature (gate unit)"    two axes; the second is four blocks of ``unit`` columns, one a gate
     "(gate unit) feature"    the same numbers, as rows

@@ -26,9 +26,9 @@ except ImportError as error:
 from lstmconv.activations import SIGMOID, TANH, Activation, parse_activation
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import ReadOptions, WriteOptions
-from lstmconv.formats.parameters import read_parameters
 from lstmconv.formats.provenance import describe_activation, described_activation
-from lstmconv.formats.state_dict import tensors
+from lstmconv.formats.torch.parameters import read_parameters
+from lstmconv.formats.torch.state_dict import tensors
 from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Provenance, float_type
 
 __all__ = ["LSTM", "KerasLSTM", "from_layer", "read_module"]

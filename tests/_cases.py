@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
-from lstmconv.formats.keras.hdf5_walk import describe
+from lstmconv.formats.hdf5.walk import describe
 
 GOLDEN = Path(__file__).parent / "golden"
 

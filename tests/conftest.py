@@ -1,14 +1,12 @@
-"""What all tests share: the golden files, real files from elsewhere, and the import path of ``_cases``."""
+"""What all tests share: the golden files, and real files from elsewhere."""
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode leaves it out; tests import _cases.
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 # The scripts that made the golden files need other Keras versions, each in its own environment.

@@ -20,10 +20,10 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from hostile.mutation import good_files, mutate
-from hostile.running import Worker, faults
+from tests.hostile.mutation import good_files, mutate
+from tests.hostile.running import Worker, faults
 
 _RECYCLE = 500
 """Runs after which a worker is started anew."""

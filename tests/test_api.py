@@ -22,10 +22,9 @@ from lstmconv.errors import (
     UnreadableFileError,
     UnsupportedModelError,
     UsageError,
-    VerificationError,
 )
 from lstmconv.formats import by_name, by_suffix
-from lstmconv.report import Check, Report
+from lstmconv.proof.report import Check, Report, VerificationError
 from tests.contract.building import make_checkpoint, make_half, make_halves, make_layer, write_h5
 
 
@@ -358,7 +357,7 @@ def test_a_read_only_folder_is_one_line(source, out, monkeypatch):
 @pytest.mark.parametrize("error", [RuntimeError("the disk is full"), KeyboardInterrupt(), OSError(28, "No space left")])
 @pytest.mark.parametrize("old", [True, False])
 def test_a_failure_while_writing_leaves_nothing_new_behind(source, out, monkeypatch, error, old):
-    from lstmconv.formats import torch as module
+    from lstmconv.formats.torch import pt as module
 
     right = module.write
 

@@ -15,14 +15,14 @@ import h5py
 import numpy as np
 import onnx
 import pytest
-from _cases import fused, lstm_config, sequential, write_legacy, write_lstm, write_saveable
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 import lstmconv
 from lstmconv.checking import RULES
-from lstmconv.checking.held import SUFFIXES
+from lstmconv.checking.open_files import SUFFIXES
 from lstmconv.checking.settings import find_settings
+from tests._cases import fused, lstm_config, sequential, write_legacy, write_lstm, write_saveable
 
 ROOT = Path(__file__).parent.parent
 
@@ -249,13 +249,13 @@ def test_a_pipe_is_not_waited_for(folder):
 def test_an_error_that_nobody_foresaw_is_one_files_and_one_line(folder, monkeypatch):
     write_lstm(folder / "first.h5")
     write_lstm(folder / "second.h5")
-    from lstmconv.checking import layers
+    from lstmconv.checking import weight_rules
 
     def fail(layer):
         monkeypatch.undo()
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr(layers, "look", fail)
+    monkeypatch.setattr(weight_rules, "look", fail)
     first, second = lstmconv.check([folder / "first.h5", folder / "second.h5"])
     assert (first.status, second.status) == ("not done", "passed")
     assert first.findings[0].message == "unexpected RuntimeError: two lines; LSTMCONV_DEBUG=1 shows where"

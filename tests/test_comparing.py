@@ -6,8 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from lstmconv import comparing, copying
-from lstmconv.comparing import difference
+from lstmconv.arrays import comparing, copying
+from lstmconv.arrays.comparing import difference
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.model import Gates
 

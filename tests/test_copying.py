@@ -7,12 +7,12 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from _cases import assert_same_bits
 
-from lstmconv.copying import BiasMode, copy_gates, fill, packed, place_bias
+from lstmconv.arrays.copying import BiasMode, copy_gates, fill, packed, place_bias
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.layouts import CUDNN, CUDNN_LSTM_LAYER, KERAS, ONNX, TORCH
 from lstmconv.model import Gates, LSTMDirection
+from tests._cases import assert_same_bits
 
 # Every bit pattern that arithmetic would change: both zeros, subnormals, infinities, quiet and signalling NaNs.
 PATTERNS_32 = [0, 1 << 31, 1, 0x807FFFFF, 0x7F800000, 0xFF800000, 0x7FC00001, 0x7F800001, 0xFFFFFFFF, 0x3F800000]

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import lstmconv
-from lstmconv import explaining
 from lstmconv.errors import LstmconvError
+from lstmconv.explaining.explanation import example, explain, to_json
 from tests._cases import random
 from tests.contract.building import Half, make_checkpoint, make_layer
 
@@ -81,11 +81,7 @@ def layer():
 
 def filled(checkpoint, name: str, known) -> dict[str, np.ndarray]:
     """Put the known gates where ``explain`` says that a format keeps them; return its arrays."""
-    (layout,) = (
-        each
-        for each in explaining.to_json(explaining.explain(checkpoint, formats=[name]))["layouts"]
-        if each["format"] == name
-    )
+    (layout,) = (each for each in to_json(explain(checkpoint, formats=[name]))["layouts"] if each["format"] == name)
     arrays: dict[str, np.ndarray] = {}
     for each in layout["halves"][0]["arrays"]:
         role = "input bias" if each["content"] == "bias" else each["role"]
@@ -204,7 +200,7 @@ def test_the_step_is_torchs_step(sample):
     source = [] if sample is None else [SAMPLES / sample]
     found = explained(*source)
     step, layer = found["step"], found["layers"][0]
-    checkpoint = explaining.example() if sample is None else lstmconv.load(SAMPLES / sample)
+    checkpoint = example() if sample is None else lstmconv.load(SAMPLES / sample)
     half = checkpoint.layers[0].directions[0]
     x, h = (torch.tensor(step[key], dtype=torch.float64)[None] for key in "xh")
     unit = step["unit"]
@@ -385,7 +381,7 @@ def test_every_real_file_is_explained(real_files):
             checkpoint = lstmconv.load(path)
         except (LstmconvError, OSError):
             continue
-        explanation = explaining.explain(checkpoint)
-        json.dumps(explaining.to_json(explanation), allow_nan=False)
+        explanation = explain(checkpoint)
+        json.dumps(to_json(explanation), allow_nan=False)
         seen += 1
     assert seen > 5

@@ -10,7 +10,12 @@ import re
 
 import numpy as np
 import pytest
-from _cases import (
+
+import lstmconv
+from lstmconv import Checkpoint, LSTMLayer
+from lstmconv.formats.hdf5 import tree
+from lstmconv.model import float_type
+from tests._cases import (
     GOLDEN,
     GoldenCase,
     assert_direction,
@@ -21,11 +26,6 @@ from _cases import (
     recorded_list,
     walk_here,
 )
-
-import lstmconv
-from lstmconv import Checkpoint, LSTMLayer
-from lstmconv.formats.keras import hdf5
-from lstmconv.model import float_type
 
 CASES = golden_cases()
 WITHOUT_CONFIG = [case for case in CASES if case.config is not None]
@@ -61,7 +61,7 @@ def ids(cases: list[GoldenCase]) -> list[str]:
 @pytest.fixture(autouse=True)
 def _trust_golden_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the trial read in a child, which test_hdf5.py tests: these files are known to be whole."""
-    monkeypatch.setattr(hdf5, "described", walk_here)
+    monkeypatch.setattr(tree, "described", walk_here)
 
 
 def names_of(case: GoldenCase, recorded: str) -> list[str]:

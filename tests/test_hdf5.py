@@ -18,12 +18,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from _cases import GOLDEN, assert_direction, fused, random, write_legacy, write_lstm
 
 import lstmconv
 from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError
-from lstmconv.formats.keras import confinement, hdf5, hdf5_walk
-from lstmconv.formats.keras.hdf5 import Group, StoredArray, read_tree
+from lstmconv.formats.hdf5 import confinement, walk
+from lstmconv.formats.hdf5 import tree as hdf5
+from lstmconv.formats.hdf5.tree import Group, StoredArray, read_tree
+from tests._cases import GOLDEN, assert_direction, fused, random, write_legacy, write_lstm
 
 NO_FORK = confinement._NO_FORK
 
@@ -520,7 +521,7 @@ def test_a_file_that_crashes_or_hangs_the_library_ends_neither_the_program_nor_i
 @pytest.mark.parametrize("options", [{}, {"compression": "gzip", "shuffle": True}], ids=["plain", "deflated"])
 def test_chunked_numbers_are_put_together_slab_by_slab(one_thread, tmp_path: Path, monkeypatch, chunks, options):
     """Slabs of a few rows, whatever the chunks: the library's numbers bit for bit, each once."""
-    monkeypatch.setattr(hdf5_walk, "_SLAB_BYTES", 300)
+    monkeypatch.setattr(walk, "_SLAB_BYTES", 300)
     monkeypatch.setattr(confinement, "_LARGE_BYTES", 0)
     stored = {name: np.random.default_rng(seed).random((13, 28), np.float32) for seed, name in enumerate("ab")}
     with h5py.File(tmp_path / "a.h5", "w") as file:

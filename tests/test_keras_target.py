@@ -32,8 +32,8 @@ from lstmconv.activations import (
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
 from lstmconv.formats import ReadOptions, WriteOptions, keras
 from lstmconv.formats.keras import cudnn_lstm
-from lstmconv.formats.keras import files as keras_files
-from lstmconv.formats.keras.dialect import KERAS_2, KERAS_3, described
+from lstmconv.formats.keras.writer import hdf5_files as keras_files
+from lstmconv.formats.keras.writer.dialect import KERAS_2, KERAS_3, described
 from lstmconv.model import Stack
 from lstmconv.runtimes import Inputs, NotRunError
 from lstmconv.runtimes import keras as runtime

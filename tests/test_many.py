@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import lstmconv
-from lstmconv import many
+from lstmconv.jobs import workers
 
 SAMPLES = Path(__file__).parent.parent / "sample_weights"
 SAMPLE = SAMPLES / "airline_passengers.h5"
@@ -39,7 +39,7 @@ def act(item: str) -> str:
 @pytest.mark.parametrize("jobs", [1, 2, 8])
 def test_results_come_in_order_and_a_bad_item_stops_none(jobs):
     items = ["slow", "a", "crash", "b", "raise", "crash", "leave", "c", "d"]
-    outcomes = list(many.run(act, items, jobs))
+    outcomes = list(workers.run(act, items, jobs))
     assert [outcome.item for outcome in outcomes] == items
     assert [outcome.value for outcome in outcomes] == ["SLOW", "A", None, "B", None, None, None, "C", "D"]
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
@@ -48,7 +48,7 @@ def test_results_come_in_order_and_a_bad_item_stops_none(jobs):
 
 
 def test_no_items_are_no_work():
-    assert list(many.run(act, [], 4)) == []
+    assert list(workers.run(act, [], 4)) == []
 
 
 def own_number(item: str) -> int:
@@ -58,7 +58,7 @@ def own_number(item: str) -> int:
 
 
 def test_a_run_that_is_given_up_ends_its_processes():
-    outcomes = many.run(own_number, ["at once", "late", "late"], 1)
+    outcomes = workers.run(own_number, ["at once", "late", "late"], 1)
     child = next(outcomes).value
     outcomes.close()
     with pytest.raises(ProcessLookupError):
@@ -67,8 +67,8 @@ def test_a_run_that_is_given_up_ends_its_processes():
 
 def hang(path: Path) -> None:
     """Read a file with a library that hangs on it."""
-    from lstmconv.formats.keras import confinement
-    from lstmconv.formats.keras.hdf5 import read_tree
+    from lstmconv.formats.hdf5 import confinement
+    from lstmconv.formats.hdf5.tree import read_tree
 
     os.environ["LSTMCONV_HDF5_SECONDS"] = "1"
     confinement.describe = lambda *_: time.sleep(60)
@@ -76,7 +76,7 @@ def hang(path: Path) -> None:
 
 
 def test_a_file_that_hangs_the_library_costs_its_time_limit():
-    (outcome,) = many.run(hang, [SAMPLE], 1)
+    (outcome,) = workers.run(hang, [SAMPLE], 1)
     assert outcome.error == "reading it takes too long: a damaged file"
 
 
@@ -136,7 +136,7 @@ def test_a_rerun_converts_what_is_missing_or_made_from_other_bytes(folder):
 def test_a_check_that_fails_is_the_exit_code_where_nothing_is_worse(folder):
     """One that could not be converted is worse: 2."""
     code = (
-        "import sys\nfrom lstmconv import batch, cli\n"
+        "import sys\nfrom lstmconv import cli\nfrom lstmconv.jobs import convert_many as batch\n"
         "batch._convert = lambda source, **_: batch.Converted(str(source), 'not equal', detail='differs')\n"
         "sys.argv = ['lstmconv', 'convert', 'a.h5', 'b.h5', '--to', 'onnx', '--into', 'out']\ncli.main()"
     )
@@ -183,7 +183,7 @@ def test_a_file_that_brings_the_library_down_stops_no_other(folder, name):
 @pytest.mark.parametrize("formats", [["onnx"], ["onnx", "torch", "safetensors"]])
 def test_nothing_is_left_beside_the_targets_of_many_files(tmp_path, formats):
     """Not of files that fail, nor of one that brings its process down."""
-    from lstmconv import batch
+    from lstmconv.jobs import convert_many
 
     names = [f"m{number}.h5" for number in range(6)]
     for name in names:
@@ -191,7 +191,7 @@ def test_nothing_is_left_beside_the_targets_of_many_files(tmp_path, formats):
     (tmp_path / "cut.h5").write_bytes(SAMPLE.read_bytes()[:1000])
     shutil.copy(HANGING, tmp_path / "hanging.weights.h5")
     sources = [tmp_path / name for name in (*names[:3], "cut.h5", "hanging.weights.h5", *names[3:])]
-    done = list(batch.convert_many(sources, tmp_path / "out", formats, jobs=2, verify=False))
+    done = list(convert_many.convert_many(sources, tmp_path / "out", formats, jobs=2, verify=False))
     assert [one.status for one in done] == ["converted"] * 3 + ["failed"] * 2 + ["converted"] * 3
     suffixes = {"onnx": ".onnx", "torch": ".pt", "safetensors": ".safetensors"}
     expected = {f"m{number}{suffixes[name]}" for number in range(6) for name in formats}
@@ -199,14 +199,14 @@ def test_nothing_is_left_beside_the_targets_of_many_files(tmp_path, formats):
 
 
 def test_targets_beside_sources_in_a_folder_that_may_not_be_written_stop_no_other(tmp_path):
-    from lstmconv import batch
+    from lstmconv.jobs import convert_many
 
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         shutil.copy(SAMPLE, tmp_path / folder / "m.h5")
     (tmp_path / "a" / "m.safetensors").mkdir()
     sources = [tmp_path / "a" / "m.h5", tmp_path / "b" / "m.h5"]
-    done = list(batch.convert_many(sources, None, ["safetensors"], jobs=2, verify=False))
+    done = list(convert_many.convert_many(sources, None, ["safetensors"], jobs=2, verify=False))
     assert [one.status for one in done] == ["failed", "converted"]
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["m.h5", "m.safetensors"]
 
@@ -219,7 +219,7 @@ def test_more_folders_than_files_may_be_open_are_no_obstacle(tmp_path):
             (tmp_path / f"{number}" / name).symlink_to(SAMPLE)
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))\n"
-        "from pathlib import Path; from lstmconv import batch\n"
+        "from pathlib import Path; from lstmconv.jobs import convert_many as batch\n"
         "done = list(batch.convert_many(sorted(Path('.').glob('*/*.h5')), None, ['torch'], jobs=2, verify=False))\n"
         "print(len(done), {one.status for one in done})"
     )

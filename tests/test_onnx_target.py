@@ -13,14 +13,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import lstmconv
-from lstmconv.activations import (
-    HARD_SIGMOID_KERAS_2,
-    HARD_SIGMOID_KERAS_3,
-    LINEAR,
-    SIGMOID,
-    TANH,
-    Activation,
-)
+from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, LINEAR, SIGMOID, TANH, Activation
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import WriteOptions
 from lstmconv.formats import onnx as onnx_format

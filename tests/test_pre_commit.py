@@ -17,9 +17,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from _cases import write_lstm
 
 import lstmconv
+from tests._cases import write_lstm
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ("lstmconv", "pyproject.toml", "README.md", "LICENSE", ".pre-commit-hooks.yaml")

@@ -13,7 +13,13 @@ import h5py
 import ml_dtypes
 import numpy as np
 import pytest
-from _cases import (
+
+import lstmconv
+from lstmconv import LSTMLayer
+from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, SIGMOID, TANH
+from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError
+from lstmconv.formats.hdf5 import tree
+from tests._cases import (
     GOLDEN,
     assert_direction,
     assert_same_bits,
@@ -31,19 +37,13 @@ from _cases import (
     write_saveable,
 )
 
-import lstmconv
-from lstmconv import LSTMLayer
-from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, SIGMOID, TANH
-from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError
-from lstmconv.formats.keras import hdf5
-
 Arrays = Mapping[str, np.ndarray]
 
 
 @pytest.fixture(autouse=True)
 def _trust_these_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the trial read in a child, which test_hdf5.py tests: these files are whole."""
-    monkeypatch.setattr(hdf5, "described", walk_here)
+    monkeypatch.setattr(tree, "described", walk_here)
 
 
 def only(path: Path, **options: Any) -> LSTMLayer:

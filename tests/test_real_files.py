@@ -12,10 +12,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from _cases import assert_direction
 
 import lstmconv
 from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError
+from tests._cases import assert_direction
 
 KERAS_2_HARD_SIGMOID = "hard_sigmoid(alpha=0.2, beta=0.5)"
 

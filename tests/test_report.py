@@ -14,11 +14,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from _browser import needs_chromium, visit
-from _cases import fused, lstm_config, sequential, write_legacy, write_lstm
 
 from lstmconv import api, reporting
-from lstmconv.pictures import COLOURS
+from lstmconv.explaining.gate_pictures import COLOURS
+from tests._browser import needs_chromium, visit
+from tests._cases import fused, lstm_config, sequential, write_legacy, write_lstm
 
 SAMPLES = Path(__file__).parent.parent / "sample_weights"
 VOID = {"meta", "link", "br", "img", "hr", "input"}

@@ -9,13 +9,13 @@ import keras
 import numpy as np
 import pytest
 import torch
-from _cases import columns, random
 
 from lstmconv import reference
 from lstmconv.activations import Activation, parse_activation
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.model import Gates, LSTMDirection, LSTMLayer
 from lstmconv.semantics import run_layer
+from tests._cases import columns, random
 
 FLOAT64_TOLERANCE = 1e-12
 """Both sides compute 6 steps in float64 and only sum in another order."""

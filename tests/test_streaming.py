@@ -11,14 +11,14 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from _cases import assert_same_bits
 
 import lstmconv
-from lstmconv import copying, mapping
-from lstmconv.copying import joined, packed, slabs
+from lstmconv.arrays import copying, mapping
+from lstmconv.arrays.copying import joined, packed, slabs
 from lstmconv.errors import LstmconvError, UnsupportedModelError, UsageError
 from lstmconv.layouts import CUDNN, KERAS, ONNX, TORCH
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Provenance
+from tests._cases import assert_same_bits
 
 SUFFIXES = [".safetensors", ".pt", ".onnx", ".cudnn.safetensors"]
 
@@ -153,11 +153,11 @@ def test_large_weights_inside_an_onnx_model_are_mapped(tmp_path):
 
 def test_a_model_without_its_weights_is_the_model(tmp_path, monkeypatch):
     """Whatever stays in the file: the same layers, the same hash, and a cut file is refused all the same."""
-    from lstmconv.formats.onnx import apart
+    from lstmconv.formats.onnx.reader import parse_lazily
 
     lstmconv.save(square_layer(mapped_kernel(tmp_path / "kernel", 31, 31)), tmp_path / "m.onnx")
     whole = lstmconv.load(tmp_path / "m.onnx")
-    monkeypatch.setattr(apart, "_LARGE_BYTES", 1)
+    monkeypatch.setattr(parse_lazily, "_LARGE_BYTES", 1)
     taken_apart = lstmconv.load(tmp_path / "m.onnx")
     assert taken_apart.provenance == whole.provenance
     assert hashlib.sha256((tmp_path / "m.onnx").read_bytes()).hexdigest() == whole.provenance.sha256

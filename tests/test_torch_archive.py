@@ -24,8 +24,8 @@ import torch
 from torch import nn
 
 from lstmconv.errors import NoLSTMError, UnreadableFileError
-from lstmconv.formats import limits
-from lstmconv.formats.torch_archive import read_tensors
+from lstmconv.formats.safety import limits
+from lstmconv.formats.torch.tensors_by_name import read_tensors
 
 ZIP, LEGACY = {}, {"_use_new_zipfile_serialization": False}
 CONTAINERS = pytest.mark.parametrize("container", [ZIP, LEGACY], ids=["zip", "legacy"])
@@ -350,7 +350,7 @@ def test_reading_needs_neither_torch_nor_pickle(tmp_path):
     path = save(tmp_path, random_state())
     script = (
         "import sys; sys.modules['torch'] = None; sys.modules['_pickle'] = None\n"
-        "from pathlib import Path; from lstmconv.formats.torch_archive import read_tensors\n"
+        "from pathlib import Path; from lstmconv.formats.torch.tensors_by_name import read_tensors\n"
         "print(len(read_tensors(Path(sys.argv[1])).tensors))"
     )
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)

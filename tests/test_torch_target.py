@@ -18,15 +18,9 @@ from torch import nn
 
 import lstmconv
 import lstmconv.torch as module_of_lstm
-from lstmconv.activations import (
-    ACTIVATIONS,
-    HARD_SIGMOID_KERAS_2,
-    HARD_SIGMOID_KERAS_3,
-    LINEAR,
-    Activation,
-)
+from lstmconv.activations import ACTIVATIONS, HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, LINEAR, Activation
 from lstmconv.errors import LstmconvError, UnsupportedModelError, UsageError
-from lstmconv.formats.torch import read_state_dict
+from lstmconv.formats.torch.pt import read_state_dict
 from lstmconv.torch import LSTM, KerasLSTM
 from tests.contract.building import (
     FLOAT32_NOISE,

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from lstmconv.arrays.comparing import difference
+from lstmconv.arrays.copying import BiasMode, place_bias
 from lstmconv.checking.findings import Note
-from lstmconv.checking.held import Held
-from lstmconv.comparing import difference
-from lstmconv.copying import BiasMode, place_bias
+from lstmconv.checking.open_files import Held
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer
 

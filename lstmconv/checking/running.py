@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from lstmconv.checking import layers, twins
+from lstmconv.checking import twins, weight_rules
 from lstmconv.checking.findings import CheckResult, Finding, Note, Status
-from lstmconv.checking.held import Held, Shelf, is_checkpoint
+from lstmconv.checking.open_files import Held, Shelf, is_checkpoint
 from lstmconv.checking.settings import Settings, find_settings, read_settings
 from lstmconv.checking.twins import Pair
 from lstmconv.errors import LstmconvError, MissingDependencyError
@@ -66,13 +66,13 @@ def checked(files: Sequence[Path], settings: PathLike | None, *, deep: bool, job
 
 def _in_processes(run: _Run, files: Sequence[Path], jobs: int) -> Iterator[CheckResult]:
     """Share groups of files among processes: a source and what was converted from it are read by the same one."""
-    from lstmconv import many
+    from lstmconv.jobs import workers
 
     groups: dict[tuple[Path, str], list[Path]] = {}
     for file in dict.fromkeys(files):
         groups.setdefault((file.parent, stem(file)), []).append(file)
     known: dict[Path, CheckResult] = {}
-    outcomes = many.run(run.several, list(groups.values()), jobs)
+    outcomes = workers.run(run.several, list(groups.values()), jobs)
     for file in files:
         while file not in known:
             outcome = next(outcomes)
@@ -182,7 +182,7 @@ class _Run:
     ) -> Iterator[Note]:
         """Look at a file's own weights; what they are like is said of the file that was trained only."""
         for layer in checkpoint.layers:
-            yield from (note for note in layers.look(layer) if not made or note.rule == "not-finite")
+            yield from (note for note in weight_rules.look(layer) if not made or note.rule == "not-finite")
         if made:
             return
         if checkpoint.unknown is not None and not paired:  # A twin in step says which activation was chosen.
@@ -251,7 +251,7 @@ def _bound_for_pytorch(path: Path, checkpoint: Checkpoint, found: Sequence[Path]
     target = files[0].name if files else f"its {min(required)} target" if required else None
     if target is None:
         return
-    notes = (layers.pytorch_note(layer, target) for layer in checkpoint.layers)
+    notes = (weight_rules.pytorch_note(layer, target) for layer in checkpoint.layers)
     yield from (note for note in notes if note is not None)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lstmconv.checking.comparison import compare
+from lstmconv.checking.convert_command import convert_command
 from lstmconv.checking.findings import Note
-from lstmconv.checking.held import SUFFIXES, Shelf, is_checkpoint, is_keras
-from lstmconv.checking.mending import convert_command
+from lstmconv.checking.open_files import SUFFIXES, Shelf, is_checkpoint, is_keras
 from lstmconv.checking.settings import Settings
 from lstmconv.errors import LstmconvError
 from lstmconv.formats import by_name, stem

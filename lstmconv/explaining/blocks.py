@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from lstmconv.activations import SIGMOID, TANH
-from lstmconv.copying import BiasMode, place_bias
+from lstmconv.arrays.copying import BiasMode, place_bias
 from lstmconv.formats import by_name
 from lstmconv.formats.cudnn import manifest
 from lstmconv.layouts import CUDNN, CUDNN_LSTM_LAYER, KERAS, KERAS_1, ONNX, TORCH, Layout, Pattern
@@ -153,13 +153,13 @@ def placed(
 ) -> tuple[str | None, ...]:
     """Say what a target's input and recurrent bias hold of the source's: its name, ``"zeros"``, a sum, or ``None``.
 
-    :func:`~lstmconv.copying.place_bias` tells, run on numbers that stand for the biases.
+    :func:`~lstmconv.arrays.copying.place_bias` tells, run on numbers that stand for the biases.
 
     Args:
         direction: The source.
         names: Of the biases that it has.
-        mode: See :data:`~lstmconv.copying.BiasMode`; not ``both-halves``.
-        zeros: See :func:`~lstmconv.copying.place_bias`.
+        mode: See :data:`~lstmconv.arrays.copying.BiasMode`; not ``both-halves``.
+        zeros: See :func:`~lstmconv.arrays.copying.place_bias`.
     """
     here = [name for name in ("bias_ih", "bias_hh") if getattr(direction, name) is not None]
     one, two = (_alike(np.array([value])) for value in (1.0, 2.0))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 from lstmconv.errors import UsageError
 
 if TYPE_CHECKING:
-    from lstmconv.copying import BiasMode
+    from lstmconv.arrays.copying import BiasMode
     from lstmconv.model import Checkpoint, Stack
 
 __all__ = ["FORMATS", "BufferSizes", "Format", "Module", "ReadOptions", "WriteOptions", "by_name", "by_suffix", "stem"]
@@ -68,7 +68,7 @@ class WriteOptions(NamedTuple):
 
     Attributes:
         dtype: ``float16``, ``bfloat16``, ``float32`` or ``float64``; ``None`` keeps the stored one.
-        bias_mode: Where the bias goes; ``None`` loses nothing (see :func:`~lstmconv.copying.place_bias`).
+        bias_mode: Where the bias goes; ``None`` loses nothing (see :func:`~lstmconv.arrays.copying.place_bias`).
         opset: ONNX operator set; ``None`` takes the most portable that holds the model.
         states: Initial states as ONNX inputs; ``None`` means for stateful layers.
         lengths: Sequence lengths as an ONNX input.
@@ -133,9 +133,9 @@ class Format(NamedTuple):
 
 
 FORMATS = (
-    Format("torch", (".pt", ".pth"), "PyTorch state dict", "torch", "torch"),
+    Format("torch", (".pt", ".pth"), "PyTorch state dict", "torch.pt", "torch"),
     Format("cudnn", (".cudnn.safetensors", ".cudnn.bin"), "cuDNN weight space", "cudnn", "cudnn"),
-    Format("safetensors", (".safetensors",), "PyTorch state dict in safetensors", "safetensors", "torch"),
+    Format("safetensors", (".safetensors",), "PyTorch state dict in safetensors", "torch.safetensors", "torch"),
     Format("onnx", (".onnx",), "ONNX model", "onnx", "onnx"),
     Format("keras-cudnn", (".cudnn.h5",), "Keras CuDNNLSTM layers", "keras.cudnn_lstm", "keras"),
     Format("keras", (".keras", ".weights.h5", ".h5", ".hdf5"), "Keras model or weights", "keras", "keras", "one"),

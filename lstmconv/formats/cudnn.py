@@ -25,17 +25,18 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmconv.activations import SIGMOID, TANH
-from lstmconv.copying import BiasMode, Piece, joined, place_bias
+from lstmconv.arrays.copying import BiasMode, Piece, joined, place_bias
+from lstmconv.arrays.mapping import mapped
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
 from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions
-from lstmconv.formats.limits import JSON_BYTES, parse_json, refuse_many_layers
-from lstmconv.formats.parameters import overruled
-from lstmconv.formats.provenance import KEY, describe, encoded, hashing, parsed, require_known, restore
-from lstmconv.formats.safetensors import read_safetensors, write_file
-from lstmconv.formats.state_dict import NamedTensor, dtype_of
-from lstmconv.formats.state_dict import obstacle as does_not_fit_together
+from lstmconv.formats.hashing import hashing
+from lstmconv.formats.overrides import overruled
+from lstmconv.formats.provenance import KEY, describe, encoded, parsed, require_known, restore
+from lstmconv.formats.safety.limits import JSON_BYTES, parse_json, refuse_many_layers
+from lstmconv.formats.tensors import NamedTensor, dtype_of
+from lstmconv.formats.torch.safetensors import read_safetensors, write_file
+from lstmconv.formats.torch.state_dict import obstacle as does_not_fit_together
 from lstmconv.layouts import CUDNN, Pattern
-from lstmconv.mapping import mapped
 from lstmconv.model import GATES, Array, Checkpoint, Gates, LSTMDirection, LSTMLayer, Provenance, Stack, float_type
 
 __all__ = ["BIAS_MODES", "CUDNN_KEY", "DATA_TYPES", "manifest", "obstacle", "pack", "read", "write"]

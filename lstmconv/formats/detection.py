@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats import Format, ReadOptions, by_name
-from lstmconv.formats.lookalikes import beginning
+from lstmconv.formats.safety.lookalikes import beginning
 
 __all__ = ["detect"]
 
@@ -53,7 +53,7 @@ def detect(path: Path, options: ReadOptions) -> Format:
 def _is_torch_zip(path: Path) -> bool:
     import zipfile
 
-    from lstmconv.formats.zips import open_archive
+    from lstmconv.formats.safety.zips import open_archive
 
     try:
         with open_archive(path) as archive:
@@ -65,7 +65,7 @@ def _is_torch_zip(path: Path) -> bool:
 
 def _has_manifest(path: Path) -> bool:
     from lstmconv.formats.cudnn import CUDNN_KEY
-    from lstmconv.formats.safetensors import read_header
+    from lstmconv.formats.torch.safetensors import read_header
 
     try:
         metadata = read_header(path)[1].get("__metadata__")

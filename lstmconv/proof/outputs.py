@@ -20,9 +20,9 @@ from lstmconv.model import Stack
 from lstmconv.proof.diagnosis import explain_outputs, locate, summed_up
 from lstmconv.proof.noise import Noise, Worst, bound, given, spread, worst_of
 from lstmconv.proof.power import Outcome, outcomes
+from lstmconv.proof.report import Check, Evidence, Status
 from lstmconv.proof.sampling import SAMPLED, sample
 from lstmconv.proof.trials import Settings, Trial, draw
-from lstmconv.report import Check, Evidence, Status
 from lstmconv.runtimes import Inputs, Loaded, NotRunError, Outputs, Precision, Run
 
 __all__ = ["MARGIN", "check_outputs"]

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmconv.activations import Activation
-from lstmconv.mapping import let_go
+from lstmconv.arrays.mapping import let_go
 from lstmconv.model import Gates, LSTMDirection, LSTMLayer, Stack
 from lstmconv.proof.mistakes import Mistake, Weights, mistakes_of_rows
 from lstmconv.proof.noise import Noise, bound_of, spread_of

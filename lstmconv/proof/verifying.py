@@ -17,16 +17,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from lstmconv.copying import BiasMode
+from lstmconv.arrays.copying import BiasMode
 from lstmconv.errors import LstmconvError, MissingDependencyError, UsageError
 from lstmconv.formats import Format, ReadOptions
 from lstmconv.formats.detection import detect
 from lstmconv.model import Checkpoint
 from lstmconv.proof.outputs import check_outputs
 from lstmconv.proof.pairing import paired
+from lstmconv.proof.report import Check, Report
 from lstmconv.proof.trials import Settings
 from lstmconv.proof.weights import as_read, check_structure, check_weights, computes_otherwise, rounded, with_biases
-from lstmconv.report import Check, Report
 
 __all__ = ["verify_file"]
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmconv.comparing import difference
-from lstmconv.copying import BiasMode, copy_gates, place_bias
+from lstmconv.arrays.comparing import difference
+from lstmconv.arrays.copying import BiasMode, copy_gates, place_bias
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack, sizes
 from lstmconv.proof.diagnosis import explain_bits, same_arrays
 from lstmconv.proof.mistakes import Weights
-from lstmconv.report import Check
+from lstmconv.proof.report import Check
 from lstmconv.runtimes import DecodedDirection
 
 __all__ = ["as_read", "check_structure", "check_weights", "computes_otherwise", "rounded", "with_biases"]

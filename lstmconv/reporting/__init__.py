@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lstmconv.errors import UsageError, require
+from lstmconv._optional import require
+from lstmconv.errors import UsageError
 from lstmconv.formats import stem
 from lstmconv.publishing import publish, refuse_existing, staging
 from lstmconv.reporting.values import ReportValues, gather, to_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lstmconv.explaining import ArrayBlocks, FormatLayout, HalfLayout
+from lstmconv.explaining.explanation import ArrayBlocks, FormatLayout, HalfLayout
 
 __all__ = ["DrawnArray", "DrawnBlock", "Panel", "panels"]
 

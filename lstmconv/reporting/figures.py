@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import numpy.typing as npt
 
-from lstmconv.report import Evidence
+from lstmconv.proof.report import Evidence
 from lstmconv.reporting.scanning import Scan
 from lstmconv.reporting.weights import Mark
 

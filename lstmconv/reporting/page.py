@@ -8,12 +8,12 @@ from importlib import resources
 from typing import Any
 
 from lstmconv._version import __version__
-from lstmconv.canvas import printable
-from lstmconv.checking.layers import EXPLODED_NORM, INPUT_BOUND, MOVED
+from lstmconv.checking.weight_rules import EXPLODED_NORM, INPUT_BOUND, MOVED
+from lstmconv.explaining.canvas import printable
+from lstmconv.explaining.gate_pictures import COLOURS
 from lstmconv.model import GATES, sizes
-from lstmconv.pictures import COLOURS
 from lstmconv.proof.outputs import number as deviation_number
-from lstmconv.report import Check
+from lstmconv.proof.report import Check
 from lstmconv.reporting import figures
 from lstmconv.reporting.blocks import panels
 from lstmconv.reporting.scanning import Scan

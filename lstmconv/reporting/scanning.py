@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from lstmconv.mapping import let_go
+from lstmconv.arrays.mapping import let_go
 from lstmconv.model import Array
 
 __all__ = ["BINS", "PICTURE", "Scan", "counted", "scanned"]

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lstmconv import api
-from lstmconv.checking.held import Shelf
+from lstmconv.checking.open_files import Shelf
 from lstmconv.errors import MissingDependencyError
 from lstmconv.explaining.blocks import FORMATS, FormatLayout, shown
-from lstmconv.inspection import describe_checkpoint
+from lstmconv.explaining.inspection import describe_checkpoint
 from lstmconv.layouts import by_name
 from lstmconv.model import GATES, Checkpoint, Provenance, Stack
-from lstmconv.report import Report
+from lstmconv.proof.report import Report
 from lstmconv.reporting.weights import HalfWeights, weights_of
 
 __all__ = ["ReportValues", "StackLayouts", "TargetValues", "Verdict", "gather", "to_json", "verdict"]

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from lstmconv.checking.layers import EXPLODED_NORM, MOVED, Rows, reach
+from lstmconv.checking.weight_rules import EXPLODED_NORM, MOVED, Rows, reach
 from lstmconv.layouts import by_name
 from lstmconv.model import GATES, Gates, LSTMDirection, LSTMLayer
 from lstmconv.reporting.scanning import Scan, counted, scanned
@@ -27,8 +27,8 @@ class Mark:
         gate: ``i``, ``f``, ``g`` or ``o``.
         kind: ``not finite``: NaN or infinite weights or biases. ``dead``: its input and recurrent weights are all
             zero, so that nothing moves it. ``saturated``: no state and no input within ±10 moves it by 0.001.
-            ``exploding``: the norm of its weights is 100 or more. :mod:`lstmconv.checking.layers` has the thresholds
-            and their reasons; the check asks them of whole gates, this of each unit.
+            ``exploding``: the norm of its weights is 100 or more. :mod:`lstmconv.checking.weight_rules` has the
+            thresholds and their reasons; the check asks them of whole gates, this of each unit.
         units: Their numbers, from 0.
     """
 

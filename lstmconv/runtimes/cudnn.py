@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstmconv.errors import UnreadableFileError, require
+from lstmconv._optional import require
+from lstmconv.arrays.mapping import mapped
+from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.provenance import KEY
-from lstmconv.formats.safetensors import read_safetensors
-from lstmconv.mapping import mapped
+from lstmconv.formats.torch.safetensors import read_safetensors
 from lstmconv.model import Array, Gates, Stack, float_type
 from lstmconv.runtimes import (
     Decoded,

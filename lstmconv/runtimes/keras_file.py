@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lstmconv.errors import UnreadableFileError, require
+from lstmconv._optional import require
+from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.provenance import KEY
 from lstmconv.model import Array, Gates, float_type
 from lstmconv.runtimes import DecodedDirection

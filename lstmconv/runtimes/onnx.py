@@ -13,10 +13,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from lstmconv.errors import require
-from lstmconv.formats.onnx.apart import OWN, parse
+from lstmconv._optional import require
+from lstmconv.arrays.mapping import mapped
+from lstmconv.formats.onnx.reader.parse_lazily import OWN, parse
 from lstmconv.formats.provenance import KEY
-from lstmconv.mapping import mapped
 from lstmconv.model import Array, Gates, Stack
 from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, NotRunError, Outputs, Precision, Run
 

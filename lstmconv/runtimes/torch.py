@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from lstmconv.errors import MissingDependencyError, require
-from lstmconv.formats.parameters import modules
+from lstmconv._optional import require
+from lstmconv.errors import MissingDependencyError
 from lstmconv.formats.provenance import KEY
-from lstmconv.formats.safetensors import read_safetensors
-from lstmconv.formats.torch import PROVENANCE_RECORD, read_state_dict
+from lstmconv.formats.torch.parameters import modules
+from lstmconv.formats.torch.pt import PROVENANCE_RECORD, read_state_dict
+from lstmconv.formats.torch.safetensors import read_safetensors
 from lstmconv.model import Array, Gates, LSTMLayer, Stack, float_type
 from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, Outputs, Precision, Run, numbered_states
 

@@ -1,4 +1,4 @@
-"""Measure what lstmconv/copying.py chooses its constants by: blocks to turn by, slabs to fill, pieces to write."""
+"""Measure what lstmconv.arrays.copying chooses its constants by: blocks to turn by, slabs to fill, pieces to write."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lstmconv import copying
-from lstmconv.copying import slabs
+from lstmconv.arrays import copying
+from lstmconv.arrays.copying import slabs
 from lstmconv.layouts import KERAS, TORCH
 
 SIZES = {"8102": (8102, 1480), "8192": (8192, 1536)}

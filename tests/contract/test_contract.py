@@ -17,8 +17,9 @@ from onnx import numpy_helper
 
 import lstmconv
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, SIGMOID
-from lstmconv.errors import LstmconvError, UnsupportedModelError, UsageError, VerificationError
+from lstmconv.errors import LstmconvError, UnsupportedModelError, UsageError
 from lstmconv.formats import FORMATS
+from lstmconv.proof.report import VerificationError
 from tests.contract.building import make_checkpoint, make_half, make_halves, make_layer, write_h5
 
 SUFFIXES = {
@@ -473,7 +474,7 @@ def rewrite_note(path, note):
 @pytest.fixture
 def faulty_writer(monkeypatch):
     """Make every writer exchange two gates of the recurrent matrix, as a bug in a layout would."""
-    from lstmconv import copying
+    from lstmconv.arrays import copying
 
     def exchanged(gates):
         square = len(gates.shape) == 3 and gates.shape[1] == gates.shape[2]

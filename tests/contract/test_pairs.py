@@ -7,19 +7,19 @@ import itertools
 import ml_dtypes
 import numpy as np
 import pytest
-from _cases import walk_here
 
 import lstmconv
 from lstmconv.formats import FORMATS
-from lstmconv.formats.keras import hdf5
+from lstmconv.formats.hdf5 import tree
 from lstmconv.model import Gates, LSTMDirection, LSTMLayer
+from tests._cases import walk_here
 from tests.contract.building import make_checkpoint
 
 
 @pytest.fixture(autouse=True)
 def _trust_these_files(monkeypatch):
     """Walk Keras files here and not in a child: lstmconv has just written them."""
-    monkeypatch.setattr(hdf5, "described", walk_here)
+    monkeypatch.setattr(tree, "described", walk_here)
 
 
 FILES = {

@@ -16,8 +16,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import onnx
-from _cases import GOLDEN, random, sequential, write_legacy, write_lstm
 from onnx import TensorProto, helper
+
+from tests._cases import GOLDEN, random, sequential, write_legacy, write_lstm
 
 KERAS = GOLDEN / "keras-3.15.1"
 SECRET = b"root:x:0:0" * 100

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import h5py
 import pytest
-from _cases import write_lstm
 
 import lstmconv
 from lstmconv import publishing
 from lstmconv.errors import LstmconvError, TargetExistsError, UnreadableFileError
+from tests._cases import write_lstm
 from tests.hostile.running import ROOT
 
 SOURCE = ROOT / "sample_weights" / "tf_keras_bidirectional.h5"
@@ -70,7 +70,7 @@ def out(tmp_path: Path) -> Path:
 
 _FORKING = """
 import os, signal, sys, time
-import h5py, onnx, lstmconv.formats.onnx, lstmconv.formats.torch, lstmconv.formats.keras
+import h5py, onnx, lstmconv.formats.onnx, lstmconv.formats.torch.pt, lstmconv.formats.keras
 from lstmconv import api
 source, target, scratch, part = *sys.argv[1:4], float(sys.argv[4])
 options = dict(to=["torch", "onnx", "safetensors"], verify=False, force=True)

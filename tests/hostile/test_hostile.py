@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from onnx import helper
 
-from lstmconv.formats.limits import LIMITS
+from lstmconv.formats.safety.limits import LIMITS
 from tests.hostile.files import HOSTILE, Hostile, with_nodes
 from tests.hostile.running import ROOT, Worker, faults
 

@@ -140,12 +140,12 @@ def main() -> None:
     import typer.main
 
     import lstmconv.cli
+    import lstmconv.cli.output
+    import lstmconv.explaining.inspection
     import lstmconv.formats.cudnn
     import lstmconv.formats.keras
-    import lstmconv.formats.onnx.reading
-    import lstmconv.formats.torch
-    import lstmconv.inspection
-    import lstmconv.terminal
+    import lstmconv.formats.onnx.reader.read
+    import lstmconv.formats.torch.pt
 
     # Typer builds the same commands anew for each call, which takes longer than reading a small file.
     lstmconv.cli.app = typer.main.get_command(lstmconv.cli.app)

@@ -19,8 +19,8 @@ import lstmconv
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3
 from lstmconv.model import Gates
 from lstmconv.proof import verifying
+from lstmconv.proof.report import Check, Report
 from lstmconv.proof.verifying import verify_file
-from lstmconv.report import Check, Report
 from tests.contract.building import make_checkpoint, make_half, make_halves, make_layer
 from tests.proof.mutants import MUTANTS, Mutant, arrays_of, mutated, with_backward, with_forward
 

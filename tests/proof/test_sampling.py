@@ -14,10 +14,10 @@ import pytest
 import lstmconv
 from lstmconv.activations import HARD_SIGMOID_KERAS_2
 from lstmconv.model import Stack
+from lstmconv.model.stacking import join
 from lstmconv.proof import outputs, sampling, verifying
+from lstmconv.proof.report import Check
 from lstmconv.proof.verifying import verify_file
-from lstmconv.report import Check
-from lstmconv.stacking import join
 from tests.contract.building import make_checkpoint, make_half, make_halves, make_layer
 from tests.proof.mutants import MUTANTS
 from tests.proof.test_mutants import wrong_file

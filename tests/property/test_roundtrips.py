@@ -16,7 +16,7 @@ from safetensors import deserialize
 
 import lstmconv
 from lstmconv.formats import by_suffix
-from lstmconv.formats.torch import read_state_dict
+from lstmconv.formats.torch.pt import read_state_dict
 from tests.contract.building import bits, make_checkpoint
 from tests.property.strategies import DTYPES, layers
 

@@ -14,8 +14,8 @@ __all__ = ["losses", "obstacle", "read", "write"]
 
 
 def read(path: Path, options: ReadOptions) -> Checkpoint:
-    """Read every LSTM layer of a Keras file of any generation; see :func:`lstmconv.formats.keras.reading.read`."""
-    from lstmconv.formats.keras import reading
+    """Read every LSTM layer of a Keras file of any generation; see :func:`lstmconv.formats.keras.reader.read.read`."""
+    from lstmconv.formats.keras.reader import read as reading
 
     return reading.read(
         path,
@@ -26,21 +26,21 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
 
 
 def obstacle(stack: Stack) -> str | None:
-    """Say why no Keras holds a stack's layers; see :func:`lstmconv.formats.keras.writing.obstacle`."""
-    from lstmconv.formats.keras import writing
+    """Say why no Keras holds a stack's layers; see :func:`lstmconv.formats.keras.writer.write.obstacle`."""
+    from lstmconv.formats.keras.writer import write as writing
 
     return writing.obstacle(stack)
 
 
 def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
-    """Write all layers as Keras itself would; see :func:`lstmconv.formats.keras.writing.write`."""
-    from lstmconv.formats.keras import writing
+    """Write all layers as Keras itself would; see :func:`lstmconv.formats.keras.writer.write.write`."""
+    from lstmconv.formats.keras.writer import write as writing
 
     return writing.write(checkpoint, path, options)
 
 
 def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> tuple[str, ...]:
-    """Say what the source tells and the written file does not; see :func:`lstmconv.formats.keras.writing.losses`."""
-    from lstmconv.formats.keras import writing
+    """Say what the source tells and the file does not; see :func:`lstmconv.formats.keras.writer.write.losses`."""
+    from lstmconv.formats.keras.writer import write as writing
 
     return writing.losses(checkpoint, path, options)

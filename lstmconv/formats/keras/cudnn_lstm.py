@@ -11,11 +11,11 @@ from lstmconv.activations import SIGMOID, TANH
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import WriteOptions
 from lstmconv.formats.keras import read
-from lstmconv.formats.keras.arrays import CUDNN_LSTM
-from lstmconv.formats.keras.dialect import KERAS_2
-from lstmconv.formats.keras.writing import losses, write_as
+from lstmconv.formats.keras.writer.arrays import CUDNN_LSTM
+from lstmconv.formats.keras.writer.dialect import KERAS_2
+from lstmconv.formats.keras.writer.write import losses, write_as
 from lstmconv.formats.provenance import require_known
-from lstmconv.formats.state_dict import dtype_of
+from lstmconv.formats.tensors import dtype_of
 from lstmconv.model import Checkpoint, LSTMLayer, Stack
 
 __all__ = ["losses", "obstacle", "read", "write"]

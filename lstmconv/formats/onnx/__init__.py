@@ -16,18 +16,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lstmconv._optional import require
 from lstmconv._version import __version__
-from lstmconv.errors import UnsupportedModelError, UsageError, require
+from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import ReadOptions, WriteOptions
 from lstmconv.formats.onnx.functions import onnx_function
 from lstmconv.formats.provenance import KEY, encoded, require_known
-from lstmconv.formats.state_dict import dtype_of
+from lstmconv.formats.tensors import dtype_of
 from lstmconv.model import Checkpoint, Stack
 
 if TYPE_CHECKING:
     import onnx
 
-    from lstmconv.formats.onnx.graph import Graph
+    from lstmconv.formats.onnx.writer.graph_builder import Graph
 
 __all__ = ["build", "obstacle", "read", "write"]
 
@@ -72,8 +73,8 @@ def _note(model: onnx.ModelProto, checkpoint: Checkpoint, options: WriteOptions)
 
 def _without_weights(checkpoint: Checkpoint, options: WriteOptions) -> tuple[onnx.ModelProto, Graph]:
     """Build the model, but for the bytes of its weights and its provenance."""
-    from lstmconv.formats.onnx.graph import Graph
-    from lstmconv.formats.onnx.layer import add_stack
+    from lstmconv.formats.onnx.writer.graph_builder import Graph
+    from lstmconv.formats.onnx.writer.lstm_layer import add_stack
 
     onnx = require("onnx", "Writing ONNX")
     require_known(checkpoint)
@@ -108,13 +109,13 @@ def _opset(checkpoint: Checkpoint, options: WriteOptions) -> int:
 
 
 def read(path: Path, options: ReadOptions) -> Checkpoint:
-    """Read the LSTM nodes of any ONNX model; see :mod:`lstmconv.formats.onnx.reading`.
+    """Read the LSTM nodes of any ONNX model; see :mod:`lstmconv.formats.onnx.reader.read`.
 
     Raises:
         UnreadableFileError: It is no ONNX model, or a damaged one.
         UnsupportedModelError: No LSTM node in it that converts.
     """
-    from lstmconv.formats.onnx import reading
+    from lstmconv.formats.onnx.reader import read as reading
 
     return reading.read(path, options)
 
@@ -125,7 +126,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     Raises:
         UnsupportedModelError: As :func:`build`.
     """
-    from lstmconv.formats.onnx import storing
+    from lstmconv.formats.onnx.writer import storing
 
     model, graph = _without_weights(checkpoint, options)
     storing.check(model, graph.weights)

@@ -1,0 +1,1 @@
+"""Where bytes move: copied, compared and mapped."""

@@ -1,0 +1,134 @@
+"""Compare gates bit for bit, block by block: memory holds a block, whatever the arrays' size."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstmconv.arrays.copying import copy_block, in_threads
+from lstmconv.arrays.mapping import let_go
+from lstmconv.model import GATES, Array, Gates
+
+__all__ = ["Difference", "difference"]
+
+_ROWS = 256
+_COLUMNS = 4096
+"""Of the source as it lies in memory, put together at a time, and compared by squares of :data:`_ROWS`: as
+:mod:`lstmconv.arrays.copying` moves them, and for the same reasons, but by a way of its own."""
+_APART = 16
+_WINDOW_BYTES = 112 << 20
+"""Of the target, at a time, where it lies in the other order: its pages stay mapped meanwhile."""
+_BAND_BYTES = 32 << 20
+"""Of the source, before its pages are let go."""
+_SMALL_BYTES = 256 << 10
+"""What fits the cache is compared in one go."""
+
+
+class Difference(NamedTuple):
+    """Where two arrays differ.
+
+    Attributes:
+        wrong: In how many numbers.
+        total: Of how many.
+        gate: The gate of the first one.
+        place: Its place in the gate.
+        found: What stands there.
+        expected: What should.
+    """
+
+    wrong: int
+    total: int
+    gate: str
+    place: tuple[int, ...]
+    found: Any
+    expected: Any
+
+
+def difference(expected: Gates, found: Gates) -> Difference | None:
+    """Return where the bits of two arrays of one shape differ, the expected ones rounded once to the other's dtype.
+
+    Signs of zero and NaN payloads count.
+
+    Raises:
+        UnsupportedModelError: An expected value does not fit the other's dtype.
+    """
+    count, first = 0, None
+    for letter, wanted, stored in zip(GATES, expected, found, strict=True):
+        wrong = _count_wrong(wanted, stored)
+        if wrong and first is None:
+            first = letter, *_first_wrong(wanted, stored)
+        count += wrong
+    return None if first is None else Difference(count, math.prod(expected.shape), *first)
+
+
+def _count_wrong(wanted: Array, stored: Array) -> int:
+    """Count by windows of the target, whose rows, as the source lies in memory, threads share; small arrays at once."""
+    if stored.nbytes <= _SMALL_BYTES:
+        return int(np.count_nonzero(_bits(_rounded(wanted, stored.dtype)) != _bits(stored)))
+    if wanted.ndim == 1:
+        wanted, stored = wanted[None], stored[None]
+    if abs(wanted.strides[0]) < abs(wanted.strides[1]):
+        wanted, stored = wanted.T, stored.T
+    width = max(1, _WINDOW_BYTES // max(len(stored) * stored.itemsize, 1)) if _turned(stored) else wanted.shape[1]
+    wrong = seen = 0
+    for start in range(0, wanted.shape[1], width):
+        window = np.s_[:, start : start + width]
+        for counted, unequal in in_threads(_compare, wanted[window], stored[window]):
+            seen, wrong = seen + counted, wrong + unequal
+        let_go(stored[window])
+    if seen != stored.size:
+        raise RuntimeError(f"{seen} of {stored.size} numbers were compared")
+    return wrong
+
+
+def _compare(wanted: Array, stored: Array) -> tuple[int, int]:
+    """Return how many numbers were compared, and how many differ."""
+    seen = wrong = 0
+    rows = max(_BAND_BYTES // max(abs(wanted.strides[0]), 1) // _ROWS, 1) * _ROWS
+    dtype = stored.dtype.newbyteorder("=")
+    together = np.empty((min(len(wanted), _ROWS), min(wanted.shape[1], _COLUMNS) + _APART), dtype)
+    for band in range(0, len(wanted), rows):
+        for row in range(band, min(band + rows, len(wanted)), _ROWS):
+            for column in range(0, wanted.shape[1], _COLUMNS):
+                part = wanted[row : row + _ROWS, column : column + _COLUMNS]
+                block = together[: part.shape[0], : part.shape[1]]
+                copy_block(part, block)
+                for start in range(0, block.shape[1], _ROWS):
+                    mine = _bits(block[:, start : start + _ROWS])
+                    theirs = _bits(stored[row : row + _ROWS, column + start : column + start + mine.shape[1]])
+                    seen += mine.size
+                    wrong += int(np.count_nonzero(mine != theirs))
+        let_go(wanted[band : band + rows])
+        if not _turned(stored):
+            let_go(stored[band : band + rows])
+    return seen, wrong
+
+
+def _turned(stored: Array) -> bool:
+    """Whether columns, and not rows, lie in one piece."""
+    return abs(stored.strides[0]) < abs(stored.strides[1])
+
+
+def _first_wrong(wanted: Array, stored: Array) -> tuple[tuple[int, ...], Any, Any]:
+    """Return the place of the first number that differs, what stands there and what should."""
+    for row, (mine, theirs) in enumerate(zip(wanted, stored, strict=True)):
+        rounded = _rounded(np.asarray(mine), stored.dtype)
+        unequal = np.argwhere(_bits(rounded) != _bits(np.asarray(theirs)))
+        if len(unequal):
+            place = tuple(map(int, unequal[0]))
+            return (row, *place), np.asarray(theirs)[place], rounded[place]
+    raise RuntimeError("no number differs")
+
+
+def _rounded(array: Array, dtype: np.dtype[Any]) -> Array:
+    rounded = np.empty(array.shape, dtype.newbyteorder("="))
+    copy_block(array, rounded)
+    return rounded
+
+
+def _bits(array: Array) -> Array:
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    bits: Array = native.view(f"u{native.dtype.itemsize}")
+    return bits

@@ -1,0 +1,306 @@
+"""The one place where numbers move: from the gates of one view into the gates of another.
+
+Large arrays move in blocks that fit the processor's cache, and, on their way into a file, in slabs that threads
+fill: memory holds one slab, whatever the arrays' size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
+
+import numpy as np
+
+from lstmconv.arrays.mapping import let_go
+from lstmconv.errors import UnsupportedModelError, UsageError
+from lstmconv.layouts import Pattern
+from lstmconv.model import Array, Gates, LSTMDirection
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = [
+    "BiasMode",
+    "Piece",
+    "copy_array",
+    "copy_block",
+    "copy_gates",
+    "fill",
+    "in_threads",
+    "joined",
+    "packed",
+    "place_bias",
+    "rounding_of_sum",
+    "slabs",
+]
+
+BiasMode: TypeAlias = Literal["input", "recurrent", "both-halves", "double", "single-input", "single-recurrent", "none"]
+"""Where a bias goes. Into two biases: ``input`` (b, 0), ``recurrent`` (0, b), ``both-halves`` (b/2, b/2).
+cuDNN's four modes: ``double`` (b, 0), ``single-input``, ``single-recurrent``, ``none``."""
+
+Piece: TypeAlias = "tuple[Pattern, Gates] | Array"
+"""A run of stored numbers: gates laid out gate by gate, or an array as it is."""
+
+_BLOCK = 256
+"""Rows and columns that are turned at a time, 256 KiB of float32: so they move at 2 to 3 GB/s on one core, in one go at
+less than 1. Measured with ``python tests/benchmarks/blocks.py``."""
+_WIDE = 4096
+"""Columns that are read at a time, of :data:`_BLOCK` rows, and put together before they are turned: reading is quicker
+the longer it goes on in a row, and rows that lie a power of two apart share few places of the cache."""
+_APART = 16
+"""Numbers between the rows that were put together, for that reason."""
+_SLAB_BYTES = 112 << 20
+"""Of the target: what threads fill together before it is written. The source's pages are mapped once for every slab
+(3 microseconds for a row of 4 to 64 KiB), so small slabs cost much; with it a process stays under 300 MB."""
+_WRITTEN_BYTES = 512 << 10
+"""Of the target, at a time: a file system takes memory for a file in pieces as long as what is written, and the longest
+ones a virtual machine has often given back to its host: 2.1 GB took 5.3 to 6.0 s to convert with 4 MiB, 4.5 to 4.8 s
+with 1 MiB, 3.4 to 3.8 s with 512 KiB. Short ones cost more calls: 5 s with 16 KiB."""
+_SMALL_BYTES = 4 << 20
+"""Under this size threads cost more than they bring."""
+_BAND_BYTES = 32 << 20
+"""Of the source: how much of a mapped file is read before its pages are let go."""
+_MOST_THREADS = 4
+
+Value = TypeVar("Value")
+
+
+def copy_gates(source: Gates, target: Gates) -> None:
+    """Copy gate by gate into the views of ``target``, rounding once where its dtype is narrower.
+
+    Equal dtypes copy bit for bit: signs of zero, subnormals, inf and NaN payloads included.
+
+    Raises:
+        UnsupportedModelError: A finite value does not fit the narrower dtype.
+    """
+    for values, place in zip(source, target, strict=True):
+        copy_array(values, place)
+
+
+def copy_array(values: Array, place: Array) -> None:
+    """Copy one gate's array, ``(unit, feature)`` or ``(unit,)``, in the order in which its source lies in memory.
+
+    Raises:
+        UnsupportedModelError: As :func:`copy_gates`.
+    """
+    if values.ndim == 1:
+        values, place = values[None], place[None]
+    if abs(values.strides[0]) < abs(values.strides[1]):
+        values, place = values.T, place.T
+    whole = _exact(values, place) and abs(place.strides[0]) >= abs(place.strides[1])
+    band = max(_BAND_BYTES // max(abs(values.strides[0]), 1) // _BLOCK, 1) * _BLOCK
+    for start in range(0, len(values), band):
+        part, spot = values[start : start + band], place[start : start + band]
+        if whole:
+            np.copyto(spot, part)
+        else:
+            _copy_blocks(part, spot)
+        let_go(part)
+
+
+def _exact(values: Array, place: Array) -> bool:
+    return values.dtype.newbyteorder("=") == place.dtype.newbyteorder("=")
+
+
+def _copy_blocks(values: Array, place: Array) -> None:
+    together = np.empty((min(len(values), _BLOCK), min(values.shape[1], _WIDE) + _APART), values.dtype)
+    for row in range(0, values.shape[0], _BLOCK):
+        for column in range(0, values.shape[1], _WIDE):
+            here = np.s_[row : row + _BLOCK, column : column + _WIDE]
+            part, spot = values[here], place[here]
+            block = together[: part.shape[0], : part.shape[1]]
+            np.copyto(block, part)
+            for start in range(0, block.shape[1], _BLOCK):
+                turned = np.s_[:, start : start + _BLOCK]
+                copy_block(block[turned], spot[turned])
+
+
+def copy_block(values: Array, place: Array) -> None:
+    """Copy numbers as they lie, rounding once where ``place`` has a narrower dtype.
+
+    Raises:
+        UnsupportedModelError: As :func:`copy_gates`.
+    """
+    if _exact(values, place):
+        np.copyto(place, values)
+        return
+    with np.errstate(over="ignore", invalid="ignore"):  # Overflow is looked for below, NaN stays NaN.
+        np.copyto(place, values, casting="unsafe")
+        lost = np.isfinite(values.astype(np.float64)) & ~np.isfinite(place.astype(np.float64))
+    if lost.any():
+        largest = np.abs(values[lost].astype(np.float64)).max()
+        raise UnsupportedModelError(f"the weight {largest:.6g} does not fit {place.dtype}: choose a wider --dtype")
+
+
+def slabs(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Iterator[memoryview]:
+    """Yield the bytes of pieces that lie one behind the other in a file, as ``dtype``, part by part.
+
+    A part is good until the next one is asked for.
+
+    Raises:
+        UnsupportedModelError: As :func:`copy_gates`.
+    """
+    parts = [part for piece in pieces for part in _parts(piece, dtype.itemsize)]
+    if sum(part.size for part in parts) * dtype.itemsize <= _SMALL_BYTES:
+        yield joined(parts, dtype).view(np.uint8).data
+        return
+    buffer = np.empty(max(part.size for part in parts), dtype)
+    for part in parts:
+        place = buffer[: part.size]
+        in_threads(copy_array, part, place.reshape(part.shape))
+        content = place.view(np.uint8).data
+        yield from (content[start : start + _WRITTEN_BYTES] for start in range(0, len(content), _WRITTEN_BYTES))
+
+
+def in_threads(function: Callable[[Array, Array], Value], values: Array, place: Array) -> list[Value]:
+    """Return what a function returns for shares of two arrays of one shape: the whole of small ones.
+
+    Large ones are shared among threads, by rows as the first lies in memory.
+    """
+    if place.nbytes <= _SMALL_BYTES:
+        return [function(values, place)]
+    from concurrent.futures import ThreadPoolExecutor
+
+    threads = min(os.cpu_count() or 1, _MOST_THREADS)
+    axis = values.ndim - 1 if abs(values.strides[0]) < abs(values.strides[-1]) else 0
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, *(np.array_split(array, threads, axis) for array in (values, place))))
+
+
+def joined(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Array:
+    """Return pieces that lie one behind the other as one flat array of ``dtype``.
+
+    Raises:
+        UnsupportedModelError: As :func:`copy_gates`.
+    """
+    parts = [part for piece in pieces for part in _parts(piece, dtype.itemsize)]
+    target = np.empty(sum(part.size for part in parts), dtype)
+    start = 0
+    for part in parts:
+        copy_array(part, target[start : start + part.size].reshape(part.shape))
+        start += part.size
+    return target
+
+
+def _parts(piece: Piece, itemsize: int) -> Iterator[Array]:
+    """Split a piece into arrays of a slab at most, in the order in which they are stored."""
+    if isinstance(piece, np.ndarray):
+        whole: list[Array] = [piece]
+    else:
+        pattern, gates = piece
+        whole = [getattr(gates, gate) for gate in pattern.gate_blocks]
+    for array in whole:
+        rows = max(_SLAB_BYTES // max(array[:1].size * itemsize, 1), 1)
+        for start in range(0, len(array), rows):
+            yield array[start : start + rows]
+
+
+def fill(target: Array, pattern: Pattern, source: Gates) -> None:
+    """Write gates into ``target``, an array or buffer laid out as ``pattern`` says.
+
+    ``target`` may be a memory map: its view shares its memory.
+
+    Raises:
+        UnsupportedModelError: As :func:`copy_gates`.
+    """
+    view = pattern.view(target, hidden=source.shape[1])
+    if not np.shares_memory(view.i, target):
+        raise UsageError(f"no view of {pattern.axes!r} can be written through")
+    copy_gates(source, view)
+
+
+def packed(pattern: Pattern, source: Gates, shape: tuple[int, ...], dtype: npt.DTypeLike | None = None) -> Array:
+    """Return a new array of ``shape``, laid out as ``pattern`` says, that holds the gates.
+
+    A pattern with ``=`` has no view to write through: its blocks are filled one after the other, then stored.
+    """
+    if pattern.elements is not None:
+        blocks = packed(pattern.elements, source, (4, source.i.size), dtype)
+        return np.ascontiguousarray(pattern.store(blocks, shape))
+    target = np.empty(shape, source.dtype if dtype is None else dtype)
+    fill(target, pattern, source)
+    return target
+
+
+def _scaled(gates: Gates, factor: float) -> Gates:
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and inf stay what they are.
+        return Gates(*(gate * np.asarray(factor, gates.dtype) for gate in gates))
+
+
+def _total(direction: LSTMDirection) -> Gates | None:
+    """Return the one bias that stands for both: exact for one, rounded once for two."""
+    if direction.bias_ih is None or direction.bias_hh is None:
+        return direction.bias_ih if direction.bias_hh is None else direction.bias_hh
+    return Gates(*(_sum(a, b) for a, b in zip(direction.bias_ih, direction.bias_hh, strict=True)))
+
+
+def _sum(a: Array, b: Array) -> Array:
+    """Add, rounding once; what is added to a zero stays bit for bit, -0.0 and NaN payloads included."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        total: Array = np.where(b == 0, a, np.where(a == 0, b, a + b))
+    return total
+
+
+def rounding_of_sum(direction: LSTMDirection) -> float | None:
+    """Return the largest rounding of the sum of both biases, in units in the last place of the sum.
+
+    ``None`` where there is nothing to sum. The error is exact: TwoSum (Knuth, The Art of Computer
+    Programming 2, 4.2.2, theorem B) in the biases' own dtype.
+    """
+    if direction.bias_ih is None or direction.bias_hh is None:
+        return None
+    worst = 0.0
+    for a, b in zip(direction.bias_ih, direction.bias_hh, strict=True):
+        with np.errstate(all="ignore"):
+            total = a + b
+            part = total - a
+            error = np.abs(((a - (total - part)) + (b - part)).astype(np.float64))
+            unit = np.abs(np.spacing(total).astype(np.float64))
+            ulps = np.where(np.isfinite(total.astype(np.float64)) & (unit > 0), error / unit, 0.0)
+        worst = max(worst, float(np.max(ulps, initial=0.0)))
+    return worst
+
+
+def place_bias(
+    direction: LSTMDirection, mode: BiasMode | None, *, zeros: bool = False
+) -> tuple[Gates | None, Gates | None]:
+    """Return the input and the recurrent bias as a target stores them.
+
+    Without ``mode`` nothing is lost: one bias becomes ``(b, zeros)``, two stay as they are, none
+    stays ``(None, None)``. With a mode, two biases are summed first, which rounds once.
+
+    Args:
+        direction: Its biases are ``(4, hidden)`` each or ``None``.
+        mode: See :data:`BiasMode`.
+        zeros: A missing bias is zeros: for a half beside one that has a bias.
+
+    Raises:
+        UsageError: ``none`` for a layer that has a bias, or a mode that does not exist.
+    """
+    if mode is not None and mode not in get_args(BiasMode):
+        raise UsageError(f"bias mode {mode!r} is unknown; expected one of {', '.join(get_args(BiasMode))}")
+    total = _total(direction)
+    if total is None and not zeros and mode != "double":
+        return None, None
+    if mode == "none":
+        raise UsageError(
+            "bias mode 'none' would drop the layer's bias; choose double, single-input or single-recurrent"
+        )
+    nothing = np.zeros(direction.hidden_size, direction.dtype)
+    zero = Gates(nothing, nothing, nothing, nothing)
+    if mode in (None, "double") and direction.bias_hh is not None:
+        return direction.bias_ih or zero, direction.bias_hh
+    total = total or zero
+    if mode == "both-halves":
+        half = _scaled(total, 0.5)
+        return half, half
+    placed: dict[BiasMode | None, tuple[Gates | None, Gates | None]] = {
+        None: (total, zero),
+        "double": (total, zero),
+        "input": (total, zero),
+        "recurrent": (zero, total),
+        "single-input": (total, None),
+        "single-recurrent": (None, total),
+    }
+    return placed[mode]

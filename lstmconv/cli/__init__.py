@@ -1,0 +1,5 @@
+"""The command line."""
+
+from lstmconv.cli.commands import app, build_only, main
+
+__all__ = ["app", "build_only", "main"]

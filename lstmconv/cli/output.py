@@ -1,0 +1,321 @@
+"""What the command line shows: results on stdout, talk on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from lstmconv.checking import CheckResult, Finding
+    from lstmconv.jobs.convert_many import Converted
+    from lstmconv.proof.report import Report
+
+__all__ = [
+    "bar",
+    "progress",
+    "show_annotations",
+    "show_checked",
+    "show_converted",
+    "show_inspection",
+    "show_json",
+    "show_layouts",
+    "show_notes",
+    "show_paths",
+    "show_report",
+    "show_summary",
+    "show_totals",
+]
+
+_BAR_ITEMS = 16
+"""Fewer are done before a bar is drawn."""
+
+Result = TypeVar("Result")
+
+_MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not run": ("–", "yellow"), "warned": ("!", "yellow")}
+_LONG_WORK_BYTES = 64 << 20
+"""Under this size a conversion takes less than a second, and nobody needs to be told."""
+_BAR_SECONDS = 0.1
+_GATE_NAMES = {"i": "input", "f": "forget", "g": 'candidate (Keras: "c")', "o": "output"}
+
+
+def _print(text: str, *, err: bool = False) -> None:
+    """Print a line; its styles are left out where nobody sees them.
+
+    Not by rich, which takes as long to load as all of lstmconv: only bars that move are worth it.
+    """
+    typer.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)
+
+
+_COMMANDS = re.compile("[\x7f-\x9f\ud800-\udfff]")
+"""What JSON leaves as it is though a terminal takes it for a command, or cannot show it."""
+_LONGEST_ERROR = 2000
+
+
+def _shown(text: str) -> str:
+    r"""Escape what a terminal takes for a command: the text may come from a file.
+
+    >>> _shown("\x1b[31mlstm")
+    '\\x1b[31mlstm'
+    """
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def _bold(text: str) -> str:
+    return typer.style(text, bold=True)
+
+
+def _mark(status: str) -> str:
+    sign, color = _MARKS[status]
+    return typer.style(sign, fg=color)
+
+
+@contextmanager
+def progress(source: Path) -> Iterator[Callable[[str], None]]:
+    """Show what is being done to a large file, on a terminal only."""
+    size = source.stat().st_size if source.is_file() else 0
+    if not sys.stderr.isatty() or size < _LONG_WORK_BYTES:
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True, highlight=False, soft_wrap=True).status("Starting") as status:
+        yield lambda text: status.update(escape(_shown(text)))
+
+
+def bar(results: Iterable[Result], total: int, show: Callable[[Result], None] | None) -> Iterator[Result]:
+    """Pass results on, each shown as it comes; of many, on a terminal, a bar first, and all of them after it."""
+    if total < _BAR_ITEMS or not sys.stderr.isatty():
+        for result in results:
+            if show is not None:
+                show(result)
+            yield result
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # No auto_refresh: its thread would keep lstmconv.jobs.workers from forking, the quick way to start processes.
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as moving:
+        task = moving.add_task("", total=total)
+        drawn = 0.0
+        shown: list[Result] = []
+        for result in results:
+            shown.append(result)
+            moving.advance(task)
+            if time.monotonic() - drawn > _BAR_SECONDS:
+                moving.refresh()
+                drawn = time.monotonic()
+    for result in shown:
+        if show is not None:
+            show(result)
+        yield result
+
+
+def show_converted(result: Converted) -> None:
+    """Print one line for one of many files; what went wrong goes to stderr."""
+    for note in result.notes:
+        _print(f"{typer.style('note:', fg='yellow')} {_shown(note)}", err=True)
+    if result.status in ("failed", "not equal"):
+        show_error(result.detail)
+        return
+    arrow = "is there already:" if result.status == "skipped" else "→"
+    _print(f"{_shown(result.source)} {arrow} {_shown(', '.join(result.paths))}{_proved(result.reports)}")
+
+
+def _proved(reports: Sequence[Mapping[str, Any]]) -> str:
+    """Say what the checks found, as far as they ran."""
+    if not reports:
+        return ""
+    checks = [check for report in reports for check in report["checks"]]
+    missing = sum(check["status"] == "not run" for check in checks)
+    if not any(check["level"] == "outputs" and check["status"] == "passed" for check in checks):
+        return f"  {_mark('passed')} equal weights, outputs not run"
+    return f"  {_mark('passed')} equal" + (f", {missing} checks not run" if missing else "")
+
+
+def show_totals(statuses: Sequence[str]) -> None:
+    """Print how many files ended how."""
+    counts = [(status, statuses.count(status)) for status in dict.fromkeys(statuses)]
+    files = "1 file" if len(statuses) == 1 else f"{len(statuses):,} files"
+    _print(f"{files}: " + ", ".join(f"{count:,} {status}" for status, count in counts))
+
+
+def show_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    print(text)  # noqa: T201  # the one place that prints plainly
+
+
+def show_notes(notes: Sequence[str]) -> None:
+    """Print notes on stderr."""
+    for note in notes:
+        _print(f"{typer.style('note:', fg='yellow')} {_shown(note)}", err=True)
+
+
+def show_error(text: str) -> None:
+    """Print one error line on stderr."""
+    line = " ".join(text.split())
+    shortened = line if len(line) <= _LONGEST_ERROR else f"{line[:_LONGEST_ERROR]}..."
+    _print(f"{typer.style('lstmconv:', fg='red')} {_shown(shortened)}", err=True)
+
+
+def show_paths(paths: Sequence[Path]) -> None:
+    """Print the files written, one a line."""
+    for path in paths:
+        _print(f"wrote {_shown(str(path))}")
+
+
+def show_report(report: Report) -> None:
+    """Print one line a check."""
+    _print(_bold(_shown(report.target)))
+    width = max((len(check.layer) for check in report.checks), default=0)
+    for check in report.checks:
+        status = "not run: " if check.status == "not run" else ""
+        cost = "" if check.seconds is None else f" · {check.seconds:.1f} s"
+        said = f"{_shown(check.layer).ljust(width)}  {check.level:9}  {status}{_shown(check.detail)}{cost}"
+        _print(f"  {_mark(check.status)} {said}")
+
+
+def show_summary(results: Sequence[CheckResult]) -> None:
+    """Print how many files were checked, and how many ended how."""
+    _print(_summary(results))
+
+
+def show_checked(result: CheckResult) -> None:
+    """Print what was found in a file that holds an LSTM or cannot be passed."""
+    if not result.findings and not result.layers:
+        return
+    mark = _mark("failed") if not result.passed else _mark("warned" if result.findings else "passed")
+    twins = ", ".join(twin.replace("\\", "/").rpartition("/")[2] for twin in result.twins)
+    texts = [_found(finding) for finding in result.findings]
+    if not texts:
+        texts = [", ".join(result.layers) + (f"; the same weights as in {twins}" if twins else "")]
+    _print(f"{mark} {_bold(_shown(result.path))}  {_shown(texts[0])}")
+    for text in texts[1:]:
+        _print(f"    {_shown(text)}")
+    for command in dict.fromkeys(finding.fix for finding in result.findings if finding.fix is not None):
+        _print(f"    run: {_shown(command)}")
+
+
+def _found(finding: Finding) -> str:
+    text = finding.message if finding.layer is None else f"{finding.layer}: {finding.message}"
+    return f"{text} [{finding.rule}]"
+
+
+def _summary(results: Sequence[CheckResult]) -> str:
+    count: Counter[str] = Counter(result.status for result in results)
+    warned = sum(result.passed and bool(result.findings) for result in results)
+    words = {"failed": "failed", "not done": "could not be checked", "no lstm": "without LSTM", "ignored": "ignored"}
+    passed = f"{count['passed']} passed" + (f" ({warned} with warnings)" if warned else "")
+    parts = [passed, *(f"{count[status]} {word}" for status, word in words.items() if count[status])]
+    return f"{len(results)} file{'s' * (len(results) != 1)}: {', '.join(parts)}"
+
+
+def show_annotations(results: Sequence[CheckResult]) -> None:
+    """Print each finding as a workflow command of GitHub Actions, which shows it at the file.
+
+    Source: github.com/actions/toolkit, packages/core/src/command.ts, ``escapeData`` and ``escapeProperty``.
+    """
+
+    def escaped(text: str, also: Mapping[str, str]) -> str:
+        for character, code in {"%": "%25", "\r": "%0D", "\n": "%0A", **also}.items():
+            text = text.replace(character, code)
+        return _shown(text)
+
+    for result in results:
+        for finding in result.findings:
+            place = escaped(result.path, {":": "%3A", ",": "%2C"})
+            title = escaped(f"lstmconv check: {finding.rule}", {":": "%3A", ",": "%2C"})
+            text = _found(finding) + (f"; run: {finding.fix}" if finding.fix is not None else "")
+            print(f"::{finding.severity} file={place},title={title}::{escaped(text, {})}")  # noqa: T201  # plain
+
+
+def show_layouts() -> None:
+    """Print the table of layouts, a block a format."""
+    from lstmconv.layouts import LAYOUTS
+
+    _print("Stored axes by name; einops' notation, with i f g o the gates (Keras calls g c).")
+    for row in LAYOUTS:
+        apart = "" if "gate" in row.weight_ih else ", an array each"
+        _print(f"\n{_bold(row.name)}")
+        _line("gates", f"{' '.join(row.gates)}{apart}")
+        _line("input matrix", f"{row.weight_ih:38} {row.arrays[0]}")
+        _line("recurrent matrix", f"{row.weight_hh:38} {row.arrays[1]}")
+        _line("bias", f"{row.bias:38} {row.arrays[2]}")
+        _line("biases", row.biases)
+        _line("source", row.source)
+
+
+def show_inspection(described: Mapping[str, Any]) -> None:
+    """Print a checkpoint's layers for a person."""
+    version = f", Keras {described['keras_version']}" if described["keras_version"] else ""
+    _print(f"{_bold(_shown(described['source']))}: {_shown(described['format'] + version)}")
+    for layer in described["layers"]:
+        _show_layer(layer)
+    for entry in described["skipped"]:
+        reason = f"{entry['name']} ({entry['class_name']}): {entry['reason']}"
+        _print(f"\n{typer.style('skipped', fg='yellow')} {_shown(reason)}")
+
+
+def _show_layer(layer: Mapping[str, Any]) -> None:
+    from lstmconv.model import sizes
+
+    kind = layer["class_name"] + (f", merge {layer['merge_mode']}" if layer["merge_mode"] else "")
+    size = sizes(layer["input_size"], layer["hidden_size"])
+    _print(f"\n{_bold(_shown(layer['name']))}  {_shown(kind)}, {size}, {layer['dtype']}")
+    for number, direction in enumerate(layer["directions"]):
+        if len(layer["directions"]) == 2:
+            _print(f"  {_bold(('forward', 'backward')[number] + ' half')}")
+        _show_direction(direction)
+    sequences = {True: "every step", False: "the last step", None: "unknown"}[layer["return_sequences"]]
+    flags = [flag for flag in ("return_state", "stateful", "masking", "time_major") if layer[flag]]
+    _line("returns", ", ".join([sequences, *flags]))
+    for name, target in layer["targets"].items():
+        mark = _mark("passed" if target["possible"] else "failed")
+        _print(f"  {'to ' + name:18}{mark} {_shown(target['note'])}")
+
+
+def _show_direction(direction: Mapping[str, Any]) -> None:
+    meanings = iter(("multiplies the input", "multiplies the previous state", _bias_meaning(direction["biases"])))
+    for name, shape in direction["arrays"].items():
+        _line(name, f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})  {next(meanings)}")
+    if not direction["biases"]:
+        _line("bias", "none")
+    columns = ", ".join(
+        f"{gate} {_GATE_NAMES[gate]} {start}:{stop}" for gate, (start, stop) in direction["gate_ranges"].items()
+    )
+    where = {"arrays": "arrays apart, in this order", "units": "rows of each matrix in the flat buffer"}.get(
+        direction["gate_axis"], direction["gate_axis"]
+    )
+    _line("gates", f"{columns}  ({where})")
+    forget = direction["forget_bias"]
+    if forget is not None:
+        _line(
+            "forget bias",
+            f"{forget['min']:.3g} to {forget['max']:.3g}, mean {forget['mean']:.3g}; Keras starts it at 1, the file "
+            "holds it, nothing is to be added",
+        )
+    backwards = ", runs backwards" if direction["go_backwards"] else ""
+    _line("activation", direction["activations"] + backwards)
+
+
+def _bias_meaning(count: int) -> str:
+    if count == 2:
+        return "two, one for the input and one for the state; kept apart where the target has two"
+    return "added once, to the sum of both products; PyTorch, ONNX and cuDNN have two biases: this one and zeros"
+
+
+def _line(label: str, text: str) -> None:
+    _print(f"  {_shown(label):18}{_shown(text)}")

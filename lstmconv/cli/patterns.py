@@ -1,0 +1,57 @@
+"""Which files the words of a command line mean: names, and patterns that a shell did not expand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lstmconv.errors import UsageError
+
+__all__ = ["expand", "is_pattern"]
+
+
+def expand(arguments: Sequence[Path]) -> list[Path]:
+    """Return the files that names and patterns mean (``*``, ``?``, ``[...]``, ``**`` for folders), each once.
+
+    Raises:
+        UsageError: A pattern that fits no file.
+    """
+    from glob import glob
+
+    found: dict[Path, None] = {}
+    for argument in arguments:
+        matches = [argument]
+        if is_pattern(argument):
+            matches = [Path(name) for name in sorted(glob(str(argument), recursive=True))]  # noqa: PTH207  # absolute too
+            if not matches:
+                raise UsageError(f"no file fits the pattern {argument}")
+        found |= dict.fromkeys(matches)
+    return list(found)
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a name is a pattern, and not the name of a file."""
+    from glob import has_magic
+
+    return has_magic(str(path)) and not path.exists()
+
+
+def several(arguments: Sequence[Path], folder: Path | None, to: Sequence[str], *, force: bool) -> bool:
+    """Tell whether arguments are many sources, and not a source and its target.
+
+    They are where a folder for the targets is given, where one of them is a pattern, or where there are three or more.
+
+    Raises:
+        UsageError: Two arguments that may be either: the second would be replaced, and is no file of the format.
+    """
+    if folder is not None or len(arguments) > 2 or any(is_pattern(path) for path in arguments):
+        return True
+    if len(arguments) == 2 and len(to) == 1 and force and arguments[1].is_file():
+        from lstmconv.formats import by_name
+
+        if not arguments[1].name.lower().endswith(by_name(to[0]).suffixes):
+            raise UsageError(
+                f"is {arguments[1]} a second source, or the target to replace? For two sources pass --into FOLDER; "
+                f"for a target, a name ending in {by_name(to[0]).suffixes[0]}"
+            )
+    return False

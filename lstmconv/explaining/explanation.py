@@ -1,0 +1,275 @@
+"""Turn a layer into what explains it, as values: where its gates lie, where its bias goes, one step of one unit.
+
+Nothing here draws: :mod:`lstmconv.explaining.console` puts these values on a terminal, and :func:`to_json` into JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from lstmconv.arrays.copying import BiasMode, rounding_of_sum
+from lstmconv.errors import UsageError
+from lstmconv.explaining.blocks import (
+    FORMATS,
+    ArrayBlocks,
+    Block,
+    FormatLayout,
+    HalfLayout,
+    bias_names,
+    placed,
+    shown,
+    stored_biases,
+)
+from lstmconv.explaining.equations import equations
+from lstmconv.explaining.steps import GateSums, Step, one_step
+from lstmconv.formats.provenance import describe_activation
+from lstmconv.layouts import KERAS, Layout, by_name
+from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Provenance, Stack
+
+__all__ = [
+    "FORMATS",
+    "ArrayBlocks",
+    "Block",
+    "BiasJourney",
+    "Explanation",
+    "FormatLayout",
+    "GateSums",
+    "HalfLayout",
+    "Step",
+    "example",
+    "explain",
+    "to_json",
+]
+
+_CUDNN_MODES: Mapping[str, BiasMode] = {
+    "CUDNN_RNN_DOUBLE_BIAS": "double",
+    "CUDNN_RNN_SINGLE_INP_BIAS": "single-input",
+    "CUDNN_RNN_SINGLE_REC_BIAS": "single-recurrent",
+}
+
+
+@dataclass(frozen=True)
+class BiasJourney:
+    """What becomes of a direction's bias.
+
+    Attributes:
+        stored: Its names in the source: none, one, or the input's and the recurrent one.
+        size: Numbers of each.
+        summed: What Keras' one bias holds.
+        rounding: By how many units in the last place at most the sum of two is rounded; ``None`` without two.
+        cudnn_modes: What ``(bW, bR)`` hold in each of cuDNN's bias modes; ``None`` is not stored.
+    """
+
+    stored: tuple[str, ...]
+    size: int
+    summed: str | None
+    rounding: float | None
+    cudnn_modes: Mapping[str, tuple[str | None, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Everything that ``lstmconv explain`` shows, as values.
+
+    Attributes:
+        source: The file's name; ``None`` for the built-in example.
+        file_format: What kind of file it is.
+        layers: The layers explained: one, or those of a stack.
+        stack: What holds them; it may hold more.
+        own: The source's layout.
+        own_arrays: The first layer's arrays as the source stores them, its forward half's.
+        layouts: The layers in each format, in the order asked for.
+        equations: One step of the first layer's forward half, a line each.
+        bias: Of the first layer's forward half.
+        step: Likewise.
+        others: The file's other layers.
+        notes: What was assumed while reading.
+    """
+
+    source: str | None
+    file_format: str
+    layers: tuple[LSTMLayer, ...]
+    stack: Stack
+    own: Layout
+    own_arrays: tuple[ArrayBlocks, ...]
+    layouts: tuple[FormatLayout, ...]
+    equations: tuple[str, ...]
+    bias: BiasJourney
+    step: Step
+    others: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def first(self) -> LSTMLayer:
+        """The layer whose equations, bias and step are shown: its forward half."""
+        return self.layers[0]
+
+
+def example() -> Checkpoint:
+    """Return a made-up Keras layer of 5 features and 4 units, with weights in sixteenths."""
+    rng = np.random.default_rng(0)
+    kernel, recurrent, bias = (
+        (rng.integers(-16, 17, shape) / 16).astype(np.float32)
+        for shape in (KERAS.input_matrix.shape(4, 5), KERAS.recurrent_matrix.shape(4, 5), KERAS.one_bias.shape(4, 5))
+    )
+    direction = LSTMDirection(
+        KERAS.input_matrix.view(kernel),
+        KERAS.recurrent_matrix.view(recurrent),
+        KERAS.one_bias.view(bias),
+        layout=KERAS.name,
+    )
+    return Checkpoint((LSTMLayer("lstm", direction),), Provenance("", "", "example"))
+
+
+def explain(checkpoint: Checkpoint, layer: str | None = None, formats: Sequence[str] = ()) -> Explanation:
+    """Explain a layer, or the layers of a stack; only what is shown is read.
+
+    Args:
+        checkpoint: Its layers.
+        layer: A layer or a stack by its name; the first by default.
+        formats: Keys of :data:`FORMATS`; by default the source's own, PyTorch, ONNX and cuDNN.
+
+    Raises:
+        UsageError: There is no such layer, or no such format.
+    """
+    stack, layers = _chosen(checkpoint, layer)
+    for name in formats:
+        if name not in FORMATS:
+            raise UsageError(f"unknown layout {name!r}; expected one of {', '.join(FORMATS)}")
+    direction = layers[0].forward
+    own = by_name(direction.layout)
+    own_name = next(name for name, row in FORMATS.items() if row is own)
+    wanted = dict.fromkeys(formats or (own_name, "torch", "onnx", "cudnn"))
+    every = {name: _only(shown(stack, name, own), layers) for name in dict.fromkeys((own_name, *wanted))}
+    held = every[own_name]
+    return Explanation(
+        source=checkpoint.provenance.source or None,
+        file_format=checkpoint.provenance.format,
+        layers=layers,
+        stack=stack,
+        own=own,
+        own_arrays=held.halves[0].arrays,
+        layouts=tuple(every[name] for name in wanted),
+        equations=equations(direction, held, held.halves[0].arrays),
+        bias=_journey(direction, own, held.halves[0]),
+        step=one_step(direction, own.gates),
+        others=tuple(other.name for other in checkpoint.layers if other not in layers),
+        notes=(*checkpoint.notes, *([checkpoint.unknown] if checkpoint.unknown else [])),
+    )
+
+
+def _chosen(checkpoint: Checkpoint, name: str | None) -> tuple[Stack, tuple[LSTMLayer, ...]]:
+    """Pick a stack with all its layers, or one layer and the stack that holds it."""
+    stacks = checkpoint.stacks
+    if name is None:
+        return stacks[0], stacks[0].layers
+    for stack in stacks:
+        if stack.name == name:
+            return stack, stack.layers
+    for stack in stacks:
+        for layer in stack.layers:
+            if layer.name == name:
+                return stack, (layer,)
+    known = [*checkpoint.joined, *(layer.name for layer in checkpoint.layers)]
+    raise UsageError(f"no LSTM layer {name!r}; there are {', '.join(known)}")
+
+
+def _only(layout: FormatLayout, layers: tuple[LSTMLayer, ...]) -> FormatLayout:
+    names = {layer.name for layer in layers}
+    halves = tuple(half for half in layout.halves if half.layer in names)
+    return FormatLayout(layout.format, layout.row, layout.own, layout.obstacle, layout.size, halves)
+
+
+def _journey(direction: LSTMDirection, own: Layout, half: HalfLayout) -> BiasJourney:
+    stored = tuple(array.name for array in half.arrays if "bias" in array.role)
+    names = bias_names(own, stored_biases(direction), direction.hidden_size, half.place)
+    modes = {name: placed(direction, names, mode, zeros=False) for name, mode in _CUDNN_MODES.items()} if stored else {}
+    summed = placed(direction, names, "single-input", zeros=False)[0]
+    return BiasJourney(stored, 4 * direction.hidden_size, summed, rounding_of_sum(direction), modes)
+
+
+def to_json(explanation: Explanation) -> dict[str, Any]:
+    """Return an explanation as plain data; README documents the fields.
+
+    Numbers that are not finite are ``None``.
+    """
+    step, bias = explanation.step, explanation.bias
+    return {
+        "source": explanation.source,
+        "format": explanation.file_format,
+        "layers": [_layer(layer) for layer in explanation.layers],
+        "equations": list(explanation.equations),
+        "layouts": [_layout(layout) for layout in explanation.layouts],
+        "bias": {
+            "stored": list(bias.stored),
+            "size": bias.size,
+            "summed": bias.summed,
+            "rounding_ulps": bias.rounding,
+            "cudnn_modes": {name: list(held) for name, held in bias.cudnn_modes.items()},
+        },
+        "step": {
+            "layer": explanation.first.name,
+            "half": "forward" if explanation.first.bidirectional else None,
+            "unit": step.unit,
+            "seed": step.seed,
+            "x": step.x.tolist(),
+            "h": step.h.tolist(),
+            "c": step.c,
+            "gates": [dict(_sums(gate)) for gate in step.gates],
+            "new_c": None if step.new_c is None else [_finite(value) for value in step.new_c],
+            "new_h": None if step.new_h is None else [_finite(value) for value in step.new_h],
+            "difference": _finite(step.difference),
+            "omitted": step.omitted,
+        },
+        "others": list(explanation.others),
+        "notes": list(explanation.notes),
+    }
+
+
+def _layer(layer: LSTMLayer) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "class_name": layer.class_name,
+        "input_size": layer.input_size,
+        "hidden_size": layer.hidden_size,
+        "dtype": str(layer.dtype),
+        "merge_mode": layer.merge_mode if layer.bidirectional else None,
+        "directions": [
+            {
+                "hidden_size": direction.hidden_size,
+                "activation": describe_activation(direction.activation),
+                "recurrent_activation": describe_activation(direction.recurrent_activation),
+                "go_backwards": direction.go_backwards,
+            }
+            for direction in layer.directions
+        ],
+    }
+
+
+def _layout(layout: FormatLayout) -> dict[str, Any]:
+    return {
+        "format": layout.format,
+        "title": layout.row.name,
+        "gate_order": layout.row.gates,
+        "own": layout.own,
+        "obstacle": layout.obstacle,
+        "size": layout.size,
+        "halves": [asdict(half) for half in layout.halves],
+    }
+
+
+def _sums(gate: GateSums) -> Iterator[tuple[str, Any]]:
+    yield "gate", gate.gate
+    for name in ("input_product", "recurrent_product", "input_side", "recurrent_side"):
+        yield name, _finite(getattr(gate, name))
+    yield "biases", [_finite(bias) for bias in gate.biases]
+    yield "activated", None if gate.activated is None else _finite(gate.activated)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,130 @@
+"""Describe a checkpoint: what each array is, where its gates lie, and which target can hold it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lstmconv.errors import MissingDependencyError
+from lstmconv.formats import FORMATS
+from lstmconv.formats.provenance import describe_activation
+from lstmconv.formats.torch.state_dict import extra_state
+from lstmconv.layouts import Layout, by_name
+from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Stack
+
+__all__ = ["describe_checkpoint"]
+
+
+def describe_checkpoint(checkpoint: Checkpoint, *, hashed: bool = True) -> dict[str, Any]:
+    """Return everything ``lstmconv inspect`` shows, as plain data; README documents the fields.
+
+    Args:
+        checkpoint: What a file holds.
+        hashed: With the file's hash, which takes long for a large one.
+    """
+    origin = checkpoint.provenance
+    return {
+        "source": origin.source,
+        "sha256": origin.sha256 if hashed else None,
+        "format": origin.format,
+        "keras_version": origin.keras_version,
+        "backend": origin.backend,
+        "layers": [_layer(layer, checkpoint.unknown) for layer in checkpoint.layers],
+        "skipped": [
+            {"name": entry.name, "class_name": entry.class_name, "reason": entry.reason} for entry in checkpoint.skipped
+        ],
+        "stacks": [
+            {"name": stack.name, "layers": [layer.name for layer in stack.layers]} for stack in checkpoint.stacks
+        ],
+        "edges": None if checkpoint.edges is None else [list(edge) for edge in checkpoint.edges],
+        "notes": list(checkpoint.notes),
+        "unknown": checkpoint.unknown,
+    }
+
+
+def _layer(layer: LSTMLayer, unknown: str | None) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "class_name": layer.class_name,
+        "input_size": layer.input_size,
+        "hidden_size": layer.hidden_size,
+        "dtype": str(layer.dtype),
+        "merge_mode": layer.merge_mode if layer.bidirectional else None,
+        "return_sequences": layer.return_sequences,
+        "return_state": layer.return_state,
+        "stateful": layer.stateful,
+        "masking": layer.masking,
+        "time_major": layer.time_major,
+        "directions": [_direction(direction) for direction in layer.directions],
+        "targets": {entry.name: _target(entry.name, layer, unknown) for entry in FORMATS},
+    }
+
+
+def _direction(direction: LSTMDirection) -> dict[str, Any]:
+    row = by_name(direction.layout)
+    hidden, features = direction.hidden_size, direction.input_size
+    biases = [name for name in ("bias_ih", "bias_hh") if name in direction.arrays]
+    shapes = [list(pattern.shape(hidden, features)) for pattern in (row.input_matrix, row.recurrent_matrix)]
+    return {
+        "layout": row.name,
+        "arrays": dict(zip(row.arrays, shapes, strict=False))
+        | ({row.arrays[2]: [4 * hidden * len(biases)]} if biases else {}),
+        "gate_order": row.gates,
+        "gate_axis": _gate_axis(row),
+        "gate_ranges": {gate: [k * hidden, (k + 1) * hidden] for k, gate in enumerate(row.gates)},
+        "biases": len(biases),
+        "forget_bias": _forget_bias(direction),
+        "activation": describe_activation(direction.activation),
+        "recurrent_activation": describe_activation(direction.recurrent_activation),
+        "activations": f"{direction.activation or 'unknown'}, recurrent {direction.recurrent_activation or 'unknown'}",
+        "go_backwards": direction.go_backwards,
+    }
+
+
+def _gate_axis(row: Layout) -> str:
+    """Say along which axis of the matrices the gates lie; the biases have them along their only one."""
+    stored = row.weight_hh
+    if "gate" not in stored:
+        return "arrays"
+    if stored.startswith("(gate") and stored.endswith(")"):
+        return "units"  # One flat buffer: gate, then unit, then column.
+    return "rows" if stored.startswith("(gate") else "columns"
+
+
+def _forget_bias(direction: LSTMDirection) -> dict[str, float] | None:
+    """Summarise the stored forget bias: both biases' sum where there are two."""
+    with np.errstate(all="ignore"):  # NaN and infinities are shown as what they are.
+        parts = [np.asarray(b.f, np.float64) for b in (direction.bias_ih, direction.bias_hh) if b is not None]
+        if not parts:
+            return None
+        total = np.sum(parts, axis=0)
+        return {"mean": float(total.mean()), "min": float(total.min()), "max": float(total.max())}
+
+
+def _target(name: str, layer: LSTMLayer, unknown: str | None) -> dict[str, Any]:
+    """Say whether a format can hold a layer, and on which terms."""
+    if unknown is not None:
+        return {"possible": False, "note": "the activations are unknown; pass --config or --recurrent-activation"}
+    entry = next(entry for entry in FORMATS if entry.name == name)
+    try:
+        reason = entry.load().obstacle(Stack(layer.name, (layer,)))
+    except MissingDependencyError as error:
+        reason = str(error)
+    if reason is not None:
+        return {"possible": False, "note": reason}
+    if name in ("torch", "safetensors"):
+        plain = extra_state(Stack(layer.name, (layer,))) is None
+        return {
+            "possible": True,
+            "note": "loads into torch.nn.LSTM" if plain else "loads into lstmconv.torch.LSTM; nn.LSTM refuses it",
+        }
+    return {"possible": True, "note": _NOTES[name]}
+
+
+_NOTES = {
+    "onnx": "one LSTM node",
+    "cudnn": "one packed weight space",
+    "keras": "one LSTM layer",
+    "keras-cudnn": "one CuDNNLSTM layer",
+}

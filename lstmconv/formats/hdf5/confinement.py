@@ -1,0 +1,169 @@
+"""Run the HDF5 library where a crash, a hang or a flood of memory costs only an error message.
+
+A forked child is quickest (some milliseconds), and safe only in a process of one thread; elsewhere, and
+beside frameworks that forbid forking, a fresh interpreter does it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from lstmconv.errors import UnreadableFileError
+from lstmconv.formats.hdf5.walk import describe
+from lstmconv.formats.safety.limits import WALK_SECONDS, allowed_inflation
+from lstmconv.model import Array
+
+__all__ = ["described"]
+
+expendable = False
+"""Whether this process may die of a file, as :mod:`lstmconv.jobs.workers` may; then no child reads it first."""
+_NO_FORK = {"jax", "tensorflow"}
+"""They run threads of their own that a forked child would lack."""
+_PATIENCE = 3
+"""How much longer than its processor time a walk may last: on a busy machine, on a slow disk."""
+_LONGEST_MILLISECONDS = 2**31 - 1
+"""poll(2) counts in an int."""
+_LARGE_BYTES = 128 << 20
+"""The numbers of such a file, where they are chunked, go to the disk and not into memory."""
+_OWN_BYTES = 384 << 20
+"""What a child may take beside the numbers that it copies: the library, its caches, the description."""
+
+
+def described(content: Path | Array, name: str) -> BinaryIO:
+    """Return what :func:`~lstmconv.formats.hdf5.walk.describe` writes, as a file that vanishes when closed.
+
+    Raises:
+        UnreadableFileError: The HDF5 library crashes on the file, or does not come to an end.
+    """
+    size = content.stat().st_size if isinstance(content, Path) else content.nbytes
+    seconds = WALK_SECONDS.value + size / 1e8
+    sink = _nameless(size)
+    if expendable and hasattr(signal, "setitimer"):
+        _in_this_process(content, name, sink, seconds)
+        return sink
+    if hasattr(os, "fork") and threading.active_count() == 1 and not _NO_FORK & sys.modules.keys():
+        code = _in_fork(content, name, sink, seconds)
+    else:
+        code = _in_new_process(content, name, sink, seconds)
+    if code == 0:
+        return sink
+    sink.close()
+    if code is None or code == -getattr(signal, "SIGXCPU", 0):
+        raise UnreadableFileError(
+            f"{name}: the HDF5 library hangs on it (over {seconds:.0f} s): a damaged file; {WALK_SECONDS.way_out}"
+        )
+    if code < 0:
+        raise UnreadableFileError(f"{name}: the HDF5 library crashes on it (signal {-code}): a damaged file")
+    raise UnreadableFileError(f"{name}: cannot be read: the process that walks it ended with exit code {code}")
+
+
+def _nameless(size: int) -> BinaryIO:
+    """Open a file without a name; in memory where the system has such files, and the source is not large."""
+    if size < _LARGE_BYTES and hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("lstmconv"), "r+b")
+    import tempfile
+
+    return cast(BinaryIO, tempfile.TemporaryFile())
+
+
+def _in_this_process(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -> None:
+    """Walk the file here: a crash ends the process, and so does SIGALRM, which nobody handles."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        describe(content, name, sink)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _in_fork(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -> int | None:
+    """Return the child's exit code, negative for a signal, or ``None`` if it was stopped."""
+    import h5py  # noqa: F401  # Here and not in the child: the next child has it too.
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python and JAX warn of forking beside threads: the caller has looked.
+        ended, held = os.pipe()
+        child = os.fork()
+    if child == 0:
+        try:
+            confine(content, seconds)
+            describe(content, name, sink)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    os.close(held)  # The child alone holds it now: its end is the pipe's, and the wait is as short as its work.
+    in_time = False
+    try:
+        waiting = select.poll()
+        waiting.register(ended)
+        in_time = bool(waiting.poll(min(1000 * _PATIENCE * seconds, _LONGEST_MILLISECONDS)))
+    finally:
+        if not in_time:
+            os.kill(child, signal.SIGKILL)
+        os.close(ended)
+        status = os.waitpid(child, 0)[1]
+    return os.waitstatus_to_exitcode(status) if in_time else None
+
+
+def confine(content: Path | Array, seconds: float) -> None:
+    """Keep this process quiet, leave no core file, and bound its processor time and its memory.
+
+    Memory is bounded where the system says how much the process has.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits.
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    spent = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])  # What a fresh interpreter took to start.
+    _lower(resource.RLIMIT_CPU, math.ceil(spent + seconds) + 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (OSError, ValueError):
+        return
+    size = content.stat().st_size if isinstance(content, Path) else content.nbytes
+    most = pages * resource.getpagesize() + 2 * allowed_inflation(size) + _OWN_BYTES
+    _lower(resource.RLIMIT_AS, most)
+
+
+def _lower(limit: int, most: int) -> None:
+    """Set a limit of this process, if it is not lower already."""
+    import resource
+
+    soft, hard = resource.getrlimit(limit)
+    if soft == resource.RLIM_INFINITY or most < soft:
+        resource.setrlimit(limit, (most, hard))
+
+
+_PROGRAM = """
+import sys
+path, name, seconds, *sys.path = sys.argv[1:]
+import pathlib, numpy, h5py
+from lstmconv.formats.hdf5 import confinement
+content = pathlib.Path(path) if path else numpy.frombuffer(sys.stdin.buffer.read(), numpy.uint8)
+confinement.confine(content, float(seconds))
+confinement.describe(content, name, sys.stdout.buffer)
+"""
+
+
+def _in_new_process(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -> int | None:
+    argument, data = (str(content), None) if isinstance(content, Path) else ("", content.tobytes())
+    # With this process' own import path: an interpreter that is given a program looks into the working
+    # directory first, where a module beside an untrusted file would be imported.
+    command = [sys.executable, "-c", _PROGRAM, argument, name, str(seconds), *sys.path]
+    try:
+        done = subprocess.run(
+            command, input=data, stdout=sink, stderr=subprocess.DEVNULL, timeout=_PATIENCE * seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    return done.returncode

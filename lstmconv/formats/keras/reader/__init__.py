@@ -1,0 +1,1 @@
+"""Read Keras files of every generation."""

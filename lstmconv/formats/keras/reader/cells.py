@@ -1,0 +1,76 @@
+"""One recurrent cell as a file holds it, and what kind it is by the names and shapes of its arrays.
+
+A *cell* is one direction's arrays: ``kernel``, ``recurrent_kernel``, ``bias``, or Keras 1's twelve.
+Which class of layer it belongs to follows from the shapes: the recurrent kernel of H units has 4H
+columns in an LSTM, 3H in a GRU, H in a SimpleRNN; a bias of 8H tells a CuDNNLSTM.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, TypeAlias
+
+from lstmconv.formats.hdf5.tree import StoredArray
+
+__all__ = ["FUSED", "LSTM_KINDS", "PER_GATE", "Cell", "CellKind", "natural"]
+
+CellKind: TypeAlias = Literal["LSTM", "LSTM per gate", "CuDNNLSTM", "GRU", "SimpleRNN", "ConvLSTM", "unknown"]
+
+LSTM_KINDS = {"LSTM", "LSTM per gate", "CuDNNLSTM"}
+"""The kinds that convert."""
+
+PER_GATE = tuple(f"{array}_{gate}" for gate in "icfo" for array in "WUb")
+"""Keras 1.2.2 layers/recurrent.py: trainable_weights, W_i U_i b_i, W_c .., W_f .., W_o .."""
+FUSED = ("kernel", "recurrent_kernel", "bias")
+
+
+class Cell(NamedTuple):
+    """One direction's arrays as the file holds them.
+
+    Attributes:
+        group: The top-level layer (legacy), or the object's path (saveable).
+        scope: What stands between the group and the variable's name, in parts.
+        arrays: By Keras' names: ``kernel``, ``recurrent_kernel``, ``bias``; or ``W_i`` ... ``b_o``.
+    """
+
+    group: str
+    scope: tuple[str, ...]
+    arrays: Mapping[str, StoredArray]
+
+    @property
+    def where(self) -> str:
+        """The cell's place in the file, for messages."""
+        return "/".join([self.group, *self.scope])
+
+    @property
+    def kind(self) -> CellKind:
+        """The class of layer, by the names and the shapes of the arrays."""
+        if "W_i" in self.arrays or "W_z" in self.arrays:
+            if any(len(array.shape) > 2 for array in self.arrays.values()):
+                return "ConvLSTM"
+            return "LSTM per gate" if set(self.arrays) <= set(PER_GATE) else "GRU"
+        recurrent = self.arrays["recurrent_kernel"].shape
+        if len(recurrent) > 2:
+            return "ConvLSTM"
+        if len(recurrent) != 2 or not recurrent[0]:
+            return "unknown"
+        blocks = recurrent[1] / recurrent[0]
+        if blocks in (1, 3):
+            return "SimpleRNN" if blocks == 1 else "GRU"
+        if blocks != 4 or set(self.arrays) - set(FUSED):
+            return "unknown"
+        bias = self.arrays.get("bias")
+        return "CuDNNLSTM" if bias is not None and bias.shape == (8 * recurrent[0],) else "LSTM"
+
+    @property
+    def hidden_size(self) -> int | None:
+        """Units, by the recurrent kernel."""
+        array = self.arrays.get("recurrent_kernel") or self.arrays.get("U_i")
+        return array.shape[0] if array is not None and array.shape else None
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """Sort key that puts ``lstm_2`` before ``lstm_10``: HDF5 lists names alphabetically."""
+    # Up to 18 digits at a time: Python refuses to parse numbers of thousands.
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]{1,18})", text)]

@@ -1,0 +1,108 @@
+"""Find the cells of a legacy HDF5 file: ``layer_names``, and ``weight_names`` in each layer's group.
+
+The names of one generation's writers differ from the next's in every way but two: the variable's
+own name comes last, and the order inside a cell is that of creation.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+
+from lstmconv.errors import UnreadableFileError
+from lstmconv.formats.hdf5.tree import Group, StoredArray
+from lstmconv.formats.keras.reader.cells import FUSED, PER_GATE, Cell, natural
+from lstmconv.formats.safety.limits import refuse_many_layers
+
+__all__ = ["group_names", "legacy_cells"]
+
+_KERAS_1_NAMES = {"W": "kernel", "U": "recurrent_kernel", "b": "bias"}
+
+
+def group_names(weights: Group) -> list[str]:
+    """Return the layers' groups in the model's order."""
+    names = weights.strings("layer_names")
+    if names is not None:
+        return names
+    count = weights.attributes.get("nb_layers")  # Keras 0.x
+    announced = int(count) if isinstance(count, float) and count < math.inf else 0
+    # One more than there are is enough to find that one is missing.
+    return [f"layer_{index}" for index in range(min(announced, len(weights.children) + 1))]
+
+
+def legacy_cells(weights: Group) -> list[Cell]:
+    """Find the cells of a legacy file, layer by layer in the model's order.
+
+    Raises:
+        UnreadableFileError: A layer or an array that the file announces is not there.
+    """
+    cells: list[Cell] = []
+    # A layer that is announced twice is one layer.
+    for name in dict.fromkeys(group_names(weights)):
+        group = weights.group(name)
+        if group is None:
+            raise UnreadableFileError(f"the layer '{name}' is announced and its group is not there: a truncated file")
+        cells += _group_cells(name, group)
+        refuse_many_layers(len(cells), "the file")
+    return cells
+
+
+def _group_cells(layer: str, group: Group) -> Iterator[Cell]:
+    """Split one layer group's arrays into cells: by the names' scope, in the order of weight_names."""
+    names = group.strings("weight_names")
+    if names is None:
+        names = sorted((key for key in group.children if key.startswith("param_")), key=natural)
+    by_scope: dict[tuple[str, ...], dict[str, StoredArray]] = {}
+    nameless: list[StoredArray] = []
+    for name in dict.fromkeys(names):
+        array = group.find(name)
+        if not isinstance(array, StoredArray):
+            raise UnreadableFileError(f"'{layer}/{name}' is announced and is not there: a truncated file")
+        if re.fullmatch(r"(.*/)?param_\d+", name):
+            nameless.append(array)
+            continue
+        scope, variable = _split_name(name)
+        by_scope.setdefault(scope, {})[variable] = array
+    for arrays in _by_position(nameless):
+        yield Cell(layer, (), arrays)
+    for scope, arrays in by_scope.items():
+        if "recurrent_kernel" in arrays or "U_i" in arrays or "U_z" in arrays:
+            yield Cell(layer, scope, arrays)
+
+
+def _split_name(name: str) -> tuple[tuple[str, ...], str]:
+    """Split a weight's name into scope and variable: ``enc/lstm_cell_4/kernel:0``, ``lstm_1_W_i``.
+
+    TensorFlow ends names in ``:0``, Theano and CNTK do not; Keras 1 has no scope but a prefix.
+    """
+    *scope, last = re.sub(r":\d+$", "", name).split("/")
+    if last in FUSED:
+        return tuple(scope), last
+    keras_1 = re.fullmatch(r"(?:(?P<prefix>.+)_)?(?P<variable>[WUb])(?:_(?P<gate>[icfozrh]))?", last)
+    if keras_1 is None:
+        return tuple(scope), last
+    if keras_1["prefix"]:
+        scope.append(keras_1["prefix"])
+    variable, gate = keras_1["variable"], keras_1["gate"]
+    return tuple(scope), f"{variable}_{gate}" if gate else _KERAS_1_NAMES[variable]
+
+
+def _by_position(arrays: list[StoredArray]) -> Iterator[dict[str, StoredArray]]:
+    """Name arrays that have no names (Keras 0, and Theano's ``param_0``) by how many there are."""
+    for names in (PER_GATE, FUSED):
+        size = len(names)
+        if len(arrays) not in (size, 2 * size):
+            continue
+        halves = [dict(zip(names, arrays[k : k + size], strict=True)) for k in range(0, len(arrays), size)]
+        if all(_shapes_fit(half) for half in halves):
+            yield from halves
+            return
+
+
+def _shapes_fit(arrays: Mapping[str, StoredArray]) -> bool:
+    if "U_i" in arrays:
+        hidden = arrays["U_i"].shape[:1]
+        return all(arrays[f"U_{gate}"].shape == hidden * 2 and arrays[f"b_{gate}"].shape == hidden for gate in "icfo")
+    recurrent = arrays["recurrent_kernel"].shape
+    return len(recurrent) == 2 and recurrent[1] == 4 * recurrent[0] and len(arrays["kernel"].shape) == 2

@@ -1,0 +1,117 @@
+"""Find the cells of a ``.weights.h5`` tree: ``layers/.../cell/vars/0, 1, 2``.
+
+Source: keras/src/saving/saving_lib.py ``_save_state``: each object writes its variables into
+``<path>/vars`` in the order of their creation, and from Keras 3.6 on its name as an attribute there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lstmconv.errors import UnreadableFileError
+from lstmconv.formats.hdf5.tree import Group, StoredArray
+from lstmconv.formats.keras.reader.cells import FUSED, Cell, natural
+from lstmconv.formats.safety.limits import refuse_many_layers
+
+__all__ = ["OLDER_ROOT", "cell_at", "saveable_cells", "stored_path", "user_name"]
+
+OLDER_ROOT = "_layer_checkpoint_dependencies"
+"""What Keras 2.12 to 2.14 call ``layers``."""
+
+_CONTAINERS = {"layers", OLDER_ROOT, "cells"}
+_INNER = {"cell", "forward_layer", "backward_layer", "layer"}
+_NOT_LAYERS = {"optimizer", "metrics", "_optimizer", "optimizer_weights", "loss_tracker"}
+
+
+def saveable_cells(root: Group) -> list[Cell]:
+    """Find all cells, in natural order (``lstm_2`` before ``lstm_10``), forward halves first.
+
+    Raises:
+        UnreadableFileError: A cell that is only partly there, or more cells than any model has.
+    """
+    cells = list(_below(root, root, ()))
+    refuse_many_layers(len(cells), "the file")
+    return sorted(cells, key=_order)
+
+
+def _order(cell: Cell) -> list[list[tuple[int, str]]]:
+    parts = [part.replace("forward_layer", "0").replace("backward_layer", "1") for part in cell.group.split("/")]
+    return [natural(part) for part in parts]
+
+
+def _below(root: Group, group: Group, path: tuple[str, ...]) -> Iterator[Cell]:
+    cell = cell_at(root, "/".join(path))
+    if cell is not None:
+        yield cell
+    for key, child in group.children.items():
+        if isinstance(child, Group) and key != "vars" and not (not path and key in _NOT_LAYERS):
+            yield from _below(root, child, (*path, key))
+
+
+def user_name(root: Group, path: str) -> str:
+    """Name the layer at an object path: the user's names where the file has them, else Keras' path.
+
+    ``layers/functional/layers/lstm/cell`` is ``functional/lstm``, or ``encoder/memory`` where the
+    groups' ``vars`` carry those names (Keras 3.6 and later).
+    """
+    parts = path.split("/")
+    names: list[tuple[str, str | None]] = []
+    for depth, part in enumerate(parts, 1):
+        if part in _CONTAINERS or part in _INNER:
+            continue
+        variables = root.group("/".join([*parts[:depth], "vars"]))
+        names.append((part, variables.text("name") if variables is not None else None))
+    # Lists and dicts of layers have no name of their own where layers have one.
+    named = [own for _, own in names if own is not None]
+    return "/".join(named if names and names[-1][1] is not None else [own or part for part, own in names])
+
+
+def stored_path(root: Group, path: str) -> str:
+    """Return where a file keeps the object that the config puts at ``path``.
+
+    Keras 2.12 to 2.14 list a layer that has weights twice (``layer_with_weights-0``, ``layer-1``) and
+    count both: the second LSTM lies at ``lstm_2``. There the n-th group of a class is the n-th layer.
+    """
+    parts = path.split("/")
+    found: list[str] = []
+    for part in parts:
+        if found and found[-1] == OLDER_ROOT:
+            base, _, number = part.rpartition("_")
+            base, index = (base, int(number)) if re.fullmatch("[0-9]{1,9}", number) else (part, 0)
+            group = root.group("/".join(found))
+            pattern = re.compile(re.escape(base) + r"(_\d+)?")
+            siblings = sorted((key for key in group.children if pattern.fullmatch(key)), key=natural) if group else []
+            part = siblings[index] if index < len(siblings) else part
+        found.append(part)
+    return "/".join(found)
+
+
+def cell_at(root: Group, path: str) -> Cell | None:
+    """Read the cell whose ``vars`` lie at ``path``: 0 kernel, 1 recurrent_kernel, 2 bias.
+
+    Returns ``None`` where the arrays are another layer's.
+
+    Raises:
+        UnreadableFileError: Only some of a cell's arrays are there.
+    """
+    variables = root.group(f"{path}/vars")
+    if variables is None:
+        return None
+    keys = sorted(variables.children, key=natural)
+    arrays = [child for key in keys if isinstance(child := variables.children[key], StoredArray)]
+    inside_a_cell = path.split("/")[-1] == "cell" or "/cells/" in path
+    if not inside_a_cell and len(arrays) != 3:
+        return None
+    names = (*FUSED, *(f"vars/{key}" for key in keys[len(FUSED) :]))
+    named = dict(zip(names, arrays, strict=False))
+    if inside_a_cell and len(arrays) == 1:
+        raise UnreadableFileError(
+            f"'{path}/vars' holds only {', '.join(keys)}, expected 0, 1 and 2: Keras saved a layer that was only "
+            "partly built; build the model and save it again"
+        )
+    if "recurrent_kernel" not in named:
+        return None
+    cell = Cell(path, (), named)
+    # Outside a cell only a CuDNNLSTM keeps its arrays; other layers may have three arrays too.
+    return cell if inside_a_cell or cell.kind == "CuDNNLSTM" else None

@@ -1,0 +1,315 @@
+"""Open whatever Keras wrote, decided by content and never by suffix: the weights, the config, the version.
+
+Kinds (sources: keras/src/saving/{saving_lib,legacy/legacy_h5_format}.py, keras/engine/topology.py):
+
+* ``legacy``: HDF5 with ``layer_names`` (Keras 1 to 3 ``.h5``), a whole model or weights only;
+  ``nb_layers`` for Keras 0.
+* ``saveable``: HDF5 with ``.../vars/0, 1, 2`` groups: ``.weights.h5``, the body of a ``.keras``
+  zip or folder, and sharded weights, from Keras 2.11 on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
+from lstmconv.formats.hashing import hashing, sha256_of_all
+from lstmconv.formats.hdf5.tree import SIGNATURE, Group, StoredArray, read_tree
+from lstmconv.formats.provenance import KEY, parsed
+from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
+from lstmconv.formats.safety.lookalikes import beginning
+
+__all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file"]
+
+
+_NUMBER = re.compile("[0-9]{1,9}")
+
+
+class KerasVersion(NamedTuple):
+    """What a file says of its producer, such as ``2.2.4-tf``.
+
+    >>> KerasVersion("2.2.4-tf").major
+    2
+    >>> KerasVersion("2.2.4-tf").names_a_release
+    False
+    """
+
+    text: str
+
+    @property
+    def major(self) -> int | None:
+        """The first number; ``None`` if there is none."""
+        head = self.text.split(".")[0]
+        return int(head) if _NUMBER.fullmatch(head) else None
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """Major and minor."""
+        numbers = [int(part) if _NUMBER.fullmatch(part) else 0 for part in self.text.split("-")[0].split(".")[:2]]
+        major, minor, *_ = [*numbers, 0, 0]
+        return major, minor
+
+    @property
+    def names_a_release(self) -> bool:
+        """False for ``-tf`` versions (TF 1.15 to 2.2), which do not tell which LSTM class they had."""
+        return not self.text.endswith("-tf")
+
+
+class Config(NamedTuple):
+    """A model config and the version that wrote it.
+
+    Attributes:
+        model: ``{"class_name": ..., "config": ...}``.
+        version: ``None`` if neither the config nor its file tells.
+    """
+
+    model: Mapping[str, Any]
+    version: KerasVersion | None
+
+    @property
+    def major(self) -> int | None:
+        """The producer's major version, from its version or from what only one of them writes."""
+        if self.version is not None:
+            return self.version.major
+        # tf.keras and tf-keras write time_major into every RNN's config, and keras_version into every
+        # to_json(); Keras 3 writes neither, and "module" and "registered_name" on every object.
+        text = json.dumps(self.model)
+        if '"time_major"' in text:
+            return 2
+        return 3 if '"registered_name"' in text and '"keras_version"' not in text else None
+
+
+class KerasFile(NamedTuple):
+    """An opened Keras file.
+
+    Attributes:
+        name: The file's name.
+        kind: ``"legacy"`` or ``"saveable"``.
+        weights: The group that holds the layers' groups.
+        config: The model config, where the file has one.
+        version: Of the weights, where the file tells.
+        backend: As the file states it.
+        description: ``"Keras HDF5 (whole model)"`` and the like.
+        hashed: As :attr:`lstmconv.model.Provenance.hashed`.
+        noted: What lstmconv noted where it wrote the file.
+        parts: The shards, by name.
+    """
+
+    name: str
+    kind: Literal["legacy", "saveable"]
+    weights: Group
+    config: Config | None
+    version: KerasVersion | None
+    backend: str | None
+    description: str
+    hashed: str | Callable[[], str]
+    noted: Mapping[str, Any] | None = None
+    parts: tuple[str, ...] = ()
+
+
+def open_file(path: Path) -> KerasFile:
+    """Open a Keras file of any kind.
+
+    Raises:
+        UnreadableFileError: It is none, it is damaged, or it does what no Keras file does.
+    """
+    if path.is_dir():
+        return _open_folder(path)
+    head = beginning(path)
+    _refuse_lookalikes(path, head)
+    if head.startswith(SIGNATURE) or _is_hdf5(path):
+        tree = read_tree(path, path.name)
+        return _from_tree(path.name, tree, hashing(path))
+    if _is_zip(path):
+        return _open_zip(path)
+    return _open_shards(path)
+
+
+def open_config(path: Path) -> Config:
+    """Read a model config: ``model.to_json()`` or the config inside a ``.h5`` or ``.keras`` file.
+
+    Raises:
+        UnreadableFileError: There is none in it.
+    """
+    if not path.exists():
+        raise UnreadableFileError(f"{path.name}: no such file")
+    if not path.is_dir() and not _is_hdf5(path) and not _is_zip(path):
+        found = _json(_text(path), path.name)
+        if "class_name" not in found:
+            raise UnreadableFileError(
+                f"{path.name}: a JSON file without class_name, expected what model.to_json() writes"
+            )
+        return _config(found, None)
+    config = open_file(path).config
+    if config is None:
+        raise UnreadableFileError(f"{path.name}: holds weights only, expected a model config in it")
+    return config
+
+
+def _config(model: Mapping[str, Any], version: str | None) -> Config:
+    stated = model.get("keras_version")
+    text = stated if isinstance(stated, str) else version
+    return Config(model, KerasVersion(text) if text else None)
+
+
+def _is_zip(path: Path) -> bool:
+    import zipfile
+
+    return zipfile.is_zipfile(path)
+
+
+def _is_hdf5(path: Path) -> bool:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = 0
+        while start + len(SIGNATURE) <= size:
+            file.seek(start)
+            if file.read(len(SIGNATURE)) == SIGNATURE:
+                return True
+            start = max(512, 2 * start)
+    return False
+
+
+def _refuse_lookalikes(path: Path, head: bytes) -> None:
+    """Say what a file is that only looks like a checkpoint."""
+    name, size = path.name, path.stat().st_size
+    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
+        raise ForeignFileError(f"{name}: a Python pickle, which is never loaded; expected a Keras file")
+    one_word = not head.lstrip().startswith((b"{", b"[", b"<")) and b"\n" not in head.strip()
+    if size < 512 and head.isascii() and one_word and b"/" in head:
+        raise UnreadableFileError(
+            f"{name}: holds only the text {head.decode()!r} (a symbolic link stored as a file?), expected a Keras file"
+        )
+
+
+def _from_tree(name: str, tree: Group, hashed: str | Callable[[], str]) -> KerasFile:
+    """Tell which kind of HDF5 file it is."""
+    version, backend = tree.text("keras_version"), tree.text("backend")
+    config_text = tree.text("model_config")
+    whole = tree.group("model_weights")
+    config = None if config_text is None else _config(_json(config_text.encode(), name), version)
+    weights = whole if whole is not None and whole.strings("layer_names") is not None else tree
+    if weights.strings("layer_names") is not None or "nb_layers" in weights.attributes:
+        version = (
+            version or weights.text("keras_version") or (config.version.text if config and config.version else None)
+        )
+        backend = backend or weights.text("backend")
+        description = "Keras HDF5 (whole model)" if config else "Keras HDF5 (weights only)"
+        stated = KerasVersion(version) if version else None
+        noted = parsed(tree.text(KEY))
+        return KerasFile(name, "legacy", weights, config, stated, backend, description, hashed, noted)
+    if config is None and not any(group.path.endswith("vars") for group in tree.walk()):
+        found = ", ".join(f"'{child}'" for child in list(tree.children)[:4])
+        if not found:
+            raise UnreadableFileError(f"{name}: an HDF5 file that holds nothing; save it again")
+        raise NoLSTMError(
+            f"{name}: an HDF5 file without Keras weights (it holds {found}), expected layer_names or layers/"
+        )
+    description = "Keras .weights.h5"
+    stated = KerasVersion(version) if version else None
+    return KerasFile(name, "saveable", tree, config, stated, backend, description, hashed, parsed(tree.text(KEY)))
+
+
+def _open_zip(path: Path) -> KerasFile:
+    """Open a ``.keras`` zip (Keras 2.11 and later)."""
+    from lstmconv.formats.keras.reader.archive import read_archive
+
+    tree, texts = read_archive(path)
+    found = {name: _json(text, f"{path.name}:{name}") for name, text in texts.items()}
+    return _archive(
+        path.name, tree, found.get("config.json"), found.get("metadata.json"), hashing(path), ".keras archive"
+    )
+
+
+def _open_folder(path: Path) -> KerasFile:
+    """Open a ``.keras`` folder (``zipped=False``)."""
+    if (path / "saved_model.pb").exists():
+        raise UnreadableFileError(
+            f"{path.name}: a TensorFlow SavedModel, expected a Keras file; save it with model.save('model.keras')"
+        )
+    body = path / "model.weights.h5"
+    if not body.is_file():
+        raise UnreadableFileError(f"{path.name}: a folder without model.weights.h5, expected a Keras model")
+    parts = {name: path / f"{name}.json" for name in ("config", "metadata")}
+    for part in (body, *parts.values()):
+        if part.is_symlink():
+            raise UnreadableFileError(f"{path.name}: {part.name} is a symbolic link; not followed")
+    texts = {name: _json(_text(part), part.name) for name, part in parts.items() if part.is_file()}
+    hashed = sha256_of_all([part for part in sorted((body, *parts.values())) if part.is_file()])
+    tree = read_tree(body, f"{path.name}/{body.name}")
+    return _archive(path.name, tree, texts.get("config"), texts.get("metadata"), hashed, ".keras folder")
+
+
+def _archive(
+    name: str,
+    tree: Group,
+    config: Mapping[str, Any] | None,
+    metadata: Mapping[str, Any] | None,
+    hashed: str | Callable[[], str],
+    kind: str,
+) -> KerasFile:
+    version = (metadata or {}).get("keras_version")
+    text = version if isinstance(version, str) else None
+    described = None if config is None else _config(config, text)
+    stated = KerasVersion(text) if text else None
+    noted = parsed(tree.text(KEY))
+    return KerasFile(name, "saveable", tree, described, stated, None, f"Keras {kind}", hashed, noted)
+
+
+def _open_shards(path: Path) -> KerasFile:
+    """Open sharded weights: ``model.weights.json`` and the shards beside it (Keras 3.10 and later)."""
+    head = _text(path)
+    if not head.lstrip().startswith(b"{"):
+        shown = head[:8].hex(" ")
+        raise UnreadableFileError(
+            f"{path.name}: begins with the bytes {shown}, expected HDF5, a .keras zip, or .weights.json; "
+            "TensorFlow checkpoints and SavedModels are not read"
+        )
+    index = _json(head, path.name)
+    weight_map = index.get("weight_map")
+    if not isinstance(weight_map, Mapping):
+        hint = "; give the weights and pass this with --config" if "class_name" in index else ""
+        raise UnreadableFileError(f"{path.name}: a JSON file without weight_map, expected an index of shards{hint}")
+    names: list[object] = []
+    for value in weight_map.values():
+        names += value if isinstance(value, list) else [value]
+    merged = Group("")
+    for value in names:
+        if not isinstance(value, str) or Path(value).name != value or value in ("", ".", ".."):
+            raise UnreadableFileError(f"{path.name}: shard {value!r} is not a plain file name; not followed")
+    for name in sorted(set(map(str, names))):
+        shard = path.parent / name
+        if shard.is_symlink():
+            raise UnreadableFileError(f"{path.name}: the shard {name} is a symbolic link; not followed")
+        if not shard.is_file():
+            raise UnreadableFileError(f"{path.name}: the shard {name} is missing beside it")
+        merged = _merge(merged, read_tree(shard, name))
+    parts = tuple(sorted(set(map(str, names))))
+    hashed = sha256_of_all([path.parent / part for part in parts], head)
+    return KerasFile(path.name, "saveable", merged, None, None, None, "Keras sharded weights", hashed, parts=parts)
+
+
+def _merge(a: Group, b: Group) -> Group:
+    """Join two trees; one ``vars`` group may be split over two shards."""
+    children: dict[str, Group | StoredArray] = dict(a.children)
+    for key, child in b.children.items():
+        mine = children.get(key)
+        children[key] = _merge(mine, child) if isinstance(mine, Group) and isinstance(child, Group) else child
+    return Group(a.path or b.path, {**a.attributes, **b.attributes}, children)
+
+
+def _text(path: Path) -> bytes:
+    """Return a small file's content, one byte over the limit at most."""
+    with path.open("rb") as file:
+        return file.read(JSON_BYTES.value + 1)
+
+
+def _json(text: bytes, name: str) -> Mapping[str, Any]:
+    found = parse_json(text, name)
+    if not isinstance(found, dict):
+        raise UnreadableFileError(f"{name}: JSON of type {type(found).__name__}, expected an object")
+    return found

@@ -1,0 +1,139 @@
+"""What a file's producer decides: which hard_sigmoid it means, which default it had, what masked steps return."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lstmconv.activations import SIGMOID, TANH, Activation, parse_activation
+from lstmconv.errors import UnsupportedModelError
+from lstmconv.formats.keras.reader.model_config import HalfSpec
+from lstmconv.formats.keras.reader.open_file import Config, KerasFile
+
+__all__ = ["Producer"]
+
+
+@dataclass
+class Producer:
+    """The Keras that wrote a file, and what the user says over its head.
+
+    Attributes:
+        file: The opened file.
+        config: Its own config, or the one given; ``None`` for weights alone.
+        activation: Overrules the file's, by Keras name.
+        recurrent_activation: Likewise.
+        notes: Every assumption and overruling is noted here, in whole sentences.
+    """
+
+    file: KerasFile
+    config: Config | None
+    activation: str | None = None
+    recurrent_activation: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Refuse a config and weights of producers that mean different things by hard_sigmoid."""
+        config, weights = self.config.version if self.config else None, self.file.version
+        if config is None or weights is None or config.major is None or weights.major is None:
+            return
+        different = (config.major >= 3) != (weights.major >= 3)
+        if different and self.config is not None and "hard_sigmoid" in json.dumps(self.config.model):
+            raise UnsupportedModelError(
+                f"{self.file.name}: weights by Keras {weights.text}, config by Keras {config.text}, which compute "
+                "hard_sigmoid differently: pass --recurrent-activation hard_sigmoid_keras2 or hard_sigmoid_keras3 "
+                "without --config"
+            )
+
+    @property
+    def major(self) -> int | None:
+        """The major version; legacy weights without any version are Keras 1's or older."""
+        if self.config is not None and self.config.major is not None:
+            return self.config.major
+        if self.file.version is not None:
+            return self.file.version.major
+        return 1 if self.file.kind == "legacy" else None
+
+    @property
+    def defaults_to_sigmoid(self) -> bool:
+        """Whether every LSTM of this producer has sigmoid and tanh by default.
+
+        recurrent_activation was hard_sigmoid before keras-team 2.3.0 and in TF 1, whose files cannot be
+        told from TF 2.0's ("2.2.4-tf", "2.3.0-tf"); saveable files begin with Keras 2.11.
+        """
+        version = self.file.version
+        if self.file.kind == "saveable":
+            return True
+        return version is not None and version.names_a_release and version.release >= (2, 3)
+
+    @property
+    def question(self) -> str:
+        """What to ask a user whose weights do not tell their activation."""
+        version = self.file.version
+        if version is None:
+            writer = "Keras 1 or older"
+        elif not version.names_a_release:
+            writer = f"Keras {version.text}, which had LSTM classes of either default"
+        else:
+            writer = f"Keras {version.text}, before sigmoid became the default in 2.3"
+        return (
+            f"{self.file.name}: weights only, by {writer}, and they do not say the recurrent activation: "
+            "pass --config model.json, or --recurrent-activation hard_sigmoid (the default then) or sigmoid"
+        )
+
+    def activations(
+        self, name: str, half: HalfSpec | None, *, cudnn: bool
+    ) -> tuple[Activation | None, Activation | None]:
+        """Return the exact activation and recurrent activation of a half; ``None`` where nothing tells.
+
+        Raises:
+            UnsupportedModelError: A custom activation, or a config that does not state one.
+        """
+        if cudnn:  # cuDNN computes nothing else.
+            return TANH, SIGMOID
+        stated = _stated(half)
+        chosen = {key: self._chosen(name, key, stated) for key in ("activation", "recurrent_activation")}
+        if half is None and chosen["recurrent_activation"] is None and self.defaults_to_sigmoid:
+            chosen["recurrent_activation"] = SIGMOID
+            note = "the file does not tell its recurrent activation; sigmoid is assumed, Keras' default"
+            self.notes.append(f"{name}: {note}")
+        if half is None and chosen["activation"] is None and chosen["recurrent_activation"] is not None:
+            chosen["activation"] = TANH
+            self.notes.append(f"{name}: the file does not tell its activation; Keras' default is assumed, tanh")
+        return chosen["activation"], chosen["recurrent_activation"]
+
+    def _chosen(self, name: str, key: str, stated: Mapping[str, object] | None) -> Activation | None:
+        override: str | None = getattr(self, key)
+        if override is not None:
+            activation = parse_activation(override, self.major)
+            was = f" instead of {stated[key]}" if stated is not None and key in stated else ""
+            self.notes.append(f"{name}: {key} is {activation}{was}, as asked")
+            return activation
+        if stated is None:
+            return None
+        if key not in stated:
+            raise UnsupportedModelError(f"the config does not state the {key}; pass --{key.replace('_', '-')}")
+        return parse_activation(stated[key], self.major)
+
+    def zero_output_for_mask(self, options: Mapping[str, Any], *, bidirectional: bool) -> bool:
+        """Whether masked steps return zeros; otherwise they repeat the last output.
+
+        Bidirectional forces it to be return_sequences (tf_keras and keras 3 bidirectional.py
+        force_zero_output_for_mask); keras-team Keras up to 2.3 has no such option and repeats.
+        """
+        if not bidirectional:
+            return bool(options.get("zero_output_for_mask", False))
+        version = self.config.version if self.config is not None else None
+        if version is not None and version.names_a_release and version.release < (2, 4):
+            return False
+        return bool(options.get("return_sequences", False))
+
+
+def _stated(half: HalfSpec | None) -> Mapping[str, object] | None:
+    """Return what a config says of the activations; Keras 1 calls the recurrent one inner_activation."""
+    if half is None:
+        return None
+    names = {"activation": "activation", "recurrent_activation": "recurrent_activation"}
+    names["inner_activation"] = "recurrent_activation"
+    return {key: half.config[old] for old, key in names.items() if old in half.config}

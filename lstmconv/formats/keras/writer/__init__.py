@@ -1,0 +1,1 @@
+"""Write Keras files for Keras 2 and Keras 3."""

@@ -1,0 +1,146 @@
+"""Write LSTM layers as a Keras file: a whole model, or its weights only, as Keras 2 or Keras 3 writes them.
+
+The suffix decides: ``.keras`` is the zip, ``.weights.h5`` the weights by object path, ``.h5`` and ``.hdf5``
+the legacy HDF5.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from lstmconv.errors import UnsupportedModelError, UsageError
+from lstmconv.formats import WriteOptions
+from lstmconv.formats.keras.writer.arrays import LSTM, CellClass, halves_of
+from lstmconv.formats.keras.writer.dialect import KERAS_2, KERAS_3, Dialect, choose, neither, refusal
+from lstmconv.formats.keras.writer.layer_graph import graph_of
+from lstmconv.formats.keras.writer.naming import renamed
+from lstmconv.formats.provenance import encoded, require_known
+from lstmconv.formats.tensors import dtype_of
+from lstmconv.model import Checkpoint, LSTMLayer, Stack
+
+__all__ = ["losses", "obstacle", "write", "write_as"]
+
+_Kind: TypeAlias = Literal["native", "saveable", "legacy model", "legacy weights"]
+
+
+def obstacle(stack: Stack) -> str | None:
+    """Say why no Keras holds a stack's layers and what to do instead, or ``None``."""
+    for layer in stack.layers:
+        reason = neither(layer)
+        if reason is not None:
+            return reason if len(stack.layers) == 1 else f"{layer.name}: {reason}"
+    if all(any(refusal(layer, dialect) for layer in stack.layers) for dialect in (KERAS_2, KERAS_3)):
+        return "some of its layers need Keras 2 and others Keras 3; write them to two files, each with --layer"
+    return None
+
+
+def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
+    """Write all layers as one Functional model; a layer that another feeds is called on its output.
+
+    Raises:
+        UnsupportedModelError: The Keras asked for, or any, cannot hold a layer, or its activations are unknown.
+        UsageError: The names, the bias mode or the suffix are none that Keras takes.
+    """
+    require_known(checkpoint)
+    if options.bias_mode not in (None, "single-input"):
+        raise UsageError(f"Keras stores one bias, the sum of both; bias mode {options.bias_mode!r} is for two")
+    kind = _kind(path, options)
+    dialect = choose(checkpoint.layers, options.keras_version)
+    for layer in checkpoint.layers:
+        reason = _file_refusal(layer, str(dtype_of(layer, options)), kind, dialect)
+        if reason is not None:
+            raise UnsupportedModelError(f"{layer.name}: {reason}")
+    _refuse_unequal_feeders(checkpoint, kind, dialect)
+    write_as(checkpoint, path, options, LSTM, kind, dialect)
+    return [path]
+
+
+def write_as(
+    checkpoint: Checkpoint, path: Path, options: WriteOptions, cell: CellClass, kind: _Kind, dialect: Dialect
+) -> None:
+    """Write all layers as one class of cell, into one kind of file."""
+    from lstmconv.formats.keras.writer.hdf5_files import write_legacy, write_native, write_saveable
+    from lstmconv.formats.keras.writer.model_config import WrittenLayer, describe_model
+
+    named, noted = renamed(checkpoint, options, dialect)
+    graph = graph_of(named)
+    layers = {
+        layer.name: WrittenLayer(layer, halves_of(layer, cell, dtype_of(layer, options), options.bias_mode))
+        for layer in named.layers
+    }
+    provenance = encoded(named, noted)
+    if kind == "saveable":
+        write_saveable(path, layers, graph, dialect, provenance)
+    elif kind == "native":
+        config = describe_model(named, layers, graph, dialect, native=True)
+        write_native(path, config, layers, graph, dialect, provenance)
+    else:
+        whole = kind == "legacy model"
+        model = describe_model(named, layers, graph, dialect, native=False) if whole else None
+        write_legacy(path, model, layers, graph, dialect, provenance)
+
+
+def _kind(path: Path, options: WriteOptions) -> _Kind:
+    name = path.name.lower()
+    if name.endswith(".keras"):
+        if options.weights_only:
+            raise UsageError(f"{path.name}: a .keras file is a whole model; weights alone go into .weights.h5 or .h5")
+        return "native"
+    if name.endswith(".weights.h5"):
+        return "saveable"
+    if name.endswith((".h5", ".hdf5")):
+        return "legacy weights" if options.weights_only else "legacy model"
+    raise UsageError(f"{path.name}: expected .keras, .weights.h5, .h5 or .hdf5 for a Keras file")
+
+
+def _file_refusal(layer: LSTMLayer, dtype: str, kind: _Kind, dialect: Dialect) -> str | None:
+    """Say why Keras itself cannot load a layer from a kind of file, or ``None``."""
+    legacy = kind in ("legacy model", "legacy weights")
+    # Only .keras and .weights.h5 of Keras 3 say that two opaque bytes are a bfloat16 (saving_lib.py H5Entry).
+    if dtype == "bfloat16" and dialect.major == 2:
+        return "Keras 2 cannot load bfloat16 weights; pass --dtype float32"
+    if dtype == "bfloat16" and legacy:
+        return "Keras cannot load bfloat16 weights from a legacy .h5; write .keras or .weights.h5"
+    # hdf5_format.py convert_nested_bidirectional gives the forward half two of the five arrays.
+    biased = [bool({"bias_ih", "bias_hh"} & set(half.arrays)) for half in layer.directions]
+    if legacy and dialect.major == 2 and biased == [True, False]:
+        return "Keras 2 cannot load a bias in the forward half only from a legacy .h5; write .keras"
+    return None
+
+
+def _refuse_unequal_feeders(checkpoint: Checkpoint, kind: _Kind, dialect: Dialect) -> None:
+    """Refuse what Keras 3 rebuilds wrongly: Bidirectional.compute_output_shape takes twice the forward half's units."""
+    if kind == "native" or dialect.major != 3:
+        return
+    for above, below in graph_of(checkpoint).feeders.items():
+        layer = checkpoint[below]
+        if layer.merge_mode == "concat" and len({half.hidden_size for half in layer.directions}) > 1:
+            raise UnsupportedModelError(
+                f"{below}: Keras 3 cannot build a model in which unequal halves feed another layer ({above}), except "
+                "from .keras; write .keras, or pass --keras-version 2"
+            )
+
+
+def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> tuple[str, ...]:
+    """Say, in whole sentences, what the source tells and the written file does not."""
+    if _kind(path, options) in ("saveable", "legacy weights"):
+        return (
+            "a file of weights only does not tell Keras its layers' activations and options; lstmconv's note in it "
+            "does",
+        )
+    return tuple(sentence for layer in checkpoint.layers for sentence in _model_losses(layer))
+
+
+def _model_losses(layer: LSTMLayer) -> list[str]:
+    said = []
+    if layer.stateful:
+        said.append(
+            f"{layer.name}: is stateful; the written layer is not, since that needs a fixed batch size, which no "
+            "source tells"
+        )
+    if layer.return_sequences is None:
+        said.append(f"{layer.name}: the source does not tell return_sequences; the written layer returns them")
+    if layer.class_name.startswith("TimeDistributed"):
+        said.append(f"{layer.name}: its model runs it in TimeDistributed; the written model has the LSTM alone")
+    return said

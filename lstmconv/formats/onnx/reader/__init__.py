@@ -1,0 +1,1 @@
+"""Read the LSTM nodes of any ONNX model."""

@@ -1,0 +1,271 @@
+"""Read the LSTM layers of any ONNX model, whoever exported it, and of those that lstmconv wrote.
+
+Weights are views of the file's bytes where it stores them as they are; where an exporter left it to the
+graph to slice and join them, they are computed here. What the graph makes of a layer's sequence decides
+what the layer returns and which layer it feeds (:mod:`lstmconv.formats.onnx.reader.edges`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lstmconv.activations import parse_activation
+from lstmconv.arrays.mapping import mapped
+from lstmconv.errors import LstmconvError, NoLSTMError, UnreadableFileError, UnsupportedModelError
+from lstmconv.formats import ReadOptions
+from lstmconv.formats.hashing import hashing
+from lstmconv.formats.onnx.reader.edges import Placed, Routes
+from lstmconv.formats.onnx.reader.layer_names import layer_name, unique
+from lstmconv.formats.onnx.reader.lstm_node import RECURRENT, LSTMNode, Overrides, read_node, refusal
+from lstmconv.formats.onnx.reader.own_files import own_modules
+from lstmconv.formats.onnx.reader.parse_lazily import OWN, parse
+from lstmconv.formats.onnx.reader.scopes import Scope, main_scope, walk
+from lstmconv.formats.onnx.reader.tensors import Tensors
+from lstmconv.formats.onnx.reader.values import Values
+from lstmconv.formats.provenance import KEY, Restored, parsed, restore
+from lstmconv.formats.safety.limits import refuse_many_layers
+from lstmconv.model import Checkpoint, LSTMLayer, Provenance, Skipped
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["read", "read_model"]
+
+_MOST_BYTES = (1 << 31) - 1
+"""Protocol Buffers, Encoding, Message Size: a message ends below 2 GiB."""
+
+
+def read(path: Path, options: ReadOptions) -> Checkpoint:
+    """Read a ``.onnx`` file; weights in files beside it are mapped, not loaded.
+
+    Raises:
+        UnreadableFileError: It is no ONNX model, it is damaged, or its weights lie outside its folder.
+        UnsupportedModelError: It holds no LSTM that Keras could have.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise UnreadableFileError(f"{path.name}: {size} bytes, more than an ONNX model has without its weights")
+        model = parse(path)
+    except OSError as error:
+        raise UnreadableFileError(f"{path.name}: cannot be read ({error.strerror or error})") from error
+    except LstmconvError:
+        raise
+    except Exception as error:  # protobuf's DecodeError, whose module differs between its versions.
+        raise UnreadableFileError(
+            f"{path.name}: not an ONNX model, or a damaged one: its Protocol Buffers message cannot be parsed"
+        ) from error
+    tensors = Tensors(path.name, path.parent, {OWN: mapped(path)})
+    checkpoint = _read(model, path.name, _provenance(path.name, "", model), options, tensors)
+    parts = tuple(sorted(tensors.opened.keys() - {OWN}))
+    hashed = hashing(path, *(path.parent / part for part in parts))
+    return replace(checkpoint, provenance=checkpoint.provenance._replace(hashed=hashed, parts=parts))
+
+
+def read_model(
+    model: onnx.ModelProto, name: str, provenance: Provenance, options: ReadOptions, folder: Path | None
+) -> Checkpoint:
+    """Read a model in memory.
+
+    Args:
+        model: As ``onnx.load`` returns it.
+        name: What errors call it.
+        provenance: Where it came from.
+        options: What the user says of it.
+        folder: Where files with its weights lie; ``None`` refuses weights in other files.
+
+    Raises:
+        UnreadableFileError: It is damaged, or its weights lie outside the folder.
+        UnsupportedModelError: It holds no LSTM that Keras could have.
+    """
+    return _read(model, name, provenance, options, Tensors(name, folder))
+
+
+def _provenance(name: str, sha256: str, model: onnx.ModelProto) -> Provenance:
+    producer = f"{model.producer_name} {model.producer_version}".strip()[:100]
+    producer = "".join(character for character in producer if character.isprintable())
+    return Provenance(name, sha256, f"ONNX model ({producer})" if producer else "ONNX model")
+
+
+@dataclass
+class _Found:
+    """What the nodes of a model came to."""
+
+    nodes: list[LSTMNode] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    by_scope: dict[Scope, list[int]] = field(default_factory=dict)
+
+
+def _read(
+    model: onnx.ModelProto, name: str, provenance: Provenance, options: ReadOptions, tensors: Tensors
+) -> Checkpoint:
+    if not model.HasField("graph") or not (model.ir_version or model.opset_import):
+        raise UnreadableFileError(f"{name}: not an ONNX model: it has no graph; expected what an exporter wrote")
+    noted = _noted(model)
+    values = Values(tensors, 0 if OWN in tensors.opened else model.ByteSize())
+    overrides = Overrides(
+        *(
+            None if chosen is None else parse_activation(chosen, None)
+            for chosen in (options.activation, options.recurrent_activation)
+        )
+    )
+    found = _nodes(main_scope(model, name), values, overrides, verbatim=noted is not None)
+    if not found.nodes:
+        raise NoLSTMError(_nothing(name, found.skipped), found.skipped)
+    modules = own_modules(found.nodes, noted)
+    routes = Routes(values, found.by_scope)
+    restored, note = _restored({key: [placed.layer for placed in own] for key, own in modules.items()}, noted)
+    placed = [each for own in modules.values() for each in own]
+    notes = [*note, *restored.notes]
+    settled: list[Placed] = []
+    for each, layer in zip(placed, restored.layers, strict=True):
+        if layer is each.layer:
+            layer, more = _as_used(each, routes)
+            notes += more
+        notes += [f"{layer.name}: {text}" for node in each.nodes for text in (*node.notes, *_states(node, routes))]
+        settled.append(replace(each, layer=layer))
+    edges, branching = _edges(settled, routes)
+    turned = [each.layer if noted is not None else _turned(each, routes, notes) for each in settled]
+    layers = [_overruled(layer, overrides, notes) for layer in turned]
+    return Checkpoint(
+        tuple(layers),
+        provenance,
+        tuple(found.skipped),
+        tuple(dict.fromkeys([*(restored.edges or ()), *edges])),
+        tuple(branching),
+        restored.joined,
+        tuple(notes),
+    )
+
+
+def _noted(model: onnx.ModelProto) -> Mapping[str, Any] | None:
+    """Return what lstmconv noted in the model, or ``None``."""
+    for entry in model.metadata_props:
+        if entry.key == KEY:
+            return parsed(entry.value) or {}
+    return None
+
+
+def _nodes(scope: Scope, values: Values, overrides: Overrides, *, verbatim: bool) -> _Found:
+    """Read every recurrent node, or say why it is skipped."""
+    found = _Found()
+    places: list[tuple[Scope, int]] = []
+    for place in walk(scope, RECURRENT):
+        places.append(place)
+        refuse_many_layers(len(places), scope.file)
+    own = [inside.nodes[index].name if verbatim else "" for inside, index in places]
+    names = unique([name or layer_name(*place) for name, place in zip(own, places, strict=True)])
+    for (inside, index), name in zip(places, names, strict=True):
+        node = inside.nodes[index]
+        found.by_scope.setdefault(inside, []).append(index)
+        reason = refusal(node)
+        if reason is None:
+            try:
+                found.nodes.append(read_node(inside, index, name, values, overrides))
+                continue
+            except UnsupportedModelError as error:
+                reason = str(error)
+        found.skipped.append(Skipped(name, node.op_type, reason))
+    return found
+
+
+def _nothing(name: str, skipped: Sequence[Skipped]) -> str:
+    if not skipped:
+        return (
+            f"{name}: no LSTM node; an LSTM that was exported cell by cell, or as a Loop, cannot be told from "
+            "other computing: export it with torch.nn.LSTM or Keras' LSTM layer whole"
+        )
+    return f"{name}: no LSTM that converts: " + "; ".join(
+        f"{one.name} ({one.class_name}): {one.reason}" for one in skipped
+    )
+
+
+def _restored(
+    modules: Mapping[str, Sequence[LSTMLayer]], noted: Mapping[str, Any] | None
+) -> tuple[Restored, tuple[str, ...]]:
+    """Give the layers what was noted of them; leave notes aside that cannot be read."""
+    try:
+        return restore(modules, noted), ()
+    except (LstmconvError, AttributeError, KeyError, TypeError, ValueError):
+        return restore(modules, None), ("the file's own notes cannot be read; left aside",)
+
+
+def _as_used(placed: Placed, routes: Routes) -> tuple[LSTMLayer, list[str]]:
+    """Return a foreign graph's layer with what the graph makes of it, and what is to be said of that."""
+    layer, notes = placed.layer, []
+    sequences = any(routes.reads_sequence(node) for node in placed.nodes)
+    states = any(routes.reads_states(node) for node in placed.nodes)
+    reading = routes.returns(placed) if sequences else "last"
+    if sequences or states:
+        layer = replace(layer, return_sequences=reading != "last")
+    if reading == "other" and layer.go_backwards and not layer.bidirectional:
+        notes.append(
+            f"{layer.name} runs backwards and returns outputs in the input's order; "
+            "go_backwards returns them in processing order"
+        )
+    if any(_masks(node, routes) for node in placed.nodes):
+        layer = replace(layer, masking=True, zero_output_for_mask=True)
+        notes.append(
+            f"{layer.name} takes sequence lengths: padding comes last (right padding), "
+            "and outputs are zero where a sequence has ended"
+        )
+    return layer, notes
+
+
+def _turned(placed: Placed, routes: Routes, notes: list[str]) -> LSTMLayer:
+    """Return a layer whose input the graph turns round first as the ``go_backwards`` layer that this is."""
+    layer = placed.layer
+    turns = {routes.turns_round(node) for node in placed.nodes}
+    if turns == {False}:
+        return layer
+    if turns == {True} and not layer.bidirectional and not layer.go_backwards:
+        return replace(layer, forward=replace(layer.forward, go_backwards=True))
+    notes.append(f"{layer.name}: the graph turns its input round in time first; that is not part of the layer")
+    return layer
+
+
+def _masks(node: LSTMNode, routes: Routes) -> bool:
+    """Whether a node takes lengths that are not simply all steps."""
+    if not node.lengths:
+        return False
+    lengths = routes.value(node, node.lengths)
+    return lengths is None or bool(np.any(lengths != routes.steps(node)))
+
+
+def _states(node: LSTMNode, routes: Routes) -> tuple[str, ...]:
+    stored = [routes.value(node, name) for name in node.states if name]
+    if any(state is not None and np.any(state) for state in stored):
+        return ("starts from states stored in the graph; these are not converted",)
+    return ()
+
+
+def _edges(layers: Sequence[Placed], routes: Routes) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return which layer feeds which, and the names of those whose sequence something else reads, too."""
+    edges: list[tuple[str, str]] = []
+    branching: dict[str, None] = {}
+    for above in layers:
+        found = routes.feeder(above, layers)
+        if found is None:
+            continue
+        below, path = found
+        edges.append((below.layer.name, above.layer.name))
+        if routes.branches(below, above, path):
+            branching[below.layer.name] = None
+    return edges, list(branching)
+
+
+def _overruled(layer: LSTMLayer, overrides: Overrides, notes: list[str]) -> LSTMLayer:
+    """Return a layer with the activations that the user asks for."""
+    chosen = {
+        key: value for key in ("activation", "recurrent_activation") if (value := getattr(overrides, key)) is not None
+    }
+    if not chosen:
+        return layer
+    notes += [f"{layer.name}: {key} is {value}, as asked" for key, value in chosen.items()]
+    halves = [replace(half, **chosen) for half in layer.directions]
+    return replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None)

@@ -1,0 +1,1 @@
+"""Build the ONNX graph of LSTM layers, and store it."""

@@ -1,0 +1,32 @@
+"""What a user says over a file's head."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lstmconv.activations import parse_activation
+from lstmconv.formats import ReadOptions
+from lstmconv.model import Checkpoint, LSTMLayer
+
+__all__ = ["overruled"]
+
+
+def overruled(checkpoint: Checkpoint, options: ReadOptions) -> Checkpoint:
+    """Replace activations as the user says over the file's head, and note it."""
+    chosen = {
+        key: parse_activation(value, None)
+        for key in ("activation", "recurrent_activation")
+        if (value := getattr(options, key)) is not None
+    }
+    if not chosen:
+        return checkpoint
+    layers: list[LSTMLayer] = []
+    notes = list(checkpoint.notes)
+    for layer in checkpoint.layers:
+        halves = [replace(half, **chosen) for half in layer.directions]  # type: ignore[arg-type]  # both are Activations
+        layers.append(replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None))
+        notes += [
+            f"{layer.name}: {key} is {value} instead of {getattr(layer, key)}, as asked"
+            for key, value in chosen.items()
+        ]
+    return replace(checkpoint, layers=tuple(layers), notes=tuple(notes))

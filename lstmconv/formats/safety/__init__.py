@@ -1,0 +1,1 @@
+"""What is refused before it is read: sizes, counts, and files that only look like models."""

@@ -1,0 +1,1 @@
+"""PyTorch's state dicts, in ``.pt`` and ``.safetensors``."""

@@ -1,0 +1,240 @@
+"""The two containers that ``torch.save`` writes: an object, and the bytes of its storages.
+
+Sources: torch/serialization.py ``_save``, ``_load``, ``_legacy_save`` and ``_legacy_load`` (2.13).
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import struct
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstmconv.arrays.mapping import mapped
+from lstmconv.formats.safety.limits import INFLATION, PICKLE_BYTES, allowed_inflation
+from lstmconv.formats.safety.zips import open_archive
+from lstmconv.formats.torch.allowed_globals import Foreign, Pairs, Refused, Storage, shown
+from lstmconv.formats.torch.unpickler import Pickled, load
+from lstmconv.model import Array
+
+__all__ = ["Container", "open_legacy", "open_zip"]
+
+_PROVENANCE = "extra/lstmconv.json"
+_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # torch/serialization.py MAGIC_NUMBER
+_PROTOCOL_VERSION = 1001  # torch/serialization.py PROTOCOL_VERSION
+_ZIP_VERSIONS = range(1, 11)
+"""caffe2/serialize/versions.h: kMinSupportedFileFormatVersion to kMaxSupportedFileFormatVersion."""
+
+
+@dataclass(frozen=True, eq=False)
+class Container:
+    """An object as its pickle describes it, and where its numbers are.
+
+    Attributes:
+        pickled: The object.
+        bytes_of: Returns the bytes ``(bytes,)`` of a whole storage, or raises ``Refused``.
+        swapped: Whether numbers stand in the order that this machine has not.
+        provenance: The text of ``extra/lstmconv.json``; ``None`` if there is none.
+        description: Which container it is.
+    """
+
+    pickled: Pickled
+    bytes_of: Callable[[Storage], Array]
+    swapped: bool
+    provenance: str | None
+    description: str
+    _turned: dict[tuple[str, int], Array] = field(default_factory=dict)
+
+    def in_order(self, storage: Storage, dtype: np.dtype[Any]) -> Array:
+        """Return a whole storage's bytes ``(bytes,)`` in this machine's order for numbers of a type."""
+        content = self.bytes_of(storage)
+        width = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
+        if not self.swapped or width == 1:
+            return content
+        if (storage.key, width) not in self._turned:
+            turned = content.copy()
+            numbers = turned[: turned.size - turned.size % width].view(f"u{width}")
+            numbers.byteswap(inplace=True)
+            turned.setflags(write=False)
+            self._turned[storage.key, width] = turned
+        return self._turned[storage.key, width]
+
+
+def open_zip(path: Path) -> Container:
+    """Open a zip, as torch writes it since 1.6.
+
+    Raises:
+        Refused: It is another zip, or a damaged one.
+    """
+    archive = _Archive.open(path)
+    version = (archive.text("version") or "3").strip()
+    if not (version.isascii() and version.isdigit() and int(version[:9]) in _ZIP_VERSIONS):
+        raise Refused(f"version {shown(version, 20)!r} of PyTorch's zip, expected 1 to {_ZIP_VERSIONS[-1]}")
+    order = archive.text("byteorder") or "little"
+    if order not in ("little", "big"):
+        raise Refused(f"the byte order {shown(order, 20)!r}, expected 'little' or 'big'; the file is damaged")
+    pickled = load(io.BytesIO(archive.bytes("data.pkl", PICKLE_BYTES.value).tobytes()))
+    return Container(pickled, archive.storage, order != sys.byteorder, archive.text(_PROVENANCE), "PyTorch zip")
+
+
+@dataclass
+class _Archive:
+    """The records of a zip by their name without the folder, over a memory map of the whole file."""
+
+    content: Array
+    records: Mapping[str, zipfile.ZipInfo]
+    inflated: int = 0
+    storages: dict[str, Array] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path) -> _Archive:
+        """Read the directory of records and find torch's folder in it."""
+        with open_archive(path) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        names = [entry.filename for entry in entries]
+        for name in names:
+            if ".." in name.split("/") or name.startswith("/") or "\\" in name:
+                raise Refused(f"a zip with the record {shown(name)!r}, which leads out of it; nothing was read")
+        folder = _folder(names)
+        records = {entry.filename.removeprefix(folder): entry for entry in entries if entry.filename.startswith(folder)}
+        return cls(mapped(path), records)
+
+    def text(self, name: str) -> str | None:
+        """Return a record as text; ``None`` if there is none."""
+        return self.bytes(name, PICKLE_BYTES.value).tobytes().decode() if name in self.records else None
+
+    def storage(self, storage: Storage) -> Array:
+        """Return a storage's bytes ``(bytes,)``."""
+        name = f"data/{storage.key}"
+        if name not in self.records:
+            raise Refused(f"the record {shown(name)!r} is missing; the file is damaged, or shortened")
+        if name not in self.storages:
+            self.storages[name] = self.bytes(name, None)
+        return self.storages[name]
+
+    def bytes(self, name: str, limit: int | None) -> Array:
+        """Return a record's bytes ``(bytes,)``: a view of the file where they are stored, else inflated.
+
+        The place comes from the record's own header (APPNOTE.TXT 4.3.7: 30 bytes, the name, the extra field).
+        """
+        entry = self.records[name]
+        if limit is not None and entry.file_size > limit:
+            raise Refused(
+                f"{name} has {entry.file_size:,} bytes, expected at most {limit:,}; save the state dict alone, or, "
+                f"{PICKLE_BYTES.way_out}"
+            )
+        header = self.content[entry.header_offset : entry.header_offset + 30].tobytes()
+        signature, _, flags, *_, name_length, extra_length = struct.unpack("<4s5H3I2H", header)
+        start = entry.header_offset + 30 + name_length + extra_length
+        stored_name = self.content[entry.header_offset + 30 : entry.header_offset + 30 + name_length].tobytes()
+        if signature != b"PK\x03\x04" or stored_name != entry.orig_filename.encode(
+            "utf-8" if flags & 0x800 else "cp437"
+        ):
+            raise Refused(f"no record {shown(name)!r} where the zip's directory says it is; the file is damaged")
+        if (entry.flag_bits | flags) & 1:
+            raise Refused(f"the record {shown(name)!r} is encrypted, expected what torch.save writes")
+        packed = self.content[start : start + entry.compress_size]
+        if packed.size != entry.compress_size:
+            raise Refused(f"the record {shown(name)!r} is cut off; restore or download the file again")
+        if entry.compress_type == zipfile.ZIP_STORED:
+            if entry.file_size != entry.compress_size:
+                raise Refused(f"the record {shown(name)!r} has two sizes; the file is damaged")
+            return packed
+        return self.inflate(entry, packed)
+
+    def inflate(self, entry: zipfile.ZipInfo, packed: Array) -> Array:
+        """Inflate a record that a zip program compressed again, and no further than it says."""
+        name = shown(entry.filename)
+        if entry.compress_type != zipfile.ZIP_DEFLATED:
+            raise Refused(f"the record {name!r} is compressed by method {entry.compress_type}, expected stored ones")
+        self.inflated += entry.file_size
+        if self.inflated > allowed_inflation(self.content.size):
+            raise Refused(
+                f"the record {name!r} would inflate from {entry.compress_size:,} to {entry.file_size:,} bytes; "
+                f"unzip the file and zip it without compression, or, {INFLATION.way_out}"
+            )
+        content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed.tobytes(), entry.file_size + 1)
+        if len(content) != entry.file_size or zlib.crc32(content) != entry.CRC:
+            raise Refused(f"the record {name!r} is damaged; restore or download the file again")
+        return np.frombuffer(content, np.uint8)
+
+
+def _folder(names: list[str]) -> str:
+    """Return the folder of ``data.pkl`` with its slash, or say what else the zip is.
+
+    TorchScript has ``constants.pkl`` (torch/serialization.py ``_is_torchscript_zip``), torch.export
+    ``archive_format`` (2.13) or, in earlier versions, ``serialized_exported_program.json``
+    (torch/export/__init__.py), torch.package ``.data/extern_modules``.
+    """
+    inner = {name.partition("/")[2] for name in names}
+    if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+        raise Foreign("a TorchScript archive; save module.state_dict() with torch.save")
+    if "archive_format" in inner or {"serialized_exported_program.json"} & {*inner, *names}:
+        raise Foreign("a torch.export archive (.pt2); save module.state_dict() with torch.save")
+    if ".data/extern_modules" in inner:
+        raise Foreign("a torch.package archive; save module.state_dict() with torch.save")
+    folders = [name.removesuffix("data.pkl") for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(folders) > 1:
+        raise Refused(f"a zip with {len(folders)} folders that have a data.pkl, expected one")
+    if not folders:
+        found = ", ".join(repr(shown(name, 40)) for name in names[:3]) or "nothing"
+        raise Foreign(f"a zip without data.pkl in a folder (it holds {found}), expected what torch.save writes")
+    return folders[0]
+
+
+def open_legacy(path: Path) -> Container:
+    """Open five pickles and the storages behind them, as torch wrote before 1.6.
+
+    Numbers are little-endian in every such file (torch/csrc/serialization.cpp
+    ``THPStorage_writeFileRaw``), but a machine of the other order wrote the counts in its own.
+
+    Raises:
+        Refused: It is another pickle, or a damaged file.
+    """
+    with path.open("rb") as file:
+        length = min(path.stat().st_size, PICKLE_BYTES.value)
+        with mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ) as pickles:
+            if load(pickles).value != _MAGIC_NUMBER:
+                raise Foreign("a plain pickle, not what torch.save writes; nothing was executed; use torch.save")
+            if load(pickles).value != _PROTOCOL_VERSION:
+                raise Refused(f"a PyTorch file of unknown protocol, expected {_PROTOCOL_VERSION}; save it again")
+            facts = load(pickles).value
+            if not isinstance(facts, Pairs) or ("little_endian", True) not in facts.pairs:
+                raise Refused("written on a big-endian machine in torch's old format; save it with torch 1.6 or later")
+            pickled, keys = load(pickles), load(pickles).value
+            start = pickles.tell()
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise Refused("no list of storages behind the object; the file is damaged")
+    storages = _storages_behind(mapped(path)[start:], [str(key) for key in keys], pickled.storages)
+    return Container(
+        pickled, lambda storage: storages[storage.key], sys.byteorder == "big", None, "PyTorch file from before 1.6"
+    )
+
+
+def _storages_behind(content: Array, keys: list[str], storages: Mapping[str, Storage]) -> dict[str, Array]:
+    """Cut the storages apart: for each key an int64 count of elements, and their bytes.
+
+    The elements are those of the type that names the key first, as ``_legacy_save`` has it.
+    """
+    if len(set(keys)) != len(keys) or {*keys} != {*storages}:
+        raise Refused(f"lists {len(keys)} storages where its tensors have {len(storages)}; the file is damaged")
+    found: dict[str, Array] = {}
+    for key in keys:
+        count, content = content[:8].tobytes(), content[8:]
+        expected = storages[key]
+        if len(count) != 8 or int.from_bytes(count, "little", signed=True) != expected.whole:
+            stated = f"{int.from_bytes(count, 'little', signed=True):,}" if len(count) == 8 else "no"
+            raise Refused(f"a storage of {stated} elements, expected {expected.whole:,}; the file is damaged")
+        length = expected.whole * expected.dtype.itemsize
+        if content.size < length:
+            raise Refused("its last storage is cut off; restore or download the file again")
+        found[key], content = content[:length], content[length:]
+    return found

@@ -1,0 +1,267 @@
+"""PyTorch's named tensors as layers: any state dict's LSTMs, found by their parameters' names.
+
+Source: torch/nn/modules/rnn.py (2.13), RNNBase.__init__ and RNNCellBase: ``weight_ih_l{k}{s}``,
+``weight_hh_l{k}{s}``, ``bias_ih_l{k}{s}``, ``bias_hh_l{k}{s}``, ``weight_hr_l{k}{s}`` with projections, s
+empty or ``_reverse``; a cell's names have no ``_l{k}``. RNN and GRU use the same names: the rows of
+``weight_hh``, H, 3H or 4H for H columns, tell them apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from lstmconv.activations import SIGMOID, TANH, Activation
+from lstmconv.errors import NoLSTMError, UnreadableFileError, UnsupportedModelError
+from lstmconv.formats import ReadOptions
+from lstmconv.formats.overrides import overruled
+from lstmconv.formats.provenance import described_activation, restore
+from lstmconv.formats.safety.limits import parse_json, refuse_many_layers
+from lstmconv.formats.torch.state_dict import prefix_of
+from lstmconv.layouts import TORCH
+from lstmconv.model import Array, Checkpoint, LSTMDirection, LSTMLayer, Provenance, Skipped
+
+__all__ = ["modules", "read_parameters"]
+
+_PARAMETER = re.compile(
+    r"(?P<array>weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)(_l(?P<layer>[0-9]{1,9}))?(?P<way>_reverse)?"
+)
+_WRAPPERS = ("module", "_orig_mod")
+"""What DataParallel and torch.compile put before every name (torch/nn/parallel, torch/_dynamo/eval_frame.py)."""
+_FOREIGN = {
+    r"parametrizations\.weight_\w+\.original": "weight_norm: its weights are computed; call remove_parametrizations",
+    r"weight_[ih]h_l\d+(_reverse)?_[gv]$": "weight_norm: its weights are computed; call remove_weight_norm",
+    r"weight_hh_l\d+(_reverse)?_raw$": "a WeightDrop: its weights are computed; save the wrapped nn.LSTM",
+    r"_all_weight_values|_packed_weight|_packed_params": "quantised: its weights are integers",
+}
+"""What stands in place of an LSTM's parameters where something computes them."""
+
+
+class _IncompleteError(UnsupportedModelError):
+    """Some of a module's arrays are there and some are not."""
+
+
+@dataclass
+class _Module:
+    """One module's tensors while they are collected: ``(array, layer, way)`` by its prefix."""
+
+    prefix: str
+    arrays: dict[tuple[str, int | None, str], Array] = field(default_factory=dict)
+
+
+def modules(prefixes: Iterable[str]) -> dict[str, str]:
+    """Name the modules by the prefixes of their tensors: ``module.encoder.lstm.`` is ``encoder.lstm``.
+
+    Outer keys of a nested checkpoint (``state_dict/``) are left out where that leaves the names apart;
+    a module without any prefix is ``lstm``.
+    """
+    named: dict[str, str] = {}
+    for prefix in prefixes:
+        inner = prefix.rpartition("/")[2]
+        named[prefix] = ".".join(part for part in inner.strip(".").split(".") if part not in _WRAPPERS) or "lstm"
+    names = list(named.values())
+    return {
+        prefix: name if names.count(name) == 1 else (prefix.strip("./") or "lstm") for prefix, name in named.items()
+    }
+
+
+def read_parameters(
+    tensors: Mapping[str, Array],
+    provenance: Provenance,
+    noted: Mapping[str, Any] | None,
+    options: ReadOptions,
+) -> Checkpoint:
+    """Read every ``nn.LSTM`` and ``nn.LSTMCell`` of a state dict.
+
+    Args:
+        tensors: By name; ``(4*hidden, input)``, ``(4*hidden, hidden)`` and ``(4*hidden,)`` each.
+        provenance: The file.
+        noted: What lstmconv noted in the file, or ``None``.
+        options: Activations may be overruled.
+
+    Raises:
+        UnsupportedModelError: No LSTM in it that converts.
+        UnreadableFileError: Arrays are missing, or their shapes do not belong together.
+    """
+    collected, skipped = _collect(tensors, provenance.source)
+    prefixes = [module.prefix for module in collected]
+    names = modules(prefixes) if noted is None else {prefix: prefix[:-1] for prefix in prefixes}
+    found: dict[str, list[LSTMLayer]] = {}
+    for module in collected:
+        name = names[module.prefix]
+        try:
+            found[name] = _layers(module, name, tensors.get(f"{module.prefix}_extra_state"), provenance.source)
+        except UnsupportedModelError as error:
+            whole = not isinstance(error, _IncompleteError)
+            skipped.append(Skipped(name, "nn.LSTM", str(error), whole))
+    if not found:
+        reasons = "; ".join(f"{entry.name} ({entry.class_name}): {entry.reason}" for entry in skipped)
+        reason = f"no LSTM that converts; found {reasons}" if skipped else "no LSTM in it; only LSTM layers convert"
+        raise NoLSTMError(f"{provenance.source}: {reason}", skipped)
+    prefixed = noted is None or noted.get("prefix", True)
+    restored = restore(found, noted, lambda name: prefix_of(name)[:-1] if prefixed else "")
+    checkpoint = Checkpoint(
+        layers=restored.layers,
+        provenance=provenance,
+        skipped=tuple(skipped),
+        edges=restored.edges,
+        joined=restored.joined,
+        notes=restored.notes,
+    )
+    return overruled(checkpoint, options)
+
+
+def _collect(tensors: Mapping[str, Array], source: str) -> tuple[list[_Module], list[Skipped]]:
+    """Gather the tensors of each recurrent module by its prefix; other tensors are none of ours."""
+    collected: dict[str, _Module] = {}
+    foreign: dict[str, str] = {}
+    for key, array in tensors.items():
+        own = re.search(r"[^./]*$", key)
+        last = own.group() if own is not None else key
+        prefix = key[: len(key) - len(last)]
+        parameter = _PARAMETER.fullmatch(last)
+        if parameter is not None:
+            layer = parameter["layer"]
+            place = (parameter["array"], None if layer is None else int(layer), parameter["way"] or "")
+            collected.setdefault(prefix, _Module(prefix)).arrays[place] = array
+            continue
+        for pattern, reason in _FOREIGN.items():
+            found = re.search(pattern, key)
+            if found is not None:
+                foreign.setdefault(key[: found.start()], reason)
+    refuse_many_layers(sum(len(module.arrays) for module in collected.values()) // 4 + len(foreign), source)
+    names = modules([*collected, *(prefix for prefix in foreign if prefix not in collected)])
+    skipped = [Skipped(names[prefix], "nn.LSTM", reason) for prefix, reason in foreign.items()]
+    kept: list[_Module] = []
+    for prefix, module in collected.items():
+        other = _other_class(module)
+        if other is not None:
+            skipped.append(Skipped(names[prefix], *other))
+        elif prefix not in foreign:
+            kept.append(module)
+    return kept, skipped
+
+
+def _other_class(module: _Module) -> tuple[str, str] | None:
+    """Return what a module is that is no LSTM, and why it does not convert."""
+    if any(array == "weight_hr" for array, _, _ in module.arrays):
+        return "nn.LSTM", "proj_size: Keras, ONNX and cuDNN without projections cannot hold it"
+    recurrent = next((array for (name, _, _), array in module.arrays.items() if name == "weight_hh"), None)
+    if recurrent is None or recurrent.ndim != 2 or not recurrent.shape[1]:
+        return None
+    blocks = recurrent.shape[0] / recurrent.shape[1]
+    known = {3: "nn.GRU", 1: "nn.RNN"}
+    return (known[int(blocks)], "only LSTM layers convert") if blocks in known else None
+
+
+def _layers(module: _Module, name: str, extra: Array | None, source: str) -> list[LSTMLayer]:
+    """Build a module's layers, from the input to the output."""
+    numbers = sorted({layer for _, layer, _ in module.arrays}, key=lambda layer: -1 if layer is None else layer)
+    if numbers not in ([None], list(range(len(numbers)))):
+        held = ", ".join(str(number) for number in numbers)
+        raise UnreadableFileError(f"{source}: '{name}' has the layers {held}, expected 0 to {len(numbers) - 1}")
+    ways = sorted({way for _, _, way in module.arrays})
+    if "" not in ways:
+        raise UnreadableFileError(f"{source}: '{name}' has a _reverse half only, expected the forward one too")
+    computed = _Computed.read(extra, len(ways))
+    made: list[LSTMLayer] = []
+    for number in numbers:
+        halves = [
+            replace(
+                _direction(module, number, way, f"{source}: '{name}'"),
+                activation=computed.activation[index],
+                recurrent_activation=computed.recurrent_activation[index],
+                go_backwards=computed.go_backwards != (index == 1),
+            )
+            for index, way in enumerate(ways)
+        ]
+        made.append(
+            LSTMLayer(
+                name=name if len(numbers) == 1 else f"{name}_l{number}",
+                forward=halves[0],
+                backward=halves[1] if len(halves) == 2 else None,
+                merge_mode=computed.merge_mode,
+                class_name="nn.LSTMCell" if number is None else "nn.LSTM",
+            )
+        )
+    for number, layer in enumerate(made[1:], 1):
+        if layer.input_size != made[number - 1].output_size:
+            raise UnreadableFileError(
+                f"{source}: '{name}' takes {layer.input_size} features in layer {number}, "
+                f"expected {made[number - 1].output_size}, what layer {number - 1} returns"
+            )
+    return made
+
+
+def _direction(module: _Module, layer: int | None, way: str, where: str) -> LSTMDirection:
+    """View one direction's four arrays, checked for shape and type before anything is viewed."""
+    ending = ("" if layer is None else f"_l{layer}") + way
+    arrays = {name: module.arrays.get((name, layer, way)) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+    weight_ih, weight_hh = arrays["weight_ih"], arrays["weight_hh"]
+    if weight_ih is None or weight_hh is None:
+        missing = "weight_ih" if weight_ih is None else "weight_hh"
+        raise UnreadableFileError(f"{where} lacks {missing}{ending}: a truncated or filtered state dict")
+    biases = [name for name in ("bias_ih", "bias_hh") if arrays[name] is not None]
+    if len(biases) == 1:
+        raise _IncompleteError(f"it has {biases[0]}{ending} alone, and an nn.LSTM has both biases or none")
+    hidden = weight_hh.shape[-1] if weight_hh.ndim == 2 else 0
+    features = weight_ih.shape[-1] if weight_ih.ndim == 2 else 0
+    expected = {
+        "weight_ih": (4 * hidden, features),
+        "weight_hh": (4 * hidden, hidden),
+        "bias_ih": (4 * hidden,),
+        "bias_hh": (4 * hidden,),
+    }
+    for name, array in arrays.items():
+        if array is None:
+            continue
+        if array.dtype.kind not in "fV":
+            raise UnsupportedModelError(
+                f"{name}{ending} is {array.dtype}, expected floating-point weights (quantised?)"
+            )
+        if array.shape != expected[name] or not hidden or not features:
+            raise UnreadableFileError(
+                f"{where}: {name}{ending} is {array.shape}, expected {expected[name]} for {hidden} units"
+            )
+    bias_ih, bias_hh = (
+        None if bias is None else TORCH.one_bias.view(bias, hidden) for bias in (arrays["bias_ih"], arrays["bias_hh"])
+    )
+    return LSTMDirection(
+        TORCH.input_matrix.view(weight_ih, hidden),
+        TORCH.recurrent_matrix.view(weight_hh, hidden),
+        bias_ih,
+        bias_hh,
+        layout=TORCH.name,
+    )
+
+
+class _Computed(NamedTuple):
+    """What a module computes: as ``nn.LSTM``, or as its ``_extra_state`` says."""
+
+    activation: Sequence[Activation | None]
+    recurrent_activation: Sequence[Activation | None]
+    go_backwards: bool = False
+    merge_mode: Any = "concat"
+
+    @classmethod
+    def read(cls, extra: Array | None, directions: int) -> _Computed:
+        """Read the ``_extra_state`` of :class:`lstmconv.torch.LSTM`.
+
+        Raises:
+            UnsupportedModelError: Another class's ``_extra_state``: the module is no plain ``nn.LSTM``.
+        """
+        if extra is None:
+            return cls([TANH] * directions, [SIGMOID] * directions)
+        try:
+            found = parse_json(bytes(extra.tobytes()), "_extra_state")
+            activations = [
+                [described_activation(entry) for entry in found[key]] for key in ("activation", "recurrent_activation")
+            ]
+            made = cls(activations[0], activations[1], bool(found["go_backwards"]), found["merge_mode"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnsupportedModelError("its _extra_state is not lstmconv's: it is no plain nn.LSTM") from error
+        if {len(entry) for entry in activations} != {directions}:
+            raise UnsupportedModelError(f"its _extra_state is not for {directions} directions")
+        return made

@@ -1,0 +1,148 @@
+"""A state dict as ``.safetensors``: a JSON header, then the tensors' bytes.
+
+Source: huggingface/safetensors README, Format: 8 bytes little-endian header length, the header
+(``dtype``, ``shape``, ``data_offsets`` for each name, ``__metadata__`` of strings), the data. The
+header is written here and not by the library, which orders the metadata at random: the same input
+gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstmconv._optional import require
+from lstmconv.arrays.mapping import mapped
+from lstmconv.errors import UnreadableFileError
+from lstmconv.formats import ReadOptions, WriteOptions
+from lstmconv.formats.hashing import hashed_later, hashing
+from lstmconv.formats.provenance import KEY, encoded, parsed, require_known
+from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
+from lstmconv.formats.tensors import NamedTensor
+from lstmconv.formats.torch.parameters import read_parameters
+from lstmconv.formats.torch.state_dict import obstacle, tensors
+from lstmconv.model import Array, Checkpoint, Provenance, float_type
+
+__all__ = ["obstacle", "read", "read_header", "read_metadata", "read_safetensors", "write", "write_file"]
+
+_DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64", "uint8": "U8"}
+
+
+def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
+    """Write a state dict that ``safetensors.torch.load_file`` reads.
+
+    Raises:
+        UnsupportedModelError: A layer does not fit ``nn.LSTM``, or its activations are unknown.
+    """
+    require_known(checkpoint)
+    listed = tensors(checkpoint, options)
+    write_file(listed, path, lambda of: {"format": "pt", KEY: encoded(of, options)}, checkpoint)
+    return [path]
+
+
+def write_file(
+    entries: Sequence[NamedTensor],
+    path: Path,
+    metadata: Callable[[Checkpoint], Mapping[str, str]],
+    checkpoint: Checkpoint,
+) -> None:
+    """Write named tensors one after the other, widest dtype first so that each is aligned.
+
+    The header comes first, and is written again at the end where the source was still being hashed.
+    """
+    ordered = sorted(entries, key=lambda entry: -entry.dtype.itemsize)
+    known = hashed_later(checkpoint)
+    with path.open("wb") as file:
+        file.write(_header(ordered, metadata(known)))
+        for entry in ordered:
+            file.writelines(entry.slabs())
+        if known is not checkpoint:
+            file.seek(0)
+            file.write(_header(ordered, metadata(checkpoint)))
+
+
+def _header(entries: Sequence[NamedTensor], metadata: Mapping[str, str]) -> bytes:
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    start = 0
+    for entry in entries:
+        header[entry.name] = {
+            "dtype": _DTYPES[entry.dtype.name],
+            "shape": list(entry.shape),
+            "data_offsets": [start, start + entry.nbytes],
+        }
+        start += entry.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def read(path: Path, options: ReadOptions) -> Checkpoint:
+    """Read every LSTM of a state dict in safetensors; arrays are views into the file.
+
+    Raises:
+        UnreadableFileError: It is not a safetensors file, or a damaged one.
+        UnsupportedModelError: No LSTM in it that converts.
+    """
+    tensors, metadata = read_safetensors(path)
+    origin = Provenance(path.name, hashing(path), "PyTorch state dict in safetensors")
+    return read_parameters(tensors, origin, parsed(metadata.get(KEY)), options)
+
+
+def read_header(path: Path) -> tuple[int, Mapping[str, Any]]:
+    """Return the header's length in bytes and the header.
+
+    Raises:
+        UnreadableFileError: It is no JSON object, it is cut off, it has a key twice, or it is too large.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = parse_json(file.read(min(size, JSON_BYTES.value + 1)), f"{path.name}: the safetensors header")
+    if not isinstance(header, dict):
+        raise UnreadableFileError(f"{path.name}: its safetensors header is no JSON object")
+    return size, header
+
+
+def read_metadata(path: Path) -> Mapping[str, str]:
+    """Return the header's ``__metadata__``; the library checks the whole header.
+
+    Raises:
+        UnreadableFileError: It is not a safetensors file, or a damaged one.
+    """
+    return _checked(path)[2]
+
+
+def _checked(path: Path) -> tuple[int, Mapping[str, Any], Mapping[str, str]]:
+    """Return the header's length, the header, and its metadata."""
+    size, header = read_header(path)  # First, for the library has no limits of depth and takes the last of equal keys.
+    safetensors = require("safetensors", "Reading .safetensors files")
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            return size, header, dict(file.metadata() or {})
+    except (safetensors.SafetensorError, UnicodeDecodeError) as error:
+        raise UnreadableFileError(f"{path.name}: not a readable safetensors file ({error})") from error
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Array], Mapping[str, str]]:
+    """Return every tensor as a read-only view into the file, bfloat16 as ``ml_dtypes.bfloat16``, and the metadata.
+
+    Tensors of types that no weights have (float8, integers of other sizes) are left out.
+
+    Raises:
+        UnreadableFileError: It is not a safetensors file, or a damaged one.
+    """
+    size, header, metadata = _checked(path)
+    content = mapped(path)
+    types = {code: name for name, code in _DTYPES.items()} | {"I8": "int8", "I32": "int32", "I64": "int64"}
+    found: dict[str, Array] = {}
+    for name, entry in header.items():
+        if name == "__metadata__" or entry["dtype"] not in types:
+            continue
+        dtype = types[entry["dtype"]]
+        element = np.dtype(dtype) if "int" in dtype else float_type(dtype)
+        start, stop = (8 + size + offset for offset in entry["data_offsets"])
+        found[name] = content[start:stop].view(element).reshape(entry["shape"])
+    return found, metadata

@@ -1,0 +1,145 @@
+"""Stacks of layers as PyTorch's named tensors: what ``.pt`` and ``.safetensors`` hold.
+
+Names are ``torch.nn.LSTM``'s: ``weight_ih_l0``, ``weight_hh_l0``, ``bias_ih_l0``, ``bias_hh_l0``, ``_l1``
+for the next layer, and ``_reverse`` for the backward half. A stack that computes what ``nn.LSTM`` cannot has
+one tensor more, ``_extra_state`` (PyTorch's own name for such things): strict loading into ``nn.LSTM``
+refuses it, :class:`lstmconv.torch.LSTM` reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+
+import numpy as np
+
+from lstmconv.activations import SIGMOID, TANH
+from lstmconv.arrays.copying import BiasMode, place_bias
+from lstmconv.errors import UnsupportedModelError, UsageError
+from lstmconv.formats import WriteOptions
+from lstmconv.formats.provenance import describe_activation
+from lstmconv.formats.tensors import NamedTensor, dtype_of
+from lstmconv.layouts import TORCH, Pattern
+from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack
+
+__all__ = ["extra_state", "obstacle", "plain", "prefix_of", "tensors"]
+
+_TWO_BIASES = (None, "input", "recurrent", "both-halves", "double")
+
+
+def plain(stack: Stack) -> bool:
+    """Whether ``nn.LSTM`` and cuDNN compute a stack: tanh and sigmoid, forwards, halves side by side."""
+    activations = {(half.activation, half.recurrent_activation) for half in stack.directions}
+    ways = [half.go_backwards for half in stack.first.directions]
+    joined = not stack.first.bidirectional or all(layer.merge_mode in ("concat", "none") for layer in stack.layers)
+    return activations == {(TANH, SIGMOID)} and joined and ways == [False, True][: len(ways)]
+
+
+def extra_state(stack: Stack) -> dict[str, object] | None:
+    """Return what a stack computes that ``nn.LSTM`` does not, or ``None`` if they agree.
+
+    ``nn.LSTM`` computes tanh and sigmoid, forwards (and backwards in its second half), and
+    concatenates the halves.
+    """
+    if plain(stack):
+        return None
+    layer = stack.first
+    return {
+        "activation": [describe_activation(direction.activation) for direction in layer.directions],
+        "recurrent_activation": [describe_activation(direction.recurrent_activation) for direction in layer.directions],
+        "go_backwards": layer.go_backwards,
+        "merge_mode": layer.merge_mode if layer.bidirectional else "concat",
+    }
+
+
+def obstacle(stack: Stack) -> str | None:
+    """Say why one ``nn.LSTM`` cannot hold a stack's weights, or ``None``."""
+    for layer in stack.layers:
+        if len({direction.hidden_size for direction in layer.directions}) > 1:
+            sizes = " and ".join(str(direction.hidden_size) for direction in layer.directions)
+            return f"the halves have {sizes} units and nn.LSTM needs equal ones; use lstmconv.to_torch(layer)"
+    for below, above in pairwise(stack.layers):
+        for what, of in _SAME.items():
+            if of(below) != of(above):
+                return (
+                    f"{what} of {below.name} and {above.name} differ ({_said(of(below))}, {_said(of(above))}) "
+                    "and one nn.LSTM has the same in all its layers"
+                )
+    if len(stack.layers) > 1 and stack.first.bidirectional and stack.first.merge_mode != "concat":
+        return f"nn.LSTM concatenates the halves inside a stack, the merge_mode is {stack.first.merge_mode}"
+    return None
+
+
+_SAME: Mapping[str, Callable[[LSTMLayer], object]] = {
+    "the units": lambda layer: layer.hidden_size,
+    "the directions": lambda layer: [half.go_backwards for half in layer.directions],
+    "the activations": lambda layer: [(half.activation, half.recurrent_activation) for half in layer.directions],
+    "the merge modes": lambda layer: layer.merge_mode if layer.bidirectional else "concat",
+    "the dtypes": lambda layer: layer.dtype,
+}
+"""What all layers of one ``nn.LSTM`` have in common."""
+
+
+def _said(value: object) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    each = [" and ".join(map(str, entry)) if isinstance(entry, tuple) else _WAYS.get(entry, entry) for entry in value]
+    return " | ".join(map(str, each))
+
+
+_WAYS = {False: "forwards", True: "backwards"}
+
+
+def tensors(checkpoint: Checkpoint, options: WriteOptions) -> list[NamedTensor]:
+    """List every tensor of a state dict, in the order in which ``nn.LSTM`` names its parameters.
+
+    Raises:
+        UsageError: Two names fall together, a prefix is missing, or the bias mode is cuDNN's.
+        UnsupportedModelError: One ``nn.LSTM`` cannot hold a stack.
+    """
+    if options.bias_mode not in _TWO_BIASES:
+        raise UsageError(f"bias mode {options.bias_mode!r} is cuDNN's; nn.LSTM takes input, recurrent or both-halves")
+    stacks = checkpoint.stacks
+    if not options.prefix and len(stacks) != 1:
+        raise UsageError(f"without a prefix only one module fits, found {len(stacks)}")
+    listed = [tensor for stack in stacks for tensor in _stack(stack, options)]
+    names = [tensor.name for tensor in listed]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"two layers would both write {twice[0]!r}; give one another name with --rename")
+    return listed
+
+
+def prefix_of(name: str) -> str:
+    """Return what leads the names of a stack's tensors: ``a/b`` is the submodule ``a.b.``."""
+    return name.replace("/", ".") + "."
+
+
+def _stack(stack: Stack, options: WriteOptions) -> Iterator[NamedTensor]:
+    prefix = prefix_of(stack.name) if options.prefix else ""
+    reason = obstacle(stack)
+    if reason is not None:
+        raise UnsupportedModelError(f"{stack.name}: {reason}")
+    dtype = dtype_of(stack, options)
+    for number, layer in enumerate(stack.layers):
+        for direction, suffix in zip(layer.directions, ("", "_reverse"), strict=False):
+            for name, gates, pattern in _arrays(direction, options.bias_mode, stack.has_bias):
+                if gates is not None:
+                    shape = (4 * direction.hidden_size, *gates.shape[2:])
+                    yield NamedTensor(f"{prefix}{name}_l{number}{suffix}", shape, dtype, ((pattern, gates),))
+    extra = extra_state(stack)
+    if extra is not None:
+        text = np.frombuffer(json.dumps(extra).encode(), np.uint8)
+        yield NamedTensor(f"{prefix}_extra_state", text.shape, text.dtype, (text,))
+
+
+def _arrays(
+    direction: LSTMDirection, mode: BiasMode | None, biased: bool
+) -> Iterator[tuple[str, Gates | None, Pattern]]:
+    """List one direction's arrays; ``nn.LSTM`` has biases in all its layers or in none."""
+    bias_ih, bias_hh = place_bias(direction, mode, zeros=biased)
+    yield "weight_ih", direction.weight_ih, TORCH.input_matrix
+    yield "weight_hh", direction.weight_hh, TORCH.recurrent_matrix
+    yield "bias_ih", bias_ih, TORCH.one_bias
+    yield "bias_hh", bias_hh, TORCH.one_bias

@@ -1,0 +1,238 @@
+"""Read what ``torch.save`` wrote, without PyTorch and without executing anything: tensors by name.
+
+The container is read by :mod:`~lstmconv.formats.torch.containers`, its pickle by
+:mod:`~lstmconv.formats.torch.unpickler`; here tensors get their names and their numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
+from lstmconv.formats.safety.limits import TENSORS
+from lstmconv.formats.safety.lookalikes import LFS_POINTER
+from lstmconv.formats.torch.allowed_globals import Foreign, Pairs, Refused, Tensor, Tensorless, Unread, kind, shown
+from lstmconv.formats.torch.containers import Container, open_legacy, open_zip
+from lstmconv.formats.torch.unpickler import Pickled
+from lstmconv.model import Array
+
+__all__ = ["TorchFile", "read_tensors"]
+
+_MAX_EXPANDED = 1 << 24
+"""Elements that a tensor of overlapping strides, such as an expanded one, may have beyond its storage's."""
+_MAX_DEPTH = 100
+_MAX_SAFETENSORS_HEADER = 100_000_000  # safetensors/src/tensor.rs MAX_HEADER_SIZE
+_MAX_KEY_LENGTH = 1024
+_MAX_KEY_PARTS = 8
+_MAX_SHARING = 4
+"""How often containers may stand in several places, on average; the same dict twice is ordinary."""
+
+
+# Tuples, which isinstance takes in a third of the time of unions.
+_LEAVES = (Tensor, Unread)
+_CONTAINERS = (Pairs, list, tuple)
+
+
+@dataclass(frozen=True, eq=False)
+class TorchFile:
+    """The tensors of a file that ``torch.save`` wrote.
+
+    Attributes:
+        tensors: Read-only arrays by key, in the file's order. Keys of dictionaries and indexes of
+            lists around the innermost are joined by ``/``: ``state_dict/encoder.weight_ih_l0``.
+            Floats, integers, bool and complex as torch had them; bfloat16 as ``ml_dtypes.bfloat16``.
+            Views of a memory map of the file wherever the bytes stand there as they are.
+        provenance: The text of ``extra/lstmconv.json``; ``None`` if the file has no such record.
+        notes: A line for each tensor that was left out because NumPy has no such numbers.
+        description: Which of the two containers it is.
+    """
+
+    tensors: Mapping[str, Array]
+    provenance: str | None = None
+    notes: tuple[str, ...] = ()
+    description: str = "PyTorch zip"
+
+
+def read_tensors(path: Path) -> TorchFile:
+    """Read every tensor of a ``.pt``, ``.pth`` or ``.bin`` file; the suffix does not matter.
+
+    Raises:
+        UnreadableFileError: It is not what ``torch.save`` writes for tensors in plain containers, or
+            it is damaged, or it claims more than it holds.
+        NoLSTMError: It has no tensors, or one without a name.
+    """
+    try:
+        return _read(path)
+    except Tensorless as error:
+        raise NoLSTMError(f"{path.name}: {error}") from error
+    except Foreign as error:
+        raise ForeignFileError(f"{path.name}: {error}") from error
+    except Refused as error:
+        raise UnreadableFileError(f"{path.name}: {error}") from error
+    except UnreadableFileError:
+        raise
+    except Exception as error:  # Damage shows in as many kinds of error as zipfile, zlib and pickletools have.
+        found = shown(f"{type(error).__name__}: {error}")
+        raise UnreadableFileError(
+            f"{path.name}: a damaged PyTorch file ({found}); restore it or save it again"
+        ) from error
+
+
+def _read(path: Path) -> TorchFile:
+    if not path.exists():
+        raise Refused("no such file")
+    if not path.is_file():
+        raise Refused("not a file, expected what torch.save writes")
+    with path.open("rb") as file:
+        head = file.read(512)
+    _refuse_lookalikes(head)
+    container = open_zip(path) if head.startswith(b"PK\x03\x04") else open_legacy(path)
+    tensors, notes = _resolve(container)
+    return TorchFile(tensors, container.provenance, notes, container.description)
+
+
+_LOOKALIKES = {
+    LFS_POINTER: "a Git LFS pointer, not the file itself; run: git lfs pull",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file, as Keras writes, expected what torch.save writes",
+    b"PK\x05\x06": "a zip without content; restore or download it again",
+    b"\x1f\x8b": "compressed with gzip, expected what torch.save writes; run gunzip on it",
+    b"{": "a JSON file, expected what torch.save writes",
+    b"<": "an HTML or XML page, expected what torch.save writes; download the file itself",
+}
+
+
+def _refuse_lookalikes(head: bytes) -> None:
+    """Say what a file is that no ``torch.save`` since 2016 began."""
+    if not head:
+        raise Refused("the file is empty; restore or download it again")
+    # First, for its first byte is the length of a header and may be any.
+    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < _MAX_SAFETENSORS_HEADER:
+        raise Refused("a safetensors file, expected what torch.save writes; give it the suffix .safetensors")
+    for start, found in _LOOKALIKES.items():
+        if head.startswith(start):
+            raise Refused(found)
+    if head[257:262] == b"ustar":  # torch/serialization.py legacy_load reads such files
+        raise Foreign(
+            "a tar file, as the first versions of torch wrote; load it with torch and save the state dict again"
+        )
+    if head.startswith(b"PK\x03\x04") or head[:1] in (b"\x80", b"L"):
+        return
+    if not any(byte < 9 or 13 < byte < 32 for byte in head):
+        raise Foreign(
+            f"a text file ({shown(head[:20].decode(errors='replace'))!r}...), expected what torch.save writes"
+        )
+    raise Refused(f"begins with the bytes {head[:8].hex(' ')}, expected what torch.save writes")
+
+
+def _resolve(container: Container) -> tuple[Mapping[str, Array], tuple[str, ...]]:
+    """Name the tensors of an object and see their storages' bytes through them."""
+    tensors: dict[str, Array] = {}
+    notes: dict[str, str] = {}
+    most = TENSORS.value
+    if isinstance(container.pickled.value, Tensor | Unread):
+        raise Tensorless("a single tensor without a name, expected a state dict; save module.state_dict()")
+    for key, found in _tensors(container.pickled):
+        if key in tensors or key in notes:
+            raise Refused(f"two tensors fall together under the name {shown(key)!r}; save the state dict alone")
+        if len(tensors) + len(notes) >= most:
+            raise Refused(f"over {most:,} tensors; save the state dict alone, or, {TENSORS.way_out}")
+        if isinstance(found, Unread):
+            notes[key] = f"'{shown(key)}' is left out: {found.reason}"
+            continue
+        tensors[key] = _array(shown(key), found, container)
+    if not tensors:
+        raise Tensorless("holds no tensors, expected a state dict; save module.state_dict()")
+    return MappingProxyType(tensors), tuple(notes.values())
+
+
+def _tensors(pickled: Pickled) -> Iterator[tuple[str, Tensor | Unread]]:
+    """Yield the tensors in dictionaries, lists and tuples, each with its path, in order.
+
+    A container in several places is walked once for each path to it, and within itself without end:
+    the walk may see each entry of the pickle about four times.
+    """
+    budget = _MAX_SHARING * pickled.opcodes
+    pending = [("", iter(_entries(pickled.value)))]
+    while pending:
+        path, entries = pending[-1]
+        for key, found in entries:
+            if not isinstance(found, _LEAVES) and (not isinstance(found, _CONTAINERS) or not found):
+                continue
+            name = _joined(path, key)
+            if isinstance(found, _LEAVES):
+                yield name.removeprefix("/"), found
+                continue
+            inner = _entries(found)
+            budget -= len(inner)
+            if len(pending) >= _MAX_DEPTH or budget < 0:
+                raise Refused("containers deep within each other, or within themselves; save the state dict alone")
+            pending.append((name, iter(inner)))
+            break
+        else:
+            pending.pop()
+
+
+def _joined(path: str, key: object) -> str:
+    parts = key if isinstance(key, tuple) and len(key) <= _MAX_KEY_PARTS else (key,)
+    if any(not isinstance(part, str | int | float | None) for part in parts):
+        raise Refused(
+            f"tensors or containers under a key that is {kind(key)}, expected text; save the state dict alone"
+        )
+    # Each part first, for a tuple may have the same long text many times.
+    if any(len(str(part)) > _MAX_KEY_LENGTH for part in parts) or len(f"{path}/{key}") > _MAX_KEY_LENGTH:
+        raise Refused(f"a key of over {_MAX_KEY_LENGTH:,} characters; save the state dict alone")
+    return f"{path}/{key}"
+
+
+def _entries(container: object) -> list[tuple[object, object]]:
+    """Return the entries of a container; the last of one key in a dictionary stays, in the first one's place."""
+    if isinstance(container, list | tuple):
+        return list(enumerate(container))
+    if not isinstance(container, Pairs):
+        return []
+    latest: dict[object, tuple[object, object]] = {}
+    for index, pair in enumerate(container.pairs):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise Refused("a dictionary is built from other things than pairs; the file is damaged")
+        key, value = pair
+        # Text has a hash that no file can foresee; other keys are told apart by their text, or not at all.
+        same = (type(key).__name__, str(key)) if isinstance(key, str | int | float) else index
+        latest[same] = (key, value)
+    return list(latest.values())
+
+
+def _array(name: str, tensor: Tensor, container: Container) -> Array:
+    """See a storage's bytes as a tensor: a read-only view wherever their order is this machine's.
+
+    Raises:
+        Refused: The storage has other bytes than the pickle says, or the tensor reaches out of it.
+    """
+    storage, itemsize = tensor.storage, tensor.dtype.itemsize
+    content = container.in_order(storage, tensor.dtype)
+    # torch/storage.py _size: a storage of bytes counts whole elements, so that bytes may be left over.
+    if content.size // storage.dtype.itemsize != storage.whole:
+        raise Refused(
+            f"'{name}' is in a storage of {content.size:,} bytes, expected {storage.whole:,} {storage.dtype.name}; "
+            "the file is damaged"
+        )
+    content = content[storage.start * storage.dtype.itemsize :][: storage.count * storage.dtype.itemsize]
+    available, count = content.size // itemsize, math.prod(tensor.size)
+    last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.size, tensor.stride, strict=True))
+    if count and (last >= available or count > max(available, _MAX_EXPANDED)):
+        raise Refused(
+            f"'{name}' has the shape {list(tensor.size)} at {tensor.offset:,} of a storage of {available:,} elements; "
+            "the file is damaged"
+        )
+    if count == 0:
+        empty: Array = np.empty(tensor.size, tensor.dtype)
+        empty.setflags(write=False)
+        return empty
+    # The stride of a dimension of one element means nothing, and may be anything.
+    strides = [step * itemsize if n > 1 else 0 for n, step in zip(tensor.size, tensor.stride, strict=True)]
+    return np.ndarray(tensor.size, tensor.dtype, content, tensor.offset * itemsize, strides)

@@ -1,0 +1,146 @@
+"""Convert many files: where to, and each in a process that its file may bring down."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lstmconv.errors import LstmconvError, UsageError
+from lstmconv.jobs import workers
+from lstmconv.proof.report import VerificationError
+from lstmconv.publishing import shared_staging, staging
+
+if TYPE_CHECKING:
+    from lstmconv.formats import Format
+
+__all__ = ["Converted", "Status", "convert_many"]
+
+Status = Literal["converted", "skipped", "not equal", "failed"]
+_MOST_STAGES = 32
+"""Folders whose stage is held for the whole run: each takes an open file."""
+EXIT_CODES: Mapping[Status, int] = {"converted": 0, "skipped": 0, "not equal": 1, "failed": 2}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What came of one source.
+
+    Attributes:
+        source: As it was given.
+        status: ``skipped`` where every target is there already, made from the same bytes.
+        paths: The files written, or found.
+        detail: Why not, in one line.
+        notes: As :attr:`lstmconv.api.Conversion.notes`.
+        reports: As JSON, one a target.
+    """
+
+    source: str
+    status: Status
+    paths: tuple[str, ...] = ()
+    detail: str = ""
+    notes: tuple[str, ...] = ()
+    reports: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0, 1 or 2, as the command line's."""
+        return EXIT_CODES[self.status]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as README documents them."""
+        return {
+            "source": self.source,
+            "status": self.status,
+            "paths": list(self.paths),
+            "detail": self.detail,
+            "notes": list(self.notes),
+            "reports": list(self.reports),
+        }
+
+
+def convert_many(
+    sources: Sequence[Path],
+    folder: Path | None,
+    to: Sequence[str],
+    *,
+    jobs: int | None = None,
+    skip_existing: bool = False,
+    **options: Any,
+) -> Iterator[Converted]:
+    """Convert each file, and yield what came of it in the order of the files.
+
+    Args:
+        sources: Files.
+        folder: Where the targets go; beside each source if not given.
+        to: The formats.
+        jobs: Processes at once; as many as there are cores by default.
+        skip_existing: Leave out a source whose targets are all there and were made from the same bytes, whatever the
+            options then were.
+        options: Of :func:`lstmconv.api.convert`.
+
+    Raises:
+        UsageError: No format is given, or two sources would be written to the same target.
+    """
+    from lstmconv import api
+
+    if not to:
+        raise UsageError("several sources need --to, such as --to onnx")
+    owners: dict[Path, Path] = {}
+    for source in sources:
+        for place in api.in_folder(source, folder or source.parent, to, raw=bool(options.get("raw"))):
+            if place in owners:
+                raise UsageError(f"{owners[place]} and {source} would both be written to {place}; convert them apart")
+            owners[place] = source
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        stages: dict[Path, Path] = {}
+        for target, count in Counter(place.parent for place in owners).most_common(_MOST_STAGES):
+            if count > 1:  # A stage for one file is that file's own affair.
+                with suppress(UsageError):  # Its files are told so, one by one.
+                    stages[target] = held.enter_context(staging(target))
+        options["stage_in"] = partial(shared_staging, stages)
+        work: Callable[[Path], Converted] = partial(
+            _convert, folder=folder, to=tuple(to), skip_existing=skip_existing, options=options
+        )
+        for outcome in workers.run(work, sources, jobs):
+            yield outcome.value or Converted(
+                str(outcome.item), "failed", detail=f"{outcome.item.name}: {outcome.error}"
+            )
+
+
+def _convert(
+    source: Path, *, folder: Path | None, to: Sequence[str], skip_existing: bool, options: Mapping[str, Any]
+) -> Converted:
+    """Convert one file; what is wrong with it is its result."""
+    from lstmconv import api
+
+    name = str(source)
+    try:
+        if skip_existing and source.is_file():
+            places = api.in_folder(source, folder or source.parent, to, raw=bool(options.get("raw")))
+            if all(place.is_file() for place in places) and _are_made_from(source, places):
+                return Converted(name, "skipped", tuple(map(str, places)), "made from the same bytes before")
+        done = api.convert(source, folder, to=to, **options)
+    except VerificationError as error:
+        return Converted(name, "not equal", detail=str(error), reports=(error.report.to_json(),))
+    except (LstmconvError, OSError) as error:
+        return Converted(name, "failed", detail=str(error))
+    reports = tuple(report.to_json() for report in done.reports)
+    return Converted(name, "converted", tuple(map(str, done.paths)), notes=done.notes, reports=reports)
+
+
+def _are_made_from(source: Path, targets: Mapping[Path, Format]) -> bool:
+    """Whether all targets note the hash of the source's bytes."""
+    from lstmconv.formats.hashing import sha256_of
+
+    digest = sha256_of(source)
+    try:
+        return all(entry.load_runtime().provenance(target)["sha256"] == digest for target, entry in targets.items())
+    except Exception:  # A damaged target, or another's, is one to be written again.
+        return False

@@ -1,0 +1,161 @@
+"""Do the same to many files in several processes: in order, and a file that brings one down stops no other.
+
+Processes and not threads: the HDF5 library holds one lock, and a damaged file may crash or hang it. A process that
+works here may die of its file (:data:`lstmconv.formats.hdf5.confinement.expendable`); another takes its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import BaseContext
+    from multiprocessing.process import BaseProcess
+
+__all__ = ["Outcome", "default_jobs", "run"]
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Item, Value]):
+    """What came of one item.
+
+    Attributes:
+        item: The item.
+        value: What the function returned; ``None`` if it did not.
+        error: Why it did not, in one line.
+    """
+
+    item: Item
+    value: Value | None
+    error: str | None = None
+
+
+def default_jobs() -> int:
+    """Return how many processes the machine has cores for."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run(
+    function: Callable[[Item], Value], items: Sequence[Item], jobs: int | None = None
+) -> Iterator[Outcome[Item, Value]]:
+    """Yield what a function returns for every item, in the order of the items, as soon as it is known.
+
+    Args:
+        function: Of a module's top level, or a ``functools.partial`` of one; what it takes and returns is pickled.
+        items: Handed out one at a time.
+        jobs: Processes at once; as many as there are cores by default.
+    """
+    import multiprocessing
+    from multiprocessing.connection import wait
+
+    forks = "fork" in multiprocessing.get_all_start_methods() and threading.active_count() == 1
+    context = multiprocessing.get_context("fork" if forks and "jax" not in sys.modules else "spawn")
+    todo = deque(enumerate(items))
+    known: dict[int, Outcome[Item, Value]] = {}
+    workers: list[_Worker] = []
+    try:
+        for _ in range(min(jobs or default_jobs(), len(items))):
+            workers.append(_Worker(context, function, workers))
+            workers[-1].take(todo)
+        for number in range(len(items)):
+            while number not in known:
+                ready = wait([worker.connection for worker in workers if worker.busy])
+                for worker in [worker for worker in workers if worker.connection in ready]:
+                    done, value, error = worker.result()
+                    known[done] = Outcome(items[done], value, error)
+                    if not worker.alive:
+                        workers[workers.index(worker)] = worker = _Worker(context, function, workers)
+                    worker.take(todo)
+            yield known.pop(number)
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+class _Worker:
+    """One process, and the item that it works on."""
+
+    def __init__(self, context: BaseContext, function: Callable[[Any], Any], beside: Sequence[_Worker]) -> None:
+        self.connection, theirs = context.Pipe()
+        # A fork also holds this process' ends of all pipes; it closes them, or nobody would see this process end.
+        forked = context.get_start_method() == "fork"
+        inherited = [self.connection, *(worker.connection for worker in beside)] if forked else []
+        self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]  # of every concrete context
+            target=_work, args=(theirs, function, inherited), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+        self.number: int | None = None
+        self.alive = True
+
+    @property
+    def busy(self) -> bool:
+        return self.number is not None
+
+    def take(self, todo: deque[tuple[int, Any]]) -> None:
+        """Begin with the next item, if there is one."""
+        self.number = None
+        if todo:
+            self.number, item = todo.popleft()
+            with contextlib.suppress(OSError):  # It has just died: its result says so.
+                self.connection.send(item)
+
+    def result(self) -> tuple[int, Any, str | None]:
+        assert self.number is not None
+        try:
+            value, error = self.connection.recv()
+        except (EOFError, OSError):
+            self.alive = False
+            self.process.join()
+            return self.number, None, _ending(self.process.exitcode or 0)
+        return self.number, value, error
+
+    def stop(self) -> None:
+        """End an idle process; one that works is interrupted, and clears up what it began."""
+        self.connection.close()
+        if self.busy and self.alive and self.process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGINT)
+        self.process.join(10)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def _ending(code: int) -> str:
+    if hasattr(signal, "SIGALRM") and code == -signal.SIGALRM:
+        return "reading it takes too long: a damaged file"
+    if code < 0:
+        return f"it crashes the process that works on it (signal {-code}): a damaged file"
+    return f"the process that works on it ends with code {code}"
+
+
+def _work(connection: Connection, function: Callable[[Any], Any], inherited: Sequence[Connection]) -> None:
+    """Answer items with results until nobody asks any more."""
+    from lstmconv.formats.hdf5 import confinement
+
+    confinement.expendable = True
+    for other in inherited:
+        other.close()
+    with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
+        while True:
+            item = connection.recv()
+            try:
+                answer = pickle.dumps((function(item), None))
+            except Exception as error:  # Whatever it is, it is this item's, and the next one has its turn.
+                text = " ".join(str(error).split()) or "no reason given"
+                answer = pickle.dumps((None, f"unexpected {type(error).__name__}: {text}"))
+            connection.send_bytes(answer)

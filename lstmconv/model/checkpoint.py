@@ -1,0 +1,85 @@
+"""What one file holds: its LSTM layers, and where they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lstmconv.errors import Skipped
+from lstmconv.model.layers import LSTMLayer, Stack
+
+__all__ = ["Checkpoint", "Provenance"]
+
+
+class Provenance(NamedTuple):
+    """Where a checkpoint came from.
+
+    Attributes:
+        source: The file's name, without its folder.
+        hashed: The file's SHA-256, or a function that computes it when it is asked for.
+        format: ``"Keras HDF5 (whole model)"`` and the like.
+        keras_version: As the file states it, or ``None``.
+        backend: As the file states it, or ``None``.
+        parts: Other files beside it that it was read from: shards, external data.
+    """
+
+    source: str
+    hashed: str | Callable[[], str]
+    format: str
+    keras_version: str | None = None
+    backend: str | None = None
+    parts: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes; of a folder or shards, of all of them in the order of their names."""
+        return self.hashed if isinstance(self.hashed, str) else self.hashed()
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """All LSTM layers of one file.
+
+    Attributes:
+        layers: In the model's order.
+        provenance: The file.
+        skipped: Recurrent layers that are not LSTMs, or not plain ones.
+        edges: ``(a, b)``: layer ``a`` feeds layer ``b`` directly, with nothing between them that
+            computes at inference. ``None`` if the file does not tell.
+        branching: Layers whose sequence something else reads too, beside the layer of ``edges``.
+        joined: The layers' names by the stack that the file holds them in, or that
+            :func:`lstmconv.model.stacking.join` made; layers that are in none are stacks of their own.
+        notes: What was assumed or overruled while reading, in whole sentences.
+        unknown: Why activations are unknown, as the error that asks for them.
+    """
+
+    layers: tuple[LSTMLayer, ...]
+    provenance: Provenance
+    skipped: tuple[Skipped, ...] = ()
+    edges: tuple[tuple[str, str], ...] | None = None
+    branching: tuple[str, ...] = ()
+    joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    unknown: str | None = field(default=None)
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """All layers as stacks, in the order of their first layers."""
+        heads = {names[0]: (stack, names) for stack, names in self.joined.items()}
+        inside = {name for names in self.joined.values() for name in names}
+        made: list[Stack] = []
+        for layer in self.layers:
+            if layer.name in heads:
+                stack, names = heads[layer.name]
+                made.append(Stack(stack, tuple(self[name] for name in names)))
+            elif layer.name not in inside:
+                made.append(Stack(layer.name, (layer,)))
+        return tuple(made)
+
+    def __getitem__(self, name: str) -> LSTMLayer:
+        """Return a layer by its name."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise KeyError(f"no LSTM layer {name!r}; there are {', '.join(layer.name for layer in self.layers)}")

@@ -1,0 +1,91 @@
+"""The gates of one array, as views.
+
+Gates are ``i f g o``: input, forget, cell candidate, output. Keras calls ``g`` "c", papers "z" or
+"j". The equations, for every format (``rec`` and ``act`` are the two activations)::
+
+    i, f, o = rec(weight_ih x + bias_ih + weight_hh h + bias_hh)
+    g       = act(weight_ih x + bias_ih + weight_hh h + bias_hh)
+    c' = f * c + i * g
+    h' = o * act(c')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from lstmconv.errors import UnsupportedModelError, UsageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["GATES", "Array", "Gates", "float_type"]
+
+Array: TypeAlias = "npt.NDArray[Any]"
+"""An array of float16, bfloat16 (ml_dtypes), float32 or float64, usually a view into the file."""
+
+
+def float_type(name: str) -> np.dtype[Any]:
+    """Return the dtype of a name such as ``float32``; NumPy's bfloat16 is that of ml_dtypes.
+
+    Raises:
+        UsageError: No format holds weights of that type.
+    """
+    known = ("float16", "bfloat16", "float32", "float64")
+    if name not in known:
+        raise UsageError(f"dtype {name!r} is unknown; expected one of {', '.join(known)}")
+    if name != "bfloat16":
+        return np.dtype(name)
+    import ml_dtypes
+
+    bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return bfloat16
+
+
+GATES = "ifgo"
+"""The order in which :class:`Gates` holds its four views."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gates:
+    """The four gates of one array, each a view ``(hidden, input)``, ``(hidden, hidden)`` or ``(hidden,)``.
+
+    Four views and not one array: stored orders such as ONNX' ``iofg`` have no ``ifgo`` view, and
+    Keras 1 keeps each gate apart. ``numpy.asarray(gates)`` copies them into one
+    ``(4, hidden, ...)`` array in the order ``i f g o``.
+    """
+
+    i: Array
+    f: Array
+    g: Array
+    o: Array
+
+    def __post_init__(self) -> None:
+        """Check that the four agree in shape and dtype."""
+        if len({(gate.shape, gate.dtype) for gate in self}) != 1:
+            found = ", ".join(f"{name} {gate.shape} {gate.dtype}" for name, gate in zip(GATES, self, strict=True))
+            raise UnsupportedModelError(f"the four gates differ in shape or dtype: {found}")
+
+    def __iter__(self) -> Iterator[Array]:
+        """Yield the gates in the order i, f, g, o."""
+        return iter((self.i, self.f, self.g, self.o))
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        """Copy the gates into one ``(4, hidden, ...)`` array."""
+        stacked = np.empty(self.shape, self.dtype if dtype is None else dtype)
+        for place, gate in zip(stacked, self, strict=True):
+            np.copyto(place, gate, casting="unsafe")
+        return stacked
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(4, hidden, ...)``."""
+        return (4, *self.i.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type, in native byte order."""
+        return self.i.dtype.newbyteorder("=")

@@ -1,0 +1,248 @@
+"""LSTM layers, their directions, and stacks of them, with all that decides what they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from lstmconv.activations import SIGMOID, TANH, Activation
+from lstmconv.errors import UnsupportedModelError
+from lstmconv.model.gates import Gates
+
+__all__ = ["LSTMDirection", "LSTMLayer", "MergeMode", "Stack", "sizes"]
+
+MergeMode: TypeAlias = Literal["concat", "sum", "mul", "ave", "none"]
+"""How Bidirectional joins its halves; ``"none"`` (Keras' ``None``) returns both."""
+
+
+def sizes(input_size: int, hidden_size: int) -> str:
+    """Say a layer's sizes in words.
+
+    >>> sizes(1, 16)
+    '1 feature, 16 units'
+    """
+    features = "feature" if input_size == 1 else "features"
+    units = "unit" if hidden_size == 1 else "units"
+    return f"{input_size} {features}, {hidden_size} {units}"
+
+
+@dataclass(frozen=True, eq=False)
+class LSTMDirection:
+    """One LSTM running one way over time.
+
+    Attributes:
+        weight_ih: ``(4, hidden, input)``: what multiplies the input (Keras ``kernel``, ONNX ``W``).
+        weight_hh: ``(4, hidden, hidden)``: gate, unit, previous unit (``recurrent_kernel``, ``R``).
+        bias_ih: ``(4, hidden)`` or ``None``; Keras' only bias is this one.
+        bias_hh: ``(4, hidden)`` or ``None``; only formats with two biases have it.
+        activation: For the candidate and the output; ``None`` if the file does not tell.
+        recurrent_activation: For the gates i, f and o; ``None`` if the file does not tell.
+        go_backwards: Steps run from the last to the first, and outputs come in that order.
+        layout: The name of the row of :data:`lstmconv.layouts.LAYOUTS` that the file stores it in.
+    """
+
+    weight_ih: Gates
+    weight_hh: Gates
+    bias_ih: Gates | None = None
+    bias_hh: Gates | None = None
+    activation: Activation | None = TANH
+    recurrent_activation: Activation | None = SIGMOID
+    go_backwards: bool = False
+    layout: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check that sizes and dtypes agree."""
+        hidden = self.weight_hh.shape[1]
+        expected = {
+            "weight_ih": (self.weight_ih, (4, hidden, self.weight_ih.shape[-1])),
+            "weight_hh": (self.weight_hh, (4, hidden, hidden)),
+            "bias_ih": (self.bias_ih, (4, hidden)),
+            "bias_hh": (self.bias_hh, (4, hidden)),
+        }
+        for name, (gates, shape) in expected.items():
+            if gates is not None and gates.shape != shape:
+                raise UnsupportedModelError(f"{name} is {gates.shape}, expected {shape} for {hidden} units")
+            if gates is not None and gates.dtype != self.dtype:
+                raise UnsupportedModelError(f"{name} is {gates.dtype} where weight_ih is {self.dtype}")
+
+    @property
+    def input_size(self) -> int:
+        """Features of one time step."""
+        return int(self.weight_ih.shape[2])
+
+    @property
+    def hidden_size(self) -> int:
+        """Units."""
+        return int(self.weight_hh.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type of all its arrays."""
+        return self.weight_ih.dtype
+
+    @property
+    def arrays(self) -> Mapping[str, Gates]:
+        """The arrays that are there, by name."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return {name: gates for name in names if (gates := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class LSTMLayer:
+    """One Keras LSTM layer, or a Bidirectional one, with all that decides what it computes.
+
+    Attributes:
+        name: The user's own layer name; ``/`` between nested models.
+        forward: The layer, or a Bidirectional's ``forward_layer``.
+        backward: A Bidirectional's ``backward_layer``; its sequence is flipped on time before merging.
+        merge_mode: How the two are joined; of no meaning without ``backward``.
+        return_sequences: ``None`` if the file does not tell.
+        return_state: The states are returned after the outputs.
+        stateful: A batch starts where the previous one ended.
+        masking: A mask reaches the layer in its model.
+        zero_output_for_mask: Masked steps return zeros; otherwise the last output again.
+        time_major: Inputs and outputs are (time, batch, ...).
+        class_name: What the config calls it, wrappers included: ``"TimeDistributed(LSTM)"``.
+    """
+
+    name: str
+    forward: LSTMDirection
+    backward: LSTMDirection | None = None
+    merge_mode: MergeMode = "concat"
+    return_sequences: bool | None = True
+    return_state: bool = False
+    stateful: bool = False
+    masking: bool = False
+    zero_output_for_mask: bool = False
+    time_major: bool = False
+    class_name: str = "LSTM"
+
+    def __post_init__(self) -> None:
+        """Check that the two halves can belong together."""
+        if self.merge_mode not in get_args(MergeMode):
+            raise UnsupportedModelError(
+                f"{self.name}: merge_mode is {self.merge_mode!r}, expected one of {', '.join(get_args(MergeMode))}"
+            )
+        if self.backward is None:
+            return
+        if self.backward.input_size != self.forward.input_size:
+            raise UnsupportedModelError(
+                f"{self.name}: the halves take {self.forward.input_size} and {self.backward.input_size} features"
+            )
+        if self.merge_mode in ("sum", "mul", "ave") and self.backward.hidden_size != self.forward.hidden_size:
+            units = f"{self.forward.hidden_size} and {self.backward.hidden_size}"
+            raise UnsupportedModelError(f"{self.name}: merge_mode {self.merge_mode} of halves of {units} units")
+        if self.backward.go_backwards == self.forward.go_backwards:
+            raise UnsupportedModelError(f"{self.name}: both halves run the same way, which Keras itself refuses")
+        if self.backward.dtype != self.forward.dtype:
+            raise UnsupportedModelError(f"{self.name}: the halves are {self.forward.dtype} and {self.backward.dtype}")
+
+    @property
+    def directions(self) -> tuple[LSTMDirection, ...]:
+        """The forward half, then the backward half if there is one."""
+        return (self.forward,) if self.backward is None else (self.forward, self.backward)
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether any half has a bias."""
+        return any("bias" in name for direction in self.directions for name in direction.arrays)
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether the layer has two halves."""
+        return self.backward is not None
+
+    @property
+    def input_size(self) -> int:
+        """Features of one time step."""
+        return self.forward.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """Units of the forward half."""
+        return self.forward.hidden_size
+
+    @property
+    def output_size(self) -> int:
+        """Features of one step of the output (of the first output of ``merge_mode`` none)."""
+        if self.backward is None or self.merge_mode != "concat":
+            return self.forward.hidden_size
+        return self.forward.hidden_size + self.backward.hidden_size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type of the stored weights."""
+        return self.forward.dtype
+
+    @property
+    def activation(self) -> Activation | None:
+        """The forward half's; ``None`` if unknown."""
+        return self.forward.activation
+
+    @property
+    def recurrent_activation(self) -> Activation | None:
+        """The forward half's; ``None`` if unknown."""
+        return self.forward.recurrent_activation
+
+    @property
+    def go_backwards(self) -> bool:
+        """Whether the layer (a Bidirectional's forward half) runs from the last step to the first."""
+        return self.forward.go_backwards
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Layers that run as one module, each on the sequence of the one before it; a single layer is a stack of one.
+
+    PyTorch calls it ``num_layers``, cuDNN ``numLayers``; ONNX and Keras chain nodes and layers.
+
+    Attributes:
+        name: What a target calls the whole.
+        layers: From the input to the output.
+    """
+
+    name: str
+    layers: tuple[LSTMLayer, ...]
+
+    def __post_init__(self) -> None:
+        """Check that each layer takes what the one before it returns."""
+        for below, above in pairwise(self.layers):
+            if above.input_size != below.output_size:
+                raise UnsupportedModelError(
+                    f"{above.name} takes {above.input_size} features, {below.name} returns {below.output_size}"
+                )
+            if below.return_sequences is False:
+                raise UnsupportedModelError(f"{below.name} feeds {above.name} and returns its last step only")
+            if below.bidirectional and below.merge_mode == "none":
+                raise UnsupportedModelError(f"{below.name} feeds {above.name} and returns two sequences")
+            if below.time_major != above.time_major:
+                raise UnsupportedModelError(f"of {below.name} and {above.name} one takes time first, one the batch")
+
+    @property
+    def directions(self) -> tuple[LSTMDirection, ...]:
+        """All directions of all layers, forward before backward: cuDNN's pseudo-layers."""
+        return tuple(direction for layer in self.layers for direction in layer.directions)
+
+    @property
+    def first(self) -> LSTMLayer:
+        """The layer that takes the input."""
+        return self.layers[0]
+
+    @property
+    def last(self) -> LSTMLayer:
+        """The layer whose output is the stack's."""
+        return self.layers[-1]
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether any layer has a bias."""
+        return any(layer.has_bias for layer in self.layers)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type of the first layer's weights."""
+        return self.first.dtype

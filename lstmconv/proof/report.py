@@ -1,0 +1,128 @@
+"""What a verification found, as values: single checks, and the report of a target."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from lstmconv.errors import LstmconvError
+
+__all__ = ["Check", "Evidence", "Report", "Status", "VerificationError"]
+
+Status = Literal["passed", "failed", "not run"]
+Level = Literal["structure", "weights", "outputs"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a comparison of outputs rests on.
+
+    Attributes:
+        found: The deviation of the number that is worst in units of its noise.
+        noise: What rounding may do to that number, or the tolerance given.
+        noise_source: ``"bound"`` derived, ``"spread"`` measured over re-orderings, ``"given"`` by the user.
+        nearest: The smallest deviation that any mistake of the catalogue would have caused on the same inputs;
+            ``None`` if none could be told from rounding.
+        mistake: That mistake.
+        mistakes: How many were computed.
+        cannot_tell: What these weights and inputs cannot tell apart; the comparison of bits decides there.
+        steps: Of the sequence, step by step: the largest deviation, and the noise.
+    """
+
+    found: float
+    noise: float
+    noise_source: Literal["bound", "spread", "given"]
+    nearest: float | None
+    mistake: str | None
+    mistakes: int
+    cannot_tell: tuple[str, ...]
+    steps: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison.
+
+    Attributes:
+        layer: Its name in the target.
+        level: What was compared.
+        status: Passed, failed, or not run.
+        detail: One line for a person.
+        deviation: The largest absolute difference in units of its noise, where one was computed.
+        tolerance: What it may be.
+        evidence: What a comparison of outputs rests on.
+        diagnosis: The mistake that explains a failure and its remedy, or else where the difference starts.
+        seconds: What it cost to run the file, the loading of its framework included, where it was run.
+    """
+
+    layer: str
+    level: Level
+    status: Status
+    detail: str
+    deviation: float | None = None
+    tolerance: float | None = None
+    evidence: Evidence | None = None
+    diagnosis: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks of one target.
+
+    Attributes:
+        target: The file's name.
+        checks: In the order in which they were made.
+    """
+
+    target: str
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed and weights were compared, for every layer that is reported."""
+        layers = {check.layer for check in self.checks}
+        compared = {check.layer for check in self.checks if check.level == "weights" and check.status == "passed"}
+        return bool(compared) and compared == layers and not self.failures
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was run."""
+        return all(check.status != "not run" for check in self.checks)
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if check.status == "failed")
+
+    def raise_for_failure(self) -> None:
+        """Raise if the report does not pass.
+
+        Raises:
+            VerificationError: With every failed check in its text.
+        """
+        if self.passed:
+            return
+        found = "; ".join(f"{check.layer}: {check.level}: {check.detail}" for check in self.failures)
+        raise VerificationError(f"{self.target}: {found or 'nothing could be compared'}", self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain data; the fields are documented in README."""
+        return {
+            "target": self.target,
+            "passed": self.passed,
+            "complete": self.complete,
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
+class VerificationError(LstmconvError, AssertionError):
+    """A converted file does not hold or does not compute the same as its source.
+
+    Attributes:
+        report: The :class:`Report` that says what was found.
+    """
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.report = report
