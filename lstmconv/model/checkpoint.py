@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lstmconv.errors import Skipped
+from lstmconv.model.graph import Model
 from lstmconv.model.layers import LSTMLayer, Stack
 
 __all__ = ["Checkpoint", "Provenance"]
@@ -52,6 +53,7 @@ class Checkpoint:
             :func:`lstmconv.model.stacking.join` made; layers that are in none are stacks of their own.
         notes: What was assumed or overruled while reading, in whole sentences.
         unknown: Why activations are unknown, as the error that asks for them.
+        model: The whole model as a graph, whose LSTM layers are ``layers``; ``None`` if the file does not tell.
     """
 
     layers: tuple[LSTMLayer, ...]
@@ -61,7 +63,8 @@ class Checkpoint:
     branching: tuple[str, ...] = ()
     joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    unknown: str | None = field(default=None)
+    unknown: str | None = None
+    model: Model | None = None
 
     @property
     def stacks(self) -> tuple[Stack, ...]:

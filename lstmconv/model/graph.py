@@ -1,0 +1,157 @@
+"""A model as a graph: inputs, calls of layers in topological order, outputs.
+
+Everything that lies *between* layers is here: which tensors a layer is called with, where its initial
+state comes from, which mask reaches it. Masks are tensors like any other: what computes one (Embedding's
+``mask_zero``, Masking, an explicit ``mask=``) is a call, and the reader has propagated them by Keras' rules,
+so that whoever runs the graph needs to know none of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, TypeAlias
+
+from lstmconv.errors import UnsupportedModelError
+from lstmconv.model.kinds import Kind, Unknown
+from lstmconv.model.layers import LSTMLayer, Stack
+from lstmconv.model.recurrent import RecurrentLayer
+
+__all__ = ["Call", "Input", "Layer", "Model", "Shape", "Tensor", "TimeDistributed"]
+
+Layer: TypeAlias = "LSTMLayer | Stack | RecurrentLayer | Kind"
+"""What can be called. ``RNN([LSTMCell, ...])`` is a :class:`~lstmconv.model.Stack`, named as the layer."""
+
+Shape: TypeAlias = tuple[int | None, ...]
+"""Sizes of a tensor's axes, the batch first; ``None`` where any size may come."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a graph: an input, or one of a call's outputs.
+
+    Attributes:
+        source: The name of an :class:`Input` or of a :class:`Call`.
+        index: Which output: of a recurrent call the sequence (both for merge_mode none), then, with return_state,
+            the states h, c forward and h, c backward, as Keras returns them.
+    """
+
+    source: str
+    index: int = 0
+
+
+class Input(NamedTuple):
+    """One input of a model.
+
+    Attributes:
+        name: As Keras names it.
+        shape: With the batch axis; ``None`` where Keras leaves it open.
+        dtype: NumPy's name. ``int32`` or ``int64`` for token ids, ``bool``, or a float type.
+    """
+
+    name: str
+    shape: Shape
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a layer.
+
+    Attributes:
+        name: Unique in the model: the layer's own name for its first call, then ``name:1``, ``name:2``; a model
+            that is called again gives ``model:1/dense``.
+        layer: The same object for every call of one layer.
+        inputs: What it is called with, in Keras' order.
+        states: A recurrent layer's initial state, h, c (h alone for GRU and SimpleRNN) for each direction; empty where
+            it starts from zeros. A ``Stack`` has those of all its layers, one after another.
+        masks: The masks that reach it: one for a recurrent layer, GlobalPooling, Activate (softmax), TimeDistributed;
+            query and value masks for attention.
+            Empty where none does; ``(batch, time)`` bool, true where a step counts.
+    """
+
+    name: str
+    layer: Layer
+    inputs: tuple[Tensor, ...]
+    states: tuple[Tensor, ...] = ()
+    masks: tuple[Tensor | None, ...] = ()
+
+    @property
+    def reads(self) -> tuple[Tensor, ...]:
+        """All tensors that it needs: inputs, states, masks."""
+        return (*self.inputs, *self.states, *(mask for mask in self.masks if mask is not None))
+
+
+@dataclass(frozen=True, eq=False)
+class TimeDistributed(Kind):
+    """A model of one input and one output, run on each step ``x[:, t]``; the batch of the inner model is open.
+
+    Where the wrapped layer acts on the last axis alone (Dense, Activate, Identity) the reader writes the layer itself.
+    """
+
+    model: Model
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A whole model.
+
+    Attributes:
+        name: The model's own name.
+        inputs: In Keras' order.
+        calls: Each after all that it reads.
+        outputs: The tensors that the model returns, by Keras' output names, in Keras' order.
+    """
+
+    name: str
+    inputs: tuple[Input, ...]
+    calls: tuple[Call, ...]
+    outputs: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        """Check that names are unique and that every call stands after what it reads.
+
+        Raises:
+            UnsupportedModelError: A name stands twice, or a tensor is read before it is computed.
+        """
+        known = {entry.name for entry in self.inputs}
+        if len(known) < len(self.inputs):
+            raise UnsupportedModelError(f"{self.name}: two inputs have the same name")
+        for call in self.calls:
+            missing = next((tensor.source for tensor in call.reads if tensor.source not in known), None)
+            if missing is not None:
+                raise UnsupportedModelError(
+                    f"{self.name}: '{call.name}' reads '{missing}', which no earlier call computes"
+                )
+            if call.name in known:
+                raise UnsupportedModelError(f"{self.name}: two calls or inputs are named '{call.name}'")
+            known.add(call.name)
+        for name, tensor in self.outputs.items():
+            if tensor.source not in known:
+                raise UnsupportedModelError(
+                    f"{self.name}: the output '{name}' is '{tensor.source}', which nothing computes"
+                )
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every layer once, in the order of the first calls; those inside TimeDistributed behind it."""
+        found: dict[int, Layer] = {}
+        for call in self.calls:
+            found.setdefault(id(call.layer), call.layer)
+            if isinstance(call.layer, TimeDistributed):
+                found |= {id(layer): layer for layer in call.layer.model.layers}
+        return tuple(found.values())
+
+    @property
+    def unknown(self) -> tuple[Unknown, ...]:
+        """The layers that lstmconv does not compute."""
+        return tuple(layer for layer in self.layers if isinstance(layer, Unknown))
+
+    def calls_of(self, layer: Layer) -> tuple[Call, ...]:
+        """Return all calls of one layer, not those inside TimeDistributed."""
+        return tuple(call for call in self.calls if call.layer is layer)
+
+    def readers_of(self, tensor: Tensor) -> tuple[Call, ...]:
+        """Return the calls that read a tensor, as input, state or mask."""
+        return tuple(call for call in self.calls if tensor in call.reads)
