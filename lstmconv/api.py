@@ -16,7 +16,7 @@ from lstmconv.formats import stem as stem_of
 from lstmconv.formats.detection import detect
 from lstmconv.formats.hashing import begin_hashing
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Stack
-from lstmconv.model.stacking import join, opened
+from lstmconv.model.stacking import join, unstacked
 from lstmconv.publishing import publish, refuse_changed, refuse_existing, staging, stamps_of, stored_meanwhile
 
 if TYPE_CHECKING:
@@ -351,7 +351,7 @@ def _stacked(checkpoint: Checkpoint, stack: str | None, module: Module) -> Check
         return checkpoint
     if stack not in ("all", "partial", "none"):
         raise UsageError(f"stack is {stack!r}, expected all, partial or none")
-    alone = opened(checkpoint)
+    alone = unstacked(checkpoint)
     return alone if stack == "none" else join(alone, module.obstacle, partial=stack == "partial")
 
 

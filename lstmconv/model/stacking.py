@@ -10,10 +10,10 @@ from lstmconv.errors import UnsupportedModelError
 from lstmconv.model.checkpoint import Checkpoint
 from lstmconv.model.layers import LSTMLayer, Stack
 
-__all__ = ["join", "opened"]
+__all__ = ["join", "unstacked"]
 
 
-def opened(checkpoint: Checkpoint) -> Checkpoint:
+def unstacked(checkpoint: Checkpoint) -> Checkpoint:
     """Return the checkpoint with every layer on its own."""
     return replace(checkpoint, joined={})
 
