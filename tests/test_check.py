@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 import lstmconv
 from lstmconv.checking import RULES
-from lstmconv.checking.open_files import SUFFIXES
+from lstmconv.checking.file_cache import SUFFIXES
 from lstmconv.checking.settings import find_settings
 from tests._cases import fused, lstm_config, sequential, write_legacy, write_lstm, write_saveable
 

@@ -117,9 +117,9 @@ def test_the_bytes_do_not_depend_on_the_slabs(tmp_path, monkeypatch):
 
 def test_a_large_source_is_hashed_while_it_is_converted(tmp_path, monkeypatch):
     """The header of a safetensors file is written twice, and says the true hash in the end."""
-    from lstmconv.formats import provenance
+    from lstmconv.formats import hashing
 
-    monkeypatch.setattr(provenance, "_HASHED_AT_ONCE", 0)
+    monkeypatch.setattr(hashing, "_HASHED_AT_ONCE", 0)
     source = Path(__file__).parent.parent / "sample_weights" / "airline_passengers.h5"
     plain = lstmconv.convert(source, tmp_path / "a.safetensors").paths[0].read_bytes()
     monkeypatch.undo()

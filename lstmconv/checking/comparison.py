@@ -10,18 +10,18 @@ import numpy as np
 
 from lstmconv.arrays.comparing import difference
 from lstmconv.arrays.copying import BiasMode, place_bias
+from lstmconv.checking.file_cache import CheckedFile
 from lstmconv.checking.findings import Note
-from lstmconv.checking.open_files import Held
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer
 
 __all__ = ["compare"]
 
 
-def compare(source: Checkpoint, name: str, twin: Held) -> list[Note]:
+def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Note]:
     """Return where a twin no longer is what its source says: one note a layer, none if they are in step.
 
-    A twin of lstmconv's is held to what was noted in it: the dtype that weights were rounded to, and where
+    A twin that lstmconv wrote is compared as its record says: the dtype that weights were rounded to, and where
     the bias was put. Of another's, biases are compared by their sum, and layers that cannot be paired are said
     to be so. Activations are compared where both files tell them and nobody overruled them.
 
@@ -30,42 +30,42 @@ def compare(source: Checkpoint, name: str, twin: Held) -> list[Note]:
         name: What to call it.
         twin: What the file converted from it holds.
     """
-    held = twin.checkpoint
-    if held is None and twin.noted is not None:
+    checkpoint = twin.checkpoint
+    if checkpoint is None and twin.record is not None:
         return [Note("twin-differs", f"holds no LSTM any more that is read, and was made from {name}")]
-    if held is None:
+    if checkpoint is None:
         return [Note("twin-unpaired", f"cannot be compared with {name}: no LSTM layer is found in it")]
-    pairs = _pairs(source, held, twin.noted)
+    pairs = _pairs(source, checkpoint, twin.record)
     if pairs is None:
-        own, others = (", ".join(layer.name for layer in each.layers) for each in (held, source))
-        if twin.noted is not None:
-            return [Note("twin-differs", f"was made from other layers ({own}) than {name} has now ({others})")]
-        text = f"cannot be compared with {name}: neither names nor sizes tell which of {own} is which of {others}"
-        return [Note("twin-unpaired", text)]
-    notes = (_differs(layer, own, name, twin) for own, layer in pairs)
+        twin_names, source_names = (", ".join(layer.name for layer in each.layers) for each in (checkpoint, source))
+        if twin.record is not None:
+            text = f"was made from other layers ({twin_names}) than {name} has now ({source_names})"
+            return [Note("twin-differs", text)]
+        pairing = f"neither names nor sizes tell which of {twin_names} is which of {source_names}"
+        return [Note("twin-unpaired", f"cannot be compared with {name}: {pairing}")]
+    notes = (_differs(source_layer, twin_layer, name, twin) for twin_layer, source_layer in pairs)
     return [note for note in notes if note is not None]
 
 
 def _pairs(
-    source: Checkpoint, held: Checkpoint, noted: Mapping[str, Any] | None
+    source: Checkpoint, twin: Checkpoint, record: Mapping[str, Any] | None
 ) -> list[tuple[LSTMLayer, LSTMLayer]] | None:
-    """Return the twin's layers, each with the source's: by the note, by name, or by order where sizes agree."""
-    origins = {} if noted is None else {str(entry["name"]): str(entry["source"]) for entry in noted["layers"]}
-    own = [layer.name for layer in held.layers]
-    for wanted in ([origins.get(name, name) for name in own], own):
+    """Return the twin's layers, each with the source's: by the record, by name, or by order where sizes agree."""
+    origins = {} if record is None else {str(entry["name"]): str(entry["source"]) for entry in record["layers"]}
+    names = [layer.name for layer in twin.layers]
+    for wanted in ([origins.get(name, name) for name in names], names):
         named = _named(source.layers, wanted)
         if named is not None:
-            return list(zip(held.layers, named, strict=True))
-    if [_sizes(layer) for layer in held.layers] == [_sizes(layer) for layer in source.layers]:
-        return list(zip(held.layers, source.layers, strict=True))
+            return list(zip(twin.layers, named, strict=True))
+    if [_sizes(layer) for layer in twin.layers] == [_sizes(layer) for layer in source.layers]:
+        return list(zip(twin.layers, source.layers, strict=True))
     return None
 
 
 def _named(layers: Sequence[LSTMLayer], names: Sequence[str]) -> list[LSTMLayer] | None:
     """Return the layers of these names, if each is there once; formats write ``/`` in a name as ``.`` or ``_``."""
     by_name = {re.sub("[./]", "_", layer.name): layer for layer in layers}
-    found = [by_name.get(re.sub("[./]", "_", name)) for name in names]
-    chosen = [layer for layer in found if layer is not None]
+    chosen = [layer for name in names if (layer := by_name.get(re.sub("[./]", "_", name))) is not None]
     return chosen if len(chosen) == len(names) and len(by_name) == len(layers) else None
 
 
@@ -73,20 +73,20 @@ def _sizes(layer: LSTMLayer) -> list[tuple[int, int]]:
     return [(half.input_size, half.hidden_size) for half in layer.directions]
 
 
-def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, held: Held) -> Note | None:
+def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile) -> Note | None:
     """Say the first thing in which a layer of the twin differs from the source's."""
     if _sizes(source) != _sizes(twin):
         text = f"is of {_shown(twin)}, {name} has {_shown(source)}"
         return Note("twin-differs", text, twin.name)
-    one = held.noted is None or held.format.biases == "one"
-    mode: BiasMode | None = "single-input" if one else (held.noted or {}).get("bias_mode")
-    for number, (half, own) in enumerate(zip(source.directions, twin.directions, strict=True)):
+    one = file.record is None or file.format.biases == "one"
+    mode: BiasMode | None = "single-input" if one else (file.record or {}).get("bias_mode")
+    for number, (half, twin_half) in enumerate(zip(source.directions, twin.directions, strict=True)):
         where = f"the {('forward', 'backward')[number]} half's " if source.bidirectional else "its "
-        for array, expected, found in _arrays(half, own, mode, summed=held.noted is None):
-            difference = _different(expected, found, name)
+        for array, expected, stored in _arrays(half, twin_half, mode, summed=file.record is None):
+            difference = _different(expected, stored, name)
             if difference is not None:
                 return Note("twin-differs", f"{where}{array} {difference}", twin.name)
-    otherwise = _computes_otherwise(source, twin, name, held)
+    otherwise = _computes_otherwise(source, twin, name, file)
     return None if otherwise is None else Note("twin-differs", otherwise, twin.name)
 
 
@@ -101,8 +101,8 @@ def _arrays(
     yield "input weights", source.weight_ih, twin.weight_ih
     yield "recurrent weights", source.weight_hh, twin.weight_hh
     expected = place_bias(source, mode, zeros=True)
-    found = place_bias(twin, "single-input", zeros=True) if summed else (twin.bias_ih, twin.bias_hh)
-    for array, one, other in zip(("bias", "recurrent bias"), expected, found, strict=True):
+    stored = place_bias(twin, "single-input", zeros=True) if summed else (twin.bias_ih, twin.bias_hh)
+    for array, one, other in zip(("bias", "recurrent bias"), expected, stored, strict=True):
         yield array, one or _zeros(source), other or _zeros(twin)
 
 
@@ -111,12 +111,12 @@ def _zeros(direction: LSTMDirection) -> Gates:
     return Gates(nothing, nothing, nothing, nothing)
 
 
-def _different(expected: Gates, found: Gates, name: str) -> str | None:
+def _different(expected: Gates, stored: Gates, name: str) -> str | None:
     """Say in how many numbers two arrays differ, the expected one rounded once to the other's dtype."""
     try:
-        differs = difference(expected, found)
+        differs = difference(expected, stored)
     except UnsupportedModelError:
-        return f"do not fit {found.dtype} any more"
+        return f"do not fit {stored.dtype} any more"
     if differs is None:
         return None
     place = ", ".join(map(str, differs.place))
@@ -126,21 +126,21 @@ def _different(expected: Gates, found: Gates, name: str) -> str | None:
     )
 
 
-def _computes_otherwise(source: LSTMLayer, twin: LSTMLayer, name: str, held: Held) -> str | None:
+def _computes_otherwise(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile) -> str | None:
     """Say which activation or direction of the twin is not the source's, or ``None``.
 
     State dicts and weight spaces of others do not tell theirs: what is read there is what ``nn.LSTM`` and cuDNN
     compute.
     """
-    if held.noted is None and held.format.name not in ("onnx", "keras"):
+    if file.record is None and file.format.name not in ("onnx", "keras"):
         return None
-    overruled = any(str(note).endswith("as asked") for note in (held.noted or {}).get("notes") or [])
-    for half, own in zip(source.directions, twin.directions, strict=True):
+    overruled = any(str(note).endswith("as asked") for note in (file.record or {}).get("notes") or [])
+    for half, twin_half in zip(source.directions, twin.directions, strict=True):
         for what in () if overruled else ("activation", "recurrent_activation"):
-            mine, theirs = getattr(half, what), getattr(own, what)
+            mine, theirs = getattr(half, what), getattr(twin_half, what)
             if mine is not None and theirs is not None and mine != theirs:
                 return f"its {what.replace('_', ' ')} is {theirs}, that of {name} is {mine}"
-        if held.noted is not None and half.go_backwards != own.go_backwards:
+        if file.record is not None and half.go_backwards != twin_half.go_backwards:
             ways = ("forwards", "backwards")
-            return f"runs {ways[own.go_backwards]}, in {name} {ways[half.go_backwards]}"
+            return f"runs {ways[twin_half.go_backwards]}, in {name} {ways[half.go_backwards]}"
     return None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, Activation
-from lstmconv.checking.open_files import Held
+from lstmconv.checking.file_cache import CheckedFile
 from lstmconv.errors import LstmconvError, UsageError
 from lstmconv.formats import by_name, by_suffix
 from lstmconv.formats.provenance import described_activation
@@ -20,20 +20,25 @@ _DEFAULT_OPSET = {True: 22, False: 14}
 """The operator set that ``convert`` chooses, with and without bfloat16."""
 
 
-def convert_command(source: Path, target: Path, held: Held | None = None, twin: Held | None = None) -> str:
-    """Return the ``lstmconv convert`` line that makes a target, with the options that a twin notes.
+def convert_command(
+    source: Path, target: Path, original: CheckedFile | None = None, twin: CheckedFile | None = None
+) -> str:
+    """Return the ``lstmconv convert`` line that makes a target, with the options that the record of a twin names.
 
     Args:
         source: As the line shall name it.
         target: Likewise.
-        held: What the source holds.
-        twin: What the target held until now; without it, the line has no options.
+        original: The source.
+        twin: The target as it was until now; without it, the line has no options.
     """
     parts = ["lstmconv", "convert", str(source), str(target)]
-    if held is not None and twin is not None and twin.noted is not None and held.checkpoint is not None:
+    if original is not None and twin is not None and twin.record is not None and original.checkpoint is not None:
         try:
-            options = [*_options(held.checkpoint, twin, twin.noted), *_activations(held.checkpoint, twin.noted)]
-        except (LstmconvError, AttributeError, KeyError, TypeError):  # A note that somebody edited.
+            options = [
+                *_options(original.checkpoint, twin, twin.record),
+                *_activations(original.checkpoint, twin.record),
+            ]
+        except (LstmconvError, AttributeError, KeyError, TypeError):  # A record that somebody edited.
             options = []
         parts += options
     if twin is not None:
@@ -43,38 +48,38 @@ def convert_command(source: Path, target: Path, held: Held | None = None, twin: 
     return shlex.join(parts)
 
 
-def _options(source: Checkpoint, twin: Held, noted: Mapping[str, Any]) -> Iterator[str]:
-    origins = {str(entry["name"]): str(entry["source"]) for entry in noted["layers"]}
+def _options(source: Checkpoint, twin: CheckedFile, record: Mapping[str, Any]) -> Iterator[str]:
+    origins = {str(entry["name"]): str(entry["source"]) for entry in record["layers"]}
     known = [layer.name for layer in source.layers]
     chosen = [name for name in known if name in origins.values()]
-    if chosen and (len(chosen) < len(known) or noted.get("prefix") is False):
+    if chosen and (len(chosen) < len(known) or record.get("prefix") is False):
         for name in chosen:
             yield from ("--layer", name)
-    stacks = {name: tuple(origins.get(layer, layer) for layer in layers) for name, layers in _stacks(noted).items()}
+    stacks = {name: tuple(origins.get(layer, layer) for layer in layers) for name, layers in _stacks(record).items()}
     yield from _renames(source, origins, stacks)
     joined = {layers for layers in stacks.values() if len(layers) > 1}
     stored = {tuple(names) for names in source.joined.values() if set(names) <= set(chosen)}
     if joined != stored:
         yield "--stack=none" if not joined else "--stack" if len(stacks) == 1 else "--stack=partial"
     for key in ("dtype", "bias_mode"):
-        if isinstance(noted.get(key), str):
-            yield from (f"--{key.replace('_', '-')}", str(noted[key]))
+        if isinstance(record.get(key), str):
+            yield from (f"--{key.replace('_', '-')}", str(record[key]))
     if twin.format.name == "onnx":
-        yield from _onnx(twin, noted, next(iter(stacks)))
+        yield from _onnx(twin, record, next(iter(stacks)))
     if twin.format.name == "keras":
         yield from _keras(twin)
 
 
-def _stacks(noted: Mapping[str, Any]) -> dict[str, list[str]]:
-    stacks = noted.get("stacks") or [{"name": entry["name"], "layers": [entry["name"]]} for entry in noted["layers"]]
+def _stacks(record: Mapping[str, Any]) -> dict[str, list[str]]:
+    stacks = record.get("stacks") or [{"name": entry["name"], "layers": [entry["name"]]} for entry in record["layers"]]
     return {str(stack["name"]): [str(name) for name in stack["layers"]] for stack in stacks}
 
 
 def _renames(source: Checkpoint, origins: Mapping[str, str], stacks: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
     """Name new names by old ones; that of a stack that the source has takes its layers along."""
-    held = {tuple(names): stack for stack, names in source.joined.items()}
-    renamed = {held[layers]: name for name, layers in stacks.items() if layers in held}
-    within = {layer for layers in stacks.values() if layers in held for layer in layers}
+    stack_of = {tuple(names): stack for stack, names in source.joined.items()}
+    renamed = {stack_of[layers]: name for name, layers in stacks.items() if layers in stack_of}
+    within = {layer for layers in stacks.values() if layers in stack_of for layer in layers}
     known = {layer.name for layer in source.layers} - within
     renamed |= {origin: name for name, origin in origins.items() if origin in known}
     for old, new in renamed.items():
@@ -82,13 +87,13 @@ def _renames(source: Checkpoint, origins: Mapping[str, str], stacks: Mapping[str
             yield from ("--rename", f"{old}={new}")
 
 
-def _onnx(twin: Held, noted: Mapping[str, Any], name: str) -> Iterator[str]:
+def _onnx(twin: CheckedFile, record: Mapping[str, Any], name: str) -> Iterator[str]:
     """Read the options that shape a graph off the graph."""
     import onnx
 
     model = onnx.load(str(twin.path), load_external_data=False)
     accepted = twin.format.load_runtime().accepts(twin.path, name)
-    stateful = any(entry.get("stateful") for entry in noted["layers"])
+    stateful = any(entry.get("stateful") for entry in record["layers"])
     if ("states" in accepted) != stateful:
         yield "--states" if "states" in accepted else "--no-states"
     if "lengths" in accepted:
@@ -99,7 +104,7 @@ def _onnx(twin: Held, noted: Mapping[str, Any], name: str) -> Iterator[str]:
         yield from ("--opset", str(opset))
 
 
-def _keras(twin: Held) -> Iterator[str]:
+def _keras(twin: CheckedFile) -> Iterator[str]:
     if twin.checkpoint is None:
         return
     origin = twin.checkpoint.provenance
@@ -109,13 +114,13 @@ def _keras(twin: Held) -> Iterator[str]:
         yield from ("--keras-version", "2")
 
 
-def _activations(source: Checkpoint, noted: Mapping[str, Any]) -> Iterator[str]:
+def _activations(source: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
     """Name the activations that the user gave, where the source does not tell them or was overruled."""
-    overruled = any(str(note).endswith("as asked") for note in noted.get("notes") or [])
+    overruled = any(str(note).endswith("as asked") for note in record.get("notes") or [])
     if source.unknown is None and not overruled:
         return
     for key in ("activation", "recurrent_activation"):
-        used = {described_activation(half.get(key)) for entry in noted["layers"] for half in entry["directions"]}
+        used = {described_activation(half.get(key)) for entry in record["layers"] for half in entry["directions"]}
         stated = {getattr(half, key) for layer in source.layers for half in layer.directions}
         chosen = used.pop() if len(used) == 1 else None
         if chosen is not None and stated != {chosen} and not (key == "activation" and chosen.name == "tanh"):
@@ -126,7 +131,7 @@ def _flag(activation: Activation) -> str:
     return _BY_FLAG.get(activation, activation.name)
 
 
-def _format(target: Path, twin: Held) -> Iterator[str]:
+def _format(target: Path, twin: CheckedFile) -> Iterator[str]:
     """Say the format where the target's suffix means another."""
     try:
         meant = by_suffix(target)

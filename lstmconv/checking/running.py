@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from lstmconv.checking import twins, weight_rules
+from lstmconv.checking.file_cache import CheckedFile, FileCache, is_checkpoint
 from lstmconv.checking.findings import CheckResult, Finding, Note, Status
-from lstmconv.checking.open_files import Held, Shelf, is_checkpoint
 from lstmconv.checking.settings import Settings, find_settings, read_settings
 from lstmconv.checking.twins import Pair
 from lstmconv.errors import LstmconvError, MissingDependencyError
@@ -60,7 +60,7 @@ def checked(files: Sequence[Path], settings: PathLike | None, *, deep: bool, job
     for file in files:
         if given is None and file.parent not in by_folder:
             by_folder[file.parent] = find_settings(file)
-    run = _Run(Shelf(), frozenset(file.absolute() for file in files), given, by_folder, deep=deep)
+    run = _Run(FileCache(), frozenset(file.absolute() for file in files), given, by_folder, deep=deep)
     return map(run.one, files) if jobs == 1 else _in_processes(run, files, jobs)
 
 
@@ -87,14 +87,14 @@ class _Run:
 
     def __init__(
         self,
-        shelf: Shelf,
+        cache: FileCache,
         checked: frozenset[Path],
         settings: Settings | None,
         by_folder: Mapping[Path, Settings],
         *,
         deep: bool,
     ) -> None:
-        self._shelf = shelf
+        self._cache = cache
         self._checked = checked
         self._settings = settings
         self._by_folder = by_folder
@@ -125,34 +125,34 @@ class _Run:
         if not path.is_dir():
             path.open("rb").close()  # What is not there, or may not be read, is no damaged file.
         try:
-            held = self._shelf.read(path)
+            file = self._cache.read(path)
         except MissingDependencyError as error:
             return CheckResult(str(path), "not done", (Finding("unavailable", "error", _line(error)),))
         except LstmconvError as error:
             text = _line(str(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: "))
             return self._result(path, settings, "passed", [Note("damaged", text)])
-        notes = list(_skipped(held))
+        notes = list(_skipped(file))
         source = None
-        if held.checkpoint is not None or held.noted is not None:
-            source = twins.source_of(path, self._shelf, settings)
-        if held.checkpoint is None:
+        if file.checkpoint is not None or file.record is not None:
+            source = twins.source_of(path, self._cache, settings)
+        if file.checkpoint is None:
             notes += [] if source is None else self._with_source(Pair(source, path))
             return self._result(path, settings, "no lstm", notes)
-        names = tuple(layer.name for layer in held.checkpoint.layers)
-        found = [twin for twin in twins.twins_of(path, self._shelf, settings) if twin != source]
+        names = tuple(layer.name for layer in file.checkpoint.layers)
+        beside = [twin for twin in twins.twins_of(path, self._cache, settings) if twin != source]
         equal: list[Path] = []
         if source is not None:
-            own = self._with_source(Pair(source, path))
-            notes += own
-            equal += [source] if _in_step(own) else []
-        notes += self._with_twins(path, held.checkpoint, found, settings, equal)
-        notes += self._alone(path, held.checkpoint, found, settings, made=source is not None, paired=bool(equal))
+            differences = self._with_source(Pair(source, path))
+            notes += differences
+            equal += [source] if _in_step(differences) else []
+        notes += self._with_twins(path, file.checkpoint, beside, settings, equal)
+        notes += self._alone(path, file.checkpoint, beside, settings, made=source is not None, paired=bool(equal))
         return self._result(path, settings, "passed", notes, names, equal)
 
     def _with_source(self, pair: Pair) -> list[Note]:
         """Look at a file that was converted from another."""
         try:
-            source = self._shelf.read(pair.source).checkpoint
+            source = self._cache.read(pair.source).checkpoint
         except (LstmconvError, OSError) as error:
             return [Note("twin-unpaired", f"its source cannot be read: {_line(error)}")]
         if source is None:
@@ -160,21 +160,21 @@ class _Run:
         return self._compared(pair, source)
 
     def _with_twins(
-        self, path: Path, checkpoint: Checkpoint, found: Sequence[Path], settings: Settings, equal: list[Path]
+        self, path: Path, checkpoint: Checkpoint, beside: Sequence[Path], settings: Settings, equal: list[Path]
     ) -> Iterator[Note]:
         """Look at the files that were converted from this one; add those in step to ``equal``."""
-        for twin in found:
-            own = self._compared(Pair(path, twin), checkpoint)
-            if _in_step(own):
+        for twin in beside:
+            differences = self._compared(Pair(path, twin), checkpoint)
+            if _in_step(differences):
                 equal.append(twin)
             if twin.absolute() not in self._checked or settings.ignores(twin):  # Else it is said on its own line.
-                yield from (note._replace(message=f"{twin.name}: {_named(note)}", layer=None) for note in own)
+                yield from (note._replace(message=f"{twin.name}: {_named(note)}", layer=None) for note in differences)
 
     def _alone(
         self,
         path: Path,
         checkpoint: Checkpoint,
-        found: Sequence[Path],
+        beside: Sequence[Path],
         settings: Settings,
         *,
         made: bool,
@@ -187,14 +187,14 @@ class _Run:
             return
         if checkpoint.unknown is not None and not paired:  # A twin in step says which activation was chosen.
             yield Note("activation-unknown", checkpoint.unknown.removeprefix(f"{path.name}: "))
-        yield from _bound_for_pytorch(path, checkpoint, found, settings)
-        yield from twins.missing(path, found, settings)
+        yield from _bound_for_pytorch(path, checkpoint, beside, settings)
+        yield from twins.missing(path, beside, settings)
 
     def _compared(self, pair: Pair, source: Checkpoint) -> list[Note]:
         """Compare a pair once, whichever of the two is asked for first."""
         if pair not in self._pairs:
-            found = twins.look(pair, self._shelf, source)
-            self._pairs[pair] = found if found or not self._deep else list(_run(pair, source))
+            notes = twins.look(pair, self._cache, source)
+            self._pairs[pair] = notes if notes or not self._deep else list(_run(pair, source))
         return self._pairs[pair]
 
     def _result(
@@ -227,11 +227,11 @@ def _named(note: Note) -> str:
     return note.message if note.layer is None else f"{note.layer}: {note.message}"
 
 
-def _skipped(held: Held) -> Iterator[Note]:
+def _skipped(file: CheckedFile) -> Iterator[Note]:
     """Yield what was not read: an LSTM that does not convert, a file of another kind; other layers are none of ours."""
-    if held.foreign is not None:
-        yield Note("not-checked", _line(held.foreign.removeprefix(f"{held.path.name}: ")))
-    for entry in held.skipped:
+    if file.foreign is not None:
+        yield Note("not-checked", _line(file.foreign.removeprefix(f"{file.path.name}: ")))
+    for entry in file.skipped:
         if not entry.whole:
             yield Note("damaged", entry.reason, entry.name)
         elif _is_lstm(entry.class_name):
@@ -242,10 +242,12 @@ def _is_lstm(class_name: str) -> bool:
     return "LSTM" in class_name and "ConvLSTM" not in class_name
 
 
-def _bound_for_pytorch(path: Path, checkpoint: Checkpoint, found: Sequence[Path], settings: Settings) -> Iterator[Note]:
+def _bound_for_pytorch(
+    path: Path, checkpoint: Checkpoint, beside: Sequence[Path], settings: Settings
+) -> Iterator[Note]:
     """Yield the layers that ``nn.LSTM`` cannot compute, where PyTorch is where they go."""
     suffixes = (*by_name("torch").suffixes, *by_name("safetensors").suffixes)
-    files = [twin for twin in (*found, path) if twin.name.lower().endswith(suffixes)]
+    files = [twin for twin in (*beside, path) if twin.name.lower().endswith(suffixes)]
     files = [file for file in files if not file.name.lower().endswith(by_name("cudnn").suffixes)]
     required = {"torch", "safetensors"} & set(settings.required_targets)
     target = files[0].name if files else f"its {min(required)} target" if required else None

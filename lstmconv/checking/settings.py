@@ -47,8 +47,8 @@ class Settings(NamedTuple):
 
     def twins_of(self, source: Path) -> tuple[Path, ...] | None:
         """Return the twins that ``pairs`` names; ``None`` where it does not name the source."""
-        found = self.pairs.get(_whole(source))
-        return None if found is None else tuple(_like(twin, source) for twin in found)
+        stated = self.pairs.get(_whole(source))
+        return None if stated is None else tuple(_like(twin, source) for twin in stated)
 
     def source_of(self, twin: Path) -> Path | None:
         """Return the source under which ``pairs`` names a twin."""
@@ -81,9 +81,9 @@ def find_settings(path: Path) -> Settings:
     for folder in path.absolute().parents:
         file = folder / "pyproject.toml"
         if file.is_file():
-            found = _table(file)
-            if found is not None:
-                return _settings(file, found)
+            table = _table(file)
+            if table is not None:
+                return _settings(file, table)
         if (folder / ".git").exists():
             break
     return Settings(path.absolute().parent)
@@ -97,10 +97,10 @@ def read_settings(file: Path) -> Settings:
     """
     if not file.is_file():
         raise UsageError(f"{file}: no such file; expected a TOML file with [tool.lstmconv]")
-    found = _table(file)
-    if found is None:
+    table = _table(file)
+    if table is None:
         raise UsageError(f"{file}: has no [tool.lstmconv]")
-    return _settings(file, found)
+    return _settings(file, table)
 
 
 def _table(file: Path) -> Mapping[str, Any] | None:
@@ -115,10 +115,10 @@ def _table(file: Path) -> Mapping[str, Any] | None:
         tools = tomllib.loads(text).get("tool", {})
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file}: cannot be read as TOML ({error})") from error
-    found = tools.get("lstmconv") if isinstance(tools, dict) else None
-    if found is not None and not isinstance(found, dict):
-        raise UsageError(f"{file}: tool.lstmconv is {found!r}, expected a table with {', '.join(_KEYS)}")
-    return found
+    table = tools.get("lstmconv") if isinstance(tools, dict) else None
+    if table is not None and not isinstance(table, dict):
+        raise UsageError(f"{file}: tool.lstmconv is {table!r}, expected a table with {', '.join(_KEYS)}")
+    return table
 
 
 def _settings(file: Path, table: Mapping[str, Any]) -> Settings:

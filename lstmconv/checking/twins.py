@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from lstmconv.checking.comparison import compare
 from lstmconv.checking.convert_command import convert_command
+from lstmconv.checking.file_cache import SUFFIXES, FileCache, is_checkpoint, is_keras
 from lstmconv.checking.findings import Note
-from lstmconv.checking.open_files import SUFFIXES, Shelf, is_checkpoint, is_keras
 from lstmconv.checking.settings import Settings
 from lstmconv.errors import LstmconvError
 from lstmconv.formats import by_name, stem
@@ -29,12 +29,12 @@ class Pair(NamedTuple):
     twin: Path
 
 
-def source_of(path: Path, shelf: Shelf, settings: Settings) -> Path | None:
+def source_of(path: Path, cache: FileCache, settings: Settings) -> Path | None:
     """Return the file that this one was converted from, if it is there.
 
     Args:
         path: A file that holds an LSTM.
-        shelf: The run's files.
+        cache: The run's files.
         settings: Their ``pairs`` come first.
     """
     stated = settings.source_of(path)
@@ -42,34 +42,34 @@ def source_of(path: Path, shelf: Shelf, settings: Settings) -> Path | None:
         return stated if stated.is_file() else None
     if settings.twins_of(path) is not None:
         return None
-    noted = shelf.noted(path)
-    if noted is not None:
-        named = path.parent / Path(str(noted["source"])).name
+    record = cache.record_of(path)
+    if record is not None:
+        named = path.parent / Path(str(record["source"])).name
         if named != path and named.is_file() and is_checkpoint(named):
             return named
     elif is_keras(path):
         return None
-    others = [beside for beside in _of_the_same_name(path) if is_keras(beside) and shelf.noted(beside) is None]
+    others = [beside for beside in _of_the_same_name(path) if is_keras(beside) and cache.record_of(beside) is None]
     free = [beside for beside in others if settings.twins_of(beside) is None]
     return free[0] if len(free) == 1 else None
 
 
-def twins_of(path: Path, shelf: Shelf, settings: Settings) -> list[Path]:
+def twins_of(path: Path, cache: FileCache, settings: Settings) -> list[Path]:
     """Return the files that are there and were converted from this one.
 
     Args:
         path: A file that holds an LSTM.
-        shelf: The run's files.
+        cache: The run's files.
         settings: Their ``pairs`` come first.
     """
     stated = settings.twins_of(path)
     if stated is not None:
         return [twin for twin in stated if twin.is_file()]
     near = {beside for beside in _of_the_same_name(path) if not settings.ignores(beside)}
-    near.update(shelf.naming(path, settings.ignores, keras=False))
+    near.update(cache.converted_from(path, settings.ignores, keras=False))
     if not is_keras(path):  # A Keras file is opened to be asked only where its name speaks for it, or here.
-        near.update(shelf.naming(path, settings.ignores, keras=True))
-    return sorted(twin for twin in near if source_of(twin, shelf, settings) == path)
+        near.update(cache.converted_from(path, settings.ignores, keras=True))
+    return sorted(twin for twin in near if source_of(twin, cache, settings) == path)
 
 
 def missing(path: Path, twins: Sequence[Path], settings: Settings) -> Iterator[Note]:
@@ -88,10 +88,10 @@ def missing(path: Path, twins: Sequence[Path], settings: Settings) -> Iterator[N
         yield Note("twin-missing", text, fix=convert_command(path, target))
 
 
-def look(pair: Pair, shelf: Shelf, source: Checkpoint) -> list[Note]:
+def look(pair: Pair, cache: FileCache, source: Checkpoint) -> list[Note]:
     """Compare a twin with its source; what differs comes with the command that mends it."""
     try:
-        twin = shelf.read(pair.twin)
+        twin = cache.read(pair.twin)
     except (LstmconvError, OSError) as error:
         command = convert_command(pair.source, pair.twin) + " --force"
         return [Note("twin-differs", f"cannot be read: {error}", fix=command)]
@@ -100,10 +100,10 @@ def look(pair: Pair, shelf: Shelf, source: Checkpoint) -> list[Note]:
     notes = compare(source, pair.source.name, twin)
     if not any(note.rule == "twin-differs" for note in notes):
         return notes
-    if twin.noted is None:
+    if twin.record is None:
         text = f"not lstmconv's: export it again from {pair.source.name}, or name its source in [tool.lstmconv.pairs]"
         return [note._replace(message=f"{note.message} ({text})") for note in notes]
-    command = convert_command(pair.source, pair.twin, shelf.read(pair.source), twin)
+    command = convert_command(pair.source, pair.twin, cache.read(pair.source), twin)
     return [note._replace(fix=command) for note in notes]
 
 
@@ -113,6 +113,6 @@ def _is(path: Path, suffixes: tuple[str, ...]) -> bool:
 
 def _of_the_same_name(path: Path) -> list[Path]:
     """Return the other checkpoints that are called as this one but for the suffix."""
-    own = stem(path)
-    beside = [path.with_name(own + suffix) for suffix in SUFFIXES]
+    name = stem(path)
+    beside = [path.with_name(name + suffix) for suffix in SUFFIXES]
     return [other for other in beside if other != path and other.is_file()]

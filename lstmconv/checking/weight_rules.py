@@ -87,11 +87,11 @@ def _not_finite(direction: LSTMDirection) -> Iterator[str]:
             first = first or letter
         if first is None:
             continue
-        found = " and ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
+        kinds = " and ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
         total = int(np.prod(gates.shape))
         overflow = counts["infinite"] and direction.dtype == np.float16
         hint = "; in float16 every value over 65504 is infinite" if overflow else ""
-        yield f"{names[name]} has {found} of {total:,} numbers, first in gate {first} ({_NAMES[first]}){hint}"
+        yield f"{names[name]} has {kinds} of {total:,} numbers, first in gate {first} ({_NAMES[first]}){hint}"
 
 
 def _suspicious(direction: LSTMDirection) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lstmconv import api
-from lstmconv.checking.open_files import Shelf
+from lstmconv.checking.file_cache import FileCache
 from lstmconv.errors import MissingDependencyError
 from lstmconv.explaining.blocks import FORMATS, FormatLayout, shown
 from lstmconv.explaining.inspection import describe_checkpoint
@@ -128,7 +128,7 @@ def _target(checkpoint: Checkpoint, target: Path) -> TargetValues:
         provenance = api.load(target).provenance
     except MissingDependencyError:
         provenance = None
-    noted = Shelf().noted(target)
+    noted = FileCache().record_of(target)
     same = None if noted is None else noted.get("sha256") == checkpoint.provenance.sha256
     return TargetValues(report, verdict(report), provenance, noted, same)
 

@@ -13,7 +13,7 @@ from lstmconv.formats import FORMATS, Format, ReadOptions, by_name
 from lstmconv.formats.detection import detect
 from lstmconv.model import Checkpoint, Skipped
 
-__all__ = ["SUFFIXES", "Held", "Shelf", "is_checkpoint", "is_keras"]
+__all__ = ["SUFFIXES", "CheckedFile", "FileCache", "is_checkpoint", "is_keras"]
 
 SUFFIXES = tuple(suffix for entry in FORMATS for suffix in entry.suffixes if not suffix.endswith(".bin"))
 """The suffixes of what is checked; a bare buffer does not say what is in it."""
@@ -34,8 +34,8 @@ def is_keras(path: Path) -> bool:
     return path.name.lower().endswith(_KERAS_SUFFIXES)
 
 
-class Held(NamedTuple):
-    """What a file holds.
+class CheckedFile(NamedTuple):
+    """What was read of one file.
 
     Attributes:
         path: The file.
@@ -43,7 +43,7 @@ class Held(NamedTuple):
         checkpoint: Its layers; ``None`` where there are none to check.
         skipped: Recurrent layers that do not convert, and why.
         foreign: Why the file was not looked into, or ``None``.
-        noted: What lstmconv noted where it wrote the file.
+        record: What lstmconv noted where it wrote the file.
     """
 
     path: Path
@@ -51,18 +51,18 @@ class Held(NamedTuple):
     checkpoint: Checkpoint | None
     skipped: tuple[Skipped, ...] = ()
     foreign: str | None = None
-    noted: Mapping[str, Any] | None = None
+    record: Mapping[str, Any] | None = None
 
 
-class Shelf:
+class FileCache:
     """The files of a run, each read when it is first asked for."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[Path, Held] = OrderedDict()
-        self._noted: dict[Path, Mapping[str, Any] | None] = {}
-        self._naming: dict[tuple[Path, bool], dict[str, list[Path]]] = {}
+        self._files: OrderedDict[Path, CheckedFile] = OrderedDict()
+        self._records: dict[Path, Mapping[str, Any] | None] = {}
+        self._by_source: dict[tuple[Path, bool], dict[str, list[Path]]] = {}
 
-    def read(self, path: Path) -> Held:
+    def read(self, path: Path) -> CheckedFile:
         """Return what a file holds.
 
         Raises:
@@ -72,52 +72,52 @@ class Shelf:
         index = _index_of(path)
         if index is not None:
             return self.read(index)
-        if path in self._held:
-            self._held.move_to_end(path)
-            return self._held[path]
+        if path in self._files:
+            self._files.move_to_end(path)
+            return self._files[path]
         format = detect(path, ReadOptions())
         try:
             checkpoint = format.load().read(path, ReadOptions())
-            held = Held(path, format, checkpoint, checkpoint.skipped)
+            file = CheckedFile(path, format, checkpoint, checkpoint.skipped)
         except NoLSTMError as error:
-            held = Held(path, format, None, error.skipped)
+            file = CheckedFile(path, format, None, error.skipped)
         except ForeignFileError as error:
-            held = Held(path, format, None, (), str(error))
-        self._held[path] = held  # noted() looks here.
-        held = self._held[path] = held._replace(noted=self.noted(path))
-        if len(self._held) > _KEPT:
-            self._held.popitem(last=False)
-        return held
+            file = CheckedFile(path, format, None, (), str(error))
+        self._files[path] = file  # record_of() looks here.
+        file = self._files[path] = file._replace(record=self.record_of(path))
+        if len(self._files) > _KEPT:
+            self._files.popitem(last=False)
+        return file
 
-    def noted(self, path: Path) -> Mapping[str, Any] | None:
+    def record_of(self, path: Path) -> Mapping[str, Any] | None:
         """Return what lstmconv noted in a file; ``None`` for the files of others, and for damaged ones."""
-        if path not in self._noted:
-            self._noted[path] = None
+        if path not in self._records:
+            self._records[path] = None
             try:
                 format = detect(path, ReadOptions())
-                if format.name.startswith("keras") and path not in self._held:
+                if format.name.startswith("keras") and path not in self._files:
                     self.read(path)  # Where a file that crashes the HDF5 library costs only an error.
                 if not _costly(path, format):
-                    self._noted[path] = _plausible(format.load_runtime().provenance(path))
+                    self._records[path] = _plausible(format.load_runtime().provenance(path))
             except Exception:  # Each library refuses a damaged file in its own kind of error; reading it says more.
                 return None
-        return self._noted[path]
+        return self._records[path]
 
-    def naming(self, source: Path, ignores: Callable[[Path], bool], *, keras: bool) -> list[Path]:
+    def converted_from(self, source: Path, ignores: Callable[[Path], bool], *, keras: bool) -> list[Path]:
         """Return the Keras files, or the others, in a file's folder that note it as their source.
 
         A folder is looked through once.
         """
         folder = source.parent
-        if (folder, keras) not in self._naming:
+        if (folder, keras) not in self._by_source:
             index: dict[str, list[Path]] = {}
             for entry in sorted(folder.iterdir()):
                 if is_checkpoint(entry) and is_keras(entry) == keras and entry.is_file() and not ignores(entry):
-                    noted = self.noted(entry)
-                    if noted is not None:
-                        index.setdefault(str(noted["source"]), []).append(entry)
-            self._naming[folder, keras] = index
-        return self._naming[folder, keras].get(source.name, [])
+                    record = self.record_of(entry)
+                    if record is not None:
+                        index.setdefault(str(record["source"]), []).append(entry)
+            self._by_source[folder, keras] = index
+        return self._by_source[folder, keras].get(source.name, [])
 
 
 def _index_of(path: Path) -> Path | None:
@@ -144,10 +144,10 @@ def _costly(path: Path, format: Format) -> bool:
         return any(entry.file_size > _MOST_NOTED for entry in archive.infolist() if entry.filename.endswith(".json"))
 
 
-def _plausible(found: object) -> Mapping[str, Any] | None:
-    """Return a note with what is used of it in place, or ``None``."""
-    entries = found.get("layers") if isinstance(found, dict) else None
-    if not isinstance(found, dict) or not isinstance(entries, list) or not isinstance(found.get("source"), str):
+def _plausible(record: object) -> Mapping[str, Any] | None:
+    """Return a record with what is used of it in place, or ``None``."""
+    entries = record.get("layers") if isinstance(record, dict) else None
+    if not isinstance(record, dict) or not isinstance(entries, list) or not isinstance(record.get("source"), str):
         return None
     named = all(isinstance(one, dict) and {"name", "source", "directions"} <= one.keys() for one in entries)
-    return found if named else None
+    return record if named else None
