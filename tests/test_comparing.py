@@ -22,7 +22,7 @@ def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(comparing, "_SMALL_BYTES", 0)
     if request.param == "one block":
         return
-    small = {"_ROWS": 3, "_COLUMNS": 7, "_APART": 1, "_WINDOW_BYTES": 41 * 4 * 5, "_BAND_BYTES": 23 * 4 * 6}
+    small = {"_ROWS": 3, "_COLUMNS": 7, "_ROW_GAP": 1, "_WINDOW_BYTES": 41 * 4 * 5, "_BAND_BYTES": 23 * 4 * 6}
     for name, size in small.items():
         monkeypatch.setattr(comparing, name, size)
     monkeypatch.setattr(copying, "_SMALL_BYTES", 16)

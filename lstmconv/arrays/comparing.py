@@ -17,7 +17,7 @@ _ROWS = 256
 _COLUMNS = 4096
 """Of the source as it lies in memory, put together at a time, and compared by squares of :data:`_ROWS`: as
 :mod:`lstmconv.arrays.copying` moves them, and for the same reasons, but by a way of its own."""
-_APART = 16
+_ROW_GAP = 16
 _WINDOW_BYTES = 112 << 20
 """Of the target, at a time, where it lies in the other order: its pages stay mapped meanwhile."""
 _BAND_BYTES = 32 << 20
@@ -46,7 +46,7 @@ class Difference(NamedTuple):
     expected: Any
 
 
-def difference(expected: Gates, found: Gates) -> Difference | None:
+def difference(expected: Gates, stored: Gates) -> Difference | None:
     """Return where the bits of two arrays of one shape differ, the expected ones rounded once to the other's dtype.
 
     Signs of zero and NaN payloads count.
@@ -55,10 +55,10 @@ def difference(expected: Gates, found: Gates) -> Difference | None:
         UnsupportedModelError: An expected value does not fit the other's dtype.
     """
     count, first = 0, None
-    for letter, wanted, stored in zip(GATES, expected, found, strict=True):
-        wrong = _count_wrong(wanted, stored)
+    for letter, wanted_gate, stored_gate in zip(GATES, expected, stored, strict=True):
+        wrong = _count_wrong(wanted_gate, stored_gate)
         if wrong and first is None:
-            first = letter, *_first_wrong(wanted, stored)
+            first = letter, *_first_wrong(wanted_gate, stored_gate)
         count += wrong
     return None if first is None else Difference(count, math.prod(expected.shape), *first)
 
@@ -88,12 +88,12 @@ def _compare(wanted: Array, stored: Array) -> tuple[int, int]:
     seen = wrong = 0
     rows = max(_BAND_BYTES // max(abs(wanted.strides[0]), 1) // _ROWS, 1) * _ROWS
     dtype = stored.dtype.newbyteorder("=")
-    together = np.empty((min(len(wanted), _ROWS), min(wanted.shape[1], _COLUMNS) + _APART), dtype)
+    buffer = np.empty((min(len(wanted), _ROWS), min(wanted.shape[1], _COLUMNS) + _ROW_GAP), dtype)
     for band in range(0, len(wanted), rows):
         for row in range(band, min(band + rows, len(wanted)), _ROWS):
             for column in range(0, wanted.shape[1], _COLUMNS):
                 part = wanted[row : row + _ROWS, column : column + _COLUMNS]
-                block = together[: part.shape[0], : part.shape[1]]
+                block = buffer[: part.shape[0], : part.shape[1]]
                 copy_block(part, block)
                 for start in range(0, block.shape[1], _ROWS):
                     mine = _bits(block[:, start : start + _ROWS])

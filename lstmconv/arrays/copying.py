@@ -48,7 +48,7 @@ less than 1. Measured with ``python tests/benchmarks/blocks.py``."""
 _WIDE = 4096
 """Columns that are read at a time, of :data:`_BLOCK` rows, and put together before they are turned: reading is quicker
 the longer it goes on in a row, and rows that lie a power of two apart share few places of the cache."""
-_APART = 16
+_ROW_GAP = 16
 """Numbers between the rows that were put together, for that reason."""
 _SLAB_BYTES = 112 << 20
 """Of the target: what threads fill together before it is written. The source's pages are mapped once for every slab
@@ -104,12 +104,12 @@ def _exact(values: Array, place: Array) -> bool:
 
 
 def _copy_blocks(values: Array, place: Array) -> None:
-    together = np.empty((min(len(values), _BLOCK), min(values.shape[1], _WIDE) + _APART), values.dtype)
+    buffer = np.empty((min(len(values), _BLOCK), min(values.shape[1], _WIDE) + _ROW_GAP), values.dtype)
     for row in range(0, values.shape[0], _BLOCK):
         for column in range(0, values.shape[1], _WIDE):
             here = np.s_[row : row + _BLOCK, column : column + _WIDE]
             part, spot = values[here], place[here]
-            block = together[: part.shape[0], : part.shape[1]]
+            block = buffer[: part.shape[0], : part.shape[1]]
             np.copyto(block, part)
             for start in range(0, block.shape[1], _BLOCK):
                 turned = np.s_[:, start : start + _BLOCK]

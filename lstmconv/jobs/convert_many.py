@@ -22,7 +22,7 @@ __all__ = ["Converted", "Status", "convert_many"]
 
 Status = Literal["converted", "skipped", "not equal", "failed"]
 _MOST_STAGES = 32
-"""Folders whose stage is held for the whole run: each takes an open file."""
+"""Folders whose stage stays open for the whole run: each takes a file descriptor."""
 EXIT_CODES: Mapping[Status, int] = {"converted": 0, "skipped": 0, "not equal": 1, "failed": 2}
 
 
@@ -98,12 +98,12 @@ def convert_many(
             owners[place] = source
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as held:
+    with ExitStack() as open_stages:
         stages: dict[Path, Path] = {}
         for target, count in Counter(place.parent for place in owners).most_common(_MOST_STAGES):
             if count > 1:  # A stage for one file is that file's own affair.
                 with suppress(UsageError):  # Its files are told so, one by one.
-                    stages[target] = held.enter_context(staging(target))
+                    stages[target] = open_stages.enter_context(staging(target))
         options["stage_in"] = partial(shared_staging, stages)
         work: Callable[[Path], Converted] = partial(
             _convert, folder=folder, to=tuple(to), skip_existing=skip_existing, options=options

@@ -88,11 +88,11 @@ def run(
 class _Worker:
     """One process, and the item that it works on."""
 
-    def __init__(self, context: BaseContext, function: Callable[[Any], Any], beside: Sequence[_Worker]) -> None:
+    def __init__(self, context: BaseContext, function: Callable[[Any], Any], others: Sequence[_Worker]) -> None:
         self.connection, theirs = context.Pipe()
         # A fork also holds this process' ends of all pipes; it closes them, or nobody would see this process end.
         forked = context.get_start_method() == "fork"
-        inherited = [self.connection, *(worker.connection for worker in beside)] if forked else []
+        inherited = [self.connection, *(worker.connection for worker in others)] if forked else []
         self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]  # of every concrete context
             target=_work, args=(theirs, function, inherited), daemon=True
         )

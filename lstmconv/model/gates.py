@@ -66,8 +66,8 @@ class Gates:
     def __post_init__(self) -> None:
         """Check that the four agree in shape and dtype."""
         if len({(gate.shape, gate.dtype) for gate in self}) != 1:
-            found = ", ".join(f"{name} {gate.shape} {gate.dtype}" for name, gate in zip(GATES, self, strict=True))
-            raise UnsupportedModelError(f"the four gates differ in shape or dtype: {found}")
+            each = ", ".join(f"{name} {gate.shape} {gate.dtype}" for name, gate in zip(GATES, self, strict=True))
+            raise UnsupportedModelError(f"the four gates differ in shape or dtype: {each}")
 
     def __iter__(self) -> Iterator[Array]:
         """Yield the gates in the order i, f, g, o."""
