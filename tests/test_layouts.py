@@ -8,7 +8,20 @@ import numpy as np
 import pytest
 from einops import EinopsError
 
-from lstmconv.layouts import CUDNN, CUDNN_LSTM_LAYER, KERAS, KERAS_1, LAYOUTS, ONNX, TORCH, Layout, Pattern, by_name
+from lstmconv.layouts import (
+    ARRAYS,
+    CUDNN,
+    CUDNN_LSTM_LAYER,
+    KERAS,
+    KERAS_1,
+    LAYOUTS,
+    ONNX,
+    TORCH,
+    Layout,
+    Pattern,
+    by_name,
+    rows_of,
+)
 
 # Units and features: distinct primes, so that a wrong axis fails; and sizes that shapes cannot tell apart.
 SIZES = [(5, 3), (3, 7), (4, 4), (1, 4), (5, 1)]
@@ -166,3 +179,74 @@ def test_the_table_has_six_rows_found_by_name():
     assert [row.name for row in LAYOUTS] == names
     assert [by_name(name).gates for name in names] == ["ifgo", "igfo", "ifgo", "ifgo", "iofg", "ifgo"]
     assert by_name(None) is KERAS
+
+
+# The other layers' arrays: each stored element by its index, written out.
+
+
+@pytest.mark.parametrize(
+    ("kind", "array", "shape", "torch", "onnx"),
+    [
+        ("Dense", "kernel", (2, 3), lambda t, i, o: t[o, i], lambda t, i, o: t[i, o]),
+        ("Embedding", "table", (5, 3), lambda t, k, f: t[k, f], lambda t, k, f: t[k, f]),
+        ("Convolution", "kernel", (7, 2, 3), lambda t, k, i, f: t[f, i, k], lambda t, k, i, f: t[f, i, k]),
+        (
+            "Convolution",
+            "kernel",
+            (7, 5, 2, 3),
+            lambda t, y, x, i, f: t[f, i, y, x],
+            lambda t, y, x, i, f: t[f, i, y, x],
+        ),
+        ("TransposedConvolution", "kernel", (7, 2, 3), lambda t, k, f, i: t[i, f, k], lambda t, k, f, i: t[i, f, k]),
+        (
+            "MultiHeadAttention",
+            "query_kernel",
+            (7, 2, 3),
+            lambda t, f, h, s: t[h * 3 + s, f],
+            lambda t, f, h, s: t[f, h * 3 + s],
+        ),
+        (
+            "MultiHeadAttention",
+            "output_kernel",
+            (2, 3, 7),
+            lambda t, h, s, o: t[o, h * 3 + s],
+            lambda t, h, s, o: t[h * 3 + s, o],
+        ),
+    ],
+)
+def test_each_number_of_a_layers_array_lies_where_its_format_has_it(kind, array, shape, torch, onnx):
+    row, own = rows_of(kind)[array], numbered(*shape)
+    for target, at in (("torch", torch), ("onnx", onnx)):
+        (stored,) = row.parts(own, target)
+        assert all(at(stored, *index) == own[index] for index in np.ndindex(*shape))
+        sizes = {"head": 2} if "head" in row.axes else {}
+        np.testing.assert_array_equal(row.view(stored, target, **sizes), own)
+
+
+def test_the_gates_of_a_gru_are_z_r_h_in_keras_and_onnx_and_r_z_n_in_torch():
+    row = rows_of("GRU")["weight_ih"]
+    kernel = numbered(2, 15)  # 2 features, 3 gates of 5 units, as Keras stores it.
+    z, r, h = (kernel[:, k * 5 : k * 5 + 5].T for k in range(3))
+    model = row.view(kernel, "keras")
+    np.testing.assert_array_equal(model, [z, r, h])
+    np.testing.assert_array_equal(np.concatenate(row.parts(model, "torch")), np.concatenate([r, z, h]))
+    np.testing.assert_array_equal(np.concatenate(row.parts(model, "onnx")), np.concatenate([z, r, h]))
+    np.testing.assert_array_equal(row.view(np.concatenate([r, z, h]), "torch"), [z, r, h])
+    bias = rows_of("GRU")["bias_ih"]
+    np.testing.assert_array_equal(
+        np.concatenate(bias.parts(numbered(3, 5), "torch")), [*range(5, 10), *range(5), *range(10, 15)]
+    )
+
+
+def test_every_array_of_every_kind_has_one_row():
+    from dataclasses import fields
+
+    from lstmconv.model import GRUDirection, SimpleRNNDirection
+    from lstmconv.model.kinds import Kind
+
+    stated = {("Constant", "value"), ("Rescaling", "scale"), ("Rescaling", "offset")}  # What a config states.
+    held = [("GRU", GRUDirection), ("SimpleRNN", SimpleRNNDirection), *((k.__name__, k) for k in Kind.__subclasses__())]
+    wanted = {(name, field.name) for name, kind in held for field in fields(kind) if field.type.startswith("Array")}
+    found = [(row.kind, row.array) for row in ARRAYS]
+    assert set(found) == wanted - stated
+    assert len(found) == len(set(found))

@@ -1,4 +1,4 @@
-"""The one table of layouts: how each format orders the axes and the gates of an LSTM's arrays.
+"""How each format orders the axes and the gates of an LSTM's arrays: a row a format.
 
 A layout is data. Seen through its layout, every stored array is the same thing, four gates with the
 named axes ``unit`` and ``feature`` (or ``state``), and converting is copying from one view into

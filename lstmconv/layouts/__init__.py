@@ -1,0 +1,38 @@
+"""The one table of layouts: how each format orders the axes and the gates of every array.
+
+:mod:`~lstmconv.layouts.lstm` has a row a format, for the LSTM's arrays; :mod:`~lstmconv.layouts.kinds` a row an array,
+for those of the other layers.
+"""
+
+from __future__ import annotations
+
+from lstmconv.layouts.kinds import ARRAYS, ArrayLayout, Stored, rows_of
+from lstmconv.layouts.lstm import (
+    CUDNN,
+    CUDNN_LSTM_LAYER,
+    KERAS,
+    KERAS_1,
+    LAYOUTS,
+    ONNX,
+    TORCH,
+    Layout,
+    Pattern,
+    by_name,
+)
+
+__all__ = [
+    "ARRAYS",
+    "CUDNN",
+    "CUDNN_LSTM_LAYER",
+    "KERAS",
+    "KERAS_1",
+    "LAYOUTS",
+    "ONNX",
+    "TORCH",
+    "ArrayLayout",
+    "Layout",
+    "Pattern",
+    "Stored",
+    "by_name",
+    "rows_of",
+]
