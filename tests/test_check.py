@@ -255,7 +255,7 @@ def test_an_error_that_nobody_foresaw_is_one_files_and_one_line(folder, monkeypa
         monkeypatch.undo()
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr(weight_rules, "look", fail)
+    monkeypatch.setattr(weight_rules, "violations_of", fail)
     first, second = lstmconv.check([folder / "first.h5", folder / "second.h5"])
     assert (first.status, second.status) == ("not done", "passed")
     assert first.findings[0].message == "unexpected RuntimeError: two lines; LSTMCONV_DEBUG=1 shows where"

@@ -11,15 +11,15 @@ import numpy as np
 from lstmconv.arrays.comparing import difference
 from lstmconv.arrays.copying import BiasMode, place_bias
 from lstmconv.checking.file_cache import CheckedFile
-from lstmconv.checking.findings import Note
+from lstmconv.checking.findings import Violation
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer
 
 __all__ = ["compare"]
 
 
-def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Note]:
-    """Return where a twin no longer is what its source says: one note a layer, none if they are in step.
+def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Violation]:
+    """Return where a twin no longer is what its source says: one violation a layer, none if they are in step.
 
     A twin that lstmconv wrote is compared as its record says: the dtype that weights were rounded to, and where
     the bias was put. Of another's, biases are compared by their sum, and layers that cannot be paired are said
@@ -32,19 +32,19 @@ def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Note]:
     """
     checkpoint = twin.checkpoint
     if checkpoint is None and twin.record is not None:
-        return [Note("twin-differs", f"holds no LSTM any more that is read, and was made from {name}")]
+        return [Violation("twin-differs", f"holds no LSTM any more that is read, and was made from {name}")]
     if checkpoint is None:
-        return [Note("twin-unpaired", f"cannot be compared with {name}: no LSTM layer is found in it")]
+        return [Violation("twin-unpaired", f"cannot be compared with {name}: no LSTM layer is found in it")]
     pairs = _pairs(source, checkpoint, twin.record)
     if pairs is None:
         twin_names, source_names = (", ".join(layer.name for layer in each.layers) for each in (checkpoint, source))
         if twin.record is not None:
             text = f"was made from other layers ({twin_names}) than {name} has now ({source_names})"
-            return [Note("twin-differs", text)]
+            return [Violation("twin-differs", text)]
         pairing = f"neither names nor sizes tell which of {twin_names} is which of {source_names}"
-        return [Note("twin-unpaired", f"cannot be compared with {name}: {pairing}")]
-    notes = (_differs(source_layer, twin_layer, name, twin) for twin_layer, source_layer in pairs)
-    return [note for note in notes if note is not None]
+        return [Violation("twin-unpaired", f"cannot be compared with {name}: {pairing}")]
+    violations = (_differs(source_layer, twin_layer, name, twin) for twin_layer, source_layer in pairs)
+    return [violation for violation in violations if violation is not None]
 
 
 def _pairs(
@@ -73,11 +73,11 @@ def _sizes(layer: LSTMLayer) -> list[tuple[int, int]]:
     return [(half.input_size, half.hidden_size) for half in layer.directions]
 
 
-def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile) -> Note | None:
+def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile) -> Violation | None:
     """Say the first thing in which a layer of the twin differs from the source's."""
     if _sizes(source) != _sizes(twin):
         text = f"is of {_shown(twin)}, {name} has {_shown(source)}"
-        return Note("twin-differs", text, twin.name)
+        return Violation("twin-differs", text, twin.name)
     one = file.record is None or file.format.biases == "one"
     mode: BiasMode | None = "single-input" if one else (file.record or {}).get("bias_mode")
     for number, (half, twin_half) in enumerate(zip(source.directions, twin.directions, strict=True)):
@@ -85,9 +85,9 @@ def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile) -
         for array, expected, stored in _arrays(half, twin_half, mode, summed=file.record is None):
             difference = _different(expected, stored, name)
             if difference is not None:
-                return Note("twin-differs", f"{where}{array} {difference}", twin.name)
+                return Violation("twin-differs", f"{where}{array} {difference}", twin.name)
     otherwise = _computes_otherwise(source, twin, name, file)
-    return None if otherwise is None else Note("twin-differs", otherwise, twin.name)
+    return None if otherwise is None else Violation("twin-differs", otherwise, twin.name)
 
 
 def _shown(layer: LSTMLayer) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-__all__ = ["RULES", "CheckResult", "Finding", "Note", "Rule", "Severity", "Status"]
+__all__ = ["RULES", "CheckResult", "Finding", "Rule", "Severity", "Status", "Violation"]
 
 Severity: TypeAlias = Literal["error", "warning", "off"]
 Status: TypeAlias = Literal["passed", "failed", "no lstm", "ignored", "not done"]
@@ -43,8 +43,8 @@ RULES: Mapping[str, Rule] = {
 """In the order in which README lists them."""
 
 
-class Note(NamedTuple):
-    """A finding before its severity is known.
+class Violation(NamedTuple):
+    """A broken rule, before the settings say how severe it is.
 
     Attributes:
         rule: A key of :data:`RULES`.

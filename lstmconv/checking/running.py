@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from lstmconv.checking import twins, weight_rules
 from lstmconv.checking.file_cache import CheckedFile, FileCache, is_checkpoint
-from lstmconv.checking.findings import CheckResult, Finding, Note, Status
+from lstmconv.checking.findings import CheckResult, Finding, Status, Violation
 from lstmconv.checking.settings import Settings, find_settings, read_settings
 from lstmconv.checking.twins import Pair
 from lstmconv.errors import LstmconvError, MissingDependencyError
@@ -99,7 +99,7 @@ class _Run:
         self._settings = settings
         self._by_folder = by_folder
         self._deep = deep
-        self._pairs: dict[Pair, list[Note]] = {}
+        self._pairs: dict[Pair, list[Violation]] = {}
 
     def several(self, paths: Sequence[Path]) -> list[CheckResult]:
         """Return the results of several files."""
@@ -130,45 +130,48 @@ class _Run:
             return CheckResult(str(path), "not done", (Finding("unavailable", "error", _line(error)),))
         except LstmconvError as error:
             text = _line(str(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: "))
-            return self._result(path, settings, "passed", [Note("damaged", text)])
-        notes = list(_skipped(file))
+            return self._result(path, settings, "passed", [Violation("damaged", text)])
+        violations = list(_skipped(file))
         source = None
         if file.checkpoint is not None or file.record is not None:
             source = twins.source_of(path, self._cache, settings)
         if file.checkpoint is None:
-            notes += [] if source is None else self._with_source(Pair(source, path))
-            return self._result(path, settings, "no lstm", notes)
+            violations += [] if source is None else self._with_source(Pair(source, path))
+            return self._result(path, settings, "no lstm", violations)
         names = tuple(layer.name for layer in file.checkpoint.layers)
         beside = [twin for twin in twins.twins_of(path, self._cache, settings) if twin != source]
         equal: list[Path] = []
         if source is not None:
             differences = self._with_source(Pair(source, path))
-            notes += differences
+            violations += differences
             equal += [source] if _in_step(differences) else []
-        notes += self._with_twins(path, file.checkpoint, beside, settings, equal)
-        notes += self._alone(path, file.checkpoint, beside, settings, made=source is not None, paired=bool(equal))
-        return self._result(path, settings, "passed", notes, names, equal)
+        violations += self._with_twins(path, file.checkpoint, beside, settings, equal)
+        violations += self._alone(path, file.checkpoint, beside, settings, made=source is not None, paired=bool(equal))
+        return self._result(path, settings, "passed", violations, names, equal)
 
-    def _with_source(self, pair: Pair) -> list[Note]:
+    def _with_source(self, pair: Pair) -> list[Violation]:
         """Look at a file that was converted from another."""
         try:
             source = self._cache.read(pair.source).checkpoint
         except (LstmconvError, OSError) as error:
-            return [Note("twin-unpaired", f"its source cannot be read: {_line(error)}")]
+            return [Violation("twin-unpaired", f"its source cannot be read: {_line(error)}")]
         if source is None:
-            return [Note("twin-unpaired", f"its source {pair.source.name} holds no LSTM")]
+            return [Violation("twin-unpaired", f"its source {pair.source.name} holds no LSTM")]
         return self._compared(pair, source)
 
     def _with_twins(
         self, path: Path, checkpoint: Checkpoint, beside: Sequence[Path], settings: Settings, equal: list[Path]
-    ) -> Iterator[Note]:
+    ) -> Iterator[Violation]:
         """Look at the files that were converted from this one; add those in step to ``equal``."""
         for twin in beside:
             differences = self._compared(Pair(path, twin), checkpoint)
             if _in_step(differences):
                 equal.append(twin)
             if twin.absolute() not in self._checked or settings.ignores(twin):  # Else it is said on its own line.
-                yield from (note._replace(message=f"{twin.name}: {_named(note)}", layer=None) for note in differences)
+                yield from (
+                    violation._replace(message=f"{twin.name}: {_named(violation)}", layer=None)
+                    for violation in differences
+                )
 
     def _alone(
         self,
@@ -179,22 +182,26 @@ class _Run:
         *,
         made: bool,
         paired: bool,
-    ) -> Iterator[Note]:
+    ) -> Iterator[Violation]:
         """Look at a file's own weights; what they are like is said of the file that was trained only."""
         for layer in checkpoint.layers:
-            yield from (note for note in weight_rules.look(layer) if not made or note.rule == "not-finite")
+            yield from (
+                violation
+                for violation in weight_rules.violations_of(layer)
+                if not made or violation.rule == "not-finite"
+            )
         if made:
             return
         if checkpoint.unknown is not None and not paired:  # A twin in step says which activation was chosen.
-            yield Note("activation-unknown", checkpoint.unknown.removeprefix(f"{path.name}: "))
+            yield Violation("activation-unknown", checkpoint.unknown.removeprefix(f"{path.name}: "))
         yield from _bound_for_pytorch(path, checkpoint, beside, settings)
         yield from twins.missing(path, beside, settings)
 
-    def _compared(self, pair: Pair, source: Checkpoint) -> list[Note]:
+    def _compared(self, pair: Pair, source: Checkpoint) -> list[Violation]:
         """Compare a pair once, whichever of the two is asked for first."""
         if pair not in self._pairs:
-            notes = twins.look(pair, self._cache, source)
-            self._pairs[pair] = notes if notes or not self._deep else list(_run(pair, source))
+            violations = twins.compare_pair(pair, self._cache, source)
+            self._pairs[pair] = violations if violations or not self._deep else list(_run(pair, source))
         return self._pairs[pair]
 
     def _result(
@@ -202,11 +209,13 @@ class _Run:
         path: Path,
         settings: Settings,
         status: Status,
-        notes: Sequence[Note],
+        violations: Sequence[Violation],
         names: tuple[str, ...] = (),
         equal: Sequence[Path] = (),
     ) -> CheckResult:
-        weighed = [Finding(note.rule, settings.severity_of(note.rule), *note[1:]) for note in notes]
+        weighed = [
+            Finding(violation.rule, settings.severity_of(violation.rule), *violation[1:]) for violation in violations
+        ]
         kept = sorted((one for one in weighed if one.severity != "off"), key=lambda one: one.severity)
         failed = any(one.severity == "error" for one in kept)
         return CheckResult(
@@ -214,28 +223,28 @@ class _Run:
         )
 
 
-def _in_step(notes: Sequence[Note]) -> bool:
+def _in_step(violations: Sequence[Violation]) -> bool:
     """Whether a pair was compared and holds the same; that it was not run is another matter."""
-    return all(note.rule == "twin-not-run" for note in notes)
+    return all(violation.rule == "twin-not-run" for violation in violations)
 
 
 def _line(error: object) -> str:
     return " ".join(str(error).split())
 
 
-def _named(note: Note) -> str:
-    return note.message if note.layer is None else f"{note.layer}: {note.message}"
+def _named(violation: Violation) -> str:
+    return violation.message if violation.layer is None else f"{violation.layer}: {violation.message}"
 
 
-def _skipped(file: CheckedFile) -> Iterator[Note]:
+def _skipped(file: CheckedFile) -> Iterator[Violation]:
     """Yield what was not read: an LSTM that does not convert, a file of another kind; other layers are none of ours."""
     if file.foreign is not None:
-        yield Note("not-checked", _line(file.foreign.removeprefix(f"{file.path.name}: ")))
+        yield Violation("not-checked", _line(file.foreign.removeprefix(f"{file.path.name}: ")))
     for entry in file.skipped:
         if not entry.whole:
-            yield Note("damaged", entry.reason, entry.name)
+            yield Violation("damaged", entry.reason, entry.name)
         elif _is_lstm(entry.class_name):
-            yield Note("not-checked", f"{entry.class_name} is not checked: {entry.reason}", entry.name)
+            yield Violation("not-checked", f"{entry.class_name} is not checked: {entry.reason}", entry.name)
 
 
 def _is_lstm(class_name: str) -> bool:
@@ -244,7 +253,7 @@ def _is_lstm(class_name: str) -> bool:
 
 def _bound_for_pytorch(
     path: Path, checkpoint: Checkpoint, beside: Sequence[Path], settings: Settings
-) -> Iterator[Note]:
+) -> Iterator[Violation]:
     """Yield the layers that ``nn.LSTM`` cannot compute, where PyTorch is where they go."""
     suffixes = (*by_name("torch").suffixes, *by_name("safetensors").suffixes)
     files = [twin for twin in (*beside, path) if twin.name.lower().endswith(suffixes)]
@@ -253,24 +262,24 @@ def _bound_for_pytorch(
     target = files[0].name if files else f"its {min(required)} target" if required else None
     if target is None:
         return
-    notes = (weight_rules.pytorch_note(layer, target) for layer in checkpoint.layers)
-    yield from (note for note in notes if note is not None)
+    violations = (weight_rules.pytorch_violation(layer, target) for layer in checkpoint.layers)
+    yield from (violation for violation in violations if violation is not None)
 
 
-def _run(pair: Pair, source: Checkpoint) -> Iterator[Note]:
+def _run(pair: Pair, source: Checkpoint) -> Iterator[Violation]:
     """Run a twin in its own framework, and yield what it computes otherwise."""
     from lstmconv.api import verify
 
     if source.unknown is not None:
-        yield Note("twin-not-run", f"not run: {pair.source.name} does not tell its activations")
+        yield Violation("twin-not-run", f"not run: {pair.source.name} does not tell its activations")
         return
     try:
         report = verify(source, pair.twin)
     except LstmconvError as error:
-        yield Note("twin-outputs", f"does not run: {_line(error)}")
+        yield Violation("twin-outputs", f"does not run: {_line(error)}")
         return
     for one in report.checks:
         if one.status == "failed":
-            yield Note("twin-outputs", f"{one.level}: {one.detail}", one.layer)
+            yield Violation("twin-outputs", f"{one.level}: {one.detail}", one.layer)
         elif one.status == "not run":
-            yield Note("twin-not-run", f"not run: {one.detail}", one.layer)
+            yield Violation("twin-not-run", f"not run: {one.detail}", one.layer)

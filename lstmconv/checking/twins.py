@@ -13,13 +13,13 @@ from typing import NamedTuple
 from lstmconv.checking.comparison import compare
 from lstmconv.checking.convert_command import convert_command
 from lstmconv.checking.file_cache import SUFFIXES, FileCache, is_checkpoint, is_keras
-from lstmconv.checking.findings import Note
+from lstmconv.checking.findings import Violation
 from lstmconv.checking.settings import Settings
 from lstmconv.errors import LstmconvError
 from lstmconv.formats import by_name, stem
 from lstmconv.model import Checkpoint
 
-__all__ = ["Pair", "look", "missing", "source_of", "twins_of"]
+__all__ = ["Pair", "compare_pair", "missing", "source_of", "twins_of"]
 
 
 class Pair(NamedTuple):
@@ -72,39 +72,39 @@ def twins_of(path: Path, cache: FileCache, settings: Settings) -> list[Path]:
     return sorted(twin for twin in near if source_of(twin, cache, settings) == path)
 
 
-def missing(path: Path, twins: Sequence[Path], settings: Settings) -> Iterator[Note]:
+def missing(path: Path, twins: Sequence[Path], settings: Settings) -> Iterator[Violation]:
     """Yield the targets that the settings ask for and that are not there."""
     stated = settings.twins_of(path)
     for twin in stated or ():
         if not twin.is_file():
             text = f"{twin.name} is not there, and [tool.lstmconv.pairs] names it"
-            yield Note("twin-missing", text, fix=convert_command(path, twin))
+            yield Violation("twin-missing", text, fix=convert_command(path, twin))
     for name in settings.required_targets:
         suffixes = by_name(name).suffixes
         if path.name.lower().endswith(suffixes) or any(_is(twin, suffixes) for twin in (*(stated or ()), *twins)):
             continue
         target = path.with_name(stem(path) + suffixes[0])
         text = f"{target.name} is not there, and [tool.lstmconv] required-targets asks for {name}"
-        yield Note("twin-missing", text, fix=convert_command(path, target))
+        yield Violation("twin-missing", text, fix=convert_command(path, target))
 
 
-def look(pair: Pair, cache: FileCache, source: Checkpoint) -> list[Note]:
+def compare_pair(pair: Pair, cache: FileCache, source: Checkpoint) -> list[Violation]:
     """Compare a twin with its source; what differs comes with the command that mends it."""
     try:
         twin = cache.read(pair.twin)
     except (LstmconvError, OSError) as error:
         command = convert_command(pair.source, pair.twin) + " --force"
-        return [Note("twin-differs", f"cannot be read: {error}", fix=command)]
+        return [Violation("twin-differs", f"cannot be read: {error}", fix=command)]
     if twin.foreign is not None:
-        return [Note("twin-unpaired", f"cannot be compared with {pair.source.name}: {twin.foreign}")]
-    notes = compare(source, pair.source.name, twin)
-    if not any(note.rule == "twin-differs" for note in notes):
-        return notes
+        return [Violation("twin-unpaired", f"cannot be compared with {pair.source.name}: {twin.foreign}")]
+    violations = compare(source, pair.source.name, twin)
+    if not any(violation.rule == "twin-differs" for violation in violations):
+        return violations
     if twin.record is None:
         text = f"not lstmconv's: export it again from {pair.source.name}, or name its source in [tool.lstmconv.pairs]"
-        return [note._replace(message=f"{note.message} ({text})") for note in notes]
+        return [violation._replace(message=f"{violation.message} ({text})") for violation in violations]
     command = convert_command(pair.source, pair.twin, cache.read(pair.source), twin)
-    return [note._replace(fix=command) for note in notes]
+    return [violation._replace(fix=command) for violation in violations]
 
 
 def _is(path: Path, suffixes: tuple[str, ...]) -> bool:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lstmconv.activations import SIGMOID, TANH, Activation
-from lstmconv.checking.findings import Note
+from lstmconv.checking.findings import Violation
 from lstmconv.layouts import by_name
 from lstmconv.model import GATES, Array, Gates, LSTMDirection, LSTMLayer
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["EXPLODED_NORM", "INPUT_BOUND", "MOVED", "Rows", "look", "pytorch_note", "reach"]
+__all__ = ["EXPLODED_NORM", "INPUT_BOUND", "MOVED", "Rows", "pytorch_violation", "reach", "violations_of"]
 
 INPUT_BOUND = 10.0
 """Inputs are taken to lie within ±10: ten standard deviations of standardised features, and ten times the range
@@ -37,17 +37,17 @@ _FLOAT16_LIMIT = 65520.0
 _NAMES = {"i": "input", "f": "forget", "g": "candidate", "o": "output"}
 
 
-def look(layer: LSTMLayer) -> Iterator[Note]:
-    """Yield what is found in a layer's weights."""
+def violations_of(layer: LSTMLayer) -> Iterator[Violation]:
+    """Yield the rules that a layer's weights break."""
     for number, direction in enumerate(layer.directions):
         half = f"the {('forward', 'backward')[number]} half: " if layer.bidirectional else ""
         broken = list(_not_finite(direction))
-        notes = [("not-finite", text) for text in broken] or list(_suspicious(direction))
-        for rule, text in notes:
-            yield Note(rule, half + text, layer.name)
+        rules = [("not-finite", text) for text in broken] or list(_suspicious(direction))
+        for rule, text in rules:
+            yield Violation(rule, half + text, layer.name)
 
 
-def pytorch_note(layer: LSTMLayer, target: str) -> Note | None:
+def pytorch_violation(layer: LSTMLayer, target: str) -> Violation | None:
     """Say that ``nn.LSTM`` cannot compute a layer that is bound for PyTorch, or return ``None``.
 
     Args:
@@ -57,7 +57,7 @@ def pytorch_note(layer: LSTMLayer, target: str) -> Note | None:
     for direction in layer.directions:
         used = direction.activation, direction.recurrent_activation
         if None not in used and used != (TANH, SIGMOID):
-            return Note(
+            return Violation(
                 "pytorch-activation",
                 f"computes {used[0]} and {used[1]}, nn.LSTM tanh and sigmoid only: load {target} into "
                 "lstmconv.torch.LSTM",
