@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 from lstmconv.errors import UnsupportedModelError
-from lstmconv.model.kinds import Kind, Unknown
+from lstmconv.model.kinds import COMPARISONS, Embedding, Kind, Operation, Unknown
 from lstmconv.model.layers import LSTMLayer, Stack
 from lstmconv.model.recurrent import RecurrentLayer
 
@@ -152,6 +152,21 @@ class Model:
         """Return all calls of one layer, not those inside TimeDistributed."""
         return tuple(call for call in self.calls if call.layer is layer)
 
+    def takes_tokens(self, name: str) -> bool:
+        """Whether an input holds token ids: Embeddings read it, and else only comparisons, such as mask_zero's."""
+        readers = {id(reader): reader.layer for reader in self.readers_of(Tensor(name))}
+        return any(map(_embeds, readers.values())) and all(
+            _embeds(layer) or (isinstance(layer, Operation) and layer.function in COMPARISONS)
+            for layer in readers.values()
+        )
+
     def readers_of(self, tensor: Tensor) -> tuple[Call, ...]:
         """Return the calls that read a tensor, as input, state or mask."""
         return tuple(call for call in self.calls if tensor in call.reads)
+
+
+def _embeds(layer: Layer) -> bool:
+    """Whether a layer takes token ids: an Embedding, or a model of one, step by step."""
+    if isinstance(layer, TimeDistributed):
+        return layer.model.takes_tokens(layer.model.inputs[0].name)
+    return isinstance(layer, Embedding)

@@ -19,10 +19,10 @@ from lstmconv.activations import LINEAR, Activation
 from lstmconv.model.gates import Array
 
 __all__ = [
-    "Activate", "Attention", "BatchNormalization", "Cast", "Concatenate", "Constant", "Convolution", "Crop", "Dense",
-    "Dot", "Embedding", "GlobalPooling", "Identity", "Kind", "LayerNormalization", "MaskSteps", "Merge",
-    "MultiHeadAttention", "Normalization", "Operation", "PReLU", "Pad", "Padding", "Permute", "Pooling", "Reduce",
-    "RepeatVector", "Rescaling", "Reshape", "Slice", "Stacking", "StepIsUnmasked", "TransposedConvolution",
+    "COMPARISONS", "Activate", "Attention", "BatchNormalization", "Cast", "Concatenate", "Constant", "Convolution",
+    "Crop", "Dense", "Dot", "Embedding", "GlobalPooling", "Identity", "Kind", "LayerNormalization", "MaskSteps",
+    "Merge", "MultiHeadAttention", "Normalization", "Operation", "PReLU", "Pad", "Padding", "Permute", "Pooling",
+    "Reduce", "RepeatVector", "Rescaling", "Reshape", "Slice", "Stacking", "StepIsUnmasked", "TransposedConvolution",
     "UnitNormalization", "Unknown", "Upsample",
 ]  # fmt: skip
 
@@ -309,6 +309,10 @@ class Constant(Kind):
     """
 
     value: Array
+
+
+COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+"""The functions of :class:`Operation` that return bool of two numbers."""
 
 
 @dataclass(frozen=True, eq=False)
