@@ -1,0 +1,66 @@
+"""What a file says of one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lstmconv.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from lstmconv.formats.keras.reader.open_file import KerasVersion
+
+__all__ = ["NOTHING", "REQUIRED", "LayerEntry", "NotUnderstoodError", "is_integer"]
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class NotUnderstoodError(UnsupportedModelError):
+    """Something at a layer's place is not understood; the message becomes the reason of an ``Unknown``."""
+
+
+class _Required:
+    """Stands as the default of an option that a config must state."""
+
+    def __repr__(self) -> str:
+        return "REQUIRED"
+
+
+REQUIRED = _Required()
+
+
+class LayerEntry(NamedTuple):
+    """One layer as a config describes it.
+
+    Attributes:
+        name: The name its record gets.
+        class_name: Keras' own class, of any generation; the caller has judged ``registered_name`` and ``module``.
+        config: The layer's config.
+        version: The Keras that wrote the config.
+        backend: As the file states it: Theano convolves with flipped kernels.
+        call_options: Keyword arguments of the layer's call that are no tensors: ``training``,
+            ``return_attention_scores``, ``use_causal_mask``.
+    """
+
+    name: str
+    class_name: str
+    config: Mapping[str, Any]
+    version: KerasVersion | None = None
+    backend: str | None = None
+    call_options: Mapping[str, Any] = NOTHING
+
+    @property
+    def major(self) -> int | None:
+        """The major version of Keras; ``None`` where the file does not tell."""
+        return None if self.version is None else self.version.major
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """Major and minor version; ``(0, 0)`` where the file does not tell."""
+        return (0, 0) if self.version is None else self.version.release
+
+
+def is_integer(value: object) -> bool:
+    """Whether a value of a config is a whole number, and not a truth value."""
+    return isinstance(value, int) and not isinstance(value, bool)
