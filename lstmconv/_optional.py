@@ -1,4 +1,4 @@
-"""The optional libraries, and the pip line that brings each."""
+"""The optional libraries, and the pip command that installs each."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _EXTRAS = {"torch": "torch", "onnxruntime": "verify", "keras": "keras", "jinja2"
 
 
 def require(module: str, purpose: str) -> ModuleType:
-    """Import an optional library, or say which pip line brings it.
+    """Import an optional library, or name the pip command that installs it.
 
     Args:
         module: The library's import name.
-        purpose: What needs it, as the beginning of a sentence: ``"Running a .pt file"``.
+        purpose: What needs the library, as the subject of a sentence: ``"Running a .pt file"``.
 
     Raises:
         MissingDependencyError: The library is not installed.

@@ -1,8 +1,8 @@
-"""The activations that Keras ships, with the parameters that make each one exact.
+"""The activations of Keras, each with the parameters that define it exactly.
 
 A name alone is not a function: ``hard_sigmoid`` is ``clip(0.2 x + 0.5, 0, 1)`` up to Keras 2 and
-tf-keras, and ``clip(x / 6 + 0.5, 0, 1)`` from Keras 3 on. An :class:`Activation` is a name and
-numbers, so two that are equal compute the same.
+tf-keras, and ``clip(x / 6 + 0.5, 0, 1)`` from Keras 3 on. An :class:`Activation` is a name
+with parameters, so equal activations compute the same.
 
 Sources: keras/src/activations/activations.py and keras/src/ops/nn.py (3.15), keras/activations.py
 (2.3.1), tf_keras/src/activations.py (2.21).
@@ -40,7 +40,7 @@ class Activation:
 
     Attributes:
         name: A key of :data:`ACTIVATIONS`, in Keras 3's spelling.
-        parameters: The numbers that make it exact, in the order of its row in the table.
+        parameters: Its parameters, in the order of its row in the table.
 
     >>> HARD_SIGMOID_KERAS_2 == HARD_SIGMOID_KERAS_3
     False
@@ -54,9 +54,7 @@ class Activation:
     def __post_init__(self) -> None:
         """Check the name and the parameters against the table."""
         if self.name not in ACTIVATIONS:
-            raise UnsupportedModelError(
-                f"activation {self.name!r} is none that Keras ships; known are {', '.join(ACTIVATIONS)}"
-            )
+            raise UnsupportedModelError(f"activation {self.name!r} is unknown; Keras has {', '.join(ACTIVATIONS)}")
         expected = tuple(ACTIVATIONS[self.name].defaults)
         found = tuple(key for key, _ in self.parameters)
         if found != expected:
@@ -68,7 +66,7 @@ class Activation:
 
     @property
     def coupled(self) -> bool:
-        """Whether a unit's value depends on those of other units: softmax and its like."""
+        """Whether a unit's value depends on other units, as in softmax."""
         return ACTIVATIONS[self.name].coupled
 
     def __getitem__(self, parameter: str) -> float:
@@ -76,7 +74,7 @@ class Activation:
         return dict(self.parameters)[parameter]
 
     def __str__(self) -> str:
-        """Name the function with the parameters that are not its usual ones."""
+        """Return the name, with the parameters that differ from their defaults."""
         usual = ACTIVATIONS[self.name].defaults
         shown = [
             f"{key}={value:.7g}" for key, value in self.parameters if self.name == "hard_sigmoid" or value != usual[key]
@@ -138,8 +136,8 @@ def _log_softmax(x: Float64) -> Float64:
 def _sparsemax(x: Float64) -> Float64:
     """Compute Keras' sparsemax.
 
-    Keras (3.15, all backends: nn.py sparsemax) adds the cumulated sums of the whole support where
-    Martins and Astudillo 2016, algorithm 1, take the last one; a converted layer must do as Keras does.
+    Keras (3.15, all backends: nn.py sparsemax) adds the cumulated sums of the whole support; Martins and
+    Astudillo 2016, algorithm 1, use only the last one. A converted layer must compute what Keras computes.
     """
     ordered: Float64 = -np.sort(-x, axis=-1)
     cumulated: Float64 = ordered.cumsum(axis=-1)
@@ -192,7 +190,7 @@ ACTIVATIONS: Mapping[str, _Row] = {
 }
 """Every activation of Keras that maps a gate's ``(batch, units)`` to the same shape.
 
-``glu`` halves its input and ``threshold`` cannot be named by a string: no LSTM holds them.
+No LSTM has the other two: ``glu`` halves its input, and a string cannot name ``threshold``.
 """
 
 LINEAR = Activation("linear")
@@ -205,8 +203,8 @@ HARD_SIGMOID_KERAS_3 = Activation("hard_sigmoid", (("alpha", 1 / 6), ("beta", 0.
 
 _ALIASES = {alias: name for name, row in ACTIVATIONS.items() for alias in row.aliases}
 
-# Activation layers that may stand in a config as an activation: Keras' own parameter names, with
-# those of Keras 2 and tf-keras (alpha, theta) beside those of Keras 3, and each generation's default.
+# Activation layers that a config may use as an activation. Keras 2 and tf-keras name some parameters
+# differently (alpha, theta) from Keras 3; each row has both names, and the default of the layer.
 _LAYERS: Mapping[str, tuple[str, Mapping[str, str], Mapping[str, float]]] = {
     "LeakyReLU": ("relu", {"alpha": "negative_slope", "negative_slope": "negative_slope"}, {"negative_slope": 0.3}),
     "ReLU": ("relu", {name: name for name in ("negative_slope", "max_value", "threshold")}, {}),
@@ -225,14 +223,14 @@ def parse_activation(value: object, keras_major: int | None) -> Activation:
     """Return the exact function that a Keras config means.
 
     Args:
-        value: What stands in the config: a name, ``None`` (linear), or a serialised object
+        value: The value in the config: a name, ``None`` (linear), or a serialised object
             ``{"class_name": ..., "config": ...}``. ``hard_sigmoid_keras2`` and
-            ``hard_sigmoid_keras3`` name that function without knowing the producer.
+            ``hard_sigmoid_keras3`` name an exact function, so they need no producer.
         keras_major: The producer's major version (tf.keras and tf-keras count as 2);
-            ``None`` if the file does not tell.
+            ``None`` if the file does not say it.
 
     Raises:
-        UnsupportedModelError: A custom function, one with weights of its own, or a
+        UnsupportedModelError: A custom function, a function with weights, or a
             ``hard_sigmoid`` whose producer is unknown.
 
     >>> parse_activation("hard_sigmoid", 2) == HARD_SIGMOID_KERAS_2
@@ -252,8 +250,8 @@ def parse_activation(value: object, keras_major: int | None) -> Activation:
     if name == "hard_sigmoid":
         if keras_major is None:
             raise UnsupportedModelError(
-                "hard_sigmoid is 0.2x+0.5 up to Keras 2 and x/6+0.5 from Keras 3, and the file does not tell "
-                "its version: pass --recurrent-activation hard_sigmoid_keras2 or hard_sigmoid_keras3"
+                "hard_sigmoid is 0.2x+0.5 up to Keras 2 and x/6+0.5 from Keras 3, and the file does not "
+                "say its version: pass --recurrent-activation hard_sigmoid_keras2 or hard_sigmoid_keras3"
             )
         return HARD_SIGMOID_KERAS_3 if keras_major >= 3 else HARD_SIGMOID_KERAS_2
     if name == "leaky_relu":  # keras/src/activations: negative_slope=0.2; tf_keras the same.
@@ -262,7 +260,7 @@ def parse_activation(value: object, keras_major: int | None) -> Activation:
         return _make("relu", max_value=6.0)
     if name not in ACTIVATIONS:
         raise UnsupportedModelError(
-            f"activation {name!r} is none that Keras ships (a custom function?); known are {', '.join(ACTIVATIONS)}"
+            f"activation {name!r} is unknown (a custom function?); Keras has {', '.join(ACTIVATIONS)}"
         )
     return _make(name)
 
@@ -275,7 +273,7 @@ def _parse_object(value: Mapping[str, object], keras_major: int | None) -> Activ
         return parse_activation(config.get("activation"), keras_major)
     if class_name not in _LAYERS or not isinstance(config, Mapping):
         raise UnsupportedModelError(
-            f"activation {class_name!r} is a custom object: only functions and layers that Keras ships are known"
+            f"activation {class_name!r} is a custom object; lstmconv knows the functions and layers of Keras only"
         )
     name, renamed, defaults = _LAYERS[str(class_name)]
     found = {renamed[key]: float(number) for key, number in config.items() if key in renamed and number is not None}

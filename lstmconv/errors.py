@@ -1,4 +1,4 @@
-"""Every error that lstmconv raises for its user: what was found, what was expected, what to do."""
+"""Every error that lstmconv raises for its user: what it found, what it expected, what to do."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ class LstmconvError(Exception):
 
 
 class UnreadableFileError(LstmconvError, ValueError):
-    """The file is damaged, hostile, or not of a kind that lstmconv reads."""
+    """The file is damaged, hostile, or in a format that lstmconv does not read."""
 
 
 class UnsupportedModelError(LstmconvError, ValueError):
-    """The file is fine, and what it holds cannot be read or cannot be expressed by the target."""
+    """The file is intact, but lstmconv cannot read its model or the target cannot express it."""
 
 
 class ForeignFileError(UnreadableFileError):
-    """The file is whole as far as can be told, and of a kind that lstmconv does not look into."""
+    """The file seems intact, but lstmconv does not read files of its kind."""
 
 
 class Skipped(NamedTuple):
-    """A recurrent layer that is there and is not converted, and why.
+    """A recurrent layer that lstmconv does not convert, and why.
 
     Attributes:
         name: The user's own layer name.
-        class_name: What the file calls it.
-        reason: Why, in words.
-        whole: False where arrays are missing that such a layer has.
+        class_name: Its class in the file.
+        reason: Why lstmconv does not convert it, in words.
+        whole: False if arrays are missing that such a layer has.
     """
 
     name: str
@@ -51,10 +51,10 @@ class Skipped(NamedTuple):
 
 
 class NoLSTMError(UnsupportedModelError):
-    """The file is fine, and no LSTM layer in it converts.
+    """The file is intact, but no LSTM layer in it converts.
 
     Attributes:
-        skipped: The recurrent layers that were found, and why each does not convert.
+        skipped: The recurrent layers in the file, and why each does not convert.
     """
 
     def __init__(self, message: str, skipped: Sequence[Skipped] = ()) -> None:
@@ -63,12 +63,12 @@ class NoLSTMError(UnsupportedModelError):
 
 
 class UsageError(LstmconvError, ValueError):
-    """The call contradicts itself or leaves out what it needs."""
+    """The arguments contradict each other, or a necessary one is missing."""
 
 
 class TargetExistsError(LstmconvError, FileExistsError):
-    """The target is there already and nobody said to replace it."""
+    """The target exists, and the call does not allow to replace it."""
 
 
 class MissingDependencyError(LstmconvError, ImportError):
-    """An optional library is not installed; the text ends in the pip line that brings it."""
+    """An optional library is not installed; the text ends in the pip command that installs it."""

@@ -1,4 +1,4 @@
-"""Put written files in their place all at once: a crash, a full disk or a kill leaves the old ones or none."""
+"""Move written files to their place, all or none; a crash, a full disk or a kill leaves the old files or no file."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["publish", "refuse_changed", "refuse_existing", "shared_staging", "st
 
 _PREFIX = ".lstmconv-"
 _OLD = ".old"
-"""Within the hidden folder: the files that were in the place of the new ones."""
+"""In the hidden folder: the files that the new ones replace."""
 _LANDING = ".landing"
-"""Beside it once all of them are out: new files have begun to move in."""
+"""In the hidden folder: exists once all old files are moved out and new files begin to move in."""
 _FRESH_SECONDS = 60
-"""A hidden folder so young is nobody's left-over: its process may not have locked it yet."""
+"""A younger hidden folder may belong to a running process that has not locked it yet."""
 
 
 @contextmanager
 def stored_meanwhile(paths: Sequence[Path]) -> Iterator[None]:
-    """Let the disk store written files while they are verified.
+    """Sync written files to the disk while the caller verifies them.
 
-    Not while they are written: that slows the writing.
+    Syncing during writing would slow the writing.
 
     Raises:
-        OSError: One cannot be stored. It is told once only: who syncs again may not hear of it.
+        OSError: A file cannot be stored. The system reports this once; a second sync may succeed.
     """
     failures: list[OSError] = []
 
@@ -53,19 +53,18 @@ def stored_meanwhile(paths: Sequence[Path]) -> Iterator[None]:
 
 @contextmanager
 def staging(folder: Path, *, create: bool = False) -> Iterator[Path]:
-    """Give a hidden folder beside the targets (``.lstmconv-...``), on their file system; it goes at the end.
+    """Give a hidden folder in ``folder`` (``.lstmconv-...``), so on the targets' file system; remove it at the end.
 
-    What a killed run left there goes too, as soon as it is a minute old. At the end what has moved into ``folder`` is
-    there to stay.
+    This also removes folders that killed runs left, if they are older than a minute. At the end, ``folder`` is synced.
 
     Args:
-        folder: Where the targets will lie.
-        create: Make ``folder`` if it is not there; it goes again if nothing comes to lie in it.
+        folder: The folder of the targets.
+        create: Create ``folder`` if it does not exist; remove it at the end if it is empty.
 
     Raises:
         UsageError: ``folder`` is not a folder, or cannot be written (read-only, a full disk).
     """
-    import tempfile  # With what it needs it takes 1.5 ms to load, and much does without a stage.
+    import tempfile  # Loading it takes 1.5 ms, and most commands need no stage.
 
     created = create and not folder.exists()
     if not created and not folder.is_dir():
@@ -93,15 +92,15 @@ def staging(folder: Path, *, create: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def shared_staging(stages: Mapping[Path, Path], folder: Path, *, create: bool = False) -> Iterator[Path]:
-    """Give a folder as :func:`staging` does: this process' own within the stage that many conversions share.
+    """Give a folder for this process inside a stage that many conversions share.
 
     Args:
-        stages: Those that are held, by their folders; for others :func:`staging` gives one.
-        folder: As there.
-        create: As there.
+        stages: The shared stage of each target folder; for other folders, :func:`staging` makes one.
+        folder: As for :func:`staging`.
+        create: As for :func:`staging`.
 
     Raises:
-        UsageError: As there.
+        UsageError: As for :func:`staging`.
     """
     if folder not in stages:
         with staging(folder, create=create) as stage:
@@ -119,7 +118,7 @@ def shared_staging(stages: Mapping[Path, Path], folder: Path, *, create: bool = 
 
 @contextmanager
 def _told(folder: Path) -> Iterator[None]:
-    """Turn what a disk refuses into the user's line."""
+    """Turn an error of the disk into a :class:`UsageError`."""
     try:
         yield
     except LstmconvError:
@@ -129,10 +128,10 @@ def _told(folder: Path) -> Iterator[None]:
 
 
 def refuse_existing(paths: Sequence[Path], source: Path, *, force: bool) -> None:
-    """Refuse to write over the source, a folder, or, without ``force``, any file.
+    """Refuse to replace the source, a folder, or, without ``force``, any file.
 
     Raises:
-        TargetExistsError: A target is there already.
+        TargetExistsError: A target exists.
         UsageError: A target is the source, or a folder.
     """
     for path in paths:
@@ -147,17 +146,17 @@ def refuse_existing(paths: Sequence[Path], source: Path, *, force: bool) -> None
 def publish(staged: Sequence[Path], folder: Path, *, force: bool) -> list[Path]:
     """Sync the staged files, and move each into ``folder`` under its own name.
 
-    One file replaces an older one in a single step. Of several, all older ones move out before the first new one
-    moves in, so that never do old and new ones lie together; an error puts all back, and what a kill leaves half
-    done the next run in this folder brings to its end (:func:`staging`).
+    A single file replaces an older one in one step. Several files are replaced all together or not at all: all older
+    files move out before the first new one moves in. After an error, everything moves back. After a kill, the next run
+    in this folder completes the change or reverts it (:func:`staging`).
 
     Args:
         staged: Files in the folder that :func:`staging` gave.
-        folder: Where they go.
-        force: Replace what is there; without it not even what another process put there a moment ago.
+        folder: The folder of the targets.
+        force: Replace existing files. Without it, nothing is replaced, not even a file that appeared a moment ago.
 
     Raises:
-        TargetExistsError: Something is there, and ``force`` is not given.
+        TargetExistsError: A target exists, and ``force`` is false.
     """
     for path in staged:
         _sync_file(path)
@@ -172,7 +171,7 @@ def publish(staged: Sequence[Path], folder: Path, *, force: bool) -> list[Path]:
 def _land(path: Path, place: Path, *, force: bool) -> None:
     if not force:
         try:
-            os.link(path, place)  # Unlike a rename it fails where something is.
+            os.link(path, place)  # Unlike a rename, this fails if the target exists.
         except FileExistsError as error:
             raise TargetExistsError(f"{place} exists already; pass --force to replace it") from error
         except OSError:  # A file system without hard links.
@@ -207,13 +206,13 @@ def _land_all(staged: Sequence[Path], placed: Sequence[Path], *, force: bool) ->
 
 
 def _clear(folder: Path) -> None:
-    """End what killed runs began in a folder, and remove what they left.
+    """Complete or revert the changes of killed runs in a folder, and remove their hidden folders.
 
-    A run holds a lock on its own folder, which the system lets go when the process ends in whatever way.
+    A run locks its hidden folder. The system releases the lock when the process ends, however it ends.
     """
     try:
         import fcntl
-    except ImportError:  # Windows: what a killed run left stays, under its recognisable name.
+    except ImportError:  # Windows: hidden folders of killed runs stay.
         return
     for stage in folder.glob(f"{_PREFIX}*"):
         with suppress(OSError):
@@ -232,7 +231,7 @@ def _clear(folder: Path) -> None:
 
 
 def _settle(stage: Path, folder: Path) -> None:
-    """Bring a publication that was cut short to its end: on where it had begun to land, else back."""
+    """Complete an interrupted publication if new files had begun to move in; otherwise revert it."""
     rest = stage if (stage / _LANDING).exists() else stage / _OLD
     if not (stage / _OLD).is_dir():
         return
@@ -243,25 +242,25 @@ def _settle(stage: Path, folder: Path) -> None:
 
 
 def _lock(stage: Path) -> int | None:
-    """Hold a folder's lock until the descriptor is closed."""
+    """Lock a folder until the returned descriptor is closed."""
     try:
         import fcntl
     except ImportError:
         return None
     descriptor = os.open(stage, os.O_RDONLY)
-    with suppress(OSError):  # A file system without locks; _FRESH_SECONDS still keeps others off.
+    with suppress(OSError):  # A file system without locks: _FRESH_SECONDS still protects the folder.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return descriptor
 
 
 def _sync_file(path: Path) -> None:
-    """Make the file's bytes last."""
+    """Write the file's bytes to the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def _sync(folder: Path) -> None:
-    """Make the folder's entries last."""
+    """Write the folder's entries to the disk."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -272,7 +271,7 @@ def _sync(folder: Path) -> None:
 
 
 def stamps_of(paths: Sequence[Path]) -> dict[Path, tuple[int, ...]]:
-    """Return device, inode, size and time of change of files, and of the files in folders."""
+    """Return device, inode, size and modification time of files, and of the files in folders."""
     files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
     found: dict[Path, tuple[int, ...]] = {}
     for file in files:
@@ -282,10 +281,10 @@ def stamps_of(paths: Sequence[Path]) -> dict[Path, tuple[int, ...]]:
 
 
 def refuse_changed(before: Mapping[Path, tuple[int, ...]]) -> None:
-    """Refuse to publish what was made of files that have changed meanwhile.
+    """Refuse to publish targets if their source has changed meanwhile.
 
     Raises:
-        UnreadableFileError: One of them has another size, time or inode than :func:`stamps_of` saw, or is gone.
+        UnreadableFileError: A file is gone, or its size, time or inode differs from what :func:`stamps_of` returned.
     """
     for file, stamp in before.items():
         try:

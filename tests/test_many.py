@@ -43,8 +43,9 @@ def test_results_come_in_order_and_a_bad_item_stops_none(jobs):
     assert [outcome.item for outcome in outcomes] == items
     assert [outcome.value for outcome in outcomes] == ["SLOW", "A", None, "B", None, None, None, "C", "D"]
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-    crash = "it crashes the process that works on it (signal 11): a damaged file"
-    assert errors == [crash, "unexpected ValueError: two lines", crash, "the process that works on it ends with code 3"]
+    crash = "it crashes the process that reads it (signal 11): the file is damaged"
+    ended = "the process that reads it ended with exit code 3"
+    assert errors == [crash, "unexpected ValueError: two lines", crash, ended]
 
 
 def test_no_items_are_no_work():
@@ -77,7 +78,7 @@ def hang(path: Path) -> None:
 
 def test_a_file_that_hangs_the_library_costs_its_time_limit():
     (outcome,) = workers.run(hang, [SAMPLE], 1)
-    assert outcome.error == "reading it takes too long: a damaged file"
+    assert outcome.error == "reading it takes too long: the file is damaged"
 
 
 # The command line
@@ -149,8 +150,8 @@ def test_a_check_that_fails_is_the_exit_code_where_nothing_is_worse(folder):
     [
         (["a.h5", "b.h5", "z.h5"], "several sources need --to"),
         (["a.h5", "b.h5", "--to", "onnx", "--force"], "is b.h5 a second source, or the target to replace?"),
-        (["nothing*.h5", "--to", "onnx"], "no file fits the pattern nothing*.h5"),
-        (["a.h5", "sub/a.h5", "--to", "onnx", "--into", "out"], "would both be written to out/a.onnx"),
+        (["nothing*.h5", "--to", "onnx"], "no file matches the pattern nothing*.h5"),
+        (["a.h5", "sub/a.h5", "--to", "onnx", "--into", "out"], "have the same target out/a.onnx"),
         (["a.h5", "m.onnx", "--jobs", "2"], "--jobs and --skip-existing are for many sources"),
         (["a.h5", "b.h5", "--to", "nonsense", "--into", "out"], "nonsense"),
     ],

@@ -183,7 +183,7 @@ def test_an_encoders_states_do_not_feed_the_decoder(tmp_path):
     _, h, c = lstm("encoder", return_state=True)(source)
     model = keras.Model([source, target], lstm("decoder")(target, initial_state=[h, c]))
     assert edges(model, tmp_path) == (set(), set())
-    with pytest.raises(UnsupportedModelError, match="nothing to stack"):
+    with pytest.raises(UnsupportedModelError, match="so --stack has nothing to join"):
         lstmconv.convert(tmp_path / "model.keras", tmp_path / "m.pt", stack="all")
 
 
@@ -262,7 +262,7 @@ def test_a_merge_mode_other_than_concat_is_named(tmp_path, target):
 
 def test_a_last_step_cannot_feed_a_layer():
     first = make_layer(make_half(3, 5), name="a", return_sequences=False)
-    with pytest.raises(UnsupportedModelError, match="a feeds b and returns its last step only"):
+    with pytest.raises(UnsupportedModelError, match="a feeds b but returns its last step only"):
         lstmconv.Stack("a", (first, make_layer(make_half(5, 5), name="b")))
 
 
@@ -274,7 +274,7 @@ def test_a_layer_of_the_wrong_size_cannot_follow():
 def test_weights_alone_do_not_tell_what_feeds_what(tmp_path):
     model = sequential(lstm("a"), lstm("b"))
     model.save_weights(tmp_path / "m.weights.h5")
-    with pytest.raises(UnsupportedModelError, match="does not tell which layer feeds which; pass --config"):
+    with pytest.raises(UnsupportedModelError, match="does not say which layer feeds which; pass --config"):
         lstmconv.convert(tmp_path / "m.weights.h5", tmp_path / "m.pt", stack="all")
 
 

@@ -1,1 +1,1 @@
-"""Where bytes move: copied, compared and mapped."""
+"""Copy, compare and map arrays."""

@@ -1,4 +1,4 @@
-"""Compare gates bit for bit, block by block: memory holds a block, whatever the arrays' size."""
+"""Compare gates bit for bit, in blocks: memory holds one block, for arrays of any size."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ __all__ = ["Difference", "difference"]
 
 _ROWS = 256
 _COLUMNS = 4096
-"""Of the source as it lies in memory, put together at a time, and compared by squares of :data:`_ROWS`: as
+"""Columns that are gathered in the memory order of the source, and compared in squares of :data:`_ROWS`, as
 :mod:`lstmconv.arrays.copying` moves them, and for the same reasons, but by a way of its own."""
 _ROW_GAP = 16
 _WINDOW_BYTES = 112 << 20
-"""Of the target, at a time, where it lies in the other order: its pages stay mapped meanwhile."""
+"""Bytes of the target that are compared at a time if it has the other memory order: their pages stay mapped."""
 _BAND_BYTES = 32 << 20
-"""Of the source, before its pages are let go."""
+"""Bytes of the source that are read before their pages are released."""
 _SMALL_BYTES = 256 << 10
-"""What fits the cache is compared in one go."""
+"""Arrays of at most this size fit the cache and are compared at once."""
 
 
 class Difference(NamedTuple):
-    """Where two arrays differ.
+    """How two arrays differ.
 
     Attributes:
-        wrong: In how many numbers.
-        total: Of how many.
-        gate: The gate of the first one.
-        place: Its place in the gate.
-        found: What stands there.
-        expected: What should.
+        wrong: How many numbers differ.
+        total: How many numbers were compared.
+        gate: The gate of the first number that differs.
+        place: Its index in the gate.
+        found: Its value.
+        expected: The expected value.
     """
 
     wrong: int
@@ -47,12 +47,12 @@ class Difference(NamedTuple):
 
 
 def difference(expected: Gates, stored: Gates) -> Difference | None:
-    """Return where the bits of two arrays of one shape differ, the expected ones rounded once to the other's dtype.
+    """Return how the bits of two arrays of one shape differ, or ``None``.
 
-    Signs of zero and NaN payloads count.
+    Expected values are rounded once to the dtype of the found ones. Signs of zero and NaN payloads count.
 
     Raises:
-        UnsupportedModelError: An expected value does not fit the other's dtype.
+        UnsupportedModelError: An expected value does not fit the dtype of the found ones.
     """
     count, first = 0, None
     for letter, wanted_gate, stored_gate in zip(GATES, expected, stored, strict=True):
@@ -64,7 +64,7 @@ def difference(expected: Gates, stored: Gates) -> Difference | None:
 
 
 def _count_wrong(wanted: Array, stored: Array) -> int:
-    """Count by windows of the target, whose rows, as the source lies in memory, threads share; small arrays at once."""
+    """Count the numbers that differ: at once for small arrays, else in windows whose rows threads share."""
     if stored.nbytes <= _SMALL_BYTES:
         return int(np.count_nonzero(_bits(_rounded(wanted, stored.dtype)) != _bits(stored)))
     if wanted.ndim == 1:
@@ -107,12 +107,12 @@ def _compare(wanted: Array, stored: Array) -> tuple[int, int]:
 
 
 def _turned(stored: Array) -> bool:
-    """Whether columns, and not rows, lie in one piece."""
+    """Whether columns are contiguous in memory, and rows are not."""
     return abs(stored.strides[0]) < abs(stored.strides[1])
 
 
 def _first_wrong(wanted: Array, stored: Array) -> tuple[tuple[int, ...], Any, Any]:
-    """Return the place of the first number that differs, what stands there and what should."""
+    """Return the index of the first number that differs, its value and the expected value."""
     for row, (mine, theirs) in enumerate(zip(wanted, stored, strict=True)):
         rounded = _rounded(np.asarray(mine), stored.dtype)
         unequal = np.argwhere(_bits(rounded) != _bits(np.asarray(theirs)))

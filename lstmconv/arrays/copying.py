@@ -1,7 +1,7 @@
-"""The one place where numbers move: from the gates of one view into the gates of another.
+"""The only module that moves numbers: it copies the gates of one view to the gates of another.
 
-Large arrays move in blocks that fit the processor's cache, and, on their way into a file, in slabs that threads
-fill: memory holds one slab, whatever the arrays' size.
+Large arrays are copied in blocks that fit the processor's cache. On their way to a file, threads fill one slab at a
+time, so memory holds one slab, for arrays of any size.
 """
 
 from __future__ import annotations
@@ -36,40 +36,40 @@ __all__ = [
 ]
 
 BiasMode: TypeAlias = Literal["input", "recurrent", "both-halves", "double", "single-input", "single-recurrent", "none"]
-"""Where a bias goes. Into two biases: ``input`` (b, 0), ``recurrent`` (0, b), ``both-halves`` (b/2, b/2).
-cuDNN's four modes: ``double`` (b, 0), ``single-input``, ``single-recurrent``, ``none``."""
+"""Where a bias goes. In formats with two biases: ``input`` (b, 0), ``recurrent`` (0, b), ``both-halves`` (b/2, b/2).
+cuDNN has four modes: ``double`` (b, 0), ``single-input``, ``single-recurrent``, ``none``."""
 
 Piece: TypeAlias = "tuple[Pattern, Gates] | Array"
-"""A run of stored numbers: gates laid out gate by gate, or an array as it is."""
+"""Consecutive stored numbers: gates in the order of a pattern, or an array as it is."""
 
 _BLOCK = 256
-"""Rows and columns that are turned at a time, 256 KiB of float32: so they move at 2 to 3 GB/s on one core, in one go at
-less than 1. Measured with ``python tests/benchmarks/blocks.py``."""
+"""Rows and columns of a block that is transposed at once, 256 KiB of float32. One core transposes 2 to 3 GB/s in
+blocks, and less than 1 GB/s without. Measured with ``python tests/benchmarks/blocks.py``."""
 _WIDE = 4096
-"""Columns that are read at a time, of :data:`_BLOCK` rows, and put together before they are turned: reading is quicker
-the longer it goes on in a row, and rows that lie a power of two apart share few places of the cache."""
+"""Columns of :data:`_BLOCK` rows that are gathered before they are transposed. Long runs of a row read faster, and rows
+whose distance is a power of two compete for the same few cache lines."""
 _ROW_GAP = 16
-"""Numbers between the rows that were put together, for that reason."""
+"""Padding between gathered rows, so that their distance is not a power of two."""
 _SLAB_BYTES = 112 << 20
-"""Of the target: what threads fill together before it is written. The source's pages are mapped once for every slab
-(3 microseconds for a row of 4 to 64 KiB), so small slabs cost much; with it a process stays under 300 MB."""
+"""Bytes of the target that threads fill before they are written. The source's pages are mapped once for each slab
+(3 microseconds for a row of 4 to 64 KiB), so small slabs are slow; at this size a process stays under 300 MB."""
 _WRITTEN_BYTES = 512 << 10
-"""Of the target, at a time: a file system takes memory for a file in pieces as long as what is written, and the longest
-ones a virtual machine has often given back to its host: 2.1 GB took 5.3 to 6.0 s to convert with 4 MiB, 4.5 to 4.8 s
-with 1 MiB, 3.4 to 3.8 s with 512 KiB. Short ones cost more calls: 5 s with 16 KiB."""
+"""Bytes of one write. A file system allocates memory in pieces as long as the write, and a virtual machine has often
+returned the longest free pieces to its host: 2.1 GB took 5.3 to 6.0 s to convert with 4 MiB, 4.5 to 4.8 s with 1 MiB,
+3.4 to 3.8 s with 512 KiB. Shorter writes need more calls: 5 s with 16 KiB."""
 _SMALL_BYTES = 4 << 20
-"""Under this size threads cost more than they bring."""
+"""Below this size, threads are slower than one."""
 _BAND_BYTES = 32 << 20
-"""Of the source: how much of a mapped file is read before its pages are let go."""
+"""Bytes of a mapped source that are read before their pages are released."""
 _MOST_THREADS = 4
 
 Value = TypeVar("Value")
 
 
 def copy_gates(source: Gates, target: Gates) -> None:
-    """Copy gate by gate into the views of ``target``, rounding once where its dtype is narrower.
+    """Copy each gate to the views of ``target``, and round once if its dtype is narrower.
 
-    Equal dtypes copy bit for bit: signs of zero, subnormals, inf and NaN payloads included.
+    With equal dtypes, copies are exact: also signs of zero, subnormals, inf and NaN payloads.
 
     Raises:
         UnsupportedModelError: A finite value does not fit the narrower dtype.
@@ -79,7 +79,7 @@ def copy_gates(source: Gates, target: Gates) -> None:
 
 
 def copy_array(values: Array, place: Array) -> None:
-    """Copy one gate's array, ``(unit, feature)`` or ``(unit,)``, in the order in which its source lies in memory.
+    """Copy one gate's array, ``(unit, feature)`` or ``(unit,)``, in the memory order of the source.
 
     Raises:
         UnsupportedModelError: As :func:`copy_gates`.
@@ -117,7 +117,7 @@ def _copy_blocks(values: Array, place: Array) -> None:
 
 
 def copy_block(values: Array, place: Array) -> None:
-    """Copy numbers as they lie, rounding once where ``place`` has a narrower dtype.
+    """Copy an array, and round once if ``place`` has a narrower dtype.
 
     Raises:
         UnsupportedModelError: As :func:`copy_gates`.
@@ -125,7 +125,7 @@ def copy_block(values: Array, place: Array) -> None:
     if _exact(values, place):
         np.copyto(place, values)
         return
-    with np.errstate(over="ignore", invalid="ignore"):  # Overflow is looked for below, NaN stays NaN.
+    with np.errstate(over="ignore", invalid="ignore"):  # The next line finds overflow; NaN stays NaN.
         np.copyto(place, values, casting="unsafe")
         lost = np.isfinite(values.astype(np.float64)) & ~np.isfinite(place.astype(np.float64))
     if lost.any():
@@ -134,9 +134,9 @@ def copy_block(values: Array, place: Array) -> None:
 
 
 def slabs(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Iterator[memoryview]:
-    """Yield the bytes of pieces that lie one behind the other in a file, as ``dtype``, part by part.
+    """Yield the bytes of consecutive pieces of a file, as ``dtype``, in parts.
 
-    A part is good until the next one is asked for.
+    Each part is valid until the next one is requested.
 
     Raises:
         UnsupportedModelError: As :func:`copy_gates`.
@@ -154,9 +154,9 @@ def slabs(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Iterator[memo
 
 
 def in_threads(function: Callable[[Array, Array], Value], values: Array, place: Array) -> list[Value]:
-    """Return what a function returns for shares of two arrays of one shape: the whole of small ones.
+    """Apply a function to shares of two arrays of one shape, and return its results.
 
-    Large ones are shared among threads, by rows as the first lies in memory.
+    Small arrays are one share. Large ones are split among threads, along the rows of the first array in memory.
     """
     if place.nbytes <= _SMALL_BYTES:
         return [function(values, place)]
@@ -169,7 +169,7 @@ def in_threads(function: Callable[[Array, Array], Value], values: Array, place: 
 
 
 def joined(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Array:
-    """Return pieces that lie one behind the other as one flat array of ``dtype``.
+    """Return consecutive pieces as one flat array of ``dtype``.
 
     Raises:
         UnsupportedModelError: As :func:`copy_gates`.
@@ -184,7 +184,7 @@ def joined(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Array:
 
 
 def _parts(piece: Piece, itemsize: int) -> Iterator[Array]:
-    """Split a piece into arrays of a slab at most, in the order in which they are stored."""
+    """Split a piece into arrays of at most one slab, in stored order."""
     if isinstance(piece, np.ndarray):
         whole: list[Array] = [piece]
     else:
@@ -197,9 +197,9 @@ def _parts(piece: Piece, itemsize: int) -> Iterator[Array]:
 
 
 def fill(target: Array, pattern: Pattern, source: Gates) -> None:
-    """Write gates into ``target``, an array or buffer laid out as ``pattern`` says.
+    """Write gates to ``target``, an array or buffer in the layout of ``pattern``.
 
-    ``target`` may be a memory map: its view shares its memory.
+    ``target`` may be a memory map.
 
     Raises:
         UnsupportedModelError: As :func:`copy_gates`.
@@ -211,9 +211,9 @@ def fill(target: Array, pattern: Pattern, source: Gates) -> None:
 
 
 def packed(pattern: Pattern, source: Gates, shape: tuple[int, ...], dtype: npt.DTypeLike | None = None) -> Array:
-    """Return a new array of ``shape``, laid out as ``pattern`` says, that holds the gates.
+    """Return the gates as a new array of ``shape`` in the layout of ``pattern``.
 
-    A pattern with ``=`` has no view to write through: its blocks are filled one after the other, then stored.
+    A pattern with ``=`` has no writable view, so the blocks are filled first and then stored.
     """
     if pattern.elements is not None:
         blocks = packed(pattern.elements, source, (4, source.i.size), dtype)
@@ -229,14 +229,14 @@ def _scaled(gates: Gates, factor: float) -> Gates:
 
 
 def _total(direction: LSTMDirection) -> Gates | None:
-    """Return the one bias that stands for both: exact for one, rounded once for two."""
+    """Return the sum of both biases: exact for a single bias, rounded once for two."""
     if direction.bias_ih is None or direction.bias_hh is None:
         return direction.bias_ih if direction.bias_hh is None else direction.bias_hh
     return Gates(*(_sum(a, b) for a, b in zip(direction.bias_ih, direction.bias_hh, strict=True)))
 
 
 def _sum(a: Array, b: Array) -> Array:
-    """Add, rounding once; what is added to a zero stays bit for bit, -0.0 and NaN payloads included."""
+    """Add, and round once. Adding zero keeps every bit of the other number, also of -0.0 and NaN payloads."""
     with np.errstate(invalid="ignore", over="ignore"):
         total: Array = np.where(b == 0, a, np.where(a == 0, b, a + b))
     return total
@@ -245,7 +245,7 @@ def _sum(a: Array, b: Array) -> Array:
 def rounding_of_sum(direction: LSTMDirection) -> float | None:
     """Return the largest rounding of the sum of both biases, in units in the last place of the sum.
 
-    ``None`` where there is nothing to sum. The error is exact: TwoSum (Knuth, The Art of Computer
+    ``None`` if there are no two biases. The error is exact: TwoSum (Knuth, The Art of Computer
     Programming 2, 4.2.2, theorem B) in the biases' own dtype.
     """
     if direction.bias_ih is None or direction.bias_hh is None:
@@ -267,13 +267,13 @@ def place_bias(
 ) -> tuple[Gates | None, Gates | None]:
     """Return the input and the recurrent bias as a target stores them.
 
-    Without ``mode`` nothing is lost: one bias becomes ``(b, zeros)``, two stay as they are, none
+    Without ``mode`` the result is exact: one bias becomes ``(b, zeros)``, two biases stay, and no bias
     stays ``(None, None)``. With a mode, two biases are summed first, which rounds once.
 
     Args:
         direction: Its biases are ``(4, hidden)`` each or ``None``.
         mode: See :data:`BiasMode`.
-        zeros: A missing bias is zeros: for a half beside one that has a bias.
+        zeros: Return zeros for a missing bias; used for a half whose other half has a bias.
 
     Raises:
         UsageError: ``none`` for a layer that has a bias, or a mode that does not exist.

@@ -1,4 +1,4 @@
-"""Files seen as arrays: mapped, not loaded, and let go of when they were read."""
+"""Map files into memory as arrays, and release their pages after reading."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from lstmconv.model import Array
 __all__ = ["let_go", "mapped"]
 
 _LEAST_BYTES = 1 << 20
-"""Less is not worth a call of the system."""
+"""Smaller arrays are not worth a system call."""
 
 
 def mapped(
     file: Path | BinaryIO, dtype: np.dtype[Any] | type = np.uint8, start: int = 0, shape: tuple[int, ...] | None = None
 ) -> Array:
-    """Return a file's bytes as a read-only array that takes no memory until it is read.
+    """Return a file's bytes as a read-only array that takes no memory before it is read.
 
-    A plain array, not NumPy's ``memmap``, which costs a tenth of a millisecond, and ten times as much for every slice.
+    The result is a plain array: NumPy's ``memmap`` takes 0.1 ms to make, and makes each slice ten times slower.
 
     Args:
         file: A path, or an open file.
-        dtype: Of the elements.
-        start: The first byte; of any alignment.
-        shape: All that follows, flat, by default.
+        dtype: The type of the elements.
+        start: The first byte, with any alignment.
+        shape: The shape; by default, the rest of the file as a flat array.
 
     Raises:
-        OSError: It cannot be opened.
-        ValueError: It ends before ``shape`` is full, or ``dtype`` does not divide it.
+        OSError: The file cannot be opened.
+        ValueError: The file is shorter than ``shape`` needs, or its size is not a multiple of ``dtype``'s.
     """
     if isinstance(file, Path):
         with file.open("rb", buffering=0) as opened:
@@ -50,13 +50,13 @@ def mapped(
 
 def _whole(descriptor: int) -> Array:
     size = os.fstat(descriptor).st_size
-    if not size:  # Of an empty file no system makes a map.
+    if not size:  # An empty file cannot be mapped.
         return np.empty(0, np.uint8)
     return np.ndarray(size, np.uint8, mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
 
 
 def let_go(values: Array) -> None:
-    """Unmap what was read of a mapped file: it stays cached, but is no longer this process' memory."""
+    """Release the pages of a mapped array: they stay cached, but no longer count as this process' memory."""
     length = sum((n - 1) * stride for n, stride in zip(values.shape, values.strides, strict=True)) + values.itemsize
     if length < _LEAST_BYTES:
         return
@@ -67,7 +67,7 @@ def let_go(values: Array) -> None:
         return
     whole = np.frombuffer(owner, np.uint8)
     start = values.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
-    if whole.flags.writeable:  # A private map that was written to would lose what was written.
+    if whole.flags.writeable:  # Releasing a private map would drop what was written to it.
         return
     page = start // mmap.PAGESIZE * mmap.PAGESIZE
     owner.madvise(mmap.MADV_DONTNEED, page, start + length - page)

@@ -1,8 +1,8 @@
-"""The check that guards a repository's checkpoints: ``lstmconv check``, and the pre-commit hook of that name.
+"""``lstmconv check`` and its pre-commit hook: check the checkpoints of a repository.
 
-:mod:`~lstmconv.checking.running` goes over the files; :mod:`~lstmconv.checking.weight_rules` looks at one file's
-layers, :mod:`~lstmconv.checking.twins` at the files converted from it, :mod:`~lstmconv.checking.settings` at
-``[tool.lstmconv]``. No framework is loaded without ``deep``.
+:mod:`~lstmconv.checking.running` iterates over the files; :mod:`~lstmconv.checking.weight_rules` checks one file's
+layers, :mod:`~lstmconv.checking.twins` the files converted from it, and :mod:`~lstmconv.checking.settings`
+reads ``[tool.lstmconv]``. No framework is loaded without ``deep``.
 """
 
 from lstmconv.checking.findings import RULES, CheckResult, Finding

@@ -19,29 +19,29 @@ __all__ = ["compare"]
 
 
 def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Violation]:
-    """Return where a twin no longer is what its source says: one violation a layer, none if they are in step.
+    """Return the differences between a twin and its source: one violation for each layer that differs.
 
-    A twin that lstmconv wrote is compared as its record says: the dtype that weights were rounded to, and where
-    the bias was put. Of another's, biases are compared by their sum, and layers that cannot be paired are said
-    to be so. Activations are compared where both files tell them and nobody overruled them.
+    If the twin has a record, the record says to which dtype weights were rounded and where the bias went, and the
+    comparison uses both. Otherwise it compares the sums of the biases, and reports layers that cannot be paired.
+    Activations are compared if both files say them and the user did not replace them.
 
     Args:
-        source: What the source holds.
-        name: What to call it.
-        twin: What the file converted from it holds.
+        source: The layers of the source.
+        name: The source's name in messages.
+        twin: The file that was converted from the source.
     """
     checkpoint = twin.checkpoint
     if checkpoint is None and twin.record is not None:
-        return [Violation("twin-differs", f"holds no LSTM any more that is read, and was made from {name}")]
+        return [Violation("twin-differs", f"has no LSTM layer that lstmconv reads, but was converted from {name}")]
     if checkpoint is None:
-        return [Violation("twin-unpaired", f"cannot be compared with {name}: no LSTM layer is found in it")]
+        return [Violation("twin-unpaired", f"cannot be compared with {name}: it has no LSTM layer")]
     pairs = _pairs(source, checkpoint, twin.record)
     if pairs is None:
         twin_names, source_names = (", ".join(layer.name for layer in each.layers) for each in (checkpoint, source))
         if twin.record is not None:
-            text = f"was made from other layers ({twin_names}) than {name} has now ({source_names})"
+            text = f"was converted from other layers ({twin_names}) than {name} has now ({source_names})"
             return [Violation("twin-differs", text)]
-        pairing = f"neither names nor sizes tell which of {twin_names} is which of {source_names}"
+        pairing = f"neither names nor sizes show which of {twin_names} is which of {source_names}"
         return [Violation("twin-unpaired", f"cannot be compared with {name}: {pairing}")]
     violations = (_differs(source_layer, twin_layer, name, twin) for twin_layer, source_layer in pairs)
     return [violation for violation in violations if violation is not None]
@@ -50,7 +50,7 @@ def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Violation]
 def _pairs(
     source: Checkpoint, twin: Checkpoint, record: Mapping[str, Any] | None
 ) -> list[tuple[LSTMLayer, LSTMLayer]] | None:
-    """Return the twin's layers, each with the source's: by the record, by name, or by order where sizes agree."""
+    """Pair the twin's layers with the source's: by the record, by name, or by order if all sizes agree."""
     origins = {} if record is None else {str(entry["name"]): str(entry["source"]) for entry in record["layers"]}
     names = [layer.name for layer in twin.layers]
     for wanted in ([origins.get(name, name) for name in names], names):
@@ -63,7 +63,7 @@ def _pairs(
 
 
 def _named(layers: Sequence[LSTMLayer], names: Sequence[str]) -> list[LSTMLayer] | None:
-    """Return the layers of these names, if each is there once; formats write ``/`` in a name as ``.`` or ``_``."""
+    """Return the layers of these names if each exists once; formats replace ``/`` in a name by ``.`` or ``_``."""
     by_name = {re.sub("[./]", "_", layer.name): layer for layer in layers}
     chosen = [layer for name in names if (layer := by_name.get(re.sub("[./]", "_", name))) is not None]
     return chosen if len(chosen) == len(names) and len(by_name) == len(layers) else None
@@ -74,9 +74,9 @@ def _sizes(layer: LSTMLayer) -> list[tuple[int, int]]:
 
 
 def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile) -> Violation | None:
-    """Say the first thing in which a layer of the twin differs from the source's."""
+    """Return the first difference between a layer of the twin and its source's layer, or ``None``."""
     if _sizes(source) != _sizes(twin):
-        text = f"is of {_shown(twin)}, {name} has {_shown(source)}"
+        text = f"has {_shown(twin)}, but {name} has {_shown(source)}"
         return Violation("twin-differs", text, twin.name)
     one = file.record is None or file.format.biases == "one"
     mode: BiasMode | None = "single-input" if one else (file.record or {}).get("bias_mode")
@@ -97,12 +97,12 @@ def _shown(layer: LSTMLayer) -> str:
 def _arrays(
     source: LSTMDirection, twin: LSTMDirection, mode: BiasMode | None, *, summed: bool
 ) -> Iterator[tuple[str, Gates, Gates]]:
-    """Pair the arrays; an absent bias adds nothing, as zeros do."""
+    """Pair the arrays; a missing bias counts as zeros."""
     yield "input weights", source.weight_ih, twin.weight_ih
     yield "recurrent weights", source.weight_hh, twin.weight_hh
     expected = place_bias(source, mode, zeros=True)
     stored = place_bias(twin, "single-input", zeros=True) if summed else (twin.bias_ih, twin.bias_hh)
-    for array, one, other in zip(("bias", "recurrent bias"), expected, stored, strict=True):
+    for array, one, other in zip(("biases", "recurrent biases"), expected, stored, strict=True):
         yield array, one or _zeros(source), other or _zeros(twin)
 
 
@@ -112,11 +112,11 @@ def _zeros(direction: LSTMDirection) -> Gates:
 
 
 def _different(expected: Gates, stored: Gates, name: str) -> str | None:
-    """Say in how many numbers two arrays differ, the expected one rounded once to the other's dtype."""
+    """Return in how many numbers two arrays differ, in words, or ``None``; the expected one is rounded once."""
     try:
         differs = difference(expected, stored)
     except UnsupportedModelError:
-        return f"do not fit {stored.dtype} any more"
+        return f"no longer fit {stored.dtype}"
     if differs is None:
         return None
     place = ", ".join(map(str, differs.place))
@@ -127,10 +127,9 @@ def _different(expected: Gates, stored: Gates, name: str) -> str | None:
 
 
 def _computes_otherwise(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile) -> str | None:
-    """Say which activation or direction of the twin is not the source's, or ``None``.
+    """Return which activation or direction of the twin differs from the source, in words, or ``None``.
 
-    State dicts and weight spaces of others do not tell theirs: what is read there is what ``nn.LSTM`` and cuDNN
-    compute.
+    A state dict or weight space without a record does not say its activations, so these are not compared.
     """
     if file.record is None and file.format.name not in ("onnx", "keras"):
         return None
@@ -139,8 +138,8 @@ def _computes_otherwise(source: LSTMLayer, twin: LSTMLayer, name: str, file: Che
         for what in () if overruled else ("activation", "recurrent_activation"):
             mine, theirs = getattr(half, what), getattr(twin_half, what)
             if mine is not None and theirs is not None and mine != theirs:
-                return f"its {what.replace('_', ' ')} is {theirs}, that of {name} is {mine}"
+                return f"its {what.replace('_', ' ')} is {theirs}, but {name} has {mine}"
         if file.record is not None and half.go_backwards != twin_half.go_backwards:
             ways = ("forwards", "backwards")
-            return f"runs {ways[twin_half.go_backwards]}, in {name} {ways[half.go_backwards]}"
+            return f"runs {ways[twin_half.go_backwards]}, but {ways[half.go_backwards]} in {name}"
     return None

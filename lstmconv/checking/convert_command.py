@@ -1,4 +1,4 @@
-"""The command that converts a source again as its twin says it was converted."""
+"""The command that repeats a conversion, with the options in the twin's record."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _DEFAULT_OPSET = {True: 22, False: 14}
 def convert_command(
     source: Path, target: Path, original: CheckedFile | None = None, twin: CheckedFile | None = None
 ) -> str:
-    """Return the ``lstmconv convert`` line that makes a target, with the options that the record of a twin names.
+    """Return the ``lstmconv convert`` command for a target, with the options in the twin's record.
 
     Args:
-        source: As the line shall name it.
-        target: Likewise.
-        original: The source.
-        twin: The target as it was until now; without it, the line has no options.
+        source: The source's path in the command.
+        target: The target's path in the command.
+        original: The source's content.
+        twin: The target's content until now; without it, the command has no options.
     """
     parts = ["lstmconv", "convert", str(source), str(target)]
     if original is not None and twin is not None and twin.record is not None and original.checkpoint is not None:
@@ -38,7 +38,7 @@ def convert_command(
                 *_options(original.checkpoint, twin, twin.record),
                 *_activations(original.checkpoint, twin.record),
             ]
-        except (LstmconvError, AttributeError, KeyError, TypeError):  # A record that somebody edited.
+        except (LstmconvError, AttributeError, KeyError, TypeError):  # The record was edited.
             options = []
         parts += options
     if twin is not None:
@@ -76,7 +76,7 @@ def _stacks(record: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _renames(source: Checkpoint, origins: Mapping[str, str], stacks: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
-    """Name new names by old ones; that of a stack that the source has takes its layers along."""
+    """Yield the renames; renaming a stack of the source also renames its layers."""
     stack_of = {tuple(names): stack for stack, names in source.joined.items()}
     renamed = {stack_of[layers]: name for name, layers in stacks.items() if layers in stack_of}
     within = {layer for layers in stacks.values() if layers in stack_of for layer in layers}
@@ -88,7 +88,7 @@ def _renames(source: Checkpoint, origins: Mapping[str, str], stacks: Mapping[str
 
 
 def _onnx(twin: CheckedFile, record: Mapping[str, Any], name: str) -> Iterator[str]:
-    """Read the options that shape a graph off the graph."""
+    """Yield the options that the graph itself shows."""
     import onnx
 
     model = onnx.load(str(twin.path), load_external_data=False)
@@ -115,7 +115,7 @@ def _keras(twin: CheckedFile) -> Iterator[str]:
 
 
 def _activations(source: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
-    """Name the activations that the user gave, where the source does not tell them or was overruled."""
+    """Yield the activations that the user gave, if the source does not say them or the user replaced them."""
     overruled = any(str(note).endswith("as asked") for note in record.get("notes") or [])
     if source.unknown is None and not overruled:
         return
@@ -132,7 +132,7 @@ def _flag(activation: Activation) -> str:
 
 
 def _format(target: Path, twin: CheckedFile) -> Iterator[str]:
-    """Say the format where the target's suffix means another."""
+    """Yield the format if the target's suffix means another one."""
     try:
         meant = by_suffix(target)
     except UsageError:

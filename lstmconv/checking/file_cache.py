@@ -1,4 +1,4 @@
-"""Read what a file holds once in a run: its layers, or why there are none, and what lstmconv noted in it."""
+"""Read each file once in a run: its layers, or why it has none, and its record."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lstmconv.model import Checkpoint, Skipped
 __all__ = ["SUFFIXES", "CheckedFile", "FileCache", "is_checkpoint", "is_keras"]
 
 SUFFIXES = tuple(suffix for entry in FORMATS for suffix in entry.suffixes if not suffix.endswith(".bin"))
-"""The suffixes of what is checked; a bare buffer does not say what is in it."""
+"""The suffixes of the files that are checked. Bare buffers are not: they do not say what they contain."""
 _KERAS_SUFFIXES = (*by_name("keras").suffixes, *by_name("keras-cudnn").suffixes)
 _KEPT = 8
-"""Files whose layers are kept for their twins; weights are views of the file, and stay on the disk."""
+"""At most so many files stay open for their twins; weights are views of the file and stay on the disk."""
 _MOST_NOTED = 256 << 20
-"""Beyond this an ONNX model is not parsed only to see whether it names another file as its source."""
+"""A larger ONNX model is not parsed just to read its record."""
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -35,15 +35,15 @@ def is_keras(path: Path) -> bool:
 
 
 class CheckedFile(NamedTuple):
-    """What was read of one file.
+    """The content of one file.
 
     Attributes:
         path: The file.
-        format: What it is.
-        checkpoint: Its layers; ``None`` where there are none to check.
+        format: Its format.
+        checkpoint: Its layers; ``None`` if it has none to check.
         skipped: Recurrent layers that do not convert, and why.
-        foreign: Why the file was not looked into, or ``None``.
-        record: What lstmconv noted where it wrote the file.
+        foreign: Why lstmconv does not read files of this kind, or ``None``.
+        record: What lstmconv wrote into the file about its conversion, if lstmconv wrote the file.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class CheckedFile(NamedTuple):
 
 
 class FileCache:
-    """The files of a run, each read when it is first asked for."""
+    """The files of a run; each is read on first use."""
 
     def __init__(self) -> None:
         self._files: OrderedDict[Path, CheckedFile] = OrderedDict()
@@ -63,11 +63,11 @@ class FileCache:
         self._by_source: dict[tuple[Path, bool], dict[str, list[Path]]] = {}
 
     def read(self, path: Path) -> CheckedFile:
-        """Return what a file holds.
+        """Return the content of a file.
 
         Raises:
-            LstmconvError: It is damaged, or an LSTM in it is not whole.
-            OSError: It cannot be opened.
+            LstmconvError: The file is damaged, or an LSTM in it is incomplete.
+            OSError: The file cannot be opened.
         """
         index = _index_of(path)
         if index is not None:
@@ -90,23 +90,23 @@ class FileCache:
         return file
 
     def record_of(self, path: Path) -> Mapping[str, Any] | None:
-        """Return what lstmconv noted in a file; ``None`` for the files of others, and for damaged ones."""
+        """Return a file's record; ``None`` for a file without one, and for a damaged file."""
         if path not in self._records:
             self._records[path] = None
             try:
                 format = detect(path, ReadOptions())
                 if format.name.startswith("keras") and path not in self._files:
-                    self.read(path)  # Where a file that crashes the HDF5 library costs only an error.
+                    self.read(path)  # read() survives a file that crashes the HDF5 library.
                 if not _costly(path, format):
                     self._records[path] = _plausible(format.load_runtime().provenance(path))
-            except Exception:  # Each library refuses a damaged file in its own kind of error; reading it says more.
+            except Exception:  # Each library has its own errors for damaged files; read() explains them better.
                 return None
         return self._records[path]
 
     def converted_from(self, source: Path, ignores: Callable[[Path], bool], *, keras: bool) -> list[Path]:
-        """Return the Keras files, or the others, in a file's folder that note it as their source.
+        """Return the files in a file's folder whose records name it as their source: the Keras files, or the others.
 
-        A folder is looked through once.
+        Each folder is searched once.
         """
         folder = source.parent
         if (folder, keras) not in self._by_source:
@@ -121,7 +121,7 @@ class FileCache:
 
 
 def _index_of(path: Path) -> Path | None:
-    """Return the index of the sharded weights that a file is one of: ``x.weights.json`` of ``x_00001.weights.h5``.
+    """Return the index of sharded weights for one of their files: ``x.weights.json`` for ``x_00001.weights.h5``.
 
     Source: keras/src/saving/saving_lib.py (3.10), ShardedH5IOStore.
     """
@@ -131,7 +131,7 @@ def _index_of(path: Path) -> Path | None:
 
 
 def _costly(path: Path, format: Format) -> bool:
-    """Whether a file asks for more than a look to see what is noted in it."""
+    """Whether reading a file's record takes long."""
     if format.name == "onnx":
         return path.stat().st_size > _MOST_NOTED
     if format.name != "torch":
@@ -145,7 +145,7 @@ def _costly(path: Path, format: Format) -> bool:
 
 
 def _plausible(record: object) -> Mapping[str, Any] | None:
-    """Return a record with what is used of it in place, or ``None``."""
+    """Return a record if it has the fields that are used here, or ``None``."""
     entries = record.get("layers") if isinstance(record, dict) else None
     if not isinstance(record, dict) or not isinstance(entries, list) or not isinstance(record.get("source"), str):
         return None

@@ -1,4 +1,4 @@
-"""What a check finds, as values: the rules by name, single findings, and the result of a file."""
+"""The results of a check as values: the rules, single findings, and the result of a file."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Status: TypeAlias = Literal["passed", "failed", "no lstm", "ignored", "not done"
 
 
 class Rule(NamedTuple):
-    """One thing that is looked for.
+    """One kind of finding.
 
     Attributes:
-        severity: Unless ``[tool.lstmconv.severity]`` says otherwise.
-        meaning: For people; README's table is checked against it.
+        severity: The default; ``[tool.lstmconv.severity]`` can change it.
+        meaning: What it finds, in words; docs/check.md has the same text.
     """
 
     severity: Severity
@@ -24,23 +24,23 @@ class Rule(NamedTuple):
 
 
 RULES: Mapping[str, Rule] = {
-    "damaged": Rule("error", "empty, truncated, a Git LFS pointer, arrays missing, shapes that do not belong together"),
+    "damaged": Rule("error", "empty, truncated, a Git LFS pointer, missing arrays, shapes that do not fit together"),
     "not-finite": Rule("error", "NaN or infinite weights"),
     "twin-differs": Rule("error", "a file converted from this one no longer holds its weights"),
-    "twin-missing": Rule("error", "a target of `required-targets`, or of `pairs`, is not there"),
-    "twin-outputs": Rule("error", "`--deep`: a twin, run in its own framework, computes something else"),
+    "twin-missing": Rule("error", "a file that `required-targets` or `pairs` names does not exist"),
+    "twin-outputs": Rule("error", "`--deep`: a twin computes something else in its own framework"),
     "twin-not-run": Rule("warning", "`--deep`: a twin's framework is not installed"),
-    "twin-unpaired": Rule("warning", "a file of the same name whose layers cannot be told to be this one's"),
-    "not-checked": Rule("warning", "an LSTM that does not convert (projected, quantised, ...), or a pickle, not read"),
-    "activation-unknown": Rule("warning", "weights only, and nothing says the recurrent activation"),
-    "pytorch-activation": Rule("warning", "bound for PyTorch, and `nn.LSTM` computes tanh and sigmoid only"),
-    "gate-stuck": Rule("warning", "no input within ±10 and no state moves any unit of a gate by 0.001"),
-    "gate-exploded": Rule("warning", "weights so large that a gate is a switch for ordinary inputs"),
-    "recurrent-zero": Rule("warning", "all recurrent weights are zero: no step sees the one before it"),
-    "forget-bias-untrained": Rule("warning", "forget biases all exactly 1 or 0 beside trained ones"),
-    "float16-overflow": Rule("warning", "weights of 65520 and more, which float16 cannot hold"),
+    "twin-unpaired": Rule("warning", "a file of the same name whose layers cannot be paired with this one's"),
+    "not-checked": Rule("warning", "an LSTM that does not convert (projected, quantised, ...), or a pickled module"),
+    "activation-unknown": Rule("warning", "a weights-only file that does not say the recurrent activation"),
+    "pytorch-activation": Rule("warning", "the target is PyTorch, but `nn.LSTM` computes tanh and sigmoid only"),
+    "gate-stuck": Rule("warning", "no input within ±10 and no state changes any unit of a gate by 0.001"),
+    "gate-exploded": Rule("warning", "weights so large that a gate acts as a switch for ordinary inputs"),
+    "recurrent-zero": Rule("warning", "all recurrent weights are zero: no step depends on the previous one"),
+    "forget-bias-untrained": Rule("warning", "all forget biases are exactly 1 or 0, but the other biases are trained"),
+    "float16-overflow": Rule("warning", "weights of 65520 or more, which float16 cannot represent"),
 }
-"""In the order in which README lists them."""
+"""All rules, in the order of docs/check.md."""
 
 
 class Violation(NamedTuple):
@@ -50,7 +50,7 @@ class Violation(NamedTuple):
         rule: A key of :data:`RULES`.
         message: One line for a person.
         layer: The layer's name in its file.
-        fix: The command that mends it.
+        fix: The command that repairs it.
     """
 
     rule: str
@@ -60,14 +60,14 @@ class Violation(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """One thing that was found in a file.
+    """One finding in a file.
 
     Attributes:
-        rule: A key of :data:`RULES`; ``unavailable`` for a file that could not be looked at.
+        rule: A key of :data:`RULES`; ``unavailable`` for a file that could not be read.
         severity: ``error`` or ``warning``.
         message: One line for a person.
-        layer: The layer's name in its file, where it is about one.
-        fix: The command that mends it, where there is one.
+        layer: The layer's name in its file, if the finding concerns a layer.
+        fix: The command that repairs it, if there is one.
     """
 
     rule: str
@@ -78,15 +78,15 @@ class Finding(NamedTuple):
 
 
 class CheckResult(NamedTuple):
-    """What was found in one file.
+    """The result for one file.
 
     Attributes:
-        path: As it was given.
+        path: The path as given.
         status: ``passed`` (warnings or none), ``failed``, ``no lstm`` (nothing to check), ``ignored`` (by the
-            settings, or no checkpoint's suffix), ``not done`` (the file could not be looked at).
+            settings, or by its suffix), ``not done`` (the file could not be read).
         findings: Errors first.
-        layers: Its LSTM layers' names.
-        twins: The files that hold the same weights: those converted from this one, or the one this was made from.
+        layers: The names of its LSTM layers.
+        twins: The files with the same weights: those converted from this file, or its source.
     """
 
     path: str
@@ -97,11 +97,11 @@ class CheckResult(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether nothing stands against committing the file."""
+        """Whether the file may be committed."""
         return self.status not in ("failed", "not done")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result as plain data; the fields are documented in README."""
+        """Return the result as plain data; docs/json.md documents the fields."""
         return {
             "path": self.path,
             "status": self.status,

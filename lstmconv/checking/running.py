@@ -1,4 +1,4 @@
-"""Go over the files: each gets its result, whatever becomes of the others."""
+"""Check many files; each gets its own result, even if others fail."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def check(
 ) -> list[CheckResult]:
     """Check the LSTMs of files, and that the files converted from them still hold their weights.
 
-    What is wrong with a file is in its result; nothing about a file is raised.
+    A fault in a file becomes part of its result; it raises nothing.
 
     Args:
-        paths: Files; those without a checkpoint's suffix are ignored.
+        paths: Files; files without the suffix of a checkpoint are ignored.
         settings: A TOML file with ``[tool.lstmconv]``; by default the nearest ``pyproject.toml`` above each file
-            that has it, up to the top of its repository.
-        deep: Run each twin in its own framework, too, where that is installed.
-        jobs: Processes at once; files of one name but for the suffix are checked by the same.
+            that has such a table, up to the root of its repository.
+        deep: Also run each twin in its own framework, if that is installed.
+        jobs: The number of processes; files that differ only in their suffix share one.
 
     Returns:
-        One result a file, in the order given.
+        One result for each file, in the given order.
 
     Raises:
-        UsageError: The settings cannot be understood.
+        UsageError: The settings are invalid.
 
     >>> import lstmconv
     >>> result, = lstmconv.check(["sample_weights/airline_passengers.h5"])
@@ -53,7 +53,7 @@ def checked(files: Sequence[Path], settings: PathLike | None, *, deep: bool, job
     """Check as :func:`check` does; yield each result, in the order of the files, as soon as it is known.
 
     Raises:
-        UsageError: The settings cannot be understood.
+        UsageError: The settings are invalid.
     """
     given = None if settings is None else read_settings(Path(settings))
     by_folder: dict[Path, Settings] = {}
@@ -65,7 +65,7 @@ def checked(files: Sequence[Path], settings: PathLike | None, *, deep: bool, job
 
 
 def _in_processes(run: _Run, files: Sequence[Path], jobs: int) -> Iterator[CheckResult]:
-    """Share groups of files among processes: a source and what was converted from it are read by the same one."""
+    """Check groups of files in processes; a source and its targets are in one group."""
     from lstmconv.jobs import workers
 
     groups: dict[tuple[Path, str], list[Path]] = {}
@@ -76,14 +76,14 @@ def _in_processes(run: _Run, files: Sequence[Path], jobs: int) -> Iterator[Check
     for file in files:
         while file not in known:
             outcome = next(outcomes)
-            # A file that brings its process down is looked at again from here, by a child, which says what is wrong.
+            # A file that crashed its process is read again here, by a child that reports the fault.
             results = outcome.value if outcome.value is not None else run.several(outcome.item)
             known |= zip(outcome.item, results, strict=True)
         yield known[file]
 
 
 class _Run:
-    """One call: the files read so far, and which files are being checked."""
+    """The state of one call: the files read so far, and the files to check."""
 
     def __init__(
         self,
@@ -106,12 +106,12 @@ class _Run:
         return [self.one(path) for path in paths]
 
     def one(self, path: Path) -> CheckResult:
-        """Return a file's result; an error that nobody foresaw is one, too."""
+        """Return a file's result; an unexpected error becomes a finding."""
         try:
             return self._one(path, self._settings or self._by_folder[path.parent])
         except OSError as error:
             reason = f"cannot be read ({error.strerror or error})"
-        except Exception as error:  # One file's failure stops no other; LSTMCONV_DEBUG shows where it came from.
+        except Exception as error:  # One file's failure does not stop the others; LSTMCONV_DEBUG shows its origin.
             if os.environ.get("LSTMCONV_DEBUG"):
                 raise
             reason = f"unexpected {type(error).__name__}: {error}; LSTMCONV_DEBUG=1 shows where"
@@ -123,7 +123,7 @@ class _Run:
         if path.exists() and not path.is_file() and not path.is_dir():
             return CheckResult(str(path), "not done", (Finding("unavailable", "error", "not a file"),))
         if not path.is_dir():
-            path.open("rb").close()  # What is not there, or may not be read, is no damaged file.
+            path.open("rb").close()  # A missing or unreadable file raises OSError here; it is not damaged.
         try:
             file = self._cache.read(path)
         except MissingDependencyError as error:
@@ -150,7 +150,7 @@ class _Run:
         return self._result(path, settings, "passed", violations, names, equal)
 
     def _with_source(self, pair: Pair) -> list[Violation]:
-        """Look at a file that was converted from another."""
+        """Compare a file with its source."""
         try:
             source = self._cache.read(pair.source).checkpoint
         except (LstmconvError, OSError) as error:
@@ -162,12 +162,12 @@ class _Run:
     def _with_twins(
         self, path: Path, checkpoint: Checkpoint, beside: Sequence[Path], settings: Settings, equal: list[Path]
     ) -> Iterator[Violation]:
-        """Look at the files that were converted from this one; add those in step to ``equal``."""
+        """Compare the files that were converted from this one; add the equal ones to ``equal``."""
         for twin in beside:
             differences = self._compared(Pair(path, twin), checkpoint)
             if _in_step(differences):
                 equal.append(twin)
-            if twin.absolute() not in self._checked or settings.ignores(twin):  # Else it is said on its own line.
+            if twin.absolute() not in self._checked or settings.ignores(twin):  # Else the twin's own result has it.
                 yield from (
                     violation._replace(message=f"{twin.name}: {_named(violation)}", layer=None)
                     for violation in differences
@@ -183,7 +183,7 @@ class _Run:
         made: bool,
         paired: bool,
     ) -> Iterator[Violation]:
-        """Look at a file's own weights; what they are like is said of the file that was trained only."""
+        """Check a file's own weights; for a converted file, only whether they are finite."""
         for layer in checkpoint.layers:
             yield from (
                 violation
@@ -192,13 +192,13 @@ class _Run:
             )
         if made:
             return
-        if checkpoint.unknown is not None and not paired:  # A twin in step says which activation was chosen.
+        if checkpoint.unknown is not None and not paired:  # The record of an equal twin has the activation.
             yield Violation("activation-unknown", checkpoint.unknown.removeprefix(f"{path.name}: "))
         yield from _bound_for_pytorch(path, checkpoint, beside, settings)
         yield from twins.missing(path, beside, settings)
 
     def _compared(self, pair: Pair, source: Checkpoint) -> list[Violation]:
-        """Compare a pair once, whichever of the two is asked for first."""
+        """Compare a pair once, even if both files are checked."""
         if pair not in self._pairs:
             violations = twins.compare_pair(pair, self._cache, source)
             self._pairs[pair] = violations if violations or not self._deep else list(_run(pair, source))
@@ -224,7 +224,7 @@ class _Run:
 
 
 def _in_step(violations: Sequence[Violation]) -> bool:
-    """Whether a pair was compared and holds the same; that it was not run is another matter."""
+    """Whether a pair has the same weights, also if it was not run."""
     return all(violation.rule == "twin-not-run" for violation in violations)
 
 
@@ -237,7 +237,7 @@ def _named(violation: Violation) -> str:
 
 
 def _skipped(file: CheckedFile) -> Iterator[Violation]:
-    """Yield what was not read: an LSTM that does not convert, a file of another kind; other layers are none of ours."""
+    """Yield what lstmconv did not check: LSTMs that do not convert, and files of another kind."""
     if file.foreign is not None:
         yield Violation("not-checked", _line(file.foreign.removeprefix(f"{file.path.name}: ")))
     for entry in file.skipped:
@@ -254,7 +254,7 @@ def _is_lstm(class_name: str) -> bool:
 def _bound_for_pytorch(
     path: Path, checkpoint: Checkpoint, beside: Sequence[Path], settings: Settings
 ) -> Iterator[Violation]:
-    """Yield the layers that ``nn.LSTM`` cannot compute, where PyTorch is where they go."""
+    """Yield the layers that go to PyTorch and that ``nn.LSTM`` cannot compute."""
     suffixes = (*by_name("torch").suffixes, *by_name("safetensors").suffixes)
     files = [twin for twin in (*beside, path) if twin.name.lower().endswith(suffixes)]
     files = [file for file in files if not file.name.lower().endswith(by_name("cudnn").suffixes)]
@@ -267,11 +267,11 @@ def _bound_for_pytorch(
 
 
 def _run(pair: Pair, source: Checkpoint) -> Iterator[Violation]:
-    """Run a twin in its own framework, and yield what it computes otherwise."""
+    """Run a twin in its own framework, and yield the differences."""
     from lstmconv.api import verify
 
     if source.unknown is not None:
-        yield Violation("twin-not-run", f"not run: {pair.source.name} does not tell its activations")
+        yield Violation("twin-not-run", f"not run: {pair.source.name} does not say its activations")
         return
     try:
         report = verify(source, pair.twin)

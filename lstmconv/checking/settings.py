@@ -1,4 +1,4 @@
-"""``[tool.lstmconv]`` in the ``pyproject.toml`` of the repository whose files are checked."""
+"""Read ``[tool.lstmconv]`` from the ``pyproject.toml`` of a repository."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _KEYS = ("ignore", "pairs", "required-targets", "severity")
 
 
 class Settings(NamedTuple):
-    """What a repository says of its checkpoints.
+    """The settings of a repository.
 
     Attributes:
-        folder: Where its ``pyproject.toml`` lies; paths in it are relative to that.
-        ignore: Patterns of :mod:`fnmatch`: of a path from ``folder``, of a folder in it, or of a name alone.
-        pairs: The twins of each source, absolute; for these files nothing is guessed.
-        severity: Of a rule, where it is not the rule's own.
-        required_targets: Formats, as ``--to`` names them, that every source must be there in.
+        folder: The folder of its ``pyproject.toml``; paths in the settings are relative to it.
+        ignore: Patterns of :mod:`fnmatch` for a path from ``folder``, for a folder in it, or for a name alone.
+        pairs: The twins of each source, as absolute paths; for these files lstmconv searches no others.
+        severity: The severity of a rule, if it differs from the default.
+        required_targets: Formats, by their ``--to`` names, in which every source must exist.
     """
 
     folder: Path = Path()
@@ -36,7 +36,7 @@ class Settings(NamedTuple):
     required_targets: tuple[str, ...] = ()
 
     def ignores(self, path: Path) -> bool:
-        """Whether a file is left out."""
+        """Whether the settings ignore a file."""
         whole = path.absolute()
         try:
             inside = whole.relative_to(self.folder.absolute())
@@ -46,22 +46,22 @@ class Settings(NamedTuple):
         return any(fnmatchcase(part, pattern.rstrip("/")) for pattern in self.ignore for part in parts)
 
     def twins_of(self, source: Path) -> tuple[Path, ...] | None:
-        """Return the twins that ``pairs`` names; ``None`` where it does not name the source."""
+        """Return the twins in ``pairs``; ``None`` if it does not name the source."""
         stated = self.pairs.get(_whole(source))
         return None if stated is None else tuple(_like(twin, source) for twin in stated)
 
     def source_of(self, twin: Path) -> Path | None:
-        """Return the source under which ``pairs`` names a twin."""
+        """Return the source of a twin in ``pairs``, or ``None``."""
         whole = _whole(twin)
         return next((_like(source, twin) for source, twins in self.pairs.items() if whole in twins), None)
 
     def severity_of(self, rule: str) -> Severity:
-        """Return how heavy a finding of a rule is."""
+        """Return the severity of a rule."""
         return self.severity.get(rule, RULES[rule].severity)
 
 
 def _like(path: Path, given: Path) -> Path:
-    """Return an absolute path as the user writes paths: relative, where the given one is."""
+    """Return an absolute path in the user's form: relative if the given path is."""
     if given.is_absolute():
         return path
     try:
@@ -73,10 +73,10 @@ def _like(path: Path, given: Path) -> Path:
 def find_settings(path: Path) -> Settings:
     """Return the settings of the nearest ``pyproject.toml`` above a file that has ``[tool.lstmconv]``.
 
-    The search ends at the top of the repository, a folder with ``.git``.
+    The search ends at the root of the repository, a folder with ``.git``.
 
     Raises:
-        UsageError: That file is no TOML, or says what nobody understands.
+        UsageError: That file is not valid TOML, or its settings are invalid.
     """
     for folder in path.absolute().parents:
         file = folder / "pyproject.toml"
@@ -93,7 +93,7 @@ def read_settings(file: Path) -> Settings:
     """Return the settings of one file.
 
     Raises:
-        UsageError: It is not there, has no ``[tool.lstmconv]``, or says what nobody understands.
+        UsageError: The file does not exist, has no ``[tool.lstmconv]``, or its settings are invalid.
     """
     if not file.is_file():
         raise UsageError(f"{file}: no such file; expected a TOML file with [tool.lstmconv]")
@@ -156,7 +156,7 @@ def _placed(folder: Path, name: str) -> Path:
 
 
 def _whole(path: Path) -> Path:
-    """Return an absolute path without ``..``; symbolic links stay what they are called."""
+    """Return an absolute path without ``..``; symbolic links are not resolved."""
     return Path(os.path.normpath(path.absolute()))
 
 

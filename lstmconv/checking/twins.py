@@ -1,7 +1,7 @@
-"""Which files belong together: a source, and the files that were converted from it.
+"""Find the files that belong together: a source, and the files that were converted from it.
 
-A file that lstmconv wrote names its source. A file of others is taken for a twin where it has the name of a Keras
-file beside it, but for the suffix. ``pairs`` in ``[tool.lstmconv]`` says it for both, and then nothing is guessed.
+The record of a file that lstmconv wrote names its source. Another file counts as a twin if it differs from a Keras
+file beside it only in its suffix. ``pairs`` in ``[tool.lstmconv]`` replaces both rules.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ __all__ = ["Pair", "compare_pair", "missing", "source_of", "twins_of"]
 
 
 class Pair(NamedTuple):
-    """A source and a file converted from it, as the user's paths name them."""
+    """A source and a file converted from it, as paths in the user's form."""
 
     source: Path
     twin: Path
 
 
 def source_of(path: Path, cache: FileCache, settings: Settings) -> Path | None:
-    """Return the file that this one was converted from, if it is there.
+    """Return the source of this file, if it exists.
 
     Args:
-        path: A file that holds an LSTM.
+        path: A file with an LSTM.
         cache: The run's files.
-        settings: Their ``pairs`` come first.
+        settings: Their ``pairs`` have precedence.
     """
     stated = settings.source_of(path)
     if stated is not None:
@@ -55,41 +55,41 @@ def source_of(path: Path, cache: FileCache, settings: Settings) -> Path | None:
 
 
 def twins_of(path: Path, cache: FileCache, settings: Settings) -> list[Path]:
-    """Return the files that are there and were converted from this one.
+    """Return the existing files that were converted from this one.
 
     Args:
-        path: A file that holds an LSTM.
+        path: A file with an LSTM.
         cache: The run's files.
-        settings: Their ``pairs`` come first.
+        settings: Their ``pairs`` have precedence.
     """
     stated = settings.twins_of(path)
     if stated is not None:
         return [twin for twin in stated if twin.is_file()]
     near = {beside for beside in _of_the_same_name(path) if not settings.ignores(beside)}
     near.update(cache.converted_from(path, settings.ignores, keras=False))
-    if not is_keras(path):  # A Keras file is opened to be asked only where its name speaks for it, or here.
+    if not is_keras(path):  # Opening Keras files is slow, so it is done only if the name matches, or here.
         near.update(cache.converted_from(path, settings.ignores, keras=True))
     return sorted(twin for twin in near if source_of(twin, cache, settings) == path)
 
 
 def missing(path: Path, twins: Sequence[Path], settings: Settings) -> Iterator[Violation]:
-    """Yield the targets that the settings ask for and that are not there."""
+    """Yield the targets that the settings require and that do not exist."""
     stated = settings.twins_of(path)
     for twin in stated or ():
         if not twin.is_file():
-            text = f"{twin.name} is not there, and [tool.lstmconv.pairs] names it"
+            text = f"{twin.name} does not exist, but [tool.lstmconv.pairs] names it"
             yield Violation("twin-missing", text, fix=convert_command(path, twin))
     for name in settings.required_targets:
         suffixes = by_name(name).suffixes
         if path.name.lower().endswith(suffixes) or any(_is(twin, suffixes) for twin in (*(stated or ()), *twins)):
             continue
         target = path.with_name(stem(path) + suffixes[0])
-        text = f"{target.name} is not there, and [tool.lstmconv] required-targets asks for {name}"
+        text = f"{target.name} does not exist, but [tool.lstmconv] required-targets has {name}"
         yield Violation("twin-missing", text, fix=convert_command(path, target))
 
 
 def compare_pair(pair: Pair, cache: FileCache, source: Checkpoint) -> list[Violation]:
-    """Compare a twin with its source; what differs comes with the command that mends it."""
+    """Compare a twin with its source; each difference has the command that repairs it."""
     try:
         twin = cache.read(pair.twin)
     except (LstmconvError, OSError) as error:
@@ -112,7 +112,7 @@ def _is(path: Path, suffixes: tuple[str, ...]) -> bool:
 
 
 def _of_the_same_name(path: Path) -> list[Path]:
-    """Return the other checkpoints that are called as this one but for the suffix."""
+    """Return the other checkpoints that differ from this one only in the suffix."""
     name = stem(path)
     beside = [path.with_name(name + suffix) for suffix in SUFFIXES]
     return [other for other in beside if other != path and other.is_file()]

@@ -1,7 +1,7 @@
-"""What one file's layers tell of themselves: numbers that are none, gates that no input moves, biases never trained.
+"""Check the weights of single layers: not finite, gates that no input changes, untrained biases.
 
-Nothing here knows the task or the data. A threshold says what the gate's own equation makes of its weights
-(:mod:`lstmconv.model`), for inputs and states that the docstrings name; what depends on the data is left alone.
+The rules know neither the task nor the data. Each threshold follows from the equation of the gate
+(:mod:`lstmconv.model`), for the inputs and states that its docstring names.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["EXPLODED_NORM", "INPUT_BOUND", "MOVED", "Rows", "pytorch_violation", "reach", "violations_of"]
 
 INPUT_BOUND = 10.0
-"""Inputs are taken to lie within ±10: ten standard deviations of standardised features, and ten times the range
-of scaled ones. A gate that is stuck for all of them is stuck."""
+"""Inputs are assumed to lie within ±10: ten standard deviations of standardised features, ten times the range of
+scaled ones."""
 MOVED = 1e-3
-"""A gate is stuck if nothing moves it by this much: a sigmoid beyond ±6.9, a tanh beyond ±3.8. Its gradient is of
-the same size, so that training does not bring it back either."""
+"""A gate is stuck if no input changes it by this much: a sigmoid beyond ±6.9, a tanh beyond ±3.8. Its gradient is as
+small, so training does not free it either."""
 EXPLODED_NORM = 100.0
-"""A unit's row of input and recurrent weights has this norm if independent inputs of unit size move its sum by
-±100, where sigmoid and tanh are flat beyond ±7: the gate is fully open or shut at 19 of 20 steps, and flips on
-noise. Trained rows have norms of about 1 to 20 (Glorot's initial ones are about 1)."""
+"""If a unit's row of input and recurrent weights has this norm, independent inputs of size 1 change its sum by ±100.
+Sigmoid and tanh are flat beyond ±7, so the gate is fully open or shut at 19 of 20 steps, and noise flips it. Trained
+rows have norms of about 1 to 20 (Glorot's initial ones about 1)."""
 _FLOAT16_LIMIT = 65520.0
-"""From here on float16 rounds to infinity; its largest number is 65504 (IEEE 754-2019, binary16)."""
+"""float16 rounds this and larger numbers to infinity; its largest number is 65504 (IEEE 754-2019, binary16)."""
 
 _NAMES = {"i": "input", "f": "forget", "g": "candidate", "o": "output"}
 
@@ -48,18 +48,18 @@ def violations_of(layer: LSTMLayer) -> Iterator[Violation]:
 
 
 def pytorch_violation(layer: LSTMLayer, target: str) -> Violation | None:
-    """Say that ``nn.LSTM`` cannot compute a layer that is bound for PyTorch, or return ``None``.
+    """Return a violation if ``nn.LSTM`` cannot compute a layer that goes to PyTorch, else ``None``.
 
     Args:
         layer: The layer.
-        target: The PyTorch file that it is bound for, for the message.
+        target: The PyTorch file, for the message.
     """
     for direction in layer.directions:
         used = direction.activation, direction.recurrent_activation
         if None not in used and used != (TANH, SIGMOID):
             return Violation(
                 "pytorch-activation",
-                f"computes {used[0]} and {used[1]}, nn.LSTM tanh and sigmoid only: load {target} into "
+                f"computes {used[0]} and {used[1]}, but nn.LSTM computes tanh and sigmoid only: load {target} into "
                 "lstmconv.torch.LSTM",
                 layer.name,
             )
@@ -67,7 +67,7 @@ def pytorch_violation(layer: LSTMLayer, target: str) -> Violation | None:
 
 
 def _array_names(direction: LSTMDirection) -> Mapping[str, str]:
-    """Return what the file's own format calls the arrays, by ours."""
+    """Return the file format's names of the arrays, by our names."""
     if direction.layout is None:
         return {name: name for name in direction.arrays}
     stored = by_name(direction.layout).arrays
@@ -98,14 +98,14 @@ def _suspicious(direction: LSTMDirection) -> Iterator[tuple[str, str]]:
     names = _array_names(direction)
     largest = max(float(np.abs(gate).max(initial=0)) for gates in direction.arrays.values() for gate in gates)
     if largest >= _FLOAT16_LIMIT:
-        text = f"its largest weight is {largest:.3g}; float16 holds up to 65504 (no --dtype float16)"
+        text = f"its largest weight is {largest:.3g}; float16 represents up to 65504 (--dtype float16 would fail)"
         yield "float16-overflow", text
     if not any(gate.any() for gate in direction.weight_hh):
-        yield "recurrent-zero", f"{names['weight_hh']} is all zero: no step sees the output of the one before it"
+        yield "recurrent-zero", f"{names['weight_hh']} is all zero: no step depends on the output of the previous one"
     untrained = _untrained_forget_bias(direction)
     if untrained is not None:
         text = f"the forget gate's bias is exactly {untrained:g} in every unit, as initialised"
-        yield "forget-bias-untrained", f"{text}; the others' are trained (on sequences of one step?)"
+        yield "forget-bias-untrained", f"{text}, but the other biases are trained (did every sequence have one step?)"
     stuck: dict[str, list[str]] = {}
     exploded: list[str] = []
     for index, letter in enumerate(GATES):
@@ -116,10 +116,10 @@ def _suspicious(direction: LSTMDirection) -> Iterator[tuple[str, str]]:
         elif float(np.sort(rows.norms)[rows.norms.size // 2]) >= EXPLODED_NORM:
             exploded.append(letter)
     for how, letters in stuck.items():
-        yield "gate-stuck", f"{_gates(letters)} {how} in every unit, whatever the state and any input within ±10"
+        yield "gate-stuck", f"{_gates(letters)} {how} in every unit, for every state and every input within ±10"
     if exploded:
-        text = f"{_gates(exploded)} sums inputs of unit size to ±{EXPLODED_NORM:g} and more in half of the units"
-        yield "gate-exploded", f"{text}: a switch, not a gate (weights exploded in training?)"
+        text = f"{_gates(exploded)} sums inputs of size 1 to ±{EXPLODED_NORM:g} or more in half of the units"
+        yield "gate-exploded", f"{text}: it acts as a switch (did the weights explode in training?)"
 
 
 def _gates(letters: list[str]) -> str:
@@ -128,11 +128,10 @@ def _gates(letters: list[str]) -> str:
 
 
 def _untrained_forget_bias(direction: LSTMDirection) -> float | None:
-    """Return 1 or 0 if that is every unit's forget bias, and the other gates' say that the layer was trained.
+    """Return 1 or 0 if every forget bias has that value, although the other biases show that the layer was trained.
 
-    Keras starts all biases at 0 and the forget gate's at 1 (``unit_forget_bias``); a step of training moves each
-    by some fraction that is never exactly nothing in all units. Where all biases are as initialised, the layer is
-    frozen or fresh, which is no accident.
+    Keras initialises all biases to 0 and the forget gate's to 1 (``unit_forget_bias``). Training changes each of them,
+    never by exactly zero in all units. If all biases are as initialised, the layer is frozen or new, on purpose.
     """
     parts = [gates for gates in (direction.bias_ih, direction.bias_hh) if gates is not None]
     if not parts:
@@ -143,13 +142,13 @@ def _untrained_forget_bias(direction: LSTMDirection) -> float | None:
 
 
 class Rows(NamedTuple):
-    """One gate's rows in numbers: what its sums can be, and how strongly inputs move them; each ``(hidden,)``.
+    """Statistics of one gate's rows, each ``(hidden,)``.
 
     Attributes:
-        inputs: Sums of the input weights' magnitudes.
-        states: Likewise of the recurrent weights.
-        norms: Euclidean, of both together.
-        bias: Of two biases, the sum.
+        inputs: The sum of the magnitudes of the input weights.
+        states: The sum of the magnitudes of the recurrent weights.
+        norms: The Euclidean norm of both together.
+        bias: The bias, or the sum of both biases.
     """
 
     inputs: npt.NDArray[np.float64]
@@ -159,7 +158,7 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, direction: LSTMDirection, index: int) -> Rows:
-        """Compute them for a gate, by its index in ``GATES``."""
+        """Compute the statistics of the gate with this index in ``GATES``."""
 
         def gate(gates: Gates) -> Array:
             values = tuple(gates)[index]
@@ -178,11 +177,11 @@ class Rows(NamedTuple):
 def reach(
     rows: Rows, direction: LSTMDirection, letter: str
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
-    """Return the least and the greatest value that each unit of a gate can take, or ``None`` where no bound is known.
+    """Return the smallest and the largest value that each unit of a gate can have, or ``None`` if no bound is known.
 
-    Its sum lies within ``b ± (10 * sum|W| + sum|R|)``, for a state of the layer is an output gate in 0..1 times a
-    tanh; of an activation without bounds, nothing is known of the states. An unknown recurrent activation is taken
-    as sigmoid: what is stuck for it is stuck for either hard_sigmoid, which are flat beyond 2.5 and 3.
+    The sum lies within ``b ± (10 * sum|W| + sum|R|)``: a state is an output gate in 0..1 times a tanh. With an
+    unbounded activation, states have no bound. An unknown recurrent activation counts as sigmoid: a gate that is stuck
+    for sigmoid is also stuck for both hard_sigmoids, which are flat beyond 2.5 and 3.
     """
     activation = direction.activation if letter == "g" else direction.recurrent_activation
     function = _function(activation or (TANH if letter == "g" else SIGMOID))
@@ -196,7 +195,7 @@ def reach(
 
 
 def _stuck(rows: Rows, direction: LSTMDirection, letter: str) -> str | None:
-    """Say where a gate is stuck in every unit, or ``None``."""
+    """Return how a gate is stuck in every unit, in words, or ``None``."""
     if not rows.inputs.any() and not rows.states.any():
         return "is constant (its weights are all zero)"
     reached = reach(rows, direction, letter)
@@ -213,7 +212,7 @@ def _stuck(rows: Rows, direction: LSTMDirection, letter: str) -> str | None:
 
 
 def _function(activation: Activation) -> Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] | None:
-    """Return an activation that rises from one bound to another; ``None`` for others."""
+    """Return an activation if it is bounded and increasing, else ``None``."""
     if activation.name not in ("tanh", "sigmoid", "hard_sigmoid"):
         return None
 

@@ -1,4 +1,4 @@
-"""Which files the words of a command line mean: names, and patterns that a shell did not expand."""
+"""Expand the file names and patterns of a command line."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["expand", "is_pattern"]
 
 
 def expand(arguments: Sequence[Path]) -> list[Path]:
-    """Return the files that names and patterns mean (``*``, ``?``, ``[...]``, ``**`` for folders), each once.
+    """Return the files that match names and patterns (``*``, ``?``, ``[...]``, ``**`` for folders), each once.
 
     Raises:
-        UsageError: A pattern that fits no file.
+        UsageError: A pattern matches no file.
     """
     from glob import glob
 
@@ -24,25 +24,25 @@ def expand(arguments: Sequence[Path]) -> list[Path]:
         if is_pattern(argument):
             matches = [Path(name) for name in sorted(glob(str(argument), recursive=True))]  # noqa: PTH207  # absolute too
             if not matches:
-                raise UsageError(f"no file fits the pattern {argument}")
+                raise UsageError(f"no file matches the pattern {argument}")
         found |= dict.fromkeys(matches)
     return list(found)
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether a name is a pattern, and not the name of a file."""
+    """Whether a path is a pattern and not an existing file."""
     from glob import has_magic
 
     return has_magic(str(path)) and not path.exists()
 
 
 def several(arguments: Sequence[Path], folder: Path | None, to: Sequence[str], *, force: bool) -> bool:
-    """Tell whether arguments are many sources, and not a source and its target.
+    """Return whether all arguments are sources; otherwise they are a source and its target.
 
-    They are where a folder for the targets is given, where one of them is a pattern, or where there are three or more.
+    Three or more paths, a pattern, or a folder for the targets: every path is a source.
 
     Raises:
-        UsageError: Two arguments that may be either: the second would be replaced, and is no file of the format.
+        UsageError: Two arguments are ambiguous: the second would be replaced, but its suffix is not the format's.
     """
     if folder is not None or len(arguments) > 2 or any(is_pattern(path) for path in arguments):
         return True

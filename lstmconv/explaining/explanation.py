@@ -194,7 +194,7 @@ def _journey(direction: LSTMDirection, own: Layout, half: HalfLayout) -> BiasJou
 
 
 def to_json(explanation: Explanation) -> dict[str, Any]:
-    """Return an explanation as plain data; README documents the fields.
+    """Return an explanation as plain data; docs/json.md documents the fields.
 
     Numbers that are not finite are ``None``.
     """

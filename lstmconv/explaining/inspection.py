@@ -17,7 +17,7 @@ __all__ = ["describe_checkpoint"]
 
 
 def describe_checkpoint(checkpoint: Checkpoint, *, hashed: bool = True) -> dict[str, Any]:
-    """Return everything ``lstmconv inspect`` shows, as plain data; README documents the fields.
+    """Return everything ``lstmconv inspect`` shows, as plain data; docs/json.md documents the fields.
 
     Args:
         checkpoint: What a file holds.

@@ -1,1 +1,1 @@
-"""Many files, each in a process that its file may bring down."""
+"""Work on many files in worker processes."""

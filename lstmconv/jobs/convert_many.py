@@ -1,4 +1,4 @@
-"""Convert many files: where to, and each in a process that its file may bring down."""
+"""Convert many files in worker processes, so that a file that crashes its process does not stop the others."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ __all__ = ["Converted", "Status", "convert_many"]
 
 Status = Literal["converted", "skipped", "not equal", "failed"]
 _MOST_STAGES = 32
-"""Folders whose stage stays open for the whole run: each takes a file descriptor."""
+"""At most so many folders share a stage for the whole run; each needs an open file."""
 EXIT_CODES: Mapping[Status, int] = {"converted": 0, "skipped": 0, "not equal": 1, "failed": 2}
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What came of one source.
+    """The result for one source.
 
     Attributes:
-        source: As it was given.
-        status: ``skipped`` where every target is there already, made from the same bytes.
-        paths: The files written, or found.
-        detail: Why not, in one line.
+        source: The path as given.
+        status: ``skipped`` if every target exists and was converted from identical bytes.
+        paths: The files that were written or skipped.
+        detail: Why the source was skipped or failed, in one line.
         notes: As :attr:`lstmconv.api.Conversion.notes`.
-        reports: As JSON, one a target.
+        reports: One report for each target, as JSON.
     """
 
     source: str
@@ -48,11 +48,11 @@ class Converted:
 
     @property
     def exit_code(self) -> int:
-        """0, 1 or 2, as the command line's."""
+        """0, 1 or 2, as for the command line."""
         return EXIT_CODES[self.status]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as README documents them."""
+        """Return the result as plain data; docs/json.md documents the fields."""
         return {
             "source": self.source,
             "status": self.status,
@@ -72,16 +72,15 @@ def convert_many(
     skip_existing: bool = False,
     **options: Any,
 ) -> Iterator[Converted]:
-    """Convert each file, and yield what came of it in the order of the files.
+    """Convert each file, and yield the results in the order of the files.
 
     Args:
         sources: Files.
-        folder: Where the targets go; beside each source if not given.
+        folder: The folder of the targets; by default, each target lies beside its source.
         to: The formats.
-        jobs: Processes at once; as many as there are cores by default.
-        skip_existing: Leave out a source whose targets are all there and were made from the same bytes, whatever the
-            options then were.
-        options: Of :func:`lstmconv.api.convert`.
+        jobs: The number of processes; by default, the number of cores.
+        skip_existing: Skip sources already converted from identical bytes (options are ignored).
+        options: Further arguments of :func:`lstmconv.api.convert`.
 
     Raises:
         UsageError: No format is given, or two sources would be written to the same target.
@@ -94,15 +93,15 @@ def convert_many(
     for source in sources:
         for place in api.in_folder(source, folder or source.parent, to, raw=bool(options.get("raw"))):
             if place in owners:
-                raise UsageError(f"{owners[place]} and {source} would both be written to {place}; convert them apart")
+                raise UsageError(f"{owners[place]} and {source} have the same target {place}; convert them separately")
             owners[place] = source
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as open_stages:
         stages: dict[Path, Path] = {}
         for target, count in Counter(place.parent for place in owners).most_common(_MOST_STAGES):
-            if count > 1:  # A stage for one file is that file's own affair.
-                with suppress(UsageError):  # Its files are told so, one by one.
+            if count > 1:  # A folder with one target needs no shared stage.
+                with suppress(UsageError):  # The error appears again for each of its files.
                     stages[target] = open_stages.enter_context(staging(target))
         options["stage_in"] = partial(shared_staging, stages)
         work: Callable[[Path], Converted] = partial(
@@ -117,7 +116,7 @@ def convert_many(
 def _convert(
     source: Path, *, folder: Path | None, to: Sequence[str], skip_existing: bool, options: Mapping[str, Any]
 ) -> Converted:
-    """Convert one file; what is wrong with it is its result."""
+    """Convert one file; an error becomes its result."""
     from lstmconv import api
 
     name = str(source)
@@ -125,7 +124,7 @@ def _convert(
         if skip_existing and source.is_file():
             places = api.in_folder(source, folder or source.parent, to, raw=bool(options.get("raw")))
             if all(place.is_file() for place in places) and _are_made_from(source, places):
-                return Converted(name, "skipped", tuple(map(str, places)), "made from the same bytes before")
+                return Converted(name, "skipped", tuple(map(str, places)), "converted from identical bytes before")
         done = api.convert(source, folder, to=to, **options)
     except VerificationError as error:
         return Converted(name, "not equal", detail=str(error), reports=(error.report.to_json(),))
@@ -136,11 +135,11 @@ def _convert(
 
 
 def _are_made_from(source: Path, targets: Mapping[Path, Format]) -> bool:
-    """Whether all targets note the hash of the source's bytes."""
+    """Whether the records of all targets have the hash of the source's bytes."""
     from lstmconv.formats.hashing import sha256_of
 
     digest = sha256_of(source)
     try:
         return all(entry.load_runtime().provenance(target)["sha256"] == digest for target, entry in targets.items())
-    except Exception:  # A damaged target, or another's, is one to be written again.
+    except Exception:  # A damaged target, or one without a record, is written again.
         return False

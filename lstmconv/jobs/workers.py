@@ -1,7 +1,7 @@
-"""Do the same to many files in several processes: in order, and a file that brings one down stops no other.
+"""Apply a function to many files in several processes; a file that crashes its process does not stop the others.
 
-Processes and not threads: the HDF5 library holds one lock, and a damaged file may crash or hang it. A process that
-works here may die of its file (:data:`lstmconv.formats.hdf5.confinement.expendable`); another takes its place.
+Threads would not do: the HDF5 library has one lock, and a damaged file may crash or hang it. A file may crash a worker
+(see :data:`lstmconv.formats.hdf5.confinement.expendable`); a new worker replaces it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Outcome(Generic[Item, Value]):
-    """What came of one item.
+    """The result for one item.
 
     Attributes:
         item: The item.
-        value: What the function returned; ``None`` if it did not.
-        error: Why it did not, in one line.
+        value: The function's result; ``None`` if it failed.
+        error: Why it failed, in one line.
     """
 
     item: Item
@@ -44,19 +44,19 @@ class Outcome(Generic[Item, Value]):
 
 
 def default_jobs() -> int:
-    """Return how many processes the machine has cores for."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(
     function: Callable[[Item], Value], items: Sequence[Item], jobs: int | None = None
 ) -> Iterator[Outcome[Item, Value]]:
-    """Yield what a function returns for every item, in the order of the items, as soon as it is known.
+    """Yield the function's result for every item, in the order of the items, as soon as it is known.
 
     Args:
-        function: Of a module's top level, or a ``functools.partial`` of one; what it takes and returns is pickled.
-        items: Handed out one at a time.
-        jobs: Processes at once; as many as there are cores by default.
+        function: A module's top-level function, or a ``functools.partial`` of one; its argument and result are pickled.
+        items: Each worker gets one at a time.
+        jobs: The number of processes; by default, the number of cores.
     """
     import multiprocessing
     from multiprocessing.connection import wait
@@ -86,14 +86,14 @@ def run(
 
 
 class _Worker:
-    """One process, and the item that it works on."""
+    """One process and its current item."""
 
     def __init__(self, context: BaseContext, function: Callable[[Any], Any], others: Sequence[_Worker]) -> None:
         self.connection, theirs = context.Pipe()
-        # A fork also holds this process' ends of all pipes; it closes them, or nobody would see this process end.
+        # A forked worker inherits this process' ends of all pipes; it closes them, or no worker sees this process end.
         forked = context.get_start_method() == "fork"
         inherited = [self.connection, *(worker.connection for worker in others)] if forked else []
-        self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]  # of every concrete context
+        self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]  # every concrete context has it
             target=_work, args=(theirs, function, inherited), daemon=True
         )
         self.process.start()
@@ -106,11 +106,11 @@ class _Worker:
         return self.number is not None
 
     def take(self, todo: deque[tuple[int, Any]]) -> None:
-        """Begin with the next item, if there is one."""
+        """Start the next item, if there is one."""
         self.number = None
         if todo:
             self.number, item = todo.popleft()
-            with contextlib.suppress(OSError):  # It has just died: its result says so.
+            with contextlib.suppress(OSError):  # The worker has just died; result() reports it.
                 self.connection.send(item)
 
     def result(self) -> tuple[int, Any, str | None]:
@@ -124,7 +124,7 @@ class _Worker:
         return self.number, value, error
 
     def stop(self) -> None:
-        """End an idle process; one that works is interrupted, and clears up what it began."""
+        """End the process; a busy one is interrupted, so that it removes its unfinished files."""
         self.connection.close()
         if self.busy and self.alive and self.process.pid is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -137,14 +137,14 @@ class _Worker:
 
 def _ending(code: int) -> str:
     if hasattr(signal, "SIGALRM") and code == -signal.SIGALRM:
-        return "reading it takes too long: a damaged file"
+        return "reading it takes too long: the file is damaged"
     if code < 0:
-        return f"it crashes the process that works on it (signal {-code}): a damaged file"
-    return f"the process that works on it ends with code {code}"
+        return f"it crashes the process that reads it (signal {-code}): the file is damaged"
+    return f"the process that reads it ended with exit code {code}"
 
 
 def _work(connection: Connection, function: Callable[[Any], Any], inherited: Sequence[Connection]) -> None:
-    """Answer items with results until nobody asks any more."""
+    """Answer each item with a result until the connection closes."""
     from lstmconv.formats.hdf5 import confinement
 
     confinement.expendable = True
@@ -155,7 +155,7 @@ def _work(connection: Connection, function: Callable[[Any], Any], inherited: Seq
             item = connection.recv()
             try:
                 answer = pickle.dumps((function(item), None))
-            except Exception as error:  # Whatever it is, it is this item's, and the next one has its turn.
+            except Exception as error:  # Any error belongs to this item only; the next item follows.
                 text = " ".join(str(error).split()) or "no reason given"
                 answer = pickle.dumps((None, f"unexpected {type(error).__name__}: {text}"))
             connection.send_bytes(answer)

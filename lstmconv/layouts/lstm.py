@@ -1,15 +1,15 @@
 """How each format orders the axes and the gates of an LSTM's arrays: a row a format.
 
-A layout is data. Seen through its layout, every stored array is the same thing, four gates with the
-named axes ``unit`` and ``feature`` (or ``state``), and converting is copying from one view into
+A layout is data. Through its layout, every stored array is four gates with the named axes ``unit`` and
+``feature`` (or ``state``), and converting is copying from one view to
 another (see :mod:`lstmconv.arrays.copying`). A pattern names a stored array's axes the way einops does::
 
     "feature (gate unit)"    two axes; the second is four blocks of ``unit`` columns, one a gate
     "(gate unit) feature"    the same numbers, as rows
     "feature unit"           no gate axis: four arrays, one a gate, in the row's order
 
-Where a stored array is itself a reshaped matrix, the pattern says so with ``=``: the left side names
-the axes as stored, the right side what the same elements, in the same order, are.
+If a stored array is itself a reshaped matrix, the pattern has a ``=``. The left side names the axes of the
+stored array; the right side names the axes of the same elements, in the same order.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Pattern(NamedTuple):
         return f"gate unit {last}".strip()
 
     def shape(self, hidden: int, features: int) -> tuple[int, ...]:
-        """Return the shape of the stored array, of each of the four where there is no gate axis.
+        """Return the shape of the stored array, or of each of the four arrays if there is no gate axis.
 
         >>> Pattern("(gate unit) feature", "ifgo").shape(hidden=2, features=3)
         (8, 3)
@@ -60,7 +60,7 @@ class Pattern(NamedTuple):
 
     @property
     def gate_axis(self) -> int | None:
-        """Along which axis of the stored array the gates lie; ``None`` where each gate is an array of its own."""
+        """The axis of the stored array along which the gates lie; ``None`` if each gate is its own array."""
         stored, _, _ = self.axes.partition(" = ")
         parts = re.findall(r"\([^)]*\)|\w+", stored)
         return next((axis for axis, part in enumerate(parts) if "gate" in part), None)
@@ -71,7 +71,7 @@ class Pattern(NamedTuple):
         >>> Pattern("(gate unit) feature", "iofg").ranges(hidden=2, features=3)
         {'i': (0, 2), 'o': (2, 4), 'f': (4, 6), 'g': (6, 8)}
 
-        Of arrays apart, each of which is one gate, the range is that of its units.
+        If each gate is its own array, the range covers all units.
         """
         axis = self.gate_axis
         if axis is None:
@@ -80,14 +80,14 @@ class Pattern(NamedTuple):
         return {gate: (k * block, (k + 1) * block) for k, gate in enumerate(self.gates)}
 
     def view(self, stored: Array | Sequence[Array], hidden: int | None = None) -> Gates:
-        """See a stored array as gates; a view of it wherever the axes allow one.
+        """Return the gates of a stored array, as views if the axes allow that.
 
         Args:
-            stored: One array; or four in this pattern's gate order, where it has no gate axis.
-            hidden: Units, needed where the axes do not tell (a flat buffer).
+            stored: One array, or four in the pattern's gate order if it has no gate axis.
+            hidden: Units; necessary if the axes do not determine them (a flat buffer).
 
         Raises:
-            einops.EinopsError: The array's axes do not divide as the pattern says.
+            einops.EinopsError: The array's axes do not fit the pattern.
         """
         if "gate" not in self.axes:
             target = self.canonical.removeprefix("gate ")
@@ -104,13 +104,13 @@ class Pattern(NamedTuple):
 
     @property
     def gate_blocks(self) -> str:
-        """The gates in stored order, where each is one block of the stored array, its units' rows one by one.
+        """The gates in stored order, if each is one block of rows in the stored array.
 
         >>> ONNX.input_matrix.gate_blocks
         'iofg'
 
         Raises:
-            UsageError: The gates lie otherwise, side by side in rows or apart.
+            UsageError: The gates are not blocks of rows.
         """
         if not self.axes.startswith("(gate unit") or "=" in self.axes:
             raise UsageError(f"the gates of {self.axes!r} are not one block each")
@@ -118,7 +118,7 @@ class Pattern(NamedTuple):
 
     @property
     def elements(self) -> Pattern | None:
-        """What the stored elements are, block by block, where a stored array is itself a reshaped matrix.
+        """The pattern of the stored elements, if the stored array is itself a reshaped matrix.
 
         >>> CUDNN_LSTM_LAYER.input_matrix.elements
         Pattern(axes='gate (unit feature)', gates='ifgo')
@@ -127,14 +127,14 @@ class Pattern(NamedTuple):
         return Pattern(elements, self.gates) if elements else None
 
     def store(self, blocks: Array, shape: tuple[int, ...]) -> Array:
-        """Return blocks ``(gate, elements)`` in the stored axes, an array of ``shape``; a view."""
+        """Return blocks ``(gate, elements)`` as an array of ``shape`` with the stored axes; a view."""
         axes, _, _ = self.axes.partition(" = ")
         first = axes.split()[0]
         return rearrange(blocks, f"{_flattened(axes)} -> {axes}", **{first: shape[0]})
 
 
 def _flattened(axes: str) -> str:
-    """Name the stored axes of a reshaped matrix block by block: ``gate (row column)``."""
+    """Return the axes of a reshaped matrix as blocks: ``gate (row column)``."""
     inner = [axis for axis in axes.replace("(", " ").replace(")", " ").split() if axis != "gate"]
     return f"gate ({' '.join(inner)})"
 
@@ -144,14 +144,14 @@ class Layout(NamedTuple):
 
     Attributes:
         name: The format.
-        gates: The order of the gates as stored.
+        gates: The stored order of the gates.
         weight_ih: Axes of the input matrix.
         weight_hh: Axes of the recurrent matrix.
         bias: Axes of one bias.
         biases: Which biases are stored, in order: ``"input"`` (added to W x), ``"recurrent"``
-            (added to R h). One alone is their sum.
-        arrays: The format's own names for the three.
-        source: Where this is written.
+            (added to R h). A single bias is their sum.
+        arrays: The format's own names of the input matrix, the recurrent matrix and the bias.
+        source: The code or text that defines this order.
     """
 
     name: str
@@ -241,9 +241,9 @@ CUDNN = Layout(
 )
 
 LAYOUTS = (KERAS, KERAS_1, CUDNN_LSTM_LAYER, TORCH, ONNX, CUDNN)
-"""All rows, in the order in which ``lstmconv formats`` prints them."""
+"""All rows, in the order of ``lstmconv formats``."""
 
 
 def by_name(name: str | None) -> Layout:
-    """Return a row by its name; Keras' own for ``None``."""
+    """Return the row with this name, or the row of Keras 2 and 3 for ``None``."""
     return next((row for row in LAYOUTS if row.name == name), KERAS)

@@ -1,6 +1,6 @@
-"""What every format holds: LSTM layers as gates, the model around them as a graph, and where they came from.
+"""The data model that all formats share: LSTM layers as gates, the model as a graph, and their provenance.
 
-All of it is immutable. The kinds of layers beside an LSTM are in :mod:`lstmconv.model.kinds`.
+Every value is immutable. The other kinds of layers are in :mod:`lstmconv.model.kinds`.
 """
 
 from __future__ import annotations

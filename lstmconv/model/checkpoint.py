@@ -1,4 +1,4 @@
-"""What one file holds: its LSTM layers, and where they came from."""
+"""The content of one file: its LSTM layers, and their provenance."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Provenance(NamedTuple):
 
     Attributes:
         source: The file's name, without its folder.
-        hashed: The file's SHA-256, or a function that computes it when it is asked for.
-        format: ``"Keras HDF5 (whole model)"`` and the like.
+        hashed: The file's SHA-256, or a function that computes it on demand.
+        format: A description such as ``"Keras HDF5 (whole model)"``.
         keras_version: As the file states it, or ``None``.
         backend: As the file states it, or ``None``.
-        parts: Other files beside it that it was read from: shards, external data.
+        parts: Other files that belong to it: shards, external data.
     """
 
     source: str
@@ -34,7 +34,7 @@ class Provenance(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """Of the file's bytes; of a folder or shards, of all of them in the order of their names."""
+        """The hash of the file's bytes; for a folder or shards, of all files in the order of their names."""
         return self.hashed if isinstance(self.hashed, str) else self.hashed()
 
 
@@ -46,13 +46,13 @@ class Checkpoint:
         layers: In the model's order.
         provenance: The file.
         skipped: Recurrent layers that are not LSTMs, or not plain ones.
-        edges: ``(a, b)``: layer ``a`` feeds layer ``b`` directly, with nothing between them that
-            computes at inference. ``None`` if the file does not tell.
-        branching: Layers whose sequence something else reads too, beside the layer of ``edges``.
-        joined: The layers' names by the stack that the file holds them in, or that
-            :func:`lstmconv.model.stacking.join` made; layers that are in none are stacks of their own.
-        notes: What was assumed or overruled while reading, in whole sentences.
-        unknown: Why activations are unknown, as the error that asks for them.
+        edges: ``(a, b)``: layer ``a`` feeds layer ``b`` directly; nothing between them computes at
+            inference. ``None`` if the file does not say it.
+        branching: Layers whose sequence is also read by something other than the layer of ``edges``.
+        joined: For each stack, the names of its layers. The stacks are those of the file, or those that
+            :func:`lstmconv.model.stacking.join` made. A layer without an entry is a stack of one.
+        notes: The assumptions made and the options used while reading, in whole sentences.
+        unknown: Why activations are unknown: the text of the error that asks for them.
         model: The whole model as a graph, whose LSTM layers are ``layers``; ``None`` if the file does not tell.
     """
 

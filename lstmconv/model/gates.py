@@ -29,10 +29,10 @@ Array: TypeAlias = "npt.NDArray[Any]"
 
 
 def float_type(name: str) -> np.dtype[Any]:
-    """Return the dtype of a name such as ``float32``; NumPy's bfloat16 is that of ml_dtypes.
+    """Return the dtype of a name such as ``float32``; bfloat16 comes from ml_dtypes.
 
     Raises:
-        UsageError: No format holds weights of that type.
+        UsageError: No format stores weights of that type.
     """
     known = ("float16", "bfloat16", "float32", "float64")
     if name not in known:
@@ -46,15 +46,15 @@ def float_type(name: str) -> np.dtype[Any]:
 
 
 GATES = "ifgo"
-"""The order in which :class:`Gates` holds its four views."""
+"""The order of the four views in :class:`Gates`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Gates:
     """The four gates of one array, each a view ``(hidden, input)``, ``(hidden, hidden)`` or ``(hidden,)``.
 
-    Four views and not one array: stored orders such as ONNX' ``iofg`` have no ``ifgo`` view, and
-    Keras 1 keeps each gate apart. ``numpy.asarray(gates)`` copies them into one
+    There are four views instead of one array, because a stored order such as ONNX' ``iofg`` has no ``ifgo``
+    view, and Keras 1 stores each gate as its own array. ``numpy.asarray(gates)`` copies them into one
     ``(4, hidden, ...)`` array in the order ``i f g o``.
     """
 

@@ -1,4 +1,4 @@
-"""LSTM layers, their directions, and stacks of them, with all that decides what they compute."""
+"""LSTM layers, their directions and their stacks, with all options that decide what they compute."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MergeMode: TypeAlias = Literal["concat", "sum", "mul", "ave", "none"]
 
 
 def sizes(input_size: int, hidden_size: int) -> str:
-    """Say a layer's sizes in words.
+    """Return a layer's sizes in words.
 
     >>> sizes(1, 16)
     '1 feature, 16 units'
@@ -32,17 +32,17 @@ def sizes(input_size: int, hidden_size: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class LSTMDirection:
-    """One LSTM running one way over time.
+    """One LSTM that runs in one direction over time.
 
     Attributes:
-        weight_ih: ``(4, hidden, input)``: what multiplies the input (Keras ``kernel``, ONNX ``W``).
+        weight_ih: ``(4, hidden, input)``: multiplies the input (Keras ``kernel``, ONNX ``W``).
         weight_hh: ``(4, hidden, hidden)``: gate, unit, previous unit (``recurrent_kernel``, ``R``).
         bias_ih: ``(4, hidden)`` or ``None``; Keras' only bias is this one.
         bias_hh: ``(4, hidden)`` or ``None``; only formats with two biases have it.
-        activation: For the candidate and the output; ``None`` if the file does not tell.
-        recurrent_activation: For the gates i, f and o; ``None`` if the file does not tell.
-        go_backwards: Steps run from the last to the first, and outputs come in that order.
-        layout: The name of the row of :data:`lstmconv.layouts.LAYOUTS` that the file stores it in.
+        activation: For the candidate and the output; ``None`` if the file does not say it.
+        recurrent_activation: For the gates i, f and o; ``None`` if the file does not say it.
+        go_backwards: Steps run from the last to the first, and outputs have that order.
+        layout: The file's layout: the name of a row of :data:`lstmconv.layouts.LAYOUTS`.
     """
 
     weight_ih: Gates
@@ -86,27 +86,27 @@ class LSTMDirection:
 
     @property
     def arrays(self) -> Mapping[str, Gates]:
-        """The arrays that are there, by name."""
+        """The arrays that exist, by name."""
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         return {name: gates for name in names if (gates := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True, eq=False)
 class LSTMLayer:
-    """One Keras LSTM layer, or a Bidirectional one, with all that decides what it computes.
+    """One Keras LSTM layer, or a Bidirectional one, with all options that decide what it computes.
 
     Attributes:
         name: The user's own layer name; ``/`` between nested models.
         forward: The layer, or a Bidirectional's ``forward_layer``.
         backward: A Bidirectional's ``backward_layer``; its sequence is flipped on time before merging.
-        merge_mode: How the two are joined; of no meaning without ``backward``.
-        return_sequences: ``None`` if the file does not tell.
-        return_state: The states are returned after the outputs.
+        merge_mode: How the outputs of both halves are merged; unused without ``backward``.
+        return_sequences: ``None`` if the file does not say it.
+        return_state: The layer returns its states after its outputs.
         stateful: A batch starts where the previous one ended.
         masking: A mask reaches the layer in its model.
-        zero_output_for_mask: Masked steps return zeros; otherwise the last output again.
+        zero_output_for_mask: Masked steps return zeros; otherwise they repeat the last output.
         time_major: Inputs and outputs are (time, batch, ...).
-        class_name: What the config calls it, wrappers included: ``"TimeDistributed(LSTM)"``.
+        class_name: The class in the config, with wrappers: ``"TimeDistributed(LSTM)"``.
     """
 
     name: str
@@ -135,9 +135,9 @@ class LSTMLayer:
             )
         if self.merge_mode in ("sum", "mul", "ave") and self.backward.hidden_size != self.forward.hidden_size:
             units = f"{self.forward.hidden_size} and {self.backward.hidden_size}"
-            raise UnsupportedModelError(f"{self.name}: merge_mode {self.merge_mode} of halves of {units} units")
+            raise UnsupportedModelError(f"{self.name}: merge_mode {self.merge_mode} needs equal halves, found {units}")
         if self.backward.go_backwards == self.forward.go_backwards:
-            raise UnsupportedModelError(f"{self.name}: both halves run the same way, which Keras itself refuses")
+            raise UnsupportedModelError(f"{self.name}: both halves run the same way, which Keras refuses")
         if self.backward.dtype != self.forward.dtype:
             raise UnsupportedModelError(f"{self.name}: the halves are {self.forward.dtype} and {self.backward.dtype}")
 
@@ -180,12 +180,12 @@ class LSTMLayer:
 
     @property
     def activation(self) -> Activation | None:
-        """The forward half's; ``None`` if unknown."""
+        """The activation of the forward half; ``None`` if unknown."""
         return self.forward.activation
 
     @property
     def recurrent_activation(self) -> Activation | None:
-        """The forward half's; ``None`` if unknown."""
+        """The recurrent activation of the forward half; ``None`` if unknown."""
         return self.forward.recurrent_activation
 
     @property
@@ -196,12 +196,12 @@ class LSTMLayer:
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Layers that run as one module, each on the sequence of the one before it; a single layer is a stack of one.
+    """Layers that run as one module: each reads the sequence of the previous layer. A single layer is a stack of one.
 
     PyTorch calls it ``num_layers``, cuDNN ``numLayers``; ONNX and Keras chain nodes and layers.
 
     Attributes:
-        name: What a target calls the whole.
+        name: The name of the module in a target.
         layers: From the input to the output.
     """
 
@@ -209,18 +209,20 @@ class Stack:
     layers: tuple[LSTMLayer, ...]
 
     def __post_init__(self) -> None:
-        """Check that each layer takes what the one before it returns."""
+        """Check that each layer accepts the output of the previous layer."""
         for below, above in pairwise(self.layers):
             if above.input_size != below.output_size:
                 raise UnsupportedModelError(
                     f"{above.name} takes {above.input_size} features, {below.name} returns {below.output_size}"
                 )
             if below.return_sequences is False:
-                raise UnsupportedModelError(f"{below.name} feeds {above.name} and returns its last step only")
+                raise UnsupportedModelError(f"{below.name} feeds {above.name} but returns its last step only")
             if below.bidirectional and below.merge_mode == "none":
-                raise UnsupportedModelError(f"{below.name} feeds {above.name} and returns two sequences")
+                raise UnsupportedModelError(f"{below.name} feeds {above.name} but returns two sequences")
             if below.time_major != above.time_major:
-                raise UnsupportedModelError(f"of {below.name} and {above.name} one takes time first, one the batch")
+                raise UnsupportedModelError(
+                    f"{below.name} and {above.name}: one takes time as its first axis, the other the batch"
+                )
 
     @property
     def directions(self) -> tuple[LSTMDirection, ...]:
@@ -234,7 +236,7 @@ class Stack:
 
     @property
     def last(self) -> LSTMLayer:
-        """The layer whose output is the stack's."""
+        """The layer that returns the output of the stack."""
         return self.layers[-1]
 
     @property

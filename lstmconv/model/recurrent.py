@@ -95,7 +95,7 @@ class RecurrentLayer:
     time_major: bool = False
 
     def __post_init__(self) -> None:
-        """Check that the two halves can belong together."""
+        """Check that the two halves fit together."""
         if self.backward is None:
             return
         if type(self.backward) is not type(self.forward) or self.backward.input_size != self.forward.input_size:

@@ -1,4 +1,4 @@
-"""Join layers that feed each other directly into stacks: one ``num_layers=n``, one chained graph, one weight space."""
+"""Join layers that feed each other directly into stacks."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ __all__ = ["join", "unstacked"]
 
 
 def unstacked(checkpoint: Checkpoint) -> Checkpoint:
-    """Return the checkpoint with every layer on its own."""
+    """Return the checkpoint with every layer as a stack of one."""
     return replace(checkpoint, joined={})
 
 
 def join(checkpoint: Checkpoint, obstacle: Callable[[Stack], str | None], *, partial: bool = False) -> Checkpoint:
     """Join every chain of layers into one stack.
 
-    A stack is called after its layers where they are ``x_l0, x_l1, ...``, else after its first layer.
+    If the layers are named ``x_l0, x_l1, ...``, the stack is named ``x``; otherwise it has the name of its first layer.
 
     Args:
         checkpoint: Its edges say which layer feeds which.
-        obstacle: Why a format cannot hold a stack, or ``None``.
-        partial: Join as far as it fits; without it, what does not fit is an error.
+        obstacle: Returns why the format cannot hold a stack, or ``None``.
+        partial: Join the layers that fit; without it, a layer that does not fit is an error.
 
     Raises:
-        UnsupportedModelError: The format cannot hold a layer even alone, the file does not tell which layer
-            feeds which, no layer feeds another, or the layers of a chain do not fit together.
+        UnsupportedModelError: The format cannot hold a single layer, the file does not say which layer feeds
+            which, no layer feeds another, or the layers of a chain do not fit together.
     """
     for layer in checkpoint.layers:
         reason = obstacle(Stack(layer.name, (layer,)))
@@ -40,11 +40,11 @@ def join(checkpoint: Checkpoint, obstacle: Callable[[Stack], str | None], *, par
         return checkpoint
     if checkpoint.edges is None:
         raise UnsupportedModelError(
-            f"{checkpoint.provenance.source} does not tell which layer feeds which; pass --config model.json"
+            f"{checkpoint.provenance.source} does not say which layer feeds which; pass --config model.json"
         )
     if not checkpoint.edges and not partial:
         raise UnsupportedModelError(
-            f"{checkpoint.provenance.source}: no LSTM layer feeds another directly, there is nothing to stack"
+            f"{checkpoint.provenance.source}: no LSTM layer feeds another directly, so --stack has nothing to join"
         )
     chains: list[list[LSTMLayer]] = []
     ends: dict[str, list[LSTMLayer]] = {}
@@ -66,7 +66,7 @@ def join(checkpoint: Checkpoint, obstacle: Callable[[Stack], str | None], *, par
 
 
 def _downstream(checkpoint: Checkpoint) -> list[LSTMLayer]:
-    """List the layers so that each comes after the one that feeds it."""
+    """Return the layers in an order in which each follows the layer that feeds it."""
     below = {b: a for a, b in checkpoint.edges or ()}
     placed: dict[str, LSTMLayer] = {}
     waiting = list(checkpoint.layers)
@@ -84,11 +84,11 @@ def _reason(
     layer: LSTMLayer,
     obstacle: Callable[[Stack], str | None],
 ) -> str | None:
-    """Say why a layer cannot join the chain that feeds it, or ``None``."""
+    """Return why a layer cannot join the chain that feeds it, or ``None``."""
     if chain is None:
-        return f"{below} feeds another layer too"
+        return f"{below} also feeds another layer"
     if below in checkpoint.branching:
-        return f"the model also uses the sequence of {below} elsewhere, which inside a stack is out of reach"
+        return f"the model also uses the sequence of {below} elsewhere, and a stack does not return it"
     try:
         return obstacle(Stack(chain[0].name, (*chain, layer)))
     except UnsupportedModelError as error:

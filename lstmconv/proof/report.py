@@ -18,8 +18,8 @@ class Evidence:
     """What a comparison of outputs rests on.
 
     Attributes:
-        found: The deviation of the number that is worst in units of its noise.
-        noise: What rounding may do to that number, or the tolerance given.
+        found: The deviation of the output with the largest ratio of deviation to noise.
+        noise: What rounding may do to that output, or the tolerance given.
         noise_source: ``"bound"`` derived, ``"spread"`` measured over re-orderings, ``"given"`` by the user.
         nearest: The smallest deviation that any mistake of the catalogue would have caused on the same inputs;
             ``None`` if none could be told from rounding.
@@ -48,8 +48,8 @@ class Check:
         level: What was compared.
         status: Passed, failed, or not run.
         detail: One line for a person.
-        deviation: The largest absolute difference in units of its noise, where one was computed.
-        tolerance: What it may be.
+        deviation: The absolute difference at the output with the largest ratio of difference to noise, or ``None``.
+        tolerance: The largest difference allowed at that output, or ``None``.
         evidence: What a comparison of outputs rests on.
         diagnosis: The mistake that explains a failure and its remedy, or else where the difference starts.
         seconds: What it cost to run the file, the loading of its framework included, where it was run.
@@ -107,7 +107,7 @@ class Report:
         raise VerificationError(f"{self.target}: {found or 'nothing could be compared'}", self)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as plain data; the fields are documented in README."""
+        """Return the report as plain data; docs/json.md documents the fields."""
         return {
             "target": self.target,
             "passed": self.passed,
@@ -117,10 +117,10 @@ class Report:
 
 
 class VerificationError(LstmconvError, AssertionError):
-    """A converted file does not hold or does not compute the same as its source.
+    """A converted file has other weights than its source, or computes something else.
 
     Attributes:
-        report: The :class:`Report` that says what was found.
+        report: The :class:`Report` with every check.
     """
 
     def __init__(self, message: str, report: Report) -> None:

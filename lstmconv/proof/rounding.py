@@ -31,8 +31,8 @@ q the sum of their squares) and drift towards the total z (``k z / n``), so toge
 
     var(z) = u^2 / 3 * (n (z^2 / 3 + q / 2) + q)
 
-where the last q is the rounding of the products. Blocked and vectorised sums round less; ``tests/test_rounding.py``
-runs real re-orderings in float32, and every framework, against it.
+where the last q is the rounding of the products. Blocked and vectorised sums round less.
+``tests/proof/test_rounding.py`` compares this with real re-orderings in float32, and with every framework.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ ACTIVATION_ERROR = 8
 """The error allowed to an implementation of an activation, in units of u (4 ulp).
 
 Measured over 800,000 numbers, the largest is 4.6 u, of ONNX Runtime's tanh; PyTorch's sigmoid has 2.7 u;
-``tests/test_rounding.py`` measures it again. Both approximate by polynomials and not by the C library.
+``tests/proof/test_rounding.py`` measures it again. Both approximate by polynomials and not by the C library.
 """
 
 DRAWS = 8

@@ -134,7 +134,7 @@ def _target(checkpoint: Checkpoint, target: Path) -> TargetValues:
 
 
 def to_json(values: ReportValues) -> dict[str, Any]:
-    """Return a report as plain data; README documents the fields. Numbers that are not finite are ``None``."""
+    """Return a report as plain data; docs/json.md documents the fields. Numbers that are not finite are ``None``."""
     described = values.described
     return {
         "source": described["source"],
