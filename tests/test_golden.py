@@ -160,7 +160,7 @@ def run(layers: list[LSTMLayer], x: np.ndarray, initial: list[np.ndarray], mask:
     states: list[np.ndarray] = []
     outputs: list[np.ndarray] = [x]
     for layer in layers:
-        returned = lstmconv.reference(layer, outputs[0], initial or None, mask)
+        returned = lstmconv.reference(layer, outputs[0], initial_state=initial or None, mask=mask)
         returned = returned if isinstance(returned, list) else [returned]
         sequences = 2 if layer.backward is not None and layer.merge_mode == "none" else 1
         outputs, states = returned[:sequences], states + returned[sequences:]

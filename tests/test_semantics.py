@@ -121,7 +121,7 @@ def test_lstm_with_initial_state_computes_what_keras_computes(backwards: bool):
     layer = randomise(lstm(return_state=True, go_backwards=backwards))
     start = [state(1), state(2)]
     expected = call(layer, x(), initial_state=[torch.from_numpy(each) for each in start])
-    assert_same(reference(ours(layer), x(), start), expected)
+    assert_same(reference(ours(layer), x(), initial_state=start), expected)
 
 
 @pytest.mark.parametrize("sequences", [True, False])
@@ -140,7 +140,7 @@ def test_stateful_layer_begins_where_the_batch_before_ended():
     expected = call(layer, second)
     mine = ours(layer)
     states = run_layer(mine, first).states
-    assert_same(reference(mine, second, states), expected)
+    assert_same(reference(mine, second, initial_state=states), expected)
     assert np.abs(reference(mine, second) - expected[0]).max() > 0.01  # From zeros it is another result.
 
 
@@ -161,7 +161,7 @@ def test_both_biases_are_added():
 
 def test_no_steps_return_no_sequence_and_the_initial_state():
     mine = replace(ours(randomise(lstm())), return_state=True)
-    sequence, h, c = reference(mine, np.zeros((BATCH, 0, INPUTS)), [state(1), state(2)])
+    sequence, h, c = reference(mine, np.zeros((BATCH, 0, INPUTS)), initial_state=[state(1), state(2)])
     assert sequence.shape == (BATCH, 0, UNITS)
     np.testing.assert_array_equal(h, state(1))
     np.testing.assert_array_equal(c, state(2))
@@ -184,7 +184,7 @@ def test_masked_steps_before_the_first_valid_one_give_zeros_although_a_state_cam
     layer = randomise(lstm())
     start = [state(1), state(2)]
     expected = call(layer, x(), mask=torch.from_numpy(MASK), initial_state=[torch.from_numpy(s) for s in start])
-    assert_same(reference(ours(layer), x(), start, MASK), expected, MASKED_TOLERANCE)
+    assert_same(reference(ours(layer), x(), initial_state=start, mask=MASK), expected, MASKED_TOLERANCE)
 
 
 def test_a_mask_without_a_masked_step_changes_nothing():
@@ -218,7 +218,7 @@ def test_bidirectional_takes_and_returns_four_states(mode: str | None):
     start = [state(seed) for seed in range(4)]
     expected = call(layer, x(), initial_state=[torch.from_numpy(each) for each in start])
     assert len(expected) == (6 if mode is None else 5)
-    assert_same(reference(ours(layer), x(), start), expected)
+    assert_same(reference(ours(layer), x(), initial_state=start), expected)
 
 
 def test_trap_26_a_backward_layer_of_its_own_may_have_other_units_and_activations():
@@ -267,9 +267,11 @@ def test_inputs_of_another_shape_are_refused(shape: tuple[int, ...]):
 
 def test_a_state_of_another_shape_is_refused():
     with pytest.raises(UsageError, match="initial_state is"):
-        reference(one_unit(Activation("sigmoid")), np.zeros((2, 3, 1)), [np.zeros((2, 1))])
+        reference(one_unit(Activation("sigmoid")), np.zeros((2, 3, 1)), initial_state=[np.zeros((2, 1))])
     with pytest.raises(UsageError, match="h and c, forward then backward"):
-        reference(one_unit(Activation("sigmoid")), np.zeros((2, 3, 1)), [np.zeros((1, 1)), np.zeros((1, 1))])
+        reference(
+            one_unit(Activation("sigmoid")), np.zeros((2, 3, 1)), initial_state=[np.zeros((1, 1)), np.zeros((1, 1))]
+        )
 
 
 def test_a_mask_of_another_shape_is_refused():

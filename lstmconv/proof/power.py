@@ -22,7 +22,7 @@ from lstmconv.model import LSTMDirection, LSTMLayer, MergeMode, Stack
 from lstmconv.proof.mistakes import Mistake, Weights, mistakes_of, wrong_biases
 from lstmconv.proof.trials import Trial, computed
 from lstmconv.runtimes import Inputs
-from lstmconv.semantics import Cell, run_layer, times
+from lstmconv.semantics import Cell, LSTMCell, run_layer, times
 
 __all__ = ["Outcome", "mistaken", "mistakes_about_outputs", "outcomes", "place_of", "weights_of"]
 
@@ -87,7 +87,7 @@ def weights_of(direction: LSTMDirection) -> Weights:
     )
 
 
-class _WrongCell(Cell):
+class _WrongCell(LSTMCell):
     """Computes several mistakes that share matrices and activations: ``(mistakes, batch, ...)`` after a step."""
 
     def __init__(self, weights: Weights, mistakes: Sequence[Mistake], act: Activation, rec: Activation) -> None:
@@ -106,7 +106,8 @@ class _WrongCell(Cell):
     def project(self, x: Float64) -> Float64:
         return _by_gate(x, self._gates_ih)
 
-    def step(self, projected: Float64, h: Float64, c: Float64) -> tuple[Float64, Float64]:
+    def step(self, projected: Float64, *states: Float64) -> tuple[Float64, ...]:
+        h, c = states
         # Before the first step h is (batch, hidden), and all mistakes share its product.
         z = self._ordered(projected, self._ih) + self._ordered(_by_gate(h, self._gates_hh), self._hh) + self._bias
         i, f, g, o = (z[:, :, gate] for gate in range(4))

@@ -46,7 +46,7 @@ import numpy.typing as npt
 from lstmconv.activations import Activation
 from lstmconv.model import LSTMDirection, float_type
 from lstmconv.runtimes import Precision
-from lstmconv.semantics import Cell, CellType, times
+from lstmconv.semantics import CellType, LSTMCell, times
 
 __all__ = ["ACTIVATION_ERROR", "DRAWS", "SPREAD_MARGIN", "Limits", "UselessBoundError", "bounded", "drawn", "limits"]
 
@@ -120,7 +120,7 @@ def _carried(value: Float64, error: Float64) -> Float64:
     return np.stack([value, np.where(np.isnan(error), np.inf, error)])
 
 
-class _BoundedCell(Cell):
+class _BoundedCell(LSTMCell):
     """Computes values, and along an axis in front of them their bounds: ``(2, batch, ...)``."""
 
     def __init__(self, direction: LSTMDirection, name: str, precision: Precision) -> None:
@@ -138,8 +138,8 @@ class _BoundedCell(Cell):
         size = times((np.abs(value) + error), self._size_ih) + sum(np.abs(bias) for bias in self.biases)
         return _carried(super().project(value), times(error, self._size_ih) + self._gamma * size)
 
-    def step(self, projected: Float64, h: Float64, c: Float64) -> tuple[Float64, Float64]:
-        (value, error), (c_value, c_error) = h, c
+    def step(self, projected: Float64, *states: Float64) -> tuple[Float64, ...]:
+        (value, error), (c_value, c_error) = states
         z = projected[0] + times(value, self.weight_hh)
         e_z = projected[1] + times(error, self._size_hh) + self._gamma * times(np.abs(value) + error, self._size_hh)
         i, f, g, o = (
@@ -190,7 +190,7 @@ def _scale(activation: Activation, z: Float64, value: Float64) -> Float64:
     return np.maximum(np.maximum(np.abs(value), at_zero), np.minimum(np.abs(z), 1.0))
 
 
-class _DrawnCell(Cell):
+class _DrawnCell(LSTMCell):
     """Computes with every rounding drawn at random: ``(draws, batch, ...)``."""
 
     def __init__(self, direction: LSTMDirection, name: str, precision: Precision, seed: int) -> None:
@@ -209,7 +209,8 @@ class _DrawnCell(Cell):
         squares = times(np.square(x[:1]), self._square_ih) + self._square_biases
         return np.concatenate([super().project(x), squares])
 
-    def step(self, projected: Float64, h: Float64, c: Float64) -> tuple[Float64, Float64]:
+    def step(self, projected: Float64, *states: Float64) -> tuple[Float64, ...]:
+        h, c = states
         z = projected[:-1] + times(h, self.weight_hh)
         q = projected[-1:] + times(np.square(h[:1]), self._square_hh)
         variance = (self._terms * (np.square(z) / 3 + q / 2) + q) / 3

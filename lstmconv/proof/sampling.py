@@ -28,7 +28,7 @@ from lstmconv.proof.noise import Noise, bound_of, spread_of
 from lstmconv.proof.power import Outcome, mistaken, mistakes_about_outputs, place_of
 from lstmconv.proof.trials import Settings, Trial, draw_steps
 from lstmconv.runtimes import Inputs, NotRunError, Outputs, Precision
-from lstmconv.semantics import Cell, CellType, merge, returned
+from lstmconv.semantics import Cell, CellType, LSTMCell, merge, returned
 
 __all__ = ["SAMPLED", "Sampled", "sample"]
 
@@ -56,7 +56,10 @@ class Sampled:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Some units of a direction, as :class:`lstmconv.semantics.Cell` takes a whole one: R is ``(4, units, hidden)``."""
+    """Some units of a direction, as :class:`lstmconv.semantics.LSTMCell` takes all of them.
+
+    R is ``(4, units, hidden)``.
+    """
 
     weight_ih: Float64
     weight_hh: Float64
@@ -213,7 +216,7 @@ def _states(outputs: Outputs, number: int) -> tuple[Float64, Float64]:
 def _trial(step: _Step, rows: _Rows, units: npt.NDArray[np.int64]) -> Trial:
     """Compute a step of the units; as inputs it has what they see."""
     inputs = _seen(step.x, *step.before, units)
-    return Trial(inputs, _stepped(rows, inputs, Cell))
+    return Trial(inputs, _stepped(rows, inputs, LSTMCell))
 
 
 def _seen(x: Float64, h: Float64, c: Float64, units: npt.NDArray[np.int64]) -> Inputs:
@@ -227,7 +230,8 @@ def _stepped(rows: _Rows, inputs: Inputs, cell: CellType) -> dict[str, Float64]:
 
 def _step(cell: Cell, inputs: Inputs) -> tuple[Float64, Float64]:
     with np.errstate(all="ignore"):
-        return cell.step(cell.project(inputs.x)[..., 0, :], *inputs.states)
+        h, c = cell.step(cell.project(inputs.x)[..., 0, :], *inputs.states)
+    return h, c
 
 
 def _widest(noise: Noise) -> tuple[Float64, Float64]:
@@ -251,7 +255,7 @@ def _mistakes(step: _Step, trial: Trial, rows: _Rows, units: npt.NDArray[np.int6
         yield Outcome(mistake, step.place, trial, {"h": h, "c": c})
     if step.turned is not None:
         reversed_time = Mistake("time reversed", "run every direction the other way")
-        yield Outcome(reversed_time, step.place, trial, _stepped(rows, _seen(*step.turned, units), Cell))
+        yield Outcome(reversed_time, step.place, trial, _stepped(rows, _seen(*step.turned, units), LSTMCell))
 
 
 def _sequences(stack: Stack, found: Sequence[Outputs], steps: int) -> list[Float64]:

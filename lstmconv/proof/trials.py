@@ -17,7 +17,7 @@ from lstmconv.errors import UsageError
 from lstmconv.model import Stack, float_type
 from lstmconv.proof.rounding import limits
 from lstmconv.runtimes import Inputs
-from lstmconv.semantics import Cell, CellType, run_stack
+from lstmconv.semantics import CellType, cell_of, run_stack
 
 __all__ = ["Settings", "Trial", "computed", "draw", "draw_steps"]
 
@@ -190,7 +190,7 @@ def _rounded(array: Float64, stored: str) -> Float64:
     return narrow.astype(np.float64)
 
 
-def computed(stack: Stack, inputs: Inputs, cell: CellType = Cell) -> dict[str, Float64]:
+def computed(stack: Stack, inputs: Inputs, cell: CellType = cell_of) -> dict[str, Float64]:
     """Compute what a file must return, by name; the lengths become Keras' mask.
 
     Args:

@@ -1,0 +1,216 @@
+"""What a whole Keras model computes, in NumPy float64: each call of its graph in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lstmconv.errors import UnsupportedModelError, UsageError
+from lstmconv.model import LSTMLayer, Stack
+from lstmconv.model.graph import Call, Input, Layer, Model, Tensor, TimeDistributed
+from lstmconv.model.kinds import Unknown
+from lstmconv.model.recurrent import RecurrentLayer
+from lstmconv.semantics.cells import CellType, Float64, cell_of, state_letters
+from lstmconv.semantics.layers import RULES
+from lstmconv.semantics.operations import cast
+from lstmconv.semantics.recurrent import run_layer, run_stack
+
+__all__ = ["StateSlot", "Values", "as_given", "compute", "run_model", "state_slots", "stateful_calls"]
+
+Array: TypeAlias = npt.NDArray[Any]
+Values: TypeAlias = "dict[Tensor, Array]"
+
+
+class StateSlot(NamedTuple):
+    """One state of a recurrent call that is an input and an output of the whole model.
+
+    Attributes:
+        initial: The input's name, ``lstm.initial_h``.
+        final: The output's name, ``lstm.h``.
+        halves: Which of the call's states, in the order of :attr:`Call.states`, are its rows.
+        hidden: Units: the array is ``(len(halves), batch, hidden)``.
+    """
+
+    initial: str
+    final: str
+    halves: tuple[int, ...]
+    hidden: int
+
+
+def state_slots(call: Call) -> tuple[StateSlot, ...]:
+    """Return the states of a recurrent call as the inputs and outputs that a streamed model has for them.
+
+    They are those of the LSTM written alone: ``(1, batch, hidden)``, of a Bidirectional layer ``(2, batch, hidden)``,
+    and where its halves have unequal units one array each, the second's name ending in ``_1``. The layers of a
+    stack have their own names.
+    """
+    layer = call.layer
+    layers = layer.layers if isinstance(layer, Stack) else (layer,)
+    slots: list[StateSlot] = []
+    first = 0
+    for own in layers:
+        if not isinstance(own, (LSTMLayer, RecurrentLayer)):
+            return ()
+        letters, name = state_letters(own), call.name if own is layer else own.name
+        units = [direction.hidden_size for direction in own.directions]
+        together = [list(range(len(units)))] if len(set(units)) == 1 else [[half] for half in range(len(units))]
+        for number, halves in enumerate(together):
+            suffix = f"_{number}" if number else ""
+            for place, letter in enumerate(letters):
+                taken = tuple(first + half * len(letters) + place for half in halves)
+                slot = StateSlot(
+                    f"{name}.initial_{letter}{suffix}", f"{name}.{letter}{suffix}", taken, units[halves[0]]
+                )
+                slots.append(slot)
+        first += len(units) * len(letters)
+    return tuple(slots)
+
+
+def stateful_calls(model: Model, *, every: bool = False) -> tuple[Call, ...]:
+    """Return the calls whose states are inputs and outputs of the model: of stateful layers, or of all recurrent ones.
+
+    A call that gets its initial state from another tensor is none of them.
+    """
+    found = []
+    for call in model.calls:
+        layer = call.layer
+        stateful = layer.last.stateful if isinstance(layer, Stack) else getattr(layer, "stateful", False)
+        if isinstance(layer, (LSTMLayer, RecurrentLayer, Stack)) and not call.states and (stateful or every):
+            found.append(call)
+    return tuple(found)
+
+
+def as_given(entry: Input, value: npt.ArrayLike) -> Array:
+    """Return an input as it is computed with: float64, int64 or bool.
+
+    Raises:
+        UsageError: Its shape is not the input's.
+    """
+    array = np.asarray(value)
+    fits = array.ndim == len(entry.shape) and all(
+        wanted is None or size == wanted for size, wanted in zip(array.shape, entry.shape, strict=True)
+    )
+    if not fits:
+        raise UsageError(f"input '{entry.name}' is {array.shape}, expected {entry.shape}")
+    return cast(array, entry.dtype)
+
+
+def run_model(
+    model: Model,
+    inputs: Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike],
+    states: Mapping[str, npt.ArrayLike] | None = None,
+) -> dict[str, Array]:
+    """Return what a Keras model returns, computed in float64.
+
+    Args:
+        model: A model whose layers are all known.
+        inputs: By name, or in the order of the model's inputs.
+        states: Initial states by the names of :func:`state_slots`, ``(rows, batch, hidden)`` each; zeros if not given.
+
+    Returns:
+        The model's outputs by name; then the final states of stateful layers and of calls whose states are given.
+
+    Raises:
+        UsageError: An input is missing, or has another shape.
+        UnsupportedModelError: A layer is unknown, or its activations are.
+    """
+    values = {Tensor(entry.name): array for entry, array in zip(model.inputs, _ordered(model, inputs), strict=True)}
+    given = dict(states or {})
+    streamed = [call for call in stateful_calls(model, every=True) if _is_streamed(call, given)]
+    final: dict[str, Array] = {}
+    for call in model.calls:
+        before = [values[tensor] for tensor in call.states] or None
+        if call in streamed:
+            batch = _batch_of(call, values[call.inputs[0]])
+            before = _initial(call, given, batch)
+        found, after = compute(
+            call.layer,
+            [values[tensor] for tensor in call.inputs],
+            before,
+            [None if mask is None else values[mask] for mask in call.masks],
+        )
+        values |= {Tensor(call.name, index): array for index, array in enumerate(found)}
+        if call in streamed:
+            final |= {slot.final: np.stack([after[half] for half in slot.halves]) for slot in state_slots(call)}
+    return {name: values[tensor] for name, tensor in model.outputs.items()} | final
+
+
+def _ordered(model: Model, inputs: Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike]) -> list[Array]:
+    names = [entry.name for entry in model.inputs]
+    named = inputs if isinstance(inputs, Mapping) else dict(zip(names, inputs, strict=len(inputs) == len(names)))
+    if set(named) != set(names) or len(inputs) != len(names):
+        raise UsageError(f"{model.name} takes the inputs {', '.join(names)}; given are {', '.join(named) or 'none'}")
+    return [as_given(entry, named[entry.name]) for entry in model.inputs]
+
+
+def _is_streamed(call: Call, given: Mapping[str, npt.ArrayLike]) -> bool:
+    layer = call.layer
+    stateful = layer.last.stateful if isinstance(layer, Stack) else getattr(layer, "stateful", False)
+    return bool(stateful) or any(slot.initial in given for slot in state_slots(call))
+
+
+def _batch_of(call: Call, x: Array) -> int:
+    layer = call.layer.first if isinstance(call.layer, Stack) else call.layer
+    return int(x.shape[1 if getattr(layer, "time_major", False) else 0])
+
+
+def _initial(call: Call, given: Mapping[str, npt.ArrayLike], batch: int) -> list[Array]:
+    """Return the initial states of a streamed call in the order of :attr:`Call.states`."""
+    found: dict[int, Array] = {}
+    for slot in state_slots(call):
+        shape = (len(slot.halves), batch, slot.hidden)
+        array = np.asarray(given.get(slot.initial, np.zeros(shape)), np.float64)
+        if array.shape != shape:
+            raise UsageError(f"state '{slot.initial}' is {array.shape}, expected {shape}")
+        found |= dict(zip(slot.halves, array, strict=True))
+    return [found[half] for half in sorted(found)]
+
+
+def compute(
+    layer: Layer,
+    inputs: Sequence[Array],
+    states: Sequence[Array] | None = None,
+    masks: Sequence[npt.NDArray[np.bool_] | None] = (),
+    cell: CellType = cell_of,
+) -> tuple[tuple[Array, ...], tuple[Float64, ...]]:
+    """Compute one call of a layer.
+
+    Args:
+        layer: Any known one.
+        inputs: What it is called with.
+        states: A recurrent layer's initial states, as :attr:`Call.states`; zeros if not given.
+        masks: As :attr:`Call.masks`.
+        cell: How to compute a recurrent layer's steps.
+
+    Returns:
+        The outputs in the order of :class:`~lstmconv.model.Tensor`, and a recurrent layer's final states.
+
+    Raises:
+        UnsupportedModelError: The layer is unknown.
+    """
+    mask = next(iter(masks), None)
+    if isinstance(layer, Stack):
+        run = run_stack(layer, inputs[0], states, mask, cell)
+        return (*run.outputs, *(run.states if layer.last.return_state else ())), run.states
+    if isinstance(layer, (LSTMLayer, RecurrentLayer)):
+        run = run_layer(layer, inputs[0], states, mask, cell)
+        return (*run.outputs, *(run.states if layer.return_state else ())), run.states
+    if isinstance(layer, TimeDistributed):
+        return (_time_distributed(layer, inputs[0], mask),), ()
+    if isinstance(layer, Unknown):
+        raise UnsupportedModelError(f"'{layer.name}' ({layer.class_name}): {layer.reason}")
+    found = RULES[type(layer)](layer, inputs, masks)
+    return found if isinstance(found, tuple) else (found,), ()
+
+
+def _time_distributed(layer: TimeDistributed, x: Array, mask: npt.NDArray[np.bool_] | None) -> Array:
+    """Run the inner model on all steps at once: its batch is batch and time."""
+    inner = layer.model
+    given = [x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])]
+    if len(inner.inputs) > 1 and mask is not None:
+        given.append(mask.reshape(x.shape[0] * x.shape[1], *mask.shape[2:]))
+    (output,) = run_model(inner, given).values()
+    return output.reshape(*x.shape[:2], *output.shape[1:])

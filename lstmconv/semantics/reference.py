@@ -1,0 +1,59 @@
+"""What Keras returns, for whoever asks by name: of a file's whole model, of a model, or of one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from lstmconv.errors import UsageError
+from lstmconv.model import Array, Checkpoint, Layer, LSTMLayer, Model, RecurrentLayer
+from lstmconv.semantics.graph import compute, run_model
+
+__all__ = ["reference"]
+
+
+def reference(
+    source: Checkpoint | Model | Layer,
+    *inputs: npt.ArrayLike,
+    initial_state: Sequence[npt.ArrayLike] | None = None,
+    mask: npt.ArrayLike | None = None,
+) -> Array | list[Array]:
+    """Return what Keras returns for the inputs, computed in float64.
+
+    Args:
+        source: A checkpoint whose file tells its whole model, that model, or one layer.
+        inputs: The model's, in its order; of a recurrent layer ``(batch, time, input)``, or ``(time, batch, input)``
+            where it is time_major.
+        initial_state: Of one recurrent layer: ``[h, c]``, or ``[h, c, h, c]`` (forward, backward) of a Bidirectional
+            one, each ``(batch, hidden)``; zeros if not given. A GRU or SimpleRNN has h alone.
+        mask: Of one layer: ``(batch, time)``, true where a step counts.
+
+    Returns:
+        What Keras returns; a list of several where it returns several.
+
+    Raises:
+        UsageError: A shape is not as above; the file does not tell its model; or a model is given a state or a mask.
+        UnsupportedModelError: A layer is unknown, or its activations are.
+    """
+    if isinstance(source, Checkpoint):
+        if source.model is None:
+            name = source.provenance.source
+            raise UsageError(f"{name} does not tell its whole model; pass one of its layers: checkpoint.layers[0]")
+        source = source.model
+    if isinstance(source, Model):
+        if initial_state is not None or mask is not None:
+            raise UsageError(f"{source.name}: initial_state and mask are one layer's; a model's are in its graph")
+        returned = list(run_model(source, inputs).values())[: len(source.outputs)]
+        return returned[0] if len(returned) == 1 else returned
+    arrays = [np.asarray(each) for each in inputs]
+    if isinstance(source, (LSTMLayer, RecurrentLayer)):
+        size = source.forward.input_size
+        if len(arrays) != 1 or arrays[0].ndim != 3 or arrays[0].shape[2] != size:
+            expected = "(time, batch" if source.time_major else "(batch, time"
+            shapes = " and ".join(str(array.shape) for array in arrays) or "not given"
+            raise UsageError(f"{source.name}: x is {shapes}, expected {expected}, {size})")
+    masks = [] if mask is None else [np.asarray(mask, bool)]
+    found, _ = compute(source, arrays, None if initial_state is None else list(map(np.asarray, initial_state)), masks)
+    return found[0] if len(found) == 1 else list(found)
