@@ -72,7 +72,7 @@ def staging(folder: Path, *, create: bool = False) -> Iterator[Path]:
     stage: Path | None = None
     lock: int | None = None
     try:
-        with _told(folder):
+        with _as_usage_error(folder):
             if created:
                 folder.mkdir(parents=True)
                 _sync(folder.parent)
@@ -107,7 +107,7 @@ def shared_staging(stages: Mapping[Path, Path], folder: Path, *, create: bool = 
             yield stage
         return
     own = stages[folder] / str(os.getpid())
-    with _told(folder):
+    with _as_usage_error(folder):
         own.mkdir(exist_ok=True)
         try:
             yield own
@@ -117,7 +117,7 @@ def shared_staging(stages: Mapping[Path, Path], folder: Path, *, create: bool = 
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _as_usage_error(folder: Path) -> Iterator[None]:
     """Turn an error of the disk into a :class:`UsageError`."""
     try:
         yield

@@ -51,7 +51,7 @@ def test_a_session_prints_what_the_page_shows(session: str, tmp_path: Path) -> N
 
 
 def test_the_layout_table_in_readme_is_the_one_in_the_code() -> None:
-    """README has every row of layouts.py, and no other."""
+    """README has every row of the table of LSTM layouts, and no other."""
     table = PAGES["README.md"].split("<!-- layouts:")[1].split("<!-- /layouts -->")[0]
     rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
     expected = [

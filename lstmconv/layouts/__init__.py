@@ -1,7 +1,7 @@
-"""The one table of layouts: how each format orders the axes and the gates of every array.
+"""The table of layouts: how each format orders the axes and the gates of every array.
 
-:mod:`~lstmconv.layouts.lstm` has a row a format, for the LSTM's arrays; :mod:`~lstmconv.layouts.kinds` a row an array,
-for those of the other layers.
+:mod:`~lstmconv.layouts.lstm` has one row for each format, for the arrays of an LSTM. :mod:`~lstmconv.layouts.kinds`
+has one row for each array of the other layers.
 """
 
 from __future__ import annotations

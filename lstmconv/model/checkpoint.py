@@ -14,7 +14,7 @@ __all__ = ["Checkpoint", "Provenance"]
 
 
 class Provenance(NamedTuple):
-    """Where a checkpoint came from.
+    """The origin of a checkpoint.
 
     Attributes:
         source: The file's name, without its folder.
@@ -53,7 +53,7 @@ class Checkpoint:
             :func:`lstmconv.model.stacking.join` made. A layer without an entry is a stack of one.
         notes: The assumptions made and the options used while reading, in whole sentences.
         unknown: Why activations are unknown: the text of the error that asks for them.
-        model: The whole model as a graph, whose LSTM layers are ``layers``; ``None`` if the file does not tell.
+        model: The whole model as a graph, whose LSTM layers are ``layers``; ``None`` if the file does not say it.
     """
 
     layers: tuple[LSTMLayer, ...]

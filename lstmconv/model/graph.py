@@ -1,9 +1,8 @@
 """A model as a graph: inputs, calls of layers in topological order, outputs.
 
-Everything that lies *between* layers is here: which tensors a layer is called with, where its initial
-state comes from, which mask reaches it. Masks are tensors like any other: what computes one (Embedding's
-``mask_zero``, Masking, an explicit ``mask=``) is a call, and the reader has propagated them by Keras' rules,
-so that whoever runs the graph needs to know none of these.
+The graph holds everything *between* layers: the input tensors of a call, the source of its initial state, and its
+mask. Masks are ordinary tensors. A call computes each mask (Embedding's ``mask_zero``, Masking, an explicit
+``mask=``), and the reader has propagated masks by Keras' rules, so code that runs the graph does not need the rules.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from lstmconv.model.recurrent import RecurrentLayer
 __all__ = ["Call", "Input", "Layer", "Model", "Shape", "Tensor", "TimeDistributed"]
 
 Layer: TypeAlias = "LSTMLayer | Stack | RecurrentLayer | Kind"
-"""What can be called. ``RNN([LSTMCell, ...])`` is a :class:`~lstmconv.model.Stack`, named as the layer."""
+"""A layer that a call can have. ``RNN([LSTMCell, ...])`` is a :class:`~lstmconv.model.Stack`, named as the layer."""
 
 Shape: TypeAlias = tuple[int | None, ...]
-"""Sizes of a tensor's axes, the batch first; ``None`` where any size may come."""
+"""Sizes of a tensor's axes, the batch first; ``None`` for an axis of any size."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Call:
         name: Unique in the model: the layer's own name for its first call, then ``name:1``, ``name:2``; a model
             that is called again gives ``model:1/dense``.
         layer: The same object for every call of one layer.
-        inputs: What it is called with, in Keras' order.
+        inputs: Its input tensors, in Keras' order.
         states: A recurrent layer's initial state, h, c (h alone for GRU and SimpleRNN) for each direction; empty where
             it starts from zeros. A ``Stack`` has those of all its layers, one after another.
         masks: The masks that reach it: one for a recurrent layer, GlobalPooling, Activate (softmax), TimeDistributed;
@@ -110,10 +109,10 @@ class Model:
     outputs: Mapping[str, Tensor]
 
     def __post_init__(self) -> None:
-        """Check that names are unique and that every call stands after what it reads.
+        """Check that names are unique and that every call follows the calls whose outputs it reads.
 
         Raises:
-            UnsupportedModelError: A name stands twice, or a tensor is read before it is computed.
+            UnsupportedModelError: A name occurs twice, or a tensor is read before it is computed.
         """
         known = {entry.name for entry in self.inputs}
         if len(known) < len(self.inputs):

@@ -1,4 +1,4 @@
-"""The layers that stand beside an LSTM: one small record a kind, whatever Keras calls its many classes.
+"""The layers beside an LSTM: one small record for each kind; many Keras classes map to one kind.
 
 Arrays are views into the file, in the axes that each record states: those of Keras 2 and 3 (a kernel is
 ``(input, output)``), which :mod:`lstmconv.layouts` turns into a target's. What a record holds decides
@@ -32,7 +32,7 @@ Padding: TypeAlias = Literal["valid", "same", "causal"]
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """What all kinds share.
+    """The base class of all kinds.
 
     Attributes:
         name: The user's own layer name; ``/`` between nested models. Unique in a model.
@@ -42,7 +42,7 @@ class Kind:
 
     @property
     def arrays(self) -> Mapping[str, Array]:
-        """The arrays that are there, by attribute, in the order of the attributes."""
+        """The arrays that exist, by attribute, in the order of the attributes."""
         return {
             field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), np.ndarray)
         }
@@ -213,7 +213,7 @@ class Normalization(Kind):
 
 @dataclass(frozen=True, eq=False)
 class Identity(Kind):
-    """What does nothing at inference: dropouts, noise, regularization.
+    """A layer that does nothing at inference: dropout, noise, regularization.
 
     Attributes:
         class_name: What Keras calls it.
@@ -280,7 +280,7 @@ class Merge(Kind):
 
 @dataclass(frozen=True, eq=False)
 class Concatenate(Kind):
-    """Inputs one behind the other along ``axis``."""
+    """Inputs concatenated along ``axis``."""
 
     axis: int = -1
 
@@ -302,7 +302,7 @@ class Dot(Kind):
 
 @dataclass(frozen=True, eq=False)
 class Constant(Kind):
-    """A value that stands in the config: an operand, an initial state. Takes no input.
+    """A constant in the config: an operand, an initial state. It takes no input.
 
     Attributes:
         value: With the batch axis where it has one; 1 there where it broadcasts.
@@ -417,7 +417,7 @@ class MultiHeadAttention(Kind):
 
 @dataclass(frozen=True, eq=False)
 class Unknown(Kind):
-    """A layer that lstmconv does not compute: nothing is said about it and nothing joined across it.
+    """A layer that lstmconv does not compute: lstmconv joins no layers across it and proves nothing about it.
 
     Attributes:
         class_name: What the config calls it, with its package where it is not Keras' own: ``my>LSTM``.
