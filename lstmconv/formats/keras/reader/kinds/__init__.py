@@ -7,7 +7,12 @@ that no row knows makes the layer :class:`~lstmconv.model.kinds.Unknown`, with t
 from lstmconv.formats.keras.reader.kinds.building import build, per_step, variables_of
 from lstmconv.formats.keras.reader.kinds.entry import LayerEntry, NotUnderstoodError
 from lstmconv.formats.keras.reader.kinds.masks import MaskRule
+from lstmconv.formats.keras.reader.kinds.operations import OPERATOR_LAYERS, build_operation
 from lstmconv.formats.keras.reader.kinds.row import Variable
+from lstmconv.formats.keras.reader.kinds.steps import Operand, Step
 from lstmconv.formats.keras.reader.kinds.table import mask_rule
 
-__all__ = ["LayerEntry", "MaskRule", "NotUnderstoodError", "Variable", "build", "mask_rule", "per_step", "variables_of"]
+__all__ = [
+    "OPERATOR_LAYERS", "LayerEntry", "MaskRule", "NotUnderstoodError", "Operand", "Step", "Variable", "build",
+    "build_operation", "mask_rule", "per_step", "variables_of",
+]  # fmt: skip
