@@ -20,7 +20,7 @@ from lstmconv.formats.provenance import KEY
 from lstmconv.model import Array, Gates, Stack
 from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, NotRunError, Outputs, Precision, Run
 
-__all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
+__all__ = ["RUNS", "accepts", "array_of", "decode", "gate_rows", "provenance", "seen_by_target"]
 
 
 _Session: TypeAlias = "Callable[[Mapping[str, Array]], list[Any]]"
@@ -61,7 +61,7 @@ def seen_by_target(stack: Stack) -> Stack:
     return stack
 
 
-def _gate_rows(stored: Array) -> Gates:
+def gate_rows(stored: Array) -> Gates:
     """Cut [4H, ...] stored i o f c (LSTM-14, Inputs) into the gates i f g o."""
     hidden = stored.shape[0] // 4
     i, o, f, g = (stored[block * hidden : (block + 1) * hidden] for block in range(4))
@@ -71,7 +71,7 @@ def _gate_rows(stored: Array) -> Gates:
 def decode(path: Path, names: list[str], noted: Mapping[str, Any] | None, *, frameworks: bool = True) -> Decoded:
     """Return every named layer's weights from the initializers that its LSTM nodes use, external ones mapped."""
     model = parse(path)
-    stored = {entry.name: _array(entry, path) for entry in model.graph.initializer}
+    stored = {entry.name: array_of(entry, path) for entry in model.graph.initializer}
     swapped = {
         entry["name"]
         for entry in (noted or {"layers": []})["layers"]
@@ -87,7 +87,7 @@ def decode(path: Path, names: list[str], noted: Mapping[str, Any] | None, *, fra
     return decoded
 
 
-def _array(tensor: Any, path: Path) -> Array:
+def array_of(tensor: Any, path: Path) -> Array:
     """Return an initializer; a large one, or external data (ONNX, docs/ExternalData.md), is mapped and not read."""
     helper = require("onnx.external_data_helper", "Reading ONNX files")
     if not helper.uses_external_data(tensor):
@@ -111,8 +111,8 @@ def _decode_layer(model: Any, stored: Mapping[str, Array], name: str, *, swapped
         w, r = stored[node.input[1]], stored[node.input[2]]
         b = stored[node.input[3]] if len(node.input) > 3 and node.input[3] else None
         for row in range(w.shape[0]):
-            biases = (None, None) if b is None else tuple(map(_gate_rows, np.split(b[row], 2)))
-            directions.append(DecodedDirection(_gate_rows(w[row]), _gate_rows(r[row]), *biases))
+            biases = (None, None) if b is None else tuple(map(gate_rows, np.split(b[row], 2)))
+            directions.append(DecodedDirection(gate_rows(w[row]), gate_rows(r[row]), *biases))
     return tuple(reversed(directions)) if swapped and len(nodes) == 1 else tuple(directions)
 
 

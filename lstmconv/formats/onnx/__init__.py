@@ -1,4 +1,10 @@
-"""LSTM layers as an ONNX graph: one ``LSTM`` node a layer, dynamic batch and time, no Loop.
+"""LSTM layers, or the whole model around them, as an ONNX graph.
+
+A whole model (:func:`build_model`) has its inputs by Keras' names and in Keras' order, token ids int64, and its
+outputs by Keras' output names. The states of stateful layers follow: ``<layer>.initial_h``, ``.initial_c`` after the
+inputs, ``<layer>.h``, ``.c`` after the outputs.
+
+LSTM layers alone (:func:`build`): one ``LSTM`` node a layer, dynamic batch and time, no Loop.
 
 Per layer ``<layer>.x`` goes in, and ``<layer>.y`` comes out as Keras returns it (``<layer>.y_1`` is the
 second output of ``merge_mode=None``), with the final states ``<layer>.h`` and ``<layer>.c``
@@ -13,8 +19,11 @@ Y [seq, directions, batch, hidden], Y_h and Y_c [directions, batch, hidden].
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lstmconv._optional import require
 from lstmconv._version import __version__
@@ -22,22 +31,25 @@ from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import ReadOptions, WriteOptions
 from lstmconv.formats.onnx.functions import onnx_function
 from lstmconv.formats.provenance import KEY, encoded, require_known
-from lstmconv.formats.tensors import dtype_of
-from lstmconv.model import Checkpoint, Stack
+from lstmconv.formats.tensors import dtype_of, dtype_of_model
+from lstmconv.model import Checkpoint, Model, Stack
 
 if TYPE_CHECKING:
     import onnx
 
     from lstmconv.formats.onnx.writer.graph_builder import Graph
 
-__all__ = ["build", "obstacle", "read", "write"]
+__all__ = ["build", "build_model", "obstacle", "obstacle_of_model", "read", "write", "write_model"]
 
 _PORTABLE_OPSET = 14
 _BFLOAT16_OPSET = 22
 _OLDEST_OPSET = 11
 """LSTM-14 is what every current runtime has; bfloat16 came with LSTM-22; Range, which lengths need, with 11."""
+_OLDEST_OPSET_OF_MODELS = 13
+"""From it on Unsqueeze and ReduceSum take their axes as an input, and Softmax runs along one axis."""
 _EXTERNAL_BYTES = 2_000_000_000
 """A protobuf message ends at 2 GiB; larger weights lie in a file beside the model."""
+_DEFAULTS = WriteOptions()
 
 
 def obstacle(stack: Stack) -> str | None:
@@ -51,18 +63,46 @@ def obstacle(stack: Stack) -> str | None:
     return None
 
 
+def obstacle_of_model(model: Model, options: WriteOptions = _DEFAULTS) -> str | None:
+    """Say why ONNX cannot hold a whole model, and the way out, or ``None``."""
+    from lstmconv.formats.onnx.writer.obstacles import obstacle_of
+
+    reason = obstacle_of(model, options)
+    if reason is None and dtype_of_model(model, options) == np.float64:
+        try:
+            _graph_of_model(model, options)
+        except UnsupportedModelError as error:
+            reason = str(error)
+    return reason
+
+
 def build(checkpoint: Checkpoint, options: WriteOptions) -> onnx.ModelProto:
-    """Build the model; see the module's docstring for its inputs and outputs.
+    """Build the LSTM layers' model; see the module's docstring for its inputs and outputs.
 
     Raises:
         UnsupportedModelError: ONNX cannot compute a layer, or its activations are unknown.
         UsageError: The operator set is too old or too new for what is asked.
     """
-    model, graph = _without_weights(checkpoint, options)
+    model = _with_weights(_graph_of_layers(checkpoint, options))
+    _note(model, checkpoint, options)
+    return model
+
+
+def build_model(model: Model, options: WriteOptions) -> onnx.ModelProto:
+    """Build a whole model; see the module's docstring for its inputs and outputs.
+
+    Raises:
+        UnsupportedModelError: As :func:`obstacle_of_model` says.
+        UsageError: As :func:`build`.
+    """
+    return _with_weights(_graph_of_model(model, options))
+
+
+def _with_weights(graph: Graph) -> onnx.ModelProto:
+    model = _proto(graph)
     for tensor in model.graph.initializer:
         if tensor.name in graph.weights:
             tensor.raw_data = graph.weights[tensor.name].materialise().tobytes()
-    _note(model, checkpoint, options)
     return model
 
 
@@ -71,39 +111,69 @@ def _note(model: onnx.ModelProto, checkpoint: Checkpoint, options: WriteOptions)
     onnx.helper.set_model_props(model, {KEY: encoded(checkpoint, options)})
 
 
-def _without_weights(checkpoint: Checkpoint, options: WriteOptions) -> tuple[onnx.ModelProto, Graph]:
-    """Build the model, but for the bytes of its weights and its provenance."""
+def _graph_of_layers(checkpoint: Checkpoint, options: WriteOptions) -> Graph:
+    """Build the graph of the LSTM layers, but for the bytes of its weights."""
     from lstmconv.formats.onnx.writer.graph_builder import Graph
-    from lstmconv.formats.onnx.writer.lstm_layer import add_stack
+    from lstmconv.formats.onnx.writer.lstm_layers import add_stack
 
-    onnx = require("onnx", "Writing ONNX")
     require_known(checkpoint)
-    graph = Graph(_opset(checkpoint, options))
+    dtypes = {dtype_of(layer, options).name for layer in checkpoint.layers}
+    graph = Graph(_opset(dtypes, options, _OLDEST_OPSET))
     for stack in checkpoint.stacks:
         reason = obstacle(stack)
         if reason is not None:
             raise UnsupportedModelError(f"{stack.name}: {reason}")
         add_stack(graph, stack, options)
-    made = onnx.helper.make_graph(graph.nodes, "lstmconv", graph.inputs, graph.outputs, graph.initializers)
-    imports = [onnx.helper.make_opsetid("", graph.opset)]
-    model = onnx.helper.make_model(
+    graph.finish()
+    return graph
+
+
+def _graph_of_model(model: Model, options: WriteOptions) -> Graph:
+    """Build the graph of a whole model, but for the bytes of its weights."""
+    from lstmconv.formats.onnx.writer.graph_builder import Graph
+    from lstmconv.formats.onnx.writer.obstacles import obstacle_of, obstacle_of_graph
+    from lstmconv.formats.onnx.writer.whole_model import add_model
+
+    reason = obstacle_of(model, options)
+    if reason is not None:
+        raise UnsupportedModelError(reason)
+    dtype = dtype_of_model(model, options)
+    graph = Graph(_opset({dtype.name}, options, _OLDEST_OPSET_OF_MODELS), whole=True)
+    add_model(graph, model, dtype, options)
+    graph.finish()
+    reason = obstacle_of_graph(graph, dtype)
+    if reason is not None:
+        raise UnsupportedModelError(reason)
+    return graph
+
+
+def _proto(graph: Graph) -> onnx.ModelProto:
+    """Return the model of a graph, but for the bytes of its weights and its provenance."""
+    from lstmconv.formats.onnx.writer import storing
+
+    helper = require("onnx.helper", "Writing ONNX")
+    made = helper.make_graph(graph.nodes, "lstmconv", graph.inputs, graph.outputs, graph.initializers)
+    imports = [helper.make_opsetid("", graph.opset)]
+    model: onnx.ModelProto = helper.make_model(
         made,
         opset_imports=imports,
-        ir_version=onnx.helper.find_min_ir_version_for(imports),
+        ir_version=helper.find_min_ir_version_for(imports),
         producer_name="lstmconv",
         producer_version=__version__,
     )
-    return model, graph
+    if graph.whole:
+        storing.note_shapes(model, graph.weights)
+    return model
 
 
-def _opset(checkpoint: Checkpoint, options: WriteOptions) -> int:
+def _opset(dtypes: Collection[str], options: WriteOptions, oldest: int) -> int:
     onnx = require("onnx", "Writing ONNX")
-    bfloat16 = any(dtype_of(layer, options).name == "bfloat16" for layer in checkpoint.layers)
-    oldest = _BFLOAT16_OPSET if bfloat16 else _OLDEST_OPSET
+    bfloat16 = "bfloat16" in dtypes
+    oldest = _BFLOAT16_OPSET if bfloat16 else oldest
     chosen = options.opset or (_BFLOAT16_OPSET if bfloat16 else _PORTABLE_OPSET)
     newest = onnx.defs.onnx_opset_version()
     if not oldest <= chosen <= newest:
-        why = " for bfloat16" if bfloat16 else ""
+        why = " for bfloat16" if bfloat16 else " for a whole model" if oldest == _OLDEST_OPSET_OF_MODELS else ""
         raise UsageError(f"opset {chosen} does not fit: expected {oldest} to {newest}{why}")
     return int(chosen)
 
@@ -121,14 +191,29 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
 
 
 def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
-    """Write the model; weights over 2 GB go into a file beside it.
+    """Write the LSTM layers' model; weights over 2 GB go into a file beside it.
 
     Raises:
         UnsupportedModelError: As :func:`build`.
     """
+    return _stored(_graph_of_layers(checkpoint, options), checkpoint, path, options)
+
+
+def write_model(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
+    """Write the whole model that a checkpoint tells; weights over 2 GB go into a file beside it.
+
+    Raises:
+        UnsupportedModelError: As :func:`build_model`, or the checkpoint tells no model.
+    """
+    if checkpoint.model is None:
+        raise UnsupportedModelError(f"{checkpoint.provenance.source} does not tell its model")
+    return _stored(_graph_of_model(checkpoint.model, options), checkpoint, path, options)
+
+
+def _stored(graph: Graph, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
     from lstmconv.formats.onnx.writer import storing
 
-    model, graph = _without_weights(checkpoint, options)
+    model = _proto(graph)
     storing.check(model, graph.weights)
     if sum(tensor.nbytes for tensor in graph.weights.values()) < _EXTERNAL_BYTES:
         storing.write_inside(model, graph.weights, path, lambda: _note(model, checkpoint, options))

@@ -17,7 +17,7 @@ from lstmconv.formats.tensors import NamedTensor
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["check", "write_beside", "write_inside"]
+__all__ = ["check", "note_shapes", "write_beside", "write_inside"]
 
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
 """Field numbers in ModelProto, GraphProto and TensorProto (onnx.proto); raw_data is the last of a TensorProto's."""
@@ -26,18 +26,31 @@ _ALIGNMENT = 4096
 
 
 def check(model: onnx.ModelProto, weights: Mapping[str, NamedTensor]) -> None:
-    """Let onnx check the model and infer all its shapes, with its weights declared and not held."""
+    """Let onnx check the model and infer all its shapes."""
     onnx = require("onnx", "Writing ONNX")
-    declared = onnx.ModelProto()
+    onnx.checker.check_model(_declared(model, weights), full_check=True)
+
+
+def note_shapes(model: onnx.ModelProto, weights: Mapping[str, NamedTensor]) -> None:
+    """Note the shapes that onnx infers: ONNX Runtime's optimizers know fewer, and 1.32 crashed on a float16 graph."""
+    onnx = require("onnx", "Writing ONNX")
+    inferred = onnx.shape_inference.infer_shapes(_declared(model, weights), strict_mode=True, data_prop=True)
+    model.graph.value_info.extend(inferred.graph.value_info)
+
+
+def _declared(model: onnx.ModelProto, weights: Mapping[str, NamedTensor]) -> onnx.ModelProto:
+    """Return a copy whose weights are declared and not held."""
+    helper = require("onnx.helper", "Writing ONNX")
+    declared = type(model)()
     declared.CopyFrom(model)
     held = [tensor for tensor in model.graph.initializer if tensor.name not in weights]
     del declared.graph.initializer[:]
     declared.graph.initializer.extend(held)
     for tensor in model.graph.initializer:
         if tensor.name in weights:
-            value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            value = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             declared.graph.input.append(value)
-    onnx.checker.check_model(declared, full_check=True)
+    return declared
 
 
 def write_inside(

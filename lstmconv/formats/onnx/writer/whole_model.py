@@ -1,0 +1,282 @@
+"""A whole model as one graph: its inputs, the nodes of every call, its outputs, and the states of stateful layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lstmconv.errors import UnsupportedModelError
+from lstmconv.formats import WriteOptions
+from lstmconv.formats.onnx.writer.calls import CallWriter, Type, Value, element_of
+from lstmconv.formats.onnx.writer.graph_builder import Graph, Size
+from lstmconv.formats.onnx.writer.kinds import WRITERS, Writer
+from lstmconv.formats.onnx.writer.lstm_layers import give_states, no_states, take_states
+from lstmconv.formats.onnx.writer.masks import Mask, flipped
+from lstmconv.formats.onnx.writer.recurrent import RecurrentWriter, States, halves_of, node_groups, states_of
+from lstmconv.model import LSTMLayer, Model, RecurrentLayer, Shape, Stack, Tensor, TimeDistributed
+from lstmconv.model.graph import Call, Input
+from lstmconv.model.kinds import Constant, Kind
+from lstmconv.model.shapes import infer
+
+__all__ = ["add_model"]
+
+
+def add_model(graph: Graph, model: Model, dtype: np.dtype[np.generic], options: WriteOptions) -> None:
+    """Add a model's inputs, the nodes of its calls, and its outputs by Keras' names.
+
+    An output that has an input's name gets a number behind it.
+
+    Args:
+        graph: Empty.
+        model: Of known layers.
+        dtype: Its float type.
+        options: ``states`` and ``bias_mode`` are read.
+    """
+    writer = _ModelWriter(graph, model, dtype, options)
+    tokens = {entry.name for entry in model.inputs if model.takes_tokens(entry.name)}
+    given = {}
+    for entry in model.inputs:
+        kind: Type = "int" if entry.name in tokens else "bool" if entry.dtype == "bool" else "float"
+        name = graph.take_input(entry.name, writer.element(kind), _sizes(entry, model))
+        given[entry.name] = Value(name, kind, entry.shape)
+    writer.take_all_states()
+    names = {name: graph.free_name(name) for name in model.outputs}
+    values = writer.add(given)
+    for name, tensor in model.outputs.items():
+        value = values[tensor]
+        shape: list[Size] = ["batch" if axis == 0 and size is None else size for axis, size in enumerate(value.shape)]
+        graph.give_output(names[name], value.name, writer.element(value.type), shape)
+    writer.give_all_states()
+
+
+def _sizes(entry: Input, model: Model) -> list[Size]:
+    """Return the sizes of an input's axes, with a name for each that Keras leaves open.
+
+    All inputs share the batch; the time of several need not be the same.
+    """
+    several = sum(None in other.shape[1:] for other in model.inputs) > 1
+    lead = f"{entry.name}." if several else ""
+    return [
+        size if size is not None else "batch" if axis == 0 else f"{lead}time" if axis == 1 else f"{lead}axis_{axis}"
+        for axis, size in enumerate(entry.shape)
+    ]
+
+
+class _ModelWriter:
+    """Adds the calls of a model, or of one inside TimeDistributed, to a graph."""
+
+    def __init__(
+        self, graph: Graph, model: Model, dtype: np.dtype[np.generic], options: WriteOptions, lead: str = ""
+    ) -> None:
+        self.graph = graph
+        self.model = model
+        self.dtype = dtype
+        self.options = options
+        self.lead = lead
+        self.shapes = infer(model)
+        self.values: dict[Tensor, Value] = {}
+        self.masks: dict[str, Mask] = {}
+        self.initial: dict[str, States] = {}
+        self.finals: dict[str, States] = {}
+
+    def element(self, kind: Type) -> int:
+        return element_of(kind, self.dtype)
+
+    def add(self, inputs: Mapping[str, Value]) -> Mapping[Tensor, Value]:
+        """Add every call; return all tensors."""
+        self.values = {Tensor(name): value for name, value in inputs.items()}
+        for call in self.model.calls:
+            for index, value in enumerate(self._call(call)):
+                self.values[Tensor(call.name, index)] = value
+        return self.values
+
+    def _call(self, call: Call) -> Sequence[Value]:
+        layer = call.layer
+        masks = tuple(None if mask is None else self.values[mask] for mask in call.masks)
+        writer = CallWriter(
+            self.graph,
+            self.lead + call.name,
+            layer,
+            self.dtype,
+            tuple(self.values[tensor] for tensor in call.inputs),
+            masks,
+            self._shapes_of(call),
+        )
+        if isinstance(layer, LSTMLayer | RecurrentLayer | Stack):
+            return self._recurrent(call, writer)
+        if isinstance(layer, TimeDistributed):
+            return [self._time_distributed(layer, writer)]
+        return _writer_of(layer)(writer, layer)
+
+    def _shapes_of(self, call: Call) -> tuple[Shape, ...]:
+        found: list[Shape] = []
+        while (tensor := Tensor(call.name, len(found))) in self.shapes:
+            found.append(self.shapes[tensor])
+        return tuple(found)
+
+    # Recurrent layers
+
+    def take_all_states(self) -> None:
+        """Declare the initial states of stateful layers as inputs; of all recurrent ones where that is asked for.
+
+        What the model itself computes, or has as a constant, stays that.
+        """
+        for call in self.model.calls:
+            if call.states or self._follows(call):
+                continue
+            for layer, name in _recurrent_layers(call):
+                if layer.stateful if self.options.states is None else self.options.states or layer.stateful:
+                    batch = self._batch(call)
+                    self.initial[name] = take_states(self.graph, layer, name, batch, self.element("float"))
+
+    def _follows(self, call: Call) -> bool:
+        """Whether it is a later call of a stateful layer, which begins where the call before it ended."""
+        return _stateful(call) and self.model.calls_of(call.layer)[0] is not call
+
+    def _batch(self, call: Call) -> Size:
+        shape = self.shapes[call.inputs[0]]
+        time_major = any(layer.time_major for layer, _ in _recurrent_layers(call))
+        size = shape[1 if time_major else 0]
+        return "batch" if size is None else size
+
+    def give_all_states(self) -> None:
+        """Declare the final states of the same layers as outputs; of several calls of a stateful one, the last's."""
+        for call in self.model.calls:
+            later = [other for other in self.model.calls_of(call.layer) if _stateful(other)]
+            if later and later[-1] is not call:
+                continue
+            for layer, name in _recurrent_layers(call):
+                if self.options.states or layer.stateful:
+                    shown = layer.name if later else name
+                    give_states(self.graph, layer, shown, self.finals[name], self._batch(call), self.element("float"))
+
+    def _recurrent(self, call: Call, writer: CallWriter) -> Sequence[Value]:
+        """Add a layer, or the layers of a stack, each on the sequence of the one before it."""
+        layers = _recurrent_layers(call)
+        last = layers[-1][0]
+        x = writer.float_x
+        if not layers[0][0].time_major:
+            x = writer.moved(x, [1, 0, 2], "X")
+        mask = writer.mask
+        given = self._given_states(call, writer)
+        states: list[str] = []
+        outputs: tuple[str, ...] = ()
+        for layer, name in layers:
+            steps = None if mask is None else self._steps(mask, time_major=layer.time_major)
+            initial = self._initial(call, layer, name, given)
+            recurrent = RecurrentWriter(self.graph, layer, self.lead + name, self.dtype, steps, self.options.bias_mode)
+            ran = recurrent.add(x, initial, batch_first=layer is last and not layer.time_major)
+            outputs, x = ran.outputs, ran.outputs[0]
+            self.finals[name] = ran.states
+            states += halves_of(self.graph, layer, ran.states, f"{self.lead}{name}.final")
+            if mask is not None and layer is not last and layer.directions[0].go_backwards and layer.backward is None:
+                # The next layer takes the steps in the order in which this one processed them.
+                turned = flipped(self.graph, mask.name, f"{mask.name}.flipped", 0 if layer.time_major else 1)
+                mask = mask._replace(name=turned)
+        if last.return_state:
+            outputs = (*outputs, *states)
+        return [Value(name, "float", shape) for name, shape in zip(outputs, writer.shapes, strict=True)]
+
+    def _steps(self, mask: Value, *, time_major: bool) -> Mask:
+        """Return what a mask says, made once for all layers that it reaches."""
+        if mask.name not in self.masks:
+            name = f"{self.lead}{mask.name}.steps"
+            by_batch = (
+                self.graph.add("Transpose", [mask.name], f"{name}.by_batch", perm=[1, 0]) if time_major else mask.name
+            )
+            self.masks[mask.name] = Mask(self.graph, name, by_batch, self.dtype)
+        return self.masks[mask.name]
+
+    def _given_states(self, call: Call, writer: CallWriter) -> list[str]:
+        """Return the states that other calls compute, ``(batch, hidden)`` each; constants are repeated."""
+        given: list[str] = []
+        constants = {other.name for other in self.model.calls if isinstance(other.layer, Constant)}
+        for tensor in call.states:
+            value = self.values[tensor]
+            name = writer.cast(value, "float")
+            if tensor.source in constants:
+                axis = 1 if _recurrent_layers(call)[0][0].time_major else 0
+                shape = writer.add("Shape", [writer.x.name], "shape")
+                batch = writer.add("Gather", [shape, writer.integers([axis])], "batch", axis=0)
+                size = writer.add("Concat", [batch, writer.integers([value.shape[-1]])], "state.shape", axis=0)
+                name = writer.add("Expand", [name, size], "state")
+            given.append(name)
+        return given
+
+    def _initial(self, call: Call, layer: LSTMLayer | RecurrentLayer, name: str, given: list[str]) -> States:
+        """Return a layer's initial states, and take those that it needs from the front of the given ones."""
+        if given:
+            letters = states_of(layer)
+            own = [given.pop(0) for _ in range(len(layer.directions) * len(letters))]
+            return {
+                letter: [
+                    self._side_by_side(
+                        [own[len(letters) * half + place] for half in group], f"{self.lead}{name}.initial_{letter}"
+                    )
+                    for group in node_groups(layer)
+                ]
+                for place, letter in enumerate(letters)
+            }
+        if name in self.initial:
+            return self.initial[name]
+        if self._follows(call):
+            calls = self.model.calls_of(call.layer)
+            before = {own.name: earlier for own, earlier in _recurrent_layers(calls[calls.index(call) - 1])}
+            return self.finals[before[layer.name]]
+        return no_states(layer)
+
+    def _side_by_side(self, states: Sequence[str], name: str) -> str:
+        rows = [self.graph.add("Unsqueeze", [state, self.graph.constant([0])], f"{name}.row") for state in states]
+        return rows[0] if len(rows) == 1 else self.graph.add("Concat", rows, f"{name}.rows", axis=0)
+
+    # TimeDistributed
+
+    def _time_distributed(self, layer: TimeDistributed, writer: CallWriter) -> Value:
+        """Run the inner model on all steps of all samples as one batch."""
+        inner = layer.model
+        entry = inner.inputs[0]
+        tensor = next(iter(inner.outputs.values()))
+        shape = writer.add("Shape", [writer.x.name], "shape")
+        step = entry.shape[1:]
+        if None in step:
+            rest = writer.add("Slice", [shape, writer.integers([2]), writer.integers([writer.x.rank])], "step")
+            sizes_of_step = writer.add("Concat", [writer.integers([-1]), rest], "flat.shape", axis=0)
+        else:
+            sizes_of_step = writer.integers([-1, *step])
+        flat = writer.add("Reshape", [writer.x.name, sizes_of_step], "steps")
+        nested = _ModelWriter(self.graph, inner, self.dtype, self.options, f"{writer.name}/")
+        y = nested.add({entry.name: Value(flat, writer.x.type, entry.shape)})[tensor]
+        sizes = writer.shapes[0]
+        if sizes.count(None) <= 1:
+            whole = writer.integers([-1 if size is None else size for size in sizes])
+        else:
+            front = writer.add("Slice", [shape, writer.integers([0]), writer.integers([2])], "front")
+            if None in sizes[2:]:
+                own = writer.add("Shape", [y.name], "result.shape")
+                rest = writer.add("Slice", [own, writer.integers([1]), writer.integers([y.rank])], "rest")
+            else:
+                rest = writer.integers(list(sizes[2:]))
+            whole = writer.add("Concat", [front, rest], "whole", axis=0)
+        return writer.value(writer.add("Reshape", [y.name, whole], "result"), y.type)
+
+
+def _writer_of(layer: Kind) -> Writer:
+    writer = WRITERS.get(type(layer))
+    if writer is None:
+        raise UnsupportedModelError(f"{layer.name}: ONNX has no form of it here")
+    return writer
+
+
+def _stateful(call: Call) -> bool:
+    return any(layer.stateful for layer, _ in _recurrent_layers(call))
+
+
+def _recurrent_layers(call: Call) -> list[tuple[LSTMLayer | RecurrentLayer, str]]:
+    """Return the recurrent layers that a call runs, each with the name that this call's tensors get."""
+    if isinstance(call.layer, Stack):
+        suffix = call.name.removeprefix(call.layer.name)
+        return [(layer, f"{layer.name}{suffix}") for layer in call.layer.layers]
+    if isinstance(call.layer, LSTMLayer | RecurrentLayer):
+        return [(call.layer, call.name)]
+    return []

@@ -1,0 +1,149 @@
+"""Run a whole ONNX model in ONNX Runtime on the CPU, and decode the arrays of all its layers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from lstmconv._optional import require
+from lstmconv.formats.onnx.reader.parse_lazily import parse
+from lstmconv.model import Array, Gates, Layer, LSTMLayer, RecurrentLayer, Stack
+from lstmconv.model.kinds import MultiHeadAttention
+from lstmconv.runtimes import DecodedDirection, NotRunError, Precision
+from lstmconv.runtimes.onnx import array_of, gate_rows
+
+__all__ = ["DecodedLayer", "LoadedModel", "decode_model", "load_model"]
+
+
+class LoadedModel(NamedTuple):
+    """A whole model, loaded by its framework.
+
+    Attributes:
+        framework: Names the framework and its version.
+        precision: In what it computes.
+        inputs: The dtype that each input takes, by name, in the file's order.
+        outputs: Their names, in the file's order.
+        compute: Takes the inputs by name, cast to their dtypes, and returns all outputs by name; for many calls.
+    """
+
+    framework: str
+    precision: Precision
+    inputs: Mapping[str, np.dtype[Any]]
+    outputs: tuple[str, ...]
+    compute: Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+
+_DTYPES = {
+    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}  # fmt: skip
+"""What lstmconv writes, by ONNX Runtime's names."""
+
+
+def load_model(path: Path) -> LoadedModel:
+    """Load a file into ONNX Runtime, once for all runs.
+
+    Raises:
+        NotRunError: ONNX Runtime does not take it; the text is its own.
+    """
+    onnxruntime = require("onnxruntime", "Running an ONNX model")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise NotRunError(f"ONNX Runtime does not load it: {str(error).splitlines()[0]}") from error
+    inputs = {entry.name: np.dtype(_DTYPES[entry.type]) for entry in session.get_inputs()}
+    outputs = tuple(entry.name for entry in session.get_outputs())
+
+    def compute(given: Mapping[str, Array]) -> Mapping[str, Array]:
+        feeds = {name: np.asarray(given[name]).astype(dtype, copy=False) for name, dtype in inputs.items()}
+        return dict(zip(outputs, session.run(None, feeds), strict=True))
+
+    floats = {np.dtype(_DTYPES[entry.type]) for entry in (*session.get_inputs(), *session.get_outputs())}
+    stored = next((dtype.name for dtype in floats if dtype.kind == "f"), "float32")
+    # ONNX Runtime's CPU kernels are mostly float32's; float16 is cast around the nodes.
+    arithmetic = "float32" if stored == "float16" else stored
+    return LoadedModel(
+        f"onnxruntime {onnxruntime.__version__}", Precision(arithmetic, stored), inputs, outputs, compute
+    )
+
+
+DecodedLayer: TypeAlias = "Mapping[str, Array] | tuple[DecodedDirection, ...] | tuple[Mapping[str, Array], ...]"
+"""A layer's arrays by their names, in the axes of :mod:`lstmconv.model.kinds`; an LSTM's directions; of a GRU or a
+SimpleRNN each direction's ``weight_ih``, ``weight_hh``, ``bias_ih``, ``bias_hh``, in the axes of
+:mod:`lstmconv.model.recurrent`, without the biases that the file has not."""
+
+
+def decode_model(path: Path, layers: Iterable[Layer]) -> Mapping[str, DecodedLayer]:
+    """Return every layer's arrays by its name, from the initializers ``<layer>.<array>``; external ones are mapped.
+
+    Of the given layers only names, ways and the count of heads are read, never a number: what a kernel's axes are is
+    seen from the node that reads it. ``Conv`` has W ``[M, C/group, spatial...]`` (ONNX operator specification,
+    Conv-11), ``ConvTranspose`` W ``[C, M/group, spatial...]`` (ConvTranspose-11).
+    """
+    model = parse(path)
+    stored = {entry.name: entry for entry in model.graph.initializer}
+    readers = {name: node.op_type for node in model.graph.node for name in node.input if name in stored}
+    known = {one.name: one for layer in layers for one in (layer.layers if isinstance(layer, Stack) else (layer,))}
+    own: dict[str, dict[str, str]] = {name: {} for name in known}
+    for name in stored:
+        owner, _, key = name.rpartition(".")
+        if (half := re.fullmatch(r"half_(\d)(_\d+)?", key)) is not None:
+            owner, _, matrix = owner.rpartition(".")
+            key = f"{matrix}.{half[1]}"
+        if owner in own:
+            own[owner][re.sub(r"_\d+$", "", key)] = name  # A number stands behind it where an input has its name.
+    decoded: dict[str, DecodedLayer] = {}
+    for owner, found in own.items():
+        if found:
+            arrays = {key: (array_of(stored[name], path), readers.get(name, "")) for key, name in found.items()}
+            decoded[owner] = _decoded(known[owner], arrays)
+    return decoded
+
+
+def _decoded(layer: Layer, found: Mapping[str, tuple[Array, str]]) -> DecodedLayer:
+    if not isinstance(layer, LSTMLayer | RecurrentLayer):
+        return {key: _array(layer, key, array, operator) for key, (array, operator) in found.items()}
+    weights = [key for key in ("W", "W.0", "W.1") if key in found]
+    rows: list[tuple[Array, Array, Array | None, Array | None]] = []
+    for key in weights:
+        suffix = key.removeprefix("W")
+        b = found[f"B{suffix}"][0] if f"B{suffix}" in found else None
+        for row, (w, r) in enumerate(zip(found[key][0], found[f"R{suffix}"][0], strict=True)):
+            wb, rb = (None, None) if b is None else np.split(b[row], 2)
+            rows.append((w, r, wb, rb))
+    if len(weights) == 1 and len(rows) == 2 and layer.directions[0].go_backwards:
+        rows.reverse()  # A bidirectional node keeps the forward way first, Keras the forward half.
+    if isinstance(layer, LSTMLayer):
+        return tuple(DecodedDirection(gate_rows(w), gate_rows(r), *map(_maybe_gates, biases)) for w, r, *biases in rows)
+    gates = {"GRU": 3, "RNN": 1}[found[weights[0]][1]]
+    return tuple(dict(_cut(row, gates)) for row in rows)
+
+
+def _maybe_gates(stored: Array | None) -> Gates | None:
+    return None if stored is None else gate_rows(stored)
+
+
+def _array(layer: Layer, key: str, array: Array, operator: str) -> Array:
+    """Return one array in the axes of its kind."""
+    if operator in ("Conv", "ConvTranspose") and key == "kernel":
+        return array.transpose(*range(2, array.ndim), 1, 0)
+    if isinstance(layer, MultiHeadAttention) and key != "output_bias":
+        heads = layer.query_kernel.shape[1]
+        if key == "output_kernel":
+            return array.reshape(heads, -1, array.shape[-1])
+        return array.reshape(*array.shape[:-1], heads, -1)
+    return array
+
+
+def _cut(row: tuple[Array | None, ...], gates: int) -> Iterator[tuple[str, Array]]:
+    """Cut GRU's [3H, ...], stored z r h (GRU-14, Inputs), into ``(3, H, ...)``; an RNN has one gate, no such axis."""
+    for name, part in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), row, strict=True):
+        if part is not None:
+            yield name, part if gates == 1 else part.reshape(gates, -1, *part.shape[1:])
