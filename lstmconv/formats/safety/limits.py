@@ -21,6 +21,7 @@ __all__ = [
     "JSON_DEPTH",
     "LAYERS",
     "LIMITS",
+    "MODEL_CALLS",
     "ONNX_CALLS",
     "ONNX_EVALUATIONS",
     "ONNX_MESSAGES",
@@ -99,6 +100,11 @@ ONNX_CALLS = Limit(
 )
 ONNX_MESSAGES = Limit("LSTMCONV_ONNX_MESSAGES", 1_000_000, "an empty one takes 2 bytes in the file and 170 in memory")
 ONNX_EVALUATIONS = Limit("LSTMCONV_ONNX_EVALUATIONS", 20_000, "each takes 0.3 ms")
+MODEL_CALLS = Limit(
+    "LSTMCONV_MODEL_CALLS",
+    20_000,
+    "the largest published models have a few thousand layers; models that call each other twice double without end",
+)
 LAYERS = Limit("LSTMCONV_LAYERS", 1_000, "how layers feed each other is looked up in pairs: 1,900 ONNX nodes take 9 s")
 TENSORS = Limit("LSTMCONV_TENSORS", 250_000, "a pickle within its own limit has up to 75,000")
 
@@ -116,6 +122,7 @@ LIMITS: Sequence[Limit] = (
     ONNX_CALLS,
     ONNX_MESSAGES,
     ONNX_EVALUATIONS,
+    MODEL_CALLS,
     LAYERS,
 )
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from lstmconv.formats.hdf5.tree import StoredArray
 
-__all__ = ["FUSED", "LSTM_KINDS", "PER_GATE", "Cell", "CellKind", "natural"]
+__all__ = ["FUSED", "LSTM_KINDS", "PER_GATE", "Cell", "CellKind", "HalfSpec", "natural"]
 
 CellKind: TypeAlias = Literal["LSTM", "LSTM per gate", "CuDNNLSTM", "GRU", "SimpleRNN", "ConvLSTM", "unknown"]
 
@@ -68,6 +68,34 @@ class Cell(NamedTuple):
         """Units, by the recurrent kernel."""
         array = self.arrays.get("recurrent_kernel") or self.arrays.get("U_i")
         return array.shape[0] if array is not None and array.shape else None
+
+
+class HalfSpec(NamedTuple):
+    """One LSTM cell as a config describes it.
+
+    Attributes:
+        config: Of the LSTM, or of the RNN and its LSTMCell together.
+        cudnn: It is a CuDNNLSTM.
+    """
+
+    config: Mapping[str, Any]
+    cudnn: bool
+
+    @property
+    def units(self) -> int | None:
+        """Units; ``output_dim`` in Keras 1."""
+        units = self.config.get("units", self.config.get("output_dim"))
+        return units if isinstance(units, int) else None
+
+    @property
+    def use_bias(self) -> bool:
+        """Whether there is a bias; always in Keras 1 and in a CuDNNLSTM."""
+        return bool(self.config.get("use_bias", True))
+
+    def describes(self, cell: Cell) -> bool:
+        """Whether a cell's arrays are those of such an LSTM."""
+        has_bias = "bias" in cell.arrays or "b_i" in cell.arrays
+        return self.units in (None, cell.hidden_size) and self.use_bias == has_bias
 
 
 def natural(text: str) -> list[tuple[int, str]]:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.hdf5.tree import Group, StoredArray
 from lstmconv.formats.keras.reader.cells import FUSED, PER_GATE, Cell, natural
+from lstmconv.formats.keras.reader.stored import Stored
 from lstmconv.formats.safety.limits import refuse_many_layers
 
-__all__ = ["group_names", "legacy_cells"]
+__all__ = ["cell_of", "group_arrays", "group_names", "legacy_cells", "scope_of", "split_name"]
 
+_NAMELESS = re.compile(r"(.*/)?param_\d+")
+"""Variables that Theano, and Keras 0, left without a name."""
 _KERAS_1_NAMES = {"W": "kernel", "U": "recurrent_kernel", "b": "bias"}
 
 
@@ -48,30 +51,65 @@ def legacy_cells(weights: Group) -> list[Cell]:
     return cells
 
 
-def _group_cells(layer: str, group: Group) -> Iterator[Cell]:
-    """Split one layer group's arrays into cells: by the names' scope, in the order of weight_names."""
+def group_arrays(layer: str, group: Group) -> list[Stored]:
+    """Return one layer group's arrays in the order of ``weight_names``.
+
+    Raises:
+        UnreadableFileError: An array that is announced is not there.
+    """
     names = group.strings("weight_names")
     if names is None:
         names = sorted((key for key in group.children if key.startswith("param_")), key=natural)
-    by_scope: dict[tuple[str, ...], dict[str, StoredArray]] = {}
-    nameless: list[StoredArray] = []
+    found: list[Stored] = []
     for name in dict.fromkeys(names):
         array = group.find(name)
         if not isinstance(array, StoredArray):
             raise UnreadableFileError(f"'{layer}/{name}' is announced and is not there: a truncated file")
-        if re.fullmatch(r"(.*/)?param_\d+", name):
+        found.append(Stored(name, array))
+    return found
+
+
+def scope_of(name: str) -> tuple[str, ...]:
+    """Return what stands before a variable's own name."""
+    return () if _NAMELESS.fullmatch(name) else split_name(name)[0]
+
+
+def cell_of(place: str, stored: Sequence[Stored]) -> Cell:
+    """See the arrays of one recurrent cell by the variables' names, or by their order where they have none."""
+    named = {split_name(each.name)[1]: each.array for each in stored if not _NAMELESS.fullmatch(each.name)}
+    if len(named) < len(stored) or not set(named) & {"kernel", "W_i"}:
+        names = PER_GATE if len(stored) == len(PER_GATE) else (*FUSED, *(each.name for each in stored[len(FUSED) :]))
+        named = dict(zip(names, (each.array for each in stored), strict=False))
+    return Cell(place, (), named)
+
+
+def _group_cells(layer: str, group: Group) -> Iterator[Cell]:
+    """Split one layer group's arrays into cells: by the names' scope, in the order of weight_names.
+
+    What lies below a cell's scope is a part of it: a cell with layer normalisation is no LSTM.
+    """
+    by_scope: dict[tuple[str, ...], dict[str, StoredArray]] = {}
+    nameless: list[StoredArray] = []
+    for name, array in group_arrays(layer, group):
+        if _NAMELESS.fullmatch(name):
             nameless.append(array)
             continue
-        scope, variable = _split_name(name)
+        scope, variable = split_name(name)
         by_scope.setdefault(scope, {})[variable] = array
     for arrays in _by_position(nameless):
         yield Cell(layer, (), arrays)
     for scope, arrays in by_scope.items():
         if "recurrent_kernel" in arrays or "U_i" in arrays or "U_z" in arrays:
-            yield Cell(layer, scope, arrays)
+            below = {
+                "/".join([*other[len(scope) :], name]): array
+                for other, more in by_scope.items()
+                if len(other) > len(scope) and other[: len(scope)] == scope and "recurrent_kernel" not in more
+                for name, array in more.items()
+            }
+            yield Cell(layer, scope, arrays | below if scope else arrays)
 
 
-def _split_name(name: str) -> tuple[tuple[str, ...], str]:
+def split_name(name: str) -> tuple[tuple[str, ...], str]:
     """Split a weight's name into scope and variable: ``enc/lstm_cell_4/kernel:0``, ``lstm_1_W_i``.
 
     TensorFlow ends names in ``:0``, Theano and CNTK do not; Keras 1 has no scope but a prefix.

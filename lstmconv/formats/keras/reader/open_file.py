@@ -211,7 +211,9 @@ def _from_tree(name: str, tree: Group, hashed: str | Callable[[], str]) -> Keras
         )
     description = "Keras .weights.h5"
     stated = KerasVersion(version) if version else None
-    return KerasFile(name, "saveable", tree, config, stated, backend, description, hashed, parsed(tree.text(KEY)))
+    return KerasFile(
+        name, "saveable", _with_slashes(tree), config, stated, backend, description, hashed, parsed(tree.text(KEY))
+    )
 
 
 def _open_zip(path: Path) -> KerasFile:
@@ -257,7 +259,7 @@ def _archive(
     described = None if config is None else _config(config, text)
     stated = KerasVersion(text) if text else None
     noted = parsed(tree.text(KEY))
-    return KerasFile(name, "saveable", tree, described, stated, None, f"Keras {kind}", hashed, noted)
+    return KerasFile(name, "saveable", _with_slashes(tree), described, stated, None, f"Keras {kind}", hashed, noted)
 
 
 def _open_shards(path: Path) -> KerasFile:
@@ -291,6 +293,20 @@ def _open_shards(path: Path) -> KerasFile:
     parts = tuple(sorted(set(map(str, names))))
     hashed = sha256_of_all([path.parent / part for part in parts], head)
     return KerasFile(path.name, "saveable", merged, None, None, None, "Keras sharded weights", hashed, parts=parts)
+
+
+def _with_slashes(tree: Group) -> Group:
+    r"""Read the names that Keras 2.13 to 2.15 write on Windows: ``layers\lstm\cell`` is one link name at the root."""
+    if not any("\\" in key for key in tree.children):
+        return tree
+    merged = Group(tree.path, tree.attributes)
+    for key, child in tree.children.items():
+        *above, last = key.split("\\")
+        branch = Group("", children={last: child})
+        for part in reversed(above):
+            branch = Group("", children={part: branch})
+        merged = _merge(merged, branch)
+    return merged
 
 
 def _merge(a: Group, b: Group) -> Group:

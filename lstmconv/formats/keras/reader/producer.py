@@ -9,7 +9,7 @@ from typing import Any
 
 from lstmconv.activations import SIGMOID, TANH, Activation, parse_activation
 from lstmconv.errors import UnsupportedModelError
-from lstmconv.formats.keras.reader.model_config import HalfSpec
+from lstmconv.formats.keras.reader.cells import HalfSpec
 from lstmconv.formats.keras.reader.open_file import Config, KerasFile
 
 __all__ = ["Producer"]

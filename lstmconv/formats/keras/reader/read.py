@@ -1,4 +1,4 @@
-"""Join what a Keras file's config says with the arrays it holds: LSTM layers, or a stated reason why not."""
+"""Join what a Keras file's config says with the arrays it holds: a model and its LSTM layers, or a reason why not."""
 
 from __future__ import annotations
 
@@ -6,21 +6,29 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from lstmconv.errors import NoLSTMError, UnsupportedModelError
+from lstmconv.errors import NoLSTMError, UnreadableFileError, UnsupportedModelError
 from lstmconv.formats import ReadOptions
-from lstmconv.formats.keras.reader.cells import Cell
-from lstmconv.formats.keras.reader.cells_legacy import legacy_cells
-from lstmconv.formats.keras.reader.cells_saveable import OLDER_ROOT, saveable_cells
-from lstmconv.formats.keras.reader.matching import Matched, discover, match
-from lstmconv.formats.keras.reader.model_config import HalfSpec, read_model
-from lstmconv.formats.keras.reader.open_file import KerasFile, open_config, open_file
+from lstmconv.formats.keras.reader.assigning_legacy import assign_legacy
+from lstmconv.formats.keras.reader.assigning_saveable import assign_saveable
+from lstmconv.formats.keras.reader.cells import LSTM_KINDS, Cell
+from lstmconv.formats.keras.reader.cells_legacy import group_names, legacy_cells
+from lstmconv.formats.keras.reader.cells_saveable import saveable_cells
+from lstmconv.formats.keras.reader.counting import Counts
+from lstmconv.formats.keras.reader.discovery import Discovered, discover
+from lstmconv.formats.keras.reader.entries import Entry, read_entries
+from lstmconv.formats.keras.reader.layers import Layers
+from lstmconv.formats.keras.reader.lstm import direction_of
+from lstmconv.formats.keras.reader.open_file import Config, KerasFile, open_config, open_file
 from lstmconv.formats.keras.reader.producer import Producer
-from lstmconv.formats.keras.reader.views import CELL_LAYOUTS, view_cell
+from lstmconv.formats.keras.reader.stored import Stored
+from lstmconv.formats.keras.reader.trace import trace
 from lstmconv.formats.overrides import overruled
 from lstmconv.formats.provenance import restore
-from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, MergeMode, Provenance, Skipped
+from lstmconv.formats.safety.limits import refuse_many_layers
+from lstmconv.model import Checkpoint, LSTMLayer, Model, Provenance, Skipped
+from lstmconv.model.chains import chains_of, lstm_layers, stacks_of, with_masking
 
 __all__ = ["read"]
 
@@ -50,42 +58,131 @@ def read(
     description = given or file.config
     cells = legacy_cells(file.weights) if file.kind == "legacy" else saveable_cells(file.weights)
     notes: list[str] = []
-    spec = None if description is None else read_model(description.model, _root(file))
-    if spec is not None and not spec.layers and not spec.skipped and cells:
-        notes.append("the config names no LSTM (a model class of its own?); layers are found by their arrays")
-        spec = None
-    producer = Producer(file, None if spec is None else description, activation, recurrent_activation, notes)
-    if spec is None:
-        matched, skipped = discover(file, cells)
+    entry = None if description is None else _entry(description, file)
+    producer = Producer(file, None if entry is None else description, activation, recurrent_activation, notes)
+    if entry is not None:
+        checkpoint = _described(entry, cells, producer, outside=given is not None)
+        if checkpoint is not None:
+            return checkpoint
+    if description is not None:
+        notes[:] = ["the config names no LSTM (a model class of its own?); layers are found by their arrays"]
+        producer = replace(producer, config=None)
+    return _discovered(cells, producer, ReadOptions(None, activation, recurrent_activation))
+
+
+def _entry(description: Config, file: KerasFile) -> Entry | None:
+    """Read a config; ``None`` for a model class of the user's own that lists no layers."""
+    try:
+        entry = read_entries(description.model, group_names(file.weights) if file.kind == "legacy" else ())
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+        raise UnreadableFileError(f"the model config is not one that Keras writes ({error!r})") from error
+    return entry if entry.model is not None and entry.model.members else None
+
+
+def _described(entry: Entry, cells: Sequence[Cell], producer: Producer, *, outside: bool) -> Checkpoint | None:
+    """Read the model that the config describes; ``None`` where it has no LSTM and the file has some."""
+    file, listed = producer.file, entry.model
+    if listed is None:
+        return None
+    stored: dict[Entry, list[Stored]]
+    places: dict[Entry, str] = {}
+    if file.kind == "saveable":
+        stored, places = assign_saveable(file, listed)
     else:
-        matched, skipped = match(file, cells, spec, notes, outside=given is not None)
+        version = producer.config.version if producer.config is not None else None
+        stored = assign_legacy(file, listed, Counts(version or file.version), producer.notes, outside=outside)
+    layers = Layers(stored, places, producer)
+    try:
+        model = with_masking(trace(listed, layers))
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+        if isinstance(error, UnreadableFileError | UnsupportedModelError):
+            raise
+        raise UnreadableFileError(f"the model config is not one that Keras writes ({error!r})") from error
+    skipped = [*layers.skipped, *_not_owned(cells, stored)]
+    lstms = lstm_layers(model)
+    refuse_many_layers(len(lstms), "the model config")
+    if not lstms and not layers.skipped and cells:
+        return None
+    if not lstms:
+        raise NoLSTMError(_no_lstm(file, skipped), skipped)
+    chains = chains_of(model)
+    return Checkpoint(
+        layers=lstms,
+        provenance=_provenance(file),
+        skipped=tuple(skipped),
+        edges=chains.edges,
+        branching=chains.branching,
+        joined={stack.name: tuple(layer.name for layer in stack.layers) for stack in stacks_of(model)},
+        notes=tuple(dict.fromkeys((*producer.notes, *_state_notes(model)))),
+        unknown=producer.question if any(layer.recurrent_activation is None for layer in lstms) else None,
+        model=model if entry.package is None else None,
+    )
+
+
+def _not_owned(cells: Sequence[Cell], stored: Mapping[Entry, Sequence[Stored]]) -> list[Skipped]:
+    """Name the LSTM cells in the file that no layer of the config owns."""
+    owned = {each.array.path for arrays in stored.values() for each in arrays}
+    return [
+        Skipped(cell.where, cell.kind, "stored, and no LSTM layer of the config owns it")
+        for cell in cells
+        if cell.kind in LSTM_KINDS and not any(array.path in owned for array in cell.arrays.values())
+    ]
+
+
+def _state_notes(model: Model) -> list[str]:
+    """Say which LSTMs start from a state that the model gives them."""
+    notes: list[str] = []
+    for call in model.calls:
+        if call.states and isinstance(call.layer, LSTMLayer):
+            sources = ", ".join(dict.fromkeys(f"'{tensor.source}'" for tensor in call.states))
+            notes.append(f"{call.layer.name}: its initial state is {sources}; alone it starts from zeros")
+    return notes
+
+
+def _discovered(cells: list[Cell], producer: Producer, options: ReadOptions) -> Checkpoint:
+    """Read the layers of a file without a config by the file's own groups."""
+    file = producer.file
+    found, skipped = discover(file, cells)
     layers: list[LSTMLayer] = []
-    for each in matched:
+    for each in found:
         try:
-            layers.append(_layer(each, producer))
+            layers.append(_alone(each, producer))
         except UnsupportedModelError as error:
-            skipped.append(Skipped(each.spec.name, each.spec.class_name, str(error)))
+            skipped.append(Skipped(each.name, each.class_name, str(error)))
     if not layers:
         raise NoLSTMError(_no_lstm(file, skipped), skipped)
-    if spec is None and file.noted is not None:
-        return _restored(file, layers, skipped, ReadOptions(None, activation, recurrent_activation))
-    kept = {layer.name for layer in layers}
+    if file.noted is not None and producer.config is None:
+        return _restored(file, layers, skipped, options)
     return Checkpoint(
         layers=tuple(layers),
-        provenance=Provenance(
-            file.name,
-            file.hashed,
-            file.description,
-            file.version.text if file.version else None,
-            file.backend,
-            file.parts,
-        ),
+        provenance=_provenance(file),
         skipped=tuple(skipped),
-        edges=None if spec is None else tuple(edge for edge in spec.edges if kept.issuperset(edge)),
-        branching=() if spec is None else tuple(name for name in spec.branching if name in kept),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys(producer.notes)),
         unknown=producer.question if any(layer.recurrent_activation is None for layer in layers) else None,
     )
+
+
+def _alone(found: Discovered, producer: Producer) -> LSTMLayer:
+    """Build a layer of which only the arrays are known."""
+    directions = [direction_of(found.name, None, cell, producer) for cell in found.cells]
+    directions[1:] = [replace(direction, go_backwards=True) for direction in directions[1:]]
+    bidirectional = len(directions) == 2
+    assumed = "return_sequences, go_backwards" + (", merge_mode" if bidirectional else "")
+    meaning = "sequences, forwards" + (", concatenated halves" if bidirectional else "")
+    producer.notes.append(f"{found.name}: the file does not tell {assumed}; taken as {meaning}")
+    return LSTMLayer(
+        name=found.name,
+        forward=directions[0],
+        backward=directions[1] if bidirectional else None,
+        return_sequences=None,
+        zero_output_for_mask=producer.zero_output_for_mask({}, bidirectional=bidirectional),
+        class_name=found.class_name,
+    )
+
+
+def _provenance(file: KerasFile) -> Provenance:
+    version = file.version.text if file.version else None
+    return Provenance(file.name, file.hashed, file.description, version, file.backend, file.parts)
 
 
 def _restored(
@@ -119,46 +216,8 @@ def _container_names(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return named
 
 
-def _root(file: KerasFile) -> str:
-    return OLDER_ROOT if OLDER_ROOT in file.weights.children else "layers"
-
-
 def _no_lstm(file: KerasFile, skipped: Sequence[Skipped]) -> str:
     if not skipped:
         return f"{file.name}: a Keras file without a recurrent layer; only LSTM layers convert"
     found = "; ".join(f"{entry.name} ({entry.class_name}): {entry.reason}" for entry in skipped)
     return f"{file.name}: no LSTM layer that converts; found {found}"
-
-
-def _layer(matched: Matched, producer: Producer) -> LSTMLayer:
-    """Build one layer from its description and its cells."""
-    spec, options = matched.spec, matched.spec.options
-    halves = spec.halves or (None,) * len(matched.cells)
-    directions = [_direction(spec.name, half, cell, producer) for half, cell in zip(halves, matched.cells, strict=True)]
-    bidirectional = len(directions) == 2
-    if producer.config is None:
-        directions[1:] = [replace(direction, go_backwards=True) for direction in directions[1:]]
-        assumed = "return_sequences, go_backwards" + (", merge_mode" if bidirectional else "")
-        meaning = "sequences, forwards" + (", concatenated halves" if bidirectional else "")
-        producer.notes.append(f"{spec.name}: the file does not tell {assumed}; taken as {meaning}")
-    return LSTMLayer(
-        name=spec.name,
-        forward=directions[0],
-        backward=directions[1] if bidirectional else None,
-        merge_mode=cast(MergeMode, spec.merge_mode),
-        return_sequences=None if producer.config is None else bool(options.get("return_sequences", False)),
-        return_state=bool(options.get("return_state", False)),
-        stateful=bool(options.get("stateful", False)),
-        masking=spec.masking,
-        zero_output_for_mask=producer.zero_output_for_mask(options, bidirectional=bidirectional),
-        time_major=bool(options.get("time_major", False)),
-        class_name=spec.class_name,
-    )
-
-
-def _direction(name: str, half: HalfSpec | None, cell: Cell, producer: Producer) -> LSTMDirection:
-    cudnn = cell.kind == "CuDNNLSTM" if half is None else half.cudnn
-    activation, recurrent = producer.activations(name, half, cudnn=cudnn)
-    backwards = bool(half.config.get("go_backwards", False)) if half is not None else False
-    gates = view_cell(cell, half, producer.notes)
-    return LSTMDirection(*gates, activation, recurrent, backwards, CELL_LAYOUTS[cell.kind].name)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError
 from lstmconv.formats.hdf5.tree import StoredArray
-from lstmconv.formats.keras.reader.cells import PER_GATE, Cell
-from lstmconv.formats.keras.reader.model_config import HalfSpec
+from lstmconv.formats.keras.reader.cells import PER_GATE, Cell, HalfSpec
 from lstmconv.layouts import CUDNN_LSTM_LAYER, KERAS, KERAS_1
 from lstmconv.model import Array, Gates
 
-__all__ = ["CELL_LAYOUTS", "view_cell"]
+__all__ = ["CELL_LAYOUTS", "load_array", "view_cell"]
 
 CELL_LAYOUTS = {"LSTM": KERAS, "LSTM per gate": KERAS_1, "CuDNNLSTM": CUDNN_LSTM_LAYER}
 """The layout in which each kind of LSTM cell is stored; other kinds do not convert."""
@@ -45,18 +45,26 @@ def view_cell(cell: Cell, half: HalfSpec | None, notes: list[str]) -> tuple[Gate
     return weight_ih, weight_hh, biases[0], biases[1]
 
 
-def _floats(array: StoredArray, half: HalfSpec | None, notes: list[str]) -> Array:
-    """Return a floating array; an opaque one is bfloat16 only if nothing speaks against it."""
+def load_array(array: StoredArray, config: Mapping[str, Any] | None, notes: list[str]) -> Array:
+    """Load an array; an opaque one is bfloat16 only if nothing in the owner's config speaks against it.
+
+    Raises:
+        UnreadableFileError: It is not in the file, or of two opaque bytes under another policy.
+    """
     values = array.load()
-    if values.dtype.name == "bfloat16":
-        if array.attributes.get("dtype") == "bfloat16":
-            return values
-        policy = json.dumps(half.config.get("dtype")) if half is not None else None
-        if policy is not None and "bfloat16" not in policy:
-            raise UnreadableFileError(f"'{array.path}' is of two opaque bytes, and the config's dtype is {policy}")
-        notes.append("weights of two opaque bytes are read as bfloat16, which is how Keras stores it")
+    if values.dtype.name != "bfloat16" or array.attributes.get("dtype") == "bfloat16":
         return values
-    if values.dtype.kind != "f":
+    policy = json.dumps(config.get("dtype")) if config is not None else None
+    if policy is not None and "bfloat16" not in policy:
+        raise UnreadableFileError(f"'{array.path}' is of two opaque bytes, and the config's dtype is {policy}")
+    notes.append("weights of two opaque bytes are read as bfloat16, which is how Keras stores it")
+    return values
+
+
+def _floats(array: StoredArray, half: HalfSpec | None, notes: list[str]) -> Array:
+    """Load an array of floating-point numbers."""
+    values = load_array(array, None if half is None else half.config, notes)
+    if values.dtype.kind != "f" and values.dtype.name != "bfloat16":
         raise UnsupportedModelError(f"'{array.path}' is {values.dtype}, expected floating-point weights")
     return values
 

@@ -1,0 +1,57 @@
+"""How many variables each object of a config has: where one layer's arrays end and the next one's begin."""
+
+from __future__ import annotations
+
+from lstmconv.errors import LstmconvError
+from lstmconv.formats.keras.reader.entries import Entry
+from lstmconv.formats.keras.reader.kinds import LayerEntry, variables_of
+from lstmconv.formats.keras.reader.open_file import KerasVersion
+from lstmconv.model import Shape
+
+__all__ = ["Counts"]
+
+_NOT_TRAINABLE = {"moving_mean", "moving_variance", "mean", "variance", "count"}
+_CELLS = {"LSTMCell": "LSTM", "GRUCell": "GRU", "SimpleRNNCell": "SimpleRNN"}
+_RANKS = (3, 2, 4, 5)
+
+
+class Counts:
+    """The number of trainable and of other variables of each object, by what its class and config say.
+
+    Args:
+        version: The Keras that wrote the config.
+    """
+
+    def __init__(self, version: KerasVersion | None) -> None:
+        self.version = version
+        self.known: dict[int, tuple[int, int] | None] = {}
+
+    def of(self, entry: Entry) -> tuple[int, int] | None:
+        """Return both numbers, or ``None`` for a layer that is not known."""
+        if id(entry) not in self.known:
+            self.known[id(entry)] = self._count(entry)
+        return self.known[id(entry)]
+
+    def _count(self, entry: Entry) -> tuple[int, int] | None:
+        if entry.package is not None:
+            return None
+        if entry.is_operation or entry.own("InputLayer", "Lambda"):
+            return 0, 0
+        class_name = _CELLS.get(entry.class_name, entry.class_name)
+        if class_name == "LSTM":
+            gates_apart = entry.config.get("consume_less", "gpu") != "gpu"  # Keras 1, except for GPUs.
+            return (12 if gates_apart else 2 + bool(entry.config.get("use_bias", True))), 0
+        if class_name == "CuDNNLSTM":
+            return 3, 0
+        # How many variables there are does not depend on sizes, but an input of the right number of axes is asked for.
+        named = LayerEntry(entry.name, class_name, entry.config, self.version)
+        for rank in _RANKS:
+            shape: Shape = (None,) * rank
+            for shapes in ((shape,), (shape, shape)):
+                try:
+                    names = [variable.name for variable in variables_of(named, shapes)]
+                except (LstmconvError, TypeError, ValueError, KeyError, AttributeError):
+                    continue
+                others = sum(name in _NOT_TRAINABLE for name in names)
+                return len(names) - others, others
+        return None

@@ -1,0 +1,85 @@
+"""Name the LSTM layers of a file without a config after its own groups."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from lstmconv.formats.keras.reader.cells import LSTM_KINDS, Cell
+from lstmconv.formats.keras.reader.cells_saveable import user_name
+from lstmconv.formats.keras.reader.open_file import KerasFile
+from lstmconv.model import Skipped
+
+__all__ = ["Discovered", "discover"]
+
+
+class Discovered(NamedTuple):
+    """One layer, and its cells, forward first."""
+
+    name: str
+    class_name: str
+    cells: tuple[Cell, ...]
+
+
+def discover(file: KerasFile, cells: list[Cell]) -> tuple[list[Discovered], list[Skipped]]:
+    """Name the layers of a file without a config after its own groups."""
+    named = list(zip(_names(file, cells), cells, strict=True))
+    skipped = [
+        Skipped(name, cell.kind, "only LSTM layers convert" if cell.kind != "unknown" else "not an LSTM's arrays")
+        for name, cell in named
+        if cell.kind not in LSTM_KINDS
+    ]
+    found: list[Discovered] = []
+    for name, cell in named:
+        if cell.kind not in LSTM_KINDS:
+            continue
+        class_name = "CuDNNLSTM" if cell.kind == "CuDNNLSTM" else "LSTM"
+        index = next((k for k, other in enumerate(found) if other.name == name), None)
+        if index is None:
+            found.append(Discovered(name, class_name, (cell,)))
+        elif len(found[index].cells) == 1 and _are_halves(found[index].cells[0], cell):
+            halves = sorted((*found[index].cells, cell), key=lambda half: _side(half) == "backward")
+            found[index] = Discovered(name, f"Bidirectional({cell.kind})", tuple(halves))
+        else:  # Another layer of the same name, in another part of the model.
+            found.append(Discovered(cell.where, class_name, (cell,)))
+    return found, list(dict.fromkeys(skipped))
+
+
+def _names(file: KerasFile, cells: list[Cell]) -> list[str]:
+    """Name each cell's layer; layers that the file gives the same name are called by their paths."""
+    if file.kind != "saveable":
+        return [_legacy_name(cell, cells) for cell in cells]
+    owners = [re.sub(r"/(forward|backward)_layer(/.*)?$", "", cell.group) for cell in cells]
+    names = [user_name(file.weights, cell.group) for cell in cells]
+    used: dict[str, set[str]] = {}
+    for name, owner in zip(names, owners, strict=True):
+        used.setdefault(name, set()).add(owner)
+    return [
+        name if len(used[name]) == 1 else re.sub(r"(^layers/)|(/cell$)", "", owner)
+        for name, owner in zip(names, owners, strict=True)
+    ]
+
+
+def _are_halves(a: Cell, b: Cell) -> bool:
+    """Whether two cells of one name are the two halves of a Bidirectional; nameless ones (Keras 0) are."""
+    sides = {_side(a), _side(b)}
+    return sides == {"forward", "backward"} or (sides == {None} and not a.scope and not b.scope)
+
+
+def _legacy_name(cell: Cell, cells: list[Cell]) -> str:
+    """Name a cell's layer in a legacy file; the two halves of a Bidirectional get the same name."""
+    siblings = [other for other in cells if other.group == cell.group]
+    halves = [other for other in siblings if _side(other) is not None]
+    if len(siblings) == 1 or (len(siblings) == 2 and (len(halves) == 2 or not any(c.scope for c in siblings))):
+        return cell.group
+    inner = [part for part in cell.scope if part != cell.group]
+    if len(inner) > 1 and inner[-1].startswith("lstm_cell") and "stacked_rnn_cells" not in inner:
+        inner.pop()
+    inner = [part for part in inner if not part.startswith(("forward_", "backward_"))] or inner
+    return "/".join([cell.group, *inner])
+
+
+def _side(cell: Cell) -> str | None:
+    """Return which half of a Bidirectional a cell is, by its names: ``forward_lstm``, ``backward_layer``."""
+    parts = cell.scope or cell.group.split("/")
+    return next((part.split("_")[0] for part in parts if part.startswith(("forward_", "backward_"))), None)

@@ -1,0 +1,316 @@
+"""Read a model config of any generation: its layers as objects, and the calls of each as nodes.
+
+Sources: get_config of Sequential, Model, Functional, Bidirectional, RNN, TimeDistributed, Merge in keras-team/keras
+1.2.2 to 2.3.1, tf_keras 2.21 and keras 3.x; serialization_lib.py for ``module``, ``registered_name`` and
+``shared_object_id``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lstmconv.formats.keras.names import snake_case
+from lstmconv.formats.keras.reader.nodes import Node, Ref, nodes_of
+
+__all__ = ["GIVEN", "RECURRENT", "Entry", "Member", "ModelEntry", "read_entries"]
+
+_MODELS = {"Sequential", "Functional", "Model"}
+_MAX_NESTING = 32
+_PACKAGES = {"keras", "tf_keras", "tensorflow", "builtins"}
+"""What the modules of Keras' own classes begin with."""
+GIVEN = ""
+"""Stands in a :class:`Ref` for the inputs of a Sequential that lists no InputLayer."""
+OPERATIONS = frozenset({
+    "Abs", "Absolute", "Add", "All", "Any", "Cast", "Concatenate", "Divide", "Equal", "Exp", "ExpandDims",
+    "FloorDivide", "GetItem", "Greater", "GreaterEqual", "Less", "LessEqual", "Log", "LogicalAnd", "LogicalNot",
+    "LogicalOr", "Matmul", "Max", "Maximum", "Mean", "Min", "Minimum", "Multiply", "Negative", "NotEqual", "OnesLike",
+    "Power", "Relu", "Reshape", "Rsqrt", "Sigmoid", "Sign", "Softmax", "Sqrt", "Square", "Squeeze", "Stack",
+    "Subtract", "Sum", "Tanh", "Transpose", "TrueDivide", "ZerosLike",
+})  # fmt: skip
+"""Functions of keras.src.ops that lstmconv knows."""
+RECURRENT = {"LSTM", "GRU", "SimpleRNN", "CuDNNLSTM", "CuDNNGRU", "RNN"}
+"""Keras' own recurrent layers, whose calls take states."""
+
+
+@dataclass(eq=False)
+class Entry:
+    """One layer or model, however many places of the config show it.
+
+    Attributes:
+        name: Its own name; empty in a nested Sequential of Keras 1, whose config has none.
+        class_name: Without a package.
+        package: ``my`` of a registered ``my>LSTM``, the module of an unregistered class; ``None`` for Keras' own.
+        module: As the config states it.
+        config: What its ``get_config`` returned.
+        trainable: False where it is frozen.
+        shape: The shape that it was built with, where the config tells (``build_config``).
+        model: Its layers, where it is a model of Keras' own.
+        parts: What it wraps: ``layer`` of a TimeDistributed, ``forward`` and ``backward`` of a Bidirectional, the
+            cells of an RNN by their position.
+    """
+
+    name: str
+    class_name: str
+    package: str | None
+    module: str
+    config: Mapping[str, Any]
+    trainable: bool = True
+    shape: Any = None
+    model: ModelEntry | None = None
+    parts: dict[str, Entry] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The class, with its package where it is not Keras' own: ``my>LSTM``."""
+        return self.class_name if self.package is None else f"{self.package}>{self.class_name}"
+
+    @property
+    def inside(self) -> list[Entry]:
+        """The objects that it wraps, at any depth."""
+        return [owner for part in self.parts.values() for owner in (part, *part.inside)]
+
+    @property
+    def is_operation(self) -> bool:
+        """A function of Keras 3 that stands between layers, no layer itself: ``GetItem``, ``Add`` of keras.src.ops.
+
+        A legacy file states no module; every layer's config says whether it is trainable, an operation's does not.
+        """
+        if self.package is not None:
+            return False
+        return ".ops." in self.module or (
+            not self.module and "trainable" not in self.config and self.class_name in OPERATIONS
+        )
+
+    def own(self, *names: str) -> bool:
+        """Whether it is Keras' own class of one of these names, and no operation."""
+        return self.package is None and not self.is_operation and self.class_name in names
+
+
+@dataclass(eq=False)
+class Member:
+    """One layer as one model lists it: the object, and its calls in this model."""
+
+    name: str
+    entry: Entry
+    nodes: tuple[Node, ...]
+
+
+@dataclass(eq=False)
+class ModelEntry:
+    """The layers of one model.
+
+    Attributes:
+        name: Its own.
+        members: In the config's order, which is ``model.layers``.
+        inputs: The tensors that are its inputs, in its order; of a Sequential those of its first layer.
+        outputs: What it returns, by its output names.
+        first: The number of each layer's first call in histories.
+    """
+
+    name: str
+    members: list[Member]
+    inputs: tuple[Ref, ...]
+    outputs: dict[str, Ref]
+    first: dict[str, int] = field(default_factory=dict)
+
+
+def read_entries(config: Mapping[str, Any], groups: Sequence[str] = ()) -> Entry:
+    """Read a whole config; the result is the model itself.
+
+    Args:
+        config: ``{"class_name": ..., "config": ...}``.
+        groups: The layers' groups in a legacy file: a nested Sequential of Keras 1, which has no name, is called by
+            its position among them.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: It does not have the form of a Keras config.
+    """
+    return _Reader(groups).entry(config, 0)
+
+
+class _Reader:
+    def __init__(self, groups: Sequence[str]) -> None:
+        self.shared: dict[object, Entry] = {}
+        self.groups = groups
+
+    def entry(self, config: Mapping[str, Any], depth: int) -> Entry:
+        """Read one object; one that was read before, by its ``shared_object_id``, is the same again."""
+        if depth > _MAX_NESTING:
+            raise ValueError(f"models nest deeper than {_MAX_NESTING} levels")
+        shared = config.get("shared_object_id")
+        key = None if not isinstance(shared, int) else shared
+        if key is not None and key in self.shared:
+            return self.shared[key]
+        package, class_name = _package(config)
+        own = config["config"]
+        if not isinstance(own, Mapping):
+            own = {"layers": own}
+        entry = Entry(
+            str(config.get("name") or own.get("name") or ""),
+            class_name,
+            package,
+            str(config.get("module") or ""),
+            own,
+            own.get("trainable", True) is not False,
+            (config.get("build_config") or {}).get("input_shape")
+            if isinstance(config.get("build_config"), Mapping)
+            else None,
+        )
+        if key is not None:
+            self.shared[key] = entry
+        if package is None and not entry.is_operation:
+            self.fill(entry, depth + 1)
+        return entry
+
+    def fill(self, entry: Entry, depth: int) -> None:
+        """Read what an object of Keras' own consists of."""
+        config = entry.config
+        if entry.class_name in _MODELS:
+            entry.model = self.model(entry, depth)
+        elif entry.class_name == "TimeDistributed":
+            entry.parts["layer"] = self.entry(config["layer"], depth)
+        elif entry.class_name == "Bidirectional":
+            entry.parts["forward"] = self.entry(config["layer"], depth)
+            own = config.get("backward_layer")
+            entry.parts["backward"] = self.entry(own, depth) if own else replace(entry.parts["forward"])
+        elif entry.class_name == "RNN":
+            entry.parts.update(self.cells(config["cell"], depth))
+        elif entry.class_name == "Merge" and isinstance(config.get("layers"), list):
+            entry.parts.update({str(index): self.entry(each, depth) for index, each in enumerate(config["layers"])})
+
+    def cells(self, cell: Any, depth: int) -> Iterator[tuple[str, Entry]]:
+        """Yield the cells of an RNN: ``cell`` for one, ``0``, ``1``, ... for a list of them."""
+        if isinstance(cell, Mapping) and cell["class_name"] != "StackedRNNCells":
+            yield "cell", self.entry(cell, depth)
+            return
+        for index, each in enumerate(cell if isinstance(cell, list) else cell["config"]["cells"]):
+            yield str(index), self.entry(each, depth)
+
+    def model(self, entry: Entry, depth: int) -> ModelEntry:
+        """Read a model's layers; Sequential keeps a plain list up to Keras 2.2.2, a dict later."""
+        listed = entry.config.get("layers")
+        if listed is not None and not isinstance(listed, list):
+            raise TypeError(f"the layers of a model are {listed!r:.40}")
+        if listed is None:
+            return ModelEntry(entry.name, [], (), {})
+        sequential = entry.class_name == "Sequential"
+        members: list[Member] = []
+        for config in listed:
+            inner = self.entry(config, depth)
+            name = str(config.get("name") or inner.name or "")
+            members.append(Member(name, inner, () if sequential else nodes_of(config.get("inbound_nodes", []))))
+        if sequential:
+            _name_unnamed(members, self.groups if depth == 1 else ())
+            return _chained(entry.name, members)
+        names = {member.name for member in members}
+        if len(names) < len(members):
+            raise ValueError(f"two layers of '{entry.name}' have the same name")
+        inputs, outputs = _ends(entry, members)
+        ends = (*inputs.values(), *outputs.values())
+        return ModelEntry(entry.name, members, tuple(inputs.values()), outputs, _first_nodes(members, ends))
+
+
+def _built_shape(config: Mapping[str, Any]) -> Any:
+    built = config.get("build_config")
+    return built.get("input_shape") if isinstance(built, Mapping) else None
+
+
+def _package(config: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Tell whose class it is, by ``registered_name`` and ``module``; a legacy file writes ``my>LSTM`` as the class."""
+    class_name, module, registered = str(config["class_name"]), config.get("module"), config.get("registered_name")
+    for name in (registered, class_name):
+        if isinstance(name, str) and ">" in name:
+            package, _, bare = name.rpartition(">")
+            return package, bare if name == class_name else class_name
+    if isinstance(module, str) and module.split(".")[0] not in _PACKAGES:
+        return module, class_name
+    if "module" in config and module is None and isinstance(registered, str):
+        return "", class_name
+    return None, class_name
+
+
+def _name_unnamed(members: Sequence[Member], groups: Sequence[str]) -> None:
+    """Name layers whose config has no name: by the file's groups if these are the same layers, else by number."""
+    same = len(members) == len(groups) and all(
+        member.name in ("", group) for member, group in zip(members, groups, strict=True)
+    )
+    for index, member in enumerate(members):
+        class_name = snake_case(member.entry.class_name)
+        member.name = member.name or (groups[index] if same else f"{class_name}_{index + 1}")
+        member.entry.name = member.entry.name or member.name
+
+
+def _chained(name: str, members: list[Member]) -> ModelEntry:
+    """Give the layers of a Sequential their calls: each is called once, with the one before it."""
+    if not members:
+        return ModelEntry(name, [], (), {})
+    unnamed = (
+        member.name or f"{snake_case(member.entry.class_name)}_{index}" for index, member in enumerate(members, 1)
+    )
+    names = _numbered(list(unnamed))
+    for index, (member, unique) in enumerate(zip(members, names, strict=True)):
+        member.name = unique
+        if index:
+            member.nodes = (Node((Ref(names[index - 1], 0, 0),), {}),)
+    first = members[0]
+    inputs: tuple[Ref, ...] = (Ref(names[0], 0, 0),)
+    if not first.entry.own("InputLayer"):
+        branches = len(first.entry.parts) if first.entry.own("Merge") else 1
+        inputs = tuple(Ref(GIVEN, 0, index) for index in range(branches))
+        first.nodes = (Node(inputs if branches == 1 else (list(inputs),), {}),)
+    return ModelEntry(name, members, inputs, {names[-1]: Ref(names[-1], 0, 0)})
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Make names differ: ``x``, ``x_1``."""
+    taken = set(names)
+    counts: Counter[str] = Counter()
+    found: list[str] = []
+    for name in names:
+        unique = name
+        while counts[unique] or (unique != name and unique in taken):
+            counts[name] += 1
+            unique = f"{name}_{counts[name] - 1}" if counts[name] > 1 else f"{name}_1"
+        counts[unique] += 1
+        found.append(unique)
+    return found
+
+
+def _first_nodes(members: Sequence[Member], ends: Sequence[Ref]) -> dict[str, int]:
+    """Return the number that histories give each layer's first call.
+
+    A nested model that was built from an Input has a call of its own before those of the config, and histories
+    count it (functional.py get_config, kept_nodes). Every call that is kept is read by another layer or is an
+    output, so that the smallest number that occurs tells.
+    """
+    first: dict[str, int] = {}
+    for ref in (*ends, *(ref for member in members for node in member.nodes for ref in node.refs)):
+        first[ref.layer] = min(ref.node, first.get(ref.layer, ref.node))
+    return first
+
+
+def _ends(entry: Entry, members: Sequence[Member]) -> tuple[dict[str, Ref], dict[str, Ref]]:
+    """Return a model's inputs and outputs: as it states them, else its InputLayers and its last layer."""
+    if "input_layers" in entry.config or "output_layers" in entry.config or not members:
+        return _refs(entry.config.get("input_layers", [])), _refs(entry.config.get("output_layers", []))
+    inputs = {member.name: Ref(member.name, 0, 0) for member in members if member.entry.own("InputLayer")}
+    last = members[-1].name
+    return inputs, {last: Ref(last, 0, 0)}
+
+
+def _refs(value: Any) -> dict[str, Ref]:
+    """Read ``input_layers`` or ``output_layers``: one history, a list of them, or a dict by name.
+
+    Names are those of Keras: the key of a dict, else the layer, numbered where it stands twice.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): ref for key, inner in value.items() for ref in _refs(inner).values()}
+    if isinstance(value, list) and len(value) >= 3 and isinstance(value[0], str) and isinstance(value[1], int):
+        return {value[0]: Ref(value[0], int(value[1]), int(value[2]))}
+    if not isinstance(value, list):
+        raise TypeError(f"a model whose inputs or outputs are {value!r:.40}")
+    refs = [ref for inner in value for ref in _refs(inner).values()]
+    return dict(zip(_numbered([ref.layer for ref in refs]), refs, strict=True))

@@ -1,0 +1,175 @@
+"""The layers of a model by their entries in the config: each is built once, where it is called first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError
+from lstmconv.formats.keras.reader.entries import Entry
+from lstmconv.formats.keras.reader.kinds import LayerEntry, build, per_step
+from lstmconv.formats.keras.reader.lstm import WrongArraysError, build_lstm, is_lstm
+from lstmconv.formats.keras.reader.open_file import KerasVersion
+from lstmconv.formats.keras.reader.producer import Producer
+from lstmconv.formats.keras.reader.stored import Stored
+from lstmconv.formats.keras.reader.views import load_array
+from lstmconv.model import Array, Layer, LSTMLayer, RecurrentLayer, Shape, Skipped, Stack
+from lstmconv.model.kinds import Unknown
+from lstmconv.model.shapes import output_shapes
+
+__all__ = ["Layers"]
+
+_OTHER_RECURRENT = {"GRU", "CuDNNGRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "ConvRecurrent2D"}
+
+
+class Layers:
+    """Builds the layers of one model.
+
+    Args:
+        stored: The arrays of every object that owns some.
+        places: Where the file keeps each object, for messages.
+        producer: The Keras that wrote the file.
+
+    Attributes:
+        skipped: Recurrent layers that are no LSTMs, or none that converts.
+    """
+
+    def __init__(
+        self, stored: Mapping[Entry, Sequence[Stored]], places: Mapping[Entry, str], producer: Producer
+    ) -> None:
+        self.stored = stored
+        self.places = places
+        self.producer = producer
+        self.skipped: list[Skipped] = []
+        self._built: dict[int, tuple[Layer, ...]] = {}
+        self._paths: dict[int, str] = {}
+
+    @property
+    def major(self) -> int | None:
+        """The major version of Keras."""
+        return self.producer.major
+
+    @property
+    def version(self) -> KerasVersion | None:
+        """The Keras that wrote the config; its major version alone where only the form of the config tells."""
+        config = self.producer.config
+        stated = (config.version if config is not None else None) or self.producer.file.version
+        if stated is None and self.major is not None:
+            return KerasVersion({1: "1.2", 2: "2.15"}.get(self.major, "3.15"))
+        return stated
+
+    def path(self, entry: Entry, path: str) -> str:
+        """Return a layer's name: that of the place where it is called first."""
+        return self._paths.setdefault(id(entry), path)
+
+    def described(self, entry: Entry, name: str, options: Mapping[str, object] | None = None) -> LayerEntry:
+        """Describe a layer for the table of kinds."""
+        backend = self.producer.file.backend
+        return LayerEntry(name, entry.class_name, entry.config, self.version, backend, options or {})
+
+    def once(self, entry: Entry, make: Callable[[], tuple[Layer, ...]]) -> tuple[Layer, ...]:
+        """Return a layer's records, made where it is called first."""
+        if id(entry) not in self._built:
+            self._built[id(entry)] = make()
+        return self._built[id(entry)]
+
+    def build(
+        self, entry: Entry, name: str, shapes: Sequence[Shape | None], options: Mapping[str, object]
+    ) -> tuple[Layer, ...]:
+        """Build one layer that is no model and no TimeDistributed."""
+        if entry.package is not None:
+            self._skip_what_is_recurrent(entry, name)
+            return (self.unknown(entry, name, "a class of the user's own: the file does not tell what it computes"),)
+        if is_lstm(entry):
+            return (self._lstm(entry, name),)
+        self._skip_other_recurrent(entry, name)
+        try:
+            arrays = self._arrays(entry)
+        except (UnreadableFileError, UnsupportedModelError) as error:
+            return (Unknown(name, entry.title, str(error), {}),)
+        return build(self.described(entry, name, options), arrays, self._shapes(entry, shapes), self.producer.notes)
+
+    def steps(self, name: str, layers: Sequence[Layer], shape: Shape) -> tuple[Layer, ...]:
+        """Return TimeDistributed of a layer's records."""
+        return per_step(name, layers, shape)
+
+    def unknown(self, entry: Entry, name: str, reason: str) -> Unknown:
+        """Return a layer that is not computed, with its arrays as far as they can be read."""
+        try:
+            arrays = self._arrays(entry)
+        except LstmconvError:
+            arrays = {}
+        unknown = Unknown(name, entry.title, reason, arrays)
+        self._built[id(entry)] = (unknown,)
+        return unknown
+
+    def output_shapes(self, layer: Layer, shapes: Sequence[Shape | None]) -> Sequence[Shape | None]:
+        """Return the shapes of what a layer returns; of an unknown one, or behind one, they are not known."""
+        known = [shape for shape in shapes if shape is not None]
+        if len(known) == len(shapes) and not isinstance(layer, Unknown):
+            try:
+                return output_shapes(layer, known)
+            except UnsupportedModelError:  # Whoever runs the model infers its shapes, and says what does not fit.
+                pass
+        return [None] * _output_count(layer)
+
+    def open_shape(self, entry: Entry) -> Shape:
+        """Return the shape of a model's input that no config states: any, of as many axes as its first layer takes."""
+        if entry.own("Embedding"):
+            return (None, None)
+        owner = entry.parts.get("forward", entry)
+        owner = owner.parts.get("cell", owner)
+        arrays = self.stored.get(owner, ())
+        if is_lstm(entry) or entry.own(*_OTHER_RECURRENT, "RNN"):
+            first = arrays[0].array.shape if arrays else ()
+            return (None, None, first[0] if len(first) == 2 else None)
+        return ()
+
+    def _lstm(self, entry: Entry, name: str) -> LSTMLayer | Stack | Unknown:
+        try:
+            return build_lstm(entry, name, self.stored, self.places, self.producer)
+        except WrongArraysError:
+            raise
+        except UnsupportedModelError as error:
+            title = f"Bidirectional({entry.parts['forward'].class_name})" if entry.own("Bidirectional") else entry.title
+            self.skipped.append(Skipped(name, title, str(error)))
+            return self.unknown(entry, name, str(error))
+
+    def _skip_other_recurrent(self, entry: Entry, name: str) -> None:
+        inner = entry.parts.get("forward", entry)
+        if inner.own(*_OTHER_RECURRENT):
+            self.skipped.append(Skipped(name, inner.title, "only LSTM layers convert"))
+        elif inner.own("RNN"):
+            cells = ", ".join(cell.title for cell in inner.parts.values())
+            self.skipped.append(Skipped(name, f"RNN({cells})", "only LSTMCell converts"))
+
+    def _skip_what_is_recurrent(self, entry: Entry, name: str) -> None:
+        text = json.dumps(entry.config)
+        if '"recurrent_activation"' in text or '"inner_activation"' in text or entry.class_name in ("RNN", "LSTM"):
+            self.skipped.append(Skipped(name, entry.title, "a custom recurrent layer; only Keras' own LSTM converts"))
+
+    def _arrays(self, entry: Entry) -> dict[str, Array]:
+        """Load the arrays of a layer and of what it wraps, in Keras' order, by the file's names."""
+        found: dict[str, Array] = {}
+        for owner in (entry, *entry.inside):
+            for name, array in self.stored.get(owner, ()):
+                key = name if name not in found else f"{name} ({len(found)})"
+                found[key] = load_array(array, owner.config, self.producer.notes)
+        return found
+
+    def _shapes(self, entry: Entry, shapes: Sequence[Shape | None]) -> tuple[Shape, ...]:
+        """Return the shapes of a layer's inputs; behind an unknown layer what the config says it was built with."""
+        built = entry.shape if isinstance(entry.shape, list) else None
+        stated: Shape | None = None
+        if built and all(size is None or isinstance(size, int) for size in built):
+            stated = tuple(built)
+        return tuple(shape if shape is not None else stated or (None, None, None) for shape in shapes)
+
+
+def _output_count(layer: Layer) -> int:
+    if isinstance(layer, Stack):
+        return 1 + (2 * len(layer.directions) if layer.last.return_state else 0)
+    if isinstance(layer, LSTMLayer | RecurrentLayer):
+        states = len(layer.directions) * (2 if isinstance(layer, LSTMLayer) else 1)
+        return (2 if layer.backward and layer.merge_mode == "none" else 1) + (states if layer.return_state else 0)
+    return 1

@@ -1,0 +1,492 @@
+"""From a config to a graph: every call of every layer, with what it takes, starts from and is masked by."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstmconv.errors import UnreadableFileError, UnsupportedModelError
+from lstmconv.formats.keras.reader.calls import Calls
+from lstmconv.formats.keras.reader.entries import GIVEN, RECURRENT, Entry, Member, ModelEntry
+from lstmconv.formats.keras.reader.kinds import MaskRule, mask_rule
+from lstmconv.formats.keras.reader.layers import Layers
+from lstmconv.formats.keras.reader.masks import Value, masks_by_version, output_mask
+from lstmconv.formats.keras.reader.nodes import Node, Ref, tensor_value
+from lstmconv.formats.keras.reader.operations import function_of, operation_kind
+from lstmconv.model import Input, Layer, LSTMLayer, Model, RecurrentLayer, Shape, Stack, Tensor, TimeDistributed
+from lstmconv.model.kinds import (
+    Activate,
+    Attention,
+    Constant,
+    GlobalPooling,
+    MultiHeadAttention,
+    Unknown,
+)
+
+__all__ = ["trace"]
+
+_MAX_NESTING = 32
+_READ_MASKS = (LSTMLayer, Stack, RecurrentLayer, GlobalPooling, Activate, Attention, MultiHeadAttention)
+_TENSOR_ARGUMENTS = ("inputs", "sequences", "x", "query", "value", "key")
+"""Keyword arguments that are a layer's inputs, in the order of its call."""
+_MASK_ARGUMENTS = ("mask", "query_mask", "value_mask", "key_mask", "attention_mask")
+_OPERATOR_LAYERS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
+_NOT_OPTIONS = {*_TENSOR_ARGUMENTS, *_MASK_ARGUMENTS, "initial_state", "constants"}
+
+
+class _Given(NamedTuple):
+    """What one call is made with.
+
+    Attributes:
+        inputs: Its tensors.
+        listed: They come as a list in one argument.
+        states: The initial state, as tensors or numbers.
+        explicit: The masks of an explicit ``mask=``.
+        options: Arguments that are no tensors.
+    """
+
+    inputs: tuple[Value, ...]
+    listed: bool
+    states: tuple[Any, ...]
+    explicit: tuple[Tensor | None, ...] | None
+    options: Mapping[str, Any]
+
+
+def trace(model: ModelEntry, layers: Layers) -> Model:
+    """Read a whole model.
+
+    Args:
+        model: Its config.
+        layers: Builds its layers.
+
+    Raises:
+        UnreadableFileError: A layer reads what nothing computes, or what comes from itself.
+    """
+    tracer = _Tracer(layers)
+    inputs = list(_inputs(model, layers))
+    tracer.calls.names.update(entry.name for entry in inputs)
+    values = tracer.model(model, [Value(Tensor(entry.name), entry.shape or None) for entry in inputs], "", "")
+    outputs = dict(zip(model.outputs, (value.tensor for value in values), strict=True))
+    return Model(model.name, tuple(inputs), tracer.calls.needed(list(outputs.values())), outputs)
+
+
+def _inputs(model: ModelEntry, layers: Layers) -> Iterator[Input]:
+    """Yield a model's inputs; a Sequential without an InputLayer has one named after its first layer."""
+    by_name = {member.name: member.entry for member in model.members}
+    first = model.members[0] if model.members else None
+    for ref in model.inputs:
+        if ref.layer != GIVEN:
+            entry = by_name.get(ref.layer)
+            if entry is None or not entry.own("InputLayer"):
+                raise UnreadableFileError(f"the model config: its input '{ref.layer}' is no InputLayer")
+            yield Input(ref.layer, _shape_of(entry), _input_dtype(entry))
+        elif first is not None:
+            starting = _starting(first, ref.tensor)
+            name = f"{first.name if layers.major != 1 else starting.name}_input"
+            yield Input(name, _shape_of(starting) or layers.open_shape(starting), _input_dtype(starting))
+
+
+def _starting(member: Member, branch: int) -> Entry:
+    """Return the layer that states the shape of an input: the first one of nested models."""
+    entry = member.entry
+    for _ in range(_MAX_NESTING):
+        if entry.own("Merge") and entry.parts:
+            entry = list(entry.parts.values())[branch]
+        elif entry.model is not None and entry.model.members:
+            entry = entry.model.members[0].entry
+        elif entry.own("TimeDistributed", "Bidirectional") and not _shape_of(entry):
+            return entry
+        else:
+            break
+        branch = 0
+    return entry
+
+
+def _shape_of(entry: Entry) -> Shape:
+    stated = entry.config.get("batch_input_shape") or entry.config.get("batch_shape")
+    if stated is None and isinstance(entry.config.get("input_shape"), list):
+        stated = [None, *entry.config["input_shape"]]
+    stated = entry.shape if stated is None else stated
+    if not isinstance(stated, list) or not all(size is None or isinstance(size, int) for size in stated):
+        return ()
+    return tuple(stated)
+
+
+def _input_dtype(entry: Entry) -> str:
+    """Return an input's dtype: an InputLayer's own, int32 for what an Embedding reads."""
+    if entry.own("Embedding"):
+        return "int32"
+    stated = entry.config.get("dtype", entry.config.get("input_dtype")) if entry.own("InputLayer") else "float32"
+    if isinstance(stated, Mapping):
+        stated = (stated.get("config") or {}).get("name")
+    return stated if isinstance(stated, str) and stated else "float32"
+
+
+class _Tracer:
+    """Makes the calls of one graph."""
+
+    def __init__(self, layers: Layers, depth: int = 0) -> None:
+        self.layers = layers
+        self.calls = Calls()
+        self.depth = depth
+
+    def model(self, model: ModelEntry, given: Sequence[Value], prefix: str, path: str) -> list[Value]:
+        """Call every layer of a model once its inputs are there; return the model's outputs.
+
+        Args:
+            model: Its layers.
+            given: What it is called with.
+            prefix: What the names of its calls begin with.
+            path: What the names of its layers begin with.
+        """
+        if self.depth > _MAX_NESTING:
+            raise UnreadableFileError(f"the model config: models nest deeper than {_MAX_NESTING} levels")
+        self.depth += 1
+        values = self._given(model, given)
+        members = {(member.name, index): member for member in model.members for index in range(len(member.nodes))}
+        for name, index in _order(model, values):
+            member = members[name, index]
+            values[name, index] = self.call(member, member.nodes[index], values, model, prefix, path, index)
+        self.depth -= 1
+        return [_value(ref, values, model) for ref in model.outputs.values()]
+
+    def _given(self, model: ModelEntry, given: Sequence[Value]) -> dict[tuple[str, int], list[Value]]:
+        if len(given) != len(model.inputs):
+            raise UnreadableFileError(
+                f"the model config: '{model.name}' is called with {len(given)} tensors, and has {len(model.inputs)}"
+            )
+        values: dict[tuple[str, int], list[Value]] = {}
+        for ref, value in zip(model.inputs, given, strict=True):
+            values.setdefault((ref.layer, 0), []).append(value)
+        return values
+
+    def call(
+        self,
+        member: Member,
+        node: Node,
+        values: Mapping[tuple[str, int], list[Value]],
+        model: ModelEntry,
+        prefix: str,
+        path: str,
+        index: int,
+    ) -> list[Value]:
+        """Make one call of a layer; return its outputs."""
+        entry = member.entry
+        name = f"{prefix}{member.name}" + (f":{index}" if index else "")
+        own = self.layers.path(entry, f"{path}{member.name}")
+        args = _resolved(node.args, values, model)
+        kwargs = _resolved(node.kwargs, values, model)
+        if entry.is_operation or entry.own(*_OPERATOR_LAYERS):
+            return self.operation(entry, name, own, args, kwargs)
+        given = _arguments(entry, args, kwargs)
+        if entry.model is not None:
+            inputs = given.inputs
+            if given.explicit is not None:
+                masks = [*given.explicit, *(None for _ in inputs)]
+                inputs = tuple(value._replace(mask=mask) for value, mask in zip(inputs, masks, strict=False))
+            return self.model(entry.model, inputs, f"{name}/", f"{own}/")
+        if entry.own("Merge") and entry.parts:
+            branches = [
+                self.branch(part, value, prefix, path)
+                for part, value in zip(entry.parts.values(), given.inputs, strict=True)
+            ]
+            given = given._replace(inputs=tuple(branches), listed=True)
+        return self.layer(entry, name, own, given)
+
+    def branch(self, part: Entry, value: Value, prefix: str, path: str) -> Value:
+        """Run one branch of a Merge that begins a Sequential (Keras 1)."""
+        if part.model is not None:
+            return self.model(part.model, [value], prefix, path)[0]
+        own = self.layers.path(part, f"{path}{part.name}")
+        return self.layer(part, f"{prefix}{part.name}", own, _Given((value,), False, (), None, {}))[0]
+
+    def layer(self, entry: Entry, name: str, own: str, given: _Given) -> list[Value]:
+        """Call a layer that is no model."""
+        rule = mask_rule(self.layers.described(entry, own)) if entry.package is None else MaskRule("passes")
+        before = masks_by_version(self.layers.version, given.inputs, given.explicit, listed=given.listed)
+        reaching = self.reaching(entry, given, rule)
+        refused = rule.refuses if rule.refuses and any(mask is not None for mask in reaching) else ""
+        shapes = tuple(value.shape for value in given.inputs)
+        built = self.build(entry, own, given, shapes, refused)
+        states: list[Tensor] = []
+        if isinstance(built[0], LSTMLayer | Stack | RecurrentLayer):
+            expected = _state_count(built[0])
+            if given.states and len(given.states) != expected:
+                reason = f"it is called with {len(given.states)} initial states and has {expected}"
+                built = (self.layers.unknown(entry, own, reason),)
+            else:
+                states = [self.state(name, built[0], each, index) for index, each in enumerate(given.states)]
+        outputs = self.run(name, own, built, given.inputs, states, reaching if rule.reads else ())
+        mask = output_mask(
+            self.calls,
+            name,
+            rule,
+            given.inputs,
+            before,
+            built[0],
+            int(entry.config.get("axis", entry.config.get("concat_axis", -1)))
+            if rule.output.startswith("concatenate")
+            else -1,
+        )
+        return _masked(outputs, built[-1], rule, mask)
+
+    def build(
+        self, entry: Entry, own: str, given: _Given, shapes: tuple[Shape | None, ...], refused: str
+    ) -> tuple[Layer, ...]:
+        """Return a layer's records; one that was built before is the same again."""
+        if refused:
+            return (self.layers.unknown(entry, own, refused),)
+        if entry.own("TimeDistributed"):
+            return self.layers.once(entry, lambda: self.time_distributed(entry, own, shapes))
+        return self.layers.once(entry, lambda: self.layers.build(entry, own, shapes, given.options))
+
+    def time_distributed(self, entry: Entry, own: str, shapes: tuple[Shape | None, ...]) -> tuple[Layer, ...]:
+        """Build what runs on each step: a layer where steps are computed alone anyway, else a model of its own."""
+        inner, shape = entry.parts["layer"], shapes[0] if shapes else None
+        if shape is None or len(shape) < 3:
+            shape = (None, None, None)
+        step: Shape = (shape[0], *shape[2:])
+        if inner.model is None and not inner.own("TimeDistributed", *RECURRENT, "Bidirectional"):
+            return self.layers.steps(own, self.layers.build(inner, own, (step,), {}), shape)
+        tracer = _Tracer(self.layers, self.depth)
+        tracer.calls.names.add("step")
+        value = Value(Tensor("step"), step)
+        if inner.model is not None:
+            outputs = tracer.model(inner.model, [value], "", f"{own}/")
+        else:
+            outputs = tracer.layer(
+                inner, inner.name or "layer", self.layers.path(inner, own), _Given((value,), False, (), None, {})
+            )
+        if len(outputs) != 1:
+            return (self.layers.unknown(entry, own, f"what it wraps returns {len(outputs)} tensors"),)
+        if outputs[0].mask is not None and self.layers.major != 3:
+            return (self.layers.unknown(entry, own, "each of its steps has a mask of its own"),)
+        calls = tracer.calls.needed([outputs[0].tensor])
+        unknown = next((call.layer for call in calls if isinstance(call.layer, Unknown)), None)
+        made = Model(own, (Input("step", (None, *step[1:])),), calls, {"output": outputs[0].tensor})
+        if unknown is not None and inner.model is None:
+            return (unknown,)
+        return (TimeDistributed(own, made),)
+
+    def reaching(self, entry: Entry, given: _Given, rule: MaskRule) -> tuple[Tensor | None, ...]:
+        """Return the masks that a layer computes with.
+
+        Keras 3 fills in an implicit mask only where a call has one tensor argument: with initial states it has several
+        (layer.py ``__call__``, "Populate mask arguments").
+        """
+        if given.explicit is not None:
+            return given.explicit
+        if self.layers.major == 3 and given.states and not given.listed:
+            return ()
+        if rule.output in ("recurrent", "passes", "stops", "time_distributed"):
+            return tuple(value.mask for value in given.inputs[:1])
+        return tuple(value.mask for value in given.inputs)
+
+    def run(
+        self,
+        name: str,
+        own: str,
+        built: Sequence[Layer],
+        inputs: Sequence[Value],
+        states: Sequence[Tensor],
+        masks: Sequence[Tensor | None],
+    ) -> list[Value]:
+        """Call a layer's records one after another."""
+        values = list(inputs)
+        for layer in built:
+            suffix = layer.name.removeprefix(own) if layer.name.startswith(f"{own}/") and len(built) > 1 else ""
+            read = tuple(masks) if isinstance(layer, _READ_MASKS) and any(mask is not None for mask in masks) else ()
+            made = self.calls.add(f"{name}{suffix}", layer, [value.tensor for value in values], states, read)
+            shapes = self.layers.output_shapes(layer, [value.shape for value in values])
+            values = [Value(Tensor(made, index), shape) for index, shape in enumerate(shapes)]
+        return values
+
+    def state(self, name: str, layer: Layer, value: Any, index: int) -> Tensor:
+        """Return an initial state: a tensor, or numbers of the config as a constant."""
+        if isinstance(value, Value):
+            return value.tensor
+        numbers = np.asarray(value, _dtype(layer))
+        numbers = numbers.reshape(1, -1) if numbers.ndim < 2 else numbers
+        letter = "hc"[index % 2] if isinstance(layer, LSTMLayer | Stack) else "h"
+        own = f"{name}/initial_{letter}" + (f"_{index // 2}" if index > 1 else "")
+        return Tensor(self.calls.add(own, Constant(own, numbers), ()))
+
+    def operation(self, entry: Entry, name: str, own: str, args: Any, kwargs: Any) -> list[Value]:
+        """Call a function that stands between layers."""
+        values = list(_values_in((args, kwargs)))
+        arguments, keywords = _without_values(args), _without_values(kwargs)
+        if entry.own("TensorFlowOpLayer"):
+            arguments = _node_arguments(entry, len(values))
+        function = function_of(entry.class_name, entry.config)
+        tensors = iter(values)
+        try:
+            layer, operands = operation_kind(
+                own, function, entry.config, arguments, keywords, [value.shape for value in values]
+            )
+        except (UnsupportedModelError, TypeError, ValueError) as error:
+            unknown = Unknown(own, entry.title, str(error), {})
+            return self.run(name, own, (unknown,), values, (), ())
+        read: list[Value] = []
+        for index, operand in enumerate(operands):
+            if operand is None:
+                read.append(next(tensors, values[0]))
+                continue
+            made = f"{name}/operand" + (f"_{index}" if index else "")
+            read.append(Value(Tensor(self.calls.add(made, Constant(made, operand), ())), operand.shape))
+        return self.run(name, own, (layer,), read, (), ())
+
+
+def _order(model: ModelEntry, given: Mapping[tuple[str, int], object]) -> Iterator[tuple[str, int]]:
+    """Yield the calls so that each stands after what it reads, otherwise in the config's order.
+
+    Raises:
+        UnreadableFileError: A call reads one that is not there, or itself by way of others.
+    """
+    calls = [(member.name, index) for member in model.members for index in range(len(member.nodes))]
+    position = {call: index for index, call in enumerate(calls)}
+    nodes = [node for member in model.members for node in member.nodes]
+    waiting: list[int] = []
+    readers: dict[int, list[int]] = {}
+    for index, node in enumerate(nodes):
+        sources = {(ref.layer, ref.node - model.first.get(ref.layer, 0)) for ref in node.refs} - given.keys()
+        missing = next((source for source in sources if source not in position), None)
+        if missing is not None:
+            raise UnreadableFileError(
+                f"the model config: '{calls[index][0]}' reads call {missing[1]} of '{missing[0]}', which is not there"
+            )
+        waiting.append(len(sources))
+        for source in sources:
+            readers.setdefault(position[source], []).append(index)
+    ready = [index for index, count in enumerate(waiting) if not count]
+    done = 0
+    while ready:
+        index = heapq.heappop(ready)
+        done += 1
+        yield calls[index]
+        for reader in readers.get(index, ()):
+            waiting[reader] -= 1
+            if not waiting[reader]:
+                heapq.heappush(ready, reader)
+    if done < len(calls):
+        circle = [calls[index][0] for index, count in enumerate(waiting) if count][:4]
+        raise UnreadableFileError(f"the model config: layers feed themselves in a circle: {', '.join(circle)}")
+
+
+def _value(ref: Ref, values: Mapping[tuple[str, int], list[Value]], model: ModelEntry) -> Value:
+    outputs = values.get((ref.layer, ref.node - model.first.get(ref.layer, 0)))
+    if outputs is None:
+        raise UnreadableFileError(f"the model config: '{ref.layer}' is read, and nothing computes it")
+    if 0 <= ref.tensor < len(outputs):
+        return outputs[ref.tensor]
+    last = outputs[-1]
+    if last.shape is None and 0 <= ref.tensor < 1000:  # How many an unknown layer returns is not known either.
+        return Value(Tensor(last.tensor.source, ref.tensor), None)
+    raise UnreadableFileError(
+        f"the model config: '{ref.layer}' returns {len(outputs)} tensors, and number {ref.tensor} is read"
+    )
+
+
+def _resolved(value: Any, values: Mapping[tuple[str, int], list[Value]], model: ModelEntry) -> Any:
+    """Put the values in the place of their histories, at any depth."""
+    if isinstance(value, Ref):
+        return _value(value, values, model)
+    if isinstance(value, Value):
+        return value
+    if isinstance(value, Mapping):
+        return {key: _resolved(inner, values, model) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_resolved(inner, values, model) for inner in value]
+    return value
+
+
+def _values_in(value: Any) -> Iterator[Value]:
+    if isinstance(value, Value):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _values_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _values_in(inner)
+
+
+def _without_values(value: Any) -> Any:
+    if isinstance(value, Value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _without_values(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_values(inner) for inner in value]
+    return value
+
+
+def _arguments(entry: Entry, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Given:
+    """Sort a layer's arguments: inputs, states, masks, options."""
+    positional = [*args, *(kwargs[key] for key in _TENSOR_ARGUMENTS if kwargs.get(key) is not None)]
+    inputs = tuple(value for each in positional for value in _values_in(each))
+    listed = bool(positional) and isinstance(positional[0], list | Mapping)
+    states: tuple[Any, ...] = ()
+    if entry.own(*RECURRENT, "Bidirectional"):
+        constants = entry.config.get("num_constants") or 0
+        states = (*inputs[1:], *(_flat_states(kwargs.get("initial_state"))))
+        if kwargs.get("constants") or constants:
+            states = (*states, None)  # One more than any layer has: it is not known.
+        inputs = inputs[:1]
+    explicit = None
+    if any(kwargs.get(key) is not None for key in _MASK_ARGUMENTS):
+        named = [kwargs.get(key) for key in _MASK_ARGUMENTS[1:]]
+        whole = kwargs.get("mask")
+        masks = whole if isinstance(whole, list) else [whole] if whole is not None else named
+        explicit = tuple(mask.tensor if isinstance(mask, Value) else None for mask in masks)
+    options = {key: value for key, value in kwargs.items() if key not in _NOT_OPTIONS and value is not None}
+    return _Given(inputs, listed, states, explicit, options)
+
+
+def _flat_states(value: Any) -> Iterator[Any]:
+    """Yield initial states, tensors or tables of numbers, of however many cells."""
+    if value is None:
+        return
+    if isinstance(value, Value):
+        yield value
+        return
+    numbers = tensor_value(value)
+    if numbers is not None and numbers.ndim <= 2:
+        yield numbers
+    elif isinstance(value, list | tuple | np.ndarray):
+        for inner in value:
+            yield from _flat_states(inner)
+    else:
+        yield value
+
+
+def _node_arguments(entry: Entry, tensors: int) -> list[Any]:
+    """Return the arguments of a TensorFlowOpLayer: tensors, and constants at their positions."""
+    constants = entry.config.get("constants") or {}
+    placed = {int(key): value for key, value in constants.items()}
+    return [placed.get(index) for index in range(tensors + len(placed))]
+
+
+def _state_count(layer: LSTMLayer | Stack | RecurrentLayer) -> int:
+    if isinstance(layer, RecurrentLayer):
+        return len(layer.directions)
+    return 2 * len(layer.directions)
+
+
+def _dtype(layer: Layer) -> Any:
+    if isinstance(layer, LSTMLayer | Stack):
+        return layer.dtype
+    return layer.forward.weight_hh.dtype if isinstance(layer, RecurrentLayer) else np.dtype("float32")
+
+
+def _masked(outputs: list[Value], layer: Layer, rule: MaskRule, mask: Tensor | None) -> list[Value]:
+    """Put a mask beside the outputs that have one: sequences, not last steps, states or attention weights."""
+    if mask is None:
+        return outputs
+    sequences = 1
+    if isinstance(layer, LSTMLayer | Stack | RecurrentLayer):
+        last = layer.last if isinstance(layer, Stack) else layer
+        sequences = 0 if last.return_sequences is False else 2 if last.backward and last.merge_mode == "none" else 1
+    return [value._replace(mask=mask) if index < sequences else value for index, value in enumerate(outputs)]
