@@ -117,7 +117,7 @@ ROWS = (
             "output_shape": None, "attention_axes": None,
         },
         ignored=frozenset({"dropout", "flash_attention", "query_shape", "key_shape", "value_shape"}),
-        only={"use_gate": (False,), "sliding_window": (None,)},
+        only={"use_gate": (False,), "sliding_window": (None,), "softmax_robust_masking": (False,)},
         variables=_multi_head_variables,
         build=_multi_head,
         masks=masks.multi_head,

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from lstmconv.activations import ACTIVATIONS, Activation, parse_activation
+from lstmconv.formats.keras.reader.kinds import rearranging
 from lstmconv.formats.keras.reader.kinds.entry import NOTHING, NotUnderstoodError, is_integer
-from lstmconv.formats.keras.reader.kinds.indexing import parse_index
-from lstmconv.formats.keras.reader.kinds.options import pair
 from lstmconv.formats.keras.reader.kinds.steps import Arguments, Operand, Step, constant, joined
 from lstmconv.model.kinds import (
     Activate,
     Cast,
-    Concatenate,
     Constant,
+    Identity,
     Operation,
-    Pad,
     Permute,
     Reduce,
-    Reshape,
-    Slice,
-    Stacking,
     UnitNormalization,
 )
 
@@ -151,85 +145,6 @@ def _cast(arguments: Arguments) -> tuple[Step, ...]:
     return (Step(Cast(arguments.name, wanted), (arguments.tensor("x"),)),)
 
 
-def _slice(arguments: Arguments) -> tuple[Step, ...]:
-    index = parse_index(arguments.values["key"], arguments.rank("x"))
-    return (Step(Slice(arguments.name, index), (arguments.tensor("x"),)),)
-
-
-_WHOLE = (None, None, None)
-
-
-def _expand_dims(arguments: Arguments) -> tuple[Step, ...]:
-    rank = arguments.rank("x")
-    axis = arguments.axis("axis", rank + 1)
-    index = (*(_WHOLE,) * axis, None, *(_WHOLE,) * (rank - axis))
-    return (Step(Slice(arguments.name, index), (arguments.tensor("x"),)),)
-
-
-def _squeeze(arguments: Arguments) -> tuple[Step, ...]:
-    operand, rank = arguments.tensor("x"), arguments.rank("x")
-    sizes = operand.shape or ()
-    if arguments.values["axis"] in (None, [], ()):
-        if None in sizes:
-            raise NotUnderstoodError(f"squeeze without an axis of a tensor {sizes}")
-        dropped = tuple(axis for axis, size in enumerate(sizes) if size == 1)
-    else:
-        dropped = arguments.axes("axis", rank)
-    if any(sizes[axis] not in (1, None) for axis in dropped):
-        raise NotUnderstoodError(f"squeeze along axes {dropped} of a tensor {sizes}")
-    index = tuple(0 if axis in dropped else _WHOLE for axis in range(rank))
-    return (Step(Slice(arguments.name, index), (operand,)),)
-
-
-def _transpose(arguments: Arguments) -> tuple[Step, ...]:
-    rank = arguments.rank("x")
-    order = tuple(reversed(range(rank))) if arguments.values["axes"] is None else arguments.axes("axes", rank)
-    if sorted(order) != list(range(rank)):
-        raise NotUnderstoodError(f"a transposition by {order} of {rank} axes")
-    return (Step(Permute(arguments.name, order), (arguments.tensor("x"),)),)
-
-
-def _swapaxes(arguments: Arguments) -> tuple[Step, ...]:
-    rank = arguments.rank("x")
-    first, second = arguments.axis("axis1", rank), arguments.axis("axis2", rank)
-    order = list(range(rank))
-    order[first], order[second] = second, first
-    return (Step(Permute(arguments.name, tuple(order)), (arguments.tensor("x"),)),)
-
-
-def _reshape(arguments: Arguments) -> tuple[Step, ...]:
-    """Return a reshape of each sample where the shape leaves the batch open and keeps samples apart."""
-    operand, shape = arguments.tensor("x"), arguments.values["shape"]
-    shape = shape if isinstance(shape, list | tuple) else (shape,)
-    if not all(map(is_integer, shape)) or list(shape).count(-1) > 1:
-        raise NotUnderstoodError(f"a reshape to {shape!r:.60}")
-    sample = (operand.shape or (None, None))[1:]
-    known = [size for size in sample if size is not None]
-    if shape[:1] and shape[0] == -1 and len(known) == len(sample) and math.prod(known) == math.prod(shape[1:]):
-        return (Step(Reshape(arguments.name, tuple(shape[1:])), (operand,)),)
-    return (Step(Reshape(arguments.name, tuple(shape), fixed_batch=True), (operand,)),)
-
-
-def _listed(arguments: Arguments) -> tuple[Any, ...]:
-    values = arguments.values["x"]
-    return tuple(values) if isinstance(values, list | tuple) else (values,)
-
-
-def _concatenate(arguments: Arguments) -> tuple[Step, ...]:
-    operands = _listed(arguments)
-    if not all(isinstance(operand, Operand) for operand in operands):
-        raise NotUnderstoodError("it joins a tensor and a constant")
-    axis = arguments.values["axis"]
-    if not is_integer(axis):
-        raise NotUnderstoodError(f"it joins along the axis {axis!r:.40}")
-    return (Step(Concatenate(arguments.name, axis), operands),)
-
-
-def _stack(arguments: Arguments) -> tuple[Step, ...]:
-    (step,) = _concatenate(arguments)
-    return (Step(Stacking(arguments.name, arguments.values["axis"]), step.inputs),)
-
-
 def _clip(arguments: Arguments) -> tuple[Step, ...]:
     name, operand = arguments.name, arguments.tensor("x")
     low, high = (constant(arguments.number(bound), operand.dtype) for bound in ("low", "high"))
@@ -241,21 +156,15 @@ def _clip(arguments: Arguments) -> tuple[Step, ...]:
     )
 
 
+def _as_it_is(arguments: Arguments) -> tuple[Step, ...]:
+    if arguments.values["dtype"] is not None:
+        return _cast(arguments)
+    return (Step(Identity(arguments.name, "identity"), (arguments.tensor("x"),)),)
+
+
 def _l2_normalize(arguments: Arguments) -> tuple[Step, ...]:
     axes = arguments.axes("axis", arguments.rank("x"))
     return (Step(UnitNormalization(arguments.name, axes, arguments.number("epsilon")), (arguments.tensor("x"),)),)
-
-
-def _pad(arguments: Arguments) -> tuple[Step, ...]:
-    amounts, mode, value = (arguments.values[name] for name in ("amounts", "mode", "value"))
-    rank = arguments.rank("x")
-    if str(mode).lower() != "constant":
-        raise NotUnderstoodError(f"padding of mode {mode!r:.40}")
-    if len(amounts) != rank:
-        raise NotUnderstoodError(f"padding by {amounts!r:.60} of {rank} axes")
-    number = 0.0 if value is None else arguments.number("value")
-    sides = tuple(pair(each, "padding") for each in amounts)
-    return (Step(Pad(arguments.name, sides, number), (arguments.tensor("x"),)),)
 
 
 def _like(filled: bool) -> Callable[[Arguments], tuple[Step, ...]]:
@@ -328,15 +237,19 @@ FUNCTIONS: tuple[Function, ...] = (
     Function(("relu6", "relu_6"), _relu6, renamed=_X),
     Function(("gelu",), _gelu, ("x", "approximate"), _X, {"approximate": False}, {"approximate": True}),
     Function(("silu", "swish"), _silu, ("x", "beta"), _X, {"beta": 1.0}),
+    Function(("identity", "stop_gradient", "convert_to_tensor"), _as_it_is, ("x", "dtype"), _X, {"dtype": None}),
     Function(("cast",), _cast, ("x", "dtype"), _X),
-    Function(("get_item", "getitem"), _slice, ("x", "key"), {**_X, "slice_spec": "key"}),
-    Function(("expand_dims",), _expand_dims, ("x", "axis"), _X),
-    Function(("squeeze",), _squeeze, ("x", "axis"), _X, {"axis": None}),
-    Function(("transpose",), _transpose, ("x", "axes"), {**_X, "perm": "axes"}, {"axes": None}),
-    Function(("swapaxes",), _swapaxes, ("x", "axis1", "axis2")),
-    Function(("reshape",), _reshape, ("x", "shape"), {**_X, "newshape": "shape"}),
-    Function(("concatenate", "concat"), _concatenate, ("x", "axis"), {"xs": "x", "values": "x"}, {"axis": 0}),
-    Function(("stack",), _stack, ("x", "axis"), {"values": "x"}, {"axis": 0}),
+    Function(("get_item", "getitem"), rearranging.index, ("x", "key"), {**_X, "slice_spec": "key"}),
+    Function(("expand_dims",), rearranging.expand_dims, ("x", "axis"), _X),
+    Function(("squeeze",), rearranging.squeeze, ("x", "axis"), _X, {"axis": None}),
+    Function(("flip", "reverse"), rearranging.flip, ("x", "axis"), _X, {"axis": None}),
+    Function(("transpose",), rearranging.transpose, ("x", "axes"), {**_X, "perm": "axes"}, {"axes": None}),
+    Function(("swapaxes",), rearranging.swapaxes, ("x", "axis1", "axis2")),
+    Function(("reshape",), rearranging.reshape, ("x", "shape"), {**_X, "newshape": "shape"}),
+    Function(
+        ("concatenate", "concat"), rearranging.concatenate, ("x", "axis"), {"xs": "x", "values": "x"}, {"axis": 0}
+    ),
+    Function(("stack",), rearranging.stack, ("x", "axis"), {"values": "x"}, {"axis": 0}),
     Function(
         ("clip", "clip_by_value"),
         _clip,
@@ -346,7 +259,7 @@ FUNCTIONS: tuple[Function, ...] = (
     Function(("l2_normalize",), _l2_normalize, ("x", "axis", "epsilon"), _X, {"axis": None, "epsilon": 1e-12}),
     Function(
         ("pad",),
-        _pad,
+        rearranging.pad,
         ("x", "amounts", "mode", "value"),
         {**_X, "pad_width": "amounts", "paddings": "amounts", "constant_values": "value"},
         {"mode": "constant", "value": None},
