@@ -25,7 +25,8 @@ __all__ = ["OPERATOR_LAYERS", "build_operation"]
 OPERATOR_LAYERS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
 """Layers of tf.keras that hold one function; the operations of Keras 3 are told by their module."""
 
-_MODULES = ("", "math.", "nn.", "linalg.", "__operators__.")
+_SYMBOL = re.compile(r"(?:compat\.v1\.)?(?:(?:math|nn|linalg|__operators__)\.)?(\w+)")
+"""TensorFlow's public name of a function: ``math.add``; those that its API kept from version 1 say so."""
 _WITHOUT_MEANING = ("name", "out", "trainable", "dtype_policy")
 
 
@@ -74,9 +75,8 @@ def _function_of(
     if entry.class_name == "TensorFlowOpLayer":
         name, args, kwargs = function_of_node(entry.config, args)
     elif entry.class_name in OPERATOR_LAYERS:
-        stated = str(entry.config.get("function"))
-        module = next((prefix for prefix in _MODULES if re.fullmatch(re.escape(prefix) + r"\w+", stated)), None)
-        name = "" if module is None else stated.removeprefix(module)
+        symbol = _SYMBOL.fullmatch(str(entry.config.get("function")))
+        name = "" if symbol is None else symbol[1]
     else:
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", entry.class_name).lower()
         kwargs = {**entry.config, **kwargs}
