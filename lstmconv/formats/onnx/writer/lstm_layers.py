@@ -8,7 +8,7 @@ from lstmconv._optional import require
 from lstmconv.formats import WriteOptions
 from lstmconv.formats.onnx.writer.graph_builder import Graph, Size
 from lstmconv.formats.onnx.writer.masks import Lengths
-from lstmconv.formats.onnx.writer.recurrent import RecurrentWriter, States, node_groups, states_of
+from lstmconv.formats.onnx.writer.recurrent import RecurrentWriter, States, state_groups, states_of
 from lstmconv.formats.tensors import dtype_of
 from lstmconv.model import LSTMLayer, Stack
 from lstmconv.model.recurrent import RecurrentLayer
@@ -49,7 +49,7 @@ def add_stack(graph: Graph, stack: Stack, options: WriteOptions) -> None:
 
 def no_states(layer: LSTMLayer | RecurrentLayer) -> States:
     """Return initial states of zeros."""
-    return dict.fromkeys(states_of(layer), [""] * len(node_groups(layer)))
+    return dict.fromkeys(states_of(layer), [""] * len(state_groups(layer)))
 
 
 def take_states(graph: Graph, layer: LSTMLayer | RecurrentLayer, name: str, batch: Size, element: int) -> States:
@@ -78,7 +78,7 @@ def give_states(
 
 def _packed(layer: LSTMLayer | RecurrentLayer) -> Sequence[tuple[str, int, int]]:
     """Return the suffix, the rows and the units of each tensor of states."""
-    groups = enumerate(node_groups(layer))
+    groups = enumerate(state_groups(layer))
     return [
         (f"_{number}" if number else "", len(group), layer.directions[group[0]].hidden_size) for number, group in groups
     ]

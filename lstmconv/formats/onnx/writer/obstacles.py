@@ -14,7 +14,7 @@ from lstmconv.formats.onnx.writer.recurrent_weights import functions_of, operato
 from lstmconv.formats.tensors import dtype_of_model
 from lstmconv.model import Layer, LSTMLayer, Model, RecurrentLayer, Stack
 
-__all__ = ["obstacle_of", "obstacle_of_graph"]
+__all__ = ["is_stateful", "obstacle_of", "obstacle_of_graph"]
 
 _NOT_IN_FLOAT64 = frozenset({
     "AveragePool", "Conv", "ConvTranspose", "Elu", "Erf", "GRU", "HardSigmoid", "LSTM", "LeakyRelu", "PRelu", "RNN",
@@ -33,11 +33,19 @@ def _obstacles(model: Model, options: WriteOptions) -> Iterator[str]:
         yield f"{unknown.name}: {unknown.class_name} is not known: {unknown.reason}"
     for layer in model.layers:
         yield from _activations(layer)
+        if is_stateful(layer) and len(model.calls_of(layer)) > 1:
+            yield f"{layer.name}: stateful, and called twice: where the second call starts depends on Keras"
     try:
         if dtype_of_model(model, options).name == "bfloat16":
             yield "ONNX Runtime computes little in bfloat16; choose float32 or float16 with --dtype"
     except UnsupportedModelError as error:
         yield str(error)
+
+
+def is_stateful(layer: Layer) -> bool:
+    """Whether a recurrent layer keeps its states between batches; a stack does where its last layer does."""
+    last = layer.last if isinstance(layer, Stack) else layer
+    return isinstance(last, LSTMLayer | RecurrentLayer) and last.stateful
 
 
 def obstacle_of_graph(graph: Graph, dtype: np.dtype[np.generic]) -> str | None:

@@ -28,10 +28,11 @@ from lstmconv.formats.tensors import NamedTensor
 from lstmconv.model import LSTMLayer
 from lstmconv.model.recurrent import GRUDirection, RecurrentLayer
 
-__all__ = ["States", "Ran", "RecurrentWriter", "halves_of", "node_groups", "states_of"]
+__all__ = ["States", "Ran", "RecurrentWriter", "halves_of", "state_groups", "states_of"]
 
 States: TypeAlias = "Mapping[str, Sequence[str]]"
-"""By letter, h and c: for each node the tensor ``(halves, batch, hidden)``, forward half first; empty for zeros."""
+"""By letter, h and c: tensors ``(halves, batch, hidden)``, forward half first, one for all halves of the same units;
+empty for zeros."""
 
 
 def node_groups(layer: LSTMLayer | RecurrentLayer) -> tuple[tuple[int, ...], ...]:
@@ -44,6 +45,13 @@ def node_groups(layer: LSTMLayer | RecurrentLayer) -> tuple[tuple[int, ...], ...
     if isinstance(first, GRUDirection) and isinstance(second, GRUDirection):
         alike = alike and first.reset_after == second.reset_after
     return ((0, 1),) if alike else ((0,), (1,))
+
+
+def state_groups(layer: LSTMLayer | RecurrentLayer) -> tuple[tuple[int, ...], ...]:
+    """Return the halves whose states lie in one tensor, by index: all, unless their units differ."""
+    sizes = {direction.hidden_size for direction in layer.directions}
+    count = len(layer.directions)
+    return (tuple(range(count)),) if len(sizes) == 1 else tuple((index,) for index in range(count))
 
 
 def states_of(layer: LSTMLayer | RecurrentLayer) -> str:
@@ -83,7 +91,7 @@ class Ran:
 def halves_of(graph: Graph, layer: LSTMLayer | RecurrentLayer, states: States, name: str) -> list[str]:
     """Return packed states as Keras lists them: h, c of the forward half, then of the backward half."""
     found: list[str] = []
-    for number, group in enumerate(node_groups(layer)):
+    for number, group in enumerate(state_groups(layer)):
         for row, index in enumerate(group):
             for letter in states_of(layer):
                 packed = states[letter][number]
@@ -137,11 +145,24 @@ class RecurrentWriter:
         states: dict[str, tuple[str, ...]] = dict.fromkeys(self.letters, ())
         for number, group in enumerate(groups):
             suffix = f".half_{number}" if len(groups) > 1 else ""
-            start = {letter: initial[letter][number] for letter in self.letters}
+            start = {letter: self._initial(initial[letter], number) for letter in self.letters}
             ran, packed = self._halves(x, group, suffix, start)
             halves += ran
             states = {letter: (*states[letter], packed[letter]) for letter in self.letters}
+        if len(state_groups(layer)) < len(groups):
+            states = {letter: (self._joined(packed, letter),) for letter, packed in states.items()}
         return Ran(self._outputs(halves, batch_first=batch_first), states)
+
+    def _initial(self, packed: Sequence[str], number: int) -> str:
+        """Return the initial state of a node: its own, or its row where two nodes' lie in one tensor."""
+        groups = node_groups(self.layer)
+        if len(packed) == len(groups) or not packed[0]:
+            return packed[min(number, len(packed) - 1)]
+        rows = self.graph.constant(groups[number])
+        return self.graph.add("Gather", [packed[0], rows], f"{packed[0]}.half_{number}", axis=0)
+
+    def _joined(self, packed: Sequence[str], letter: str) -> str:
+        return self.graph.add("Concat", packed, self.named(f"{letter}.joined"), axis=0)
 
     def _whole(self, x: str, initial: States, *, batch_first: bool) -> Ran:
         """One node whose halves stand in Keras' order and are concatenated: its outputs are the layer's."""

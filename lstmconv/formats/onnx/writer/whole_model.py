@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from lstmconv.formats.onnx.writer.graph_builder import Graph, Size
 from lstmconv.formats.onnx.writer.kinds import WRITERS, Writer
 from lstmconv.formats.onnx.writer.lstm_layers import give_states, no_states, take_states
 from lstmconv.formats.onnx.writer.masks import Mask, flipped
-from lstmconv.formats.onnx.writer.recurrent import RecurrentWriter, States, halves_of, node_groups, states_of
+from lstmconv.formats.onnx.writer.obstacles import is_stateful
+from lstmconv.formats.onnx.writer.recurrent import RecurrentWriter, States, halves_of, state_groups, states_of
 from lstmconv.model import LSTMLayer, Model, RecurrentLayer, Shape, Stack, Tensor, TimeDistributed
 from lstmconv.model.graph import Call, Input
 from lstmconv.model.kinds import Constant, Kind
@@ -76,7 +77,7 @@ class _ModelWriter:
         self.lead = lead
         self.shapes = infer(model)
         self.values: dict[Tensor, Value] = {}
-        self.masks: dict[str, Mask] = {}
+        self.masks: dict[tuple[str, bool], Mask] = {}
         self.initial: dict[str, States] = {}
         self.finals: dict[str, States] = {}
 
@@ -118,38 +119,27 @@ class _ModelWriter:
     # Recurrent layers
 
     def take_all_states(self) -> None:
-        """Declare the initial states of stateful layers as inputs; of all recurrent ones where that is asked for.
+        """Declare the initial states of stateful layers as inputs; of all recurrent ones where that is asked for."""
+        for call, layer, name in self._streamed():
+            batch = self._batch(call)
+            self.initial[name] = take_states(self.graph, layer, name, batch, self.element("float"))
 
-        What the model itself computes, or has as a constant, stays that.
-        """
+    def give_all_states(self) -> None:
+        """Declare the final states of the same layers as outputs."""
+        for call, layer, name in self._streamed():
+            give_states(self.graph, layer, name, self.finals[name], self._batch(call), self.element("float"))
+
+    def _streamed(self) -> Iterator[tuple[Call, LSTMLayer | RecurrentLayer, str]]:
+        """Yield the layers whose states go in and out; what the model computes, or has as a constant, stays that."""
         for call in self.model.calls:
-            if call.states or self._follows(call):
-                continue
-            for layer, name in _recurrent_layers(call):
-                if layer.stateful if self.options.states is None else self.options.states or layer.stateful:
-                    batch = self._batch(call)
-                    self.initial[name] = take_states(self.graph, layer, name, batch, self.element("float"))
-
-    def _follows(self, call: Call) -> bool:
-        """Whether it is a later call of a stateful layer, which begins where the call before it ended."""
-        return _stateful(call) and self.model.calls_of(call.layer)[0] is not call
+            if not call.states and (self.options.states or is_stateful(call.layer)):
+                yield from ((call, layer, name) for layer, name in _recurrent_layers(call))
 
     def _batch(self, call: Call) -> Size:
         shape = self.shapes[call.inputs[0]]
         time_major = any(layer.time_major for layer, _ in _recurrent_layers(call))
         size = shape[1 if time_major else 0]
         return "batch" if size is None else size
-
-    def give_all_states(self) -> None:
-        """Declare the final states of the same layers as outputs; of several calls of a stateful one, the last's."""
-        for call in self.model.calls:
-            later = [other for other in self.model.calls_of(call.layer) if _stateful(other)]
-            if later and later[-1] is not call:
-                continue
-            for layer, name in _recurrent_layers(call):
-                if self.options.states or layer.stateful:
-                    shown = layer.name if later else name
-                    give_states(self.graph, layer, shown, self.finals[name], self._batch(call), self.element("float"))
 
     def _recurrent(self, call: Call, writer: CallWriter) -> Sequence[Value]:
         """Add a layer, or the layers of a stack, each on the sequence of the one before it."""
@@ -158,13 +148,13 @@ class _ModelWriter:
         x = writer.float_x
         if not layers[0][0].time_major:
             x = writer.moved(x, [1, 0, 2], "X")
-        mask = writer.mask
+        mask = None if writer.mask is None else writer.cast(writer.mask, "bool")
         given = self._given_states(call, writer)
         states: list[str] = []
         outputs: tuple[str, ...] = ()
         for layer, name in layers:
             steps = None if mask is None else self._steps(mask, time_major=layer.time_major)
-            initial = self._initial(call, layer, name, given)
+            initial = self._initial(layer, name, given)
             recurrent = RecurrentWriter(self.graph, layer, self.lead + name, self.dtype, steps, self.options.bias_mode)
             ran = recurrent.add(x, initial, batch_first=layer is last and not layer.time_major)
             outputs, x = ran.outputs, ran.outputs[0]
@@ -172,21 +162,19 @@ class _ModelWriter:
             states += halves_of(self.graph, layer, ran.states, f"{self.lead}{name}.final")
             if mask is not None and layer is not last and layer.directions[0].go_backwards and layer.backward is None:
                 # The next layer takes the steps in the order in which this one processed them.
-                turned = flipped(self.graph, mask.name, f"{mask.name}.flipped", 0 if layer.time_major else 1)
-                mask = mask._replace(name=turned)
+                mask = flipped(self.graph, mask, f"{mask}.flipped", 0 if layer.time_major else 1)
         if last.return_state:
             outputs = (*outputs, *states)
         return [Value(name, "float", shape) for name, shape in zip(outputs, writer.shapes, strict=True)]
 
-    def _steps(self, mask: Value, *, time_major: bool) -> Mask:
+    def _steps(self, mask: str, *, time_major: bool) -> Mask:
         """Return what a mask says, made once for all layers that it reaches."""
-        if mask.name not in self.masks:
-            name = f"{self.lead}{mask.name}.steps"
-            by_batch = (
-                self.graph.add("Transpose", [mask.name], f"{name}.by_batch", perm=[1, 0]) if time_major else mask.name
-            )
-            self.masks[mask.name] = Mask(self.graph, name, by_batch, self.dtype)
-        return self.masks[mask.name]
+        key = (mask, time_major)
+        if key not in self.masks:
+            name = f"{mask}.steps"
+            turned = self.graph.add("Transpose", [mask], f"{name}.by_batch", perm=[1, 0]) if time_major else mask
+            self.masks[key] = Mask(self.graph, name, turned, self.dtype)
+        return self.masks[key]
 
     def _given_states(self, call: Call, writer: CallWriter) -> list[str]:
         """Return the states that other calls compute, ``(batch, hidden)`` each; constants are repeated."""
@@ -204,7 +192,7 @@ class _ModelWriter:
             given.append(name)
         return given
 
-    def _initial(self, call: Call, layer: LSTMLayer | RecurrentLayer, name: str, given: list[str]) -> States:
+    def _initial(self, layer: LSTMLayer | RecurrentLayer, name: str, given: list[str]) -> States:
         """Return a layer's initial states, and take those that it needs from the front of the given ones."""
         if given:
             letters = states_of(layer)
@@ -214,17 +202,11 @@ class _ModelWriter:
                     self._side_by_side(
                         [own[len(letters) * half + place] for half in group], f"{self.lead}{name}.initial_{letter}"
                     )
-                    for group in node_groups(layer)
+                    for group in state_groups(layer)
                 ]
                 for place, letter in enumerate(letters)
             }
-        if name in self.initial:
-            return self.initial[name]
-        if self._follows(call):
-            calls = self.model.calls_of(call.layer)
-            before = {own.name: earlier for own, earlier in _recurrent_layers(calls[calls.index(call) - 1])}
-            return self.finals[before[layer.name]]
-        return no_states(layer)
+        return self.initial.get(name) or no_states(layer)
 
     def _side_by_side(self, states: Sequence[str], name: str) -> str:
         rows = [self.graph.add("Unsqueeze", [state, self.graph.constant([0])], f"{name}.row") for state in states]
@@ -233,20 +215,17 @@ class _ModelWriter:
     # TimeDistributed
 
     def _time_distributed(self, layer: TimeDistributed, writer: CallWriter) -> Value:
-        """Run the inner model on all steps of all samples as one batch."""
+        """Run the inner model on all steps of all samples as one batch; a mask is its second input."""
         inner = layer.model
-        entry = inner.inputs[0]
         tensor = next(iter(inner.outputs.values()))
         shape = writer.add("Shape", [writer.x.name], "shape")
-        step = entry.shape[1:]
-        if None in step:
-            rest = writer.add("Slice", [shape, writer.integers([2]), writer.integers([writer.x.rank])], "step")
-            sizes_of_step = writer.add("Concat", [writer.integers([-1]), rest], "flat.shape", axis=0)
-        else:
-            sizes_of_step = writer.integers([-1, *step])
-        flat = writer.add("Reshape", [writer.x.name, sizes_of_step], "steps")
+        outer = [writer.x, *(mask for mask in writer.masks if mask is not None)]
+        given = {
+            entry.name: Value(_flat(writer, value, entry.shape[1:]), value.type, entry.shape)
+            for entry, value in zip(inner.inputs, outer, strict=False)
+        }
         nested = _ModelWriter(self.graph, inner, self.dtype, self.options, f"{writer.name}/")
-        y = nested.add({entry.name: Value(flat, writer.x.type, entry.shape)})[tensor]
+        y = nested.add(given)[tensor]
         sizes = writer.shapes[0]
         if sizes.count(None) <= 1:
             whole = writer.integers([-1 if size is None else size for size in sizes])
@@ -261,15 +240,21 @@ class _ModelWriter:
         return writer.value(writer.add("Reshape", [y.name, whole], "result"), y.type)
 
 
+def _flat(writer: CallWriter, value: Value, step: Shape) -> str:
+    """Return ``(batch * time, ...)`` of ``(batch, time, ...)``."""
+    if None not in step:
+        return writer.add("Reshape", [value.name, writer.integers([-1, *step])], "steps")
+    shape = writer.add("Shape", [value.name], "step.shape")
+    rest = writer.add("Slice", [shape, writer.integers([2]), writer.integers([value.rank])], "step")
+    sizes = writer.add("Concat", [writer.integers([-1]), rest], "steps.shape", axis=0)
+    return writer.add("Reshape", [value.name, sizes], "steps")
+
+
 def _writer_of(layer: Kind) -> Writer:
     writer = WRITERS.get(type(layer))
     if writer is None:
         raise UnsupportedModelError(f"{layer.name}: ONNX has no form of it here")
     return writer
-
-
-def _stateful(call: Call) -> bool:
-    return any(layer.stateful for layer, _ in _recurrent_layers(call))
 
 
 def _recurrent_layers(call: Call) -> list[tuple[LSTMLayer | RecurrentLayer, str]]:

@@ -27,17 +27,18 @@ def embedding(call: CallWriter, layer: Embedding) -> list[Value]:
 
 
 def activate(call: CallWriter, layer: Activate) -> list[Value]:
-    """Compute an activation; places that a mask excludes are lowered before a softmax."""
-    x = call.float_x
-    if call.mask is not None and layer.activation.coupled:
-        x = _excluded(call, x, call.cast(call.mask, "bool"))
-    return [call.value(add_activation(call, x, layer.activation, axis=layer.axis, rank=call.x.rank))]
+    """Compute an activation; places that a mask excludes get nothing of a softmax.
 
-
-def _excluded(call: CallWriter, x: str, mask: str) -> str:
-    """Replace what a mask excludes (keras/src/layers/activations/softmax.py _large_negative_number)."""
-    low = -3e4 if call.dtype.name == "float16" else -1e9
-    return call.add("Where", [mask, x, call.number(low)], "excluded")
+    Source: keras/src/layers/activations/softmax.py, call and _large_negative_number.
+    """
+    x, rank = call.float_x, call.x.rank
+    if call.mask is None or not layer.activation.coupled:
+        return [call.value(add_activation(call, x, layer.activation, axis=layer.axis, rank=rank))]
+    mask = call.cast(call.mask, "bool")
+    low = call.number(-3e4 if call.dtype.name == "float16" else -1e9)
+    kept = call.add("Where", [mask, x, low], "allowed")
+    y = add_activation(call, kept, layer.activation, axis=layer.axis, rank=rank)
+    return [call.value(call.add("Where", [mask, y, call.number(0.0)], "masked"))]
 
 
 def prelu(call: CallWriter, layer: PReLU) -> list[Value]:
