@@ -121,7 +121,7 @@ def dictionary_of_inputs(k):
     return Whole(model, [numbers(UNITS), numbers()])
 
 
-ZIP, H5, WEIGHTS, BOTH = ("keras",), ("h5",), ("weights",), ("keras", "h5")
+ZIP, H5, WEIGHTS = ("keras",), ("h5",), ("weights",)
 TABLE = {
     "dense": (plain.dense, H5),
     "dense_on_steps": (plain.dense_on_steps, ZIP),
@@ -131,10 +131,10 @@ TABLE = {
     "embedding_of_floats": (plain.embedding_of_floats, ZIP),
     "noise": (plain.noise, ZIP),
     "noise_unused": (noise_unused, WEIGHTS),
-    "conv1d": (plain.conv1d, H5),
+    "conv1d": (plain.conv1d, ZIP),
     "conv1d_causal_strided": (plain.conv1d_causal_strided, ZIP),
     "conv1d_groups": (plain.conv1d_groups, ZIP),
-    "conv2d": (plain.conv2d, H5),
+    "conv2d": (plain.conv2d, ZIP),
     "conv2d_groups": (conv_grouped_2d, ZIP),
     "channels_first": (plain.channels_first, ZIP),
     "channels_first_1d": (plain.channels_first_1d, ZIP),
@@ -156,12 +156,12 @@ TABLE = {
     "dot": (plain.dot, ZIP),
     "attention": (plain.attention, ZIP),
     "multi_head_attention": (plain.multi_head_attention, ZIP),
-    "lstm_options": (recurrent.lstm_options, H5),
+    "lstm_options": (recurrent.lstm_options, ZIP),
     "lstm_any_length": (recurrent.lstm_any_length, ZIP),
     "lstm_stateful": (recurrent.lstm_stateful, ZIP),
-    "rnn_of_cells": (recurrent.rnn_of_cells, H5),
+    "rnn_of_cells": (recurrent.rnn_of_cells, ZIP),
     "rnn_of_cells_states": (recurrent.rnn_of_cells_states, ZIP),
-    "gru": (recurrent.gru, H5),
+    "gru": (recurrent.gru, ZIP),
     "simple_rnn": (recurrent.simple_rnn, ZIP),
     "bidirectional_lstm": (recurrent.bidirectional_lstm, ZIP),
     "bidirectional_gru": (recurrent.bidirectional_gru, ZIP),
@@ -175,7 +175,7 @@ TABLE = {
     "mask_zero_output": (recurrent.mask_zero_output, ZIP),
     "mask_embedding": (recurrent.mask_embedding, ("keras", "h5_not_reloaded")),
     "mask_stateful": (recurrent.mask_stateful, ZIP),
-    "time_distributed": (recurrent.time_distributed, H5),
+    "time_distributed": (recurrent.time_distributed, ZIP),
     "time_distributed_model": (recurrent.time_distributed_model, ZIP),
     "classifier": (graphs.classifier, ("keras", "weights")),
     "forecaster": (graphs.forecaster, H5),
@@ -184,7 +184,7 @@ TABLE = {
     "same_output_twice": (graphs.same_output_twice, ZIP),
     "dictionary_of_inputs": (dictionary_of_inputs, ZIP),
     "shared_layer": (graphs.shared_layer, ZIP),
-    "nested": (graphs.nested, ("keras", "weights")),
+    "nested": (graphs.nested, ZIP),
     "nested_frozen": (graphs.nested_frozen, H5),
     "nested_deep": (graphs.nested_deep, ZIP),
     "nested_in_sequential": (graphs.nested_in_sequential, H5),
@@ -193,7 +193,7 @@ TABLE = {
     "encoder_decoder": (graphs.encoder_decoder, ZIP),
     "encoder_decoder_masked": (graphs.encoder_decoder_masked, ZIP),
     "states_from_layers": (graphs.states_from_layers, ZIP),
-    "states_of_bidirectional": (graphs.states_of_bidirectional, H5),
+    "states_of_bidirectional": (graphs.states_of_bidirectional, ZIP),
     "explicit_mask": (graphs.explicit_mask, ZIP),
     "mask_merges": (graphs.mask_merges, ZIP),
     "mask_average": (graphs.mask_average, ZIP),
@@ -207,7 +207,7 @@ TABLE = {
 }
 OF_3_3 = (
     "dense_on_steps",
-    "classifier",
+    "gru_classifier",
     "several",
     "nested",
     "shared_layer",
@@ -219,11 +219,7 @@ OF_3_3 = (
 
 def main(folder, *only):
     version = keras.__version__
-    table = (
-        TABLE
-        if version > "3.3.3" or (version >= "3.1" and not version.startswith("3.3"))
-        else {name: TABLE[name] for name in OF_3_3}
-    )
+    table = {name: TABLE[name] for name in OF_3_3} if version.startswith("3.3.") else TABLE
     kit = Kit(keras, 3, f"keras {version} on {keras.backend.backend()}", keras.utils.clear_session)
     return make(table, f"{folder}/keras-{version}", kit, save, load, only)
 

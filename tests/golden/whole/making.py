@@ -84,6 +84,10 @@ def randomise(model, gain, seed):
             return (random.choice([-1, 1], old.shape) * random.uniform(0.4, 1.8, old.shape)).astype(old.dtype)
         return random.normal(0, gain if old.ndim > 1 else 0.5, old.shape).astype(old.dtype)
 
+    if hasattr(model.weights[0] if model.weights else None, "set_value"):  # Theano
+        for variable in model.weights:
+            variable.set_value(drawn(variable.name, variable.get_value()))
+        return
     names = [str(getattr(each, "path", each.name)) for each in model.weights]
     old = model.get_weights()
     model.set_weights([drawn(name, np.asarray(each)) for name, each in zip(names, old, strict=True)])
