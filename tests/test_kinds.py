@@ -512,7 +512,7 @@ def test_what_is_not_understood_is_named(class_name, config, arrays, reason):
 
 def test_a_custom_activation_is_named():
     (record,) = read("Dense", {**DENSE, "activation": "my_function"}, [KERNEL, BIAS])
-    assert record.reason.startswith("activation 'my_function' is none that Keras ships")
+    assert record.reason.startswith("activation 'my_function' is unknown (a custom function?)")
 
 
 def test_batch_normalization_of_early_keras_1_divided_otherwise():
