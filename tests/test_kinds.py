@@ -399,9 +399,7 @@ CONVOLUTION_KERAS_1 = {
     "activity_regularizer": None, "W_constraint": None, "b_constraint": None, "bias": True, "input_dim": None,
     "input_length": None,
 }  # fmt: skip
-NO_BACKEND = (
-    "a: the file does not tell its backend; its kernel is taken as it is, which is wrong for a model that ran on Theano"
-)
+NO_BACKEND = "a: the file does not tell its backend, taken as TensorFlow; on Theano it computed otherwise"
 
 
 def test_a_convolution_of_keras_1_drops_the_empty_axis():
@@ -424,6 +422,21 @@ def test_theano_runs_over_the_kernel_backwards():
     kernel = np.arange(60).reshape(3, 4, 5)
     (record,) = read("Conv1D", config, [kernel, np.zeros(5)], version="2.1.3", backend="theano")
     np.testing.assert_array_equal(record.kernel, kernel[::-1])
+
+
+def test_theano_pads_half_a_kernel_on_each_side_whatever_the_stride():
+    config = layers.Conv1D(5, 4, strides=2, padding="same", data_format="channels_first").get_config()
+    arrays, shapes = [np.ones((4, 3, 5)), np.zeros(5)], ((None, 3, STEPS),)
+    padded, convolved = read("Conv1D", config, arrays, shapes, "2.2.4", backend="theano")
+    assert padded.amounts == ((0, 0), (0, 0), (2, 1))
+    assert (convolved.padding, convolved.strides) == ("valid", (2,))
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_theano_pads_windows_otherwise(size):
+    config = layers.MaxPooling1D(size, 1, "same").get_config()
+    (record,) = read("MaxPooling1D", config, version="2.2.4", backend="theano")
+    assert record.reason == "Theano pads windows of such a size and stride otherwise for padding 'same'"
 
 
 def test_a_dense_of_keras_1_is_a_dense():

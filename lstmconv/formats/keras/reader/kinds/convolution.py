@@ -17,7 +17,7 @@ from lstmconv.formats.keras.reader.kinds.entry import REQUIRED, LayerEntry, NotU
 from lstmconv.formats.keras.reader.kinds.options import sizes_of
 from lstmconv.formats.keras.reader.kinds.row import Place, Row, Variable
 from lstmconv.model import Array
-from lstmconv.model.kinds import Convolution, Padding, TransposedConvolution
+from lstmconv.model.kinds import Convolution, Kind, Pad, Padding, TransposedConvolution
 
 __all__ = ["ROWS", "channels_first", "padding", "spatial_rank"]
 
@@ -98,15 +98,12 @@ def _moves(place: Place) -> dict[str, Any]:
 def _flipped(place: Place, kernel: Array) -> Array:
     """Undo Theano's convolution, which runs over the kernel backwards; other backends correlate.
 
-    Keras 1 files do not state their backend, and Keras itself takes such kernels as they are.
+    Files of Keras 1 do not state their backend, and Keras 2 takes their kernels as they are.
     """
     rank = spatial_rank(place.entry)
     turned = any(size > 1 for size in kernel.shape[:rank])
     if place.entry.backend is None and place.entry.major == 1 and turned:
-        place.notes.append(
-            f"{place.name}: the file does not tell its backend; its kernel is taken as it is, which is wrong for a "
-            "model that ran on Theano"
-        )
+        place.notes.append(place.backend_note)
     return np.flip(kernel, tuple(range(rank))) if place.entry.backend == "theano" else kernel
 
 
@@ -142,14 +139,27 @@ def _convolution_variables(place: Place) -> tuple[Variable, ...]:
     return (Variable("kernel", _kernel_shapes(place, size, inputs, filters)), *_bias(place, filters))
 
 
-def _convolution(place: Place) -> tuple[Convolution]:
-    kernel = _stored_as_today(place, place.arrays["kernel"], *_sizes(place))
+def _convolution(place: Place) -> tuple[Kind, ...]:
+    kernel = _flipped(place, _stored_as_today(place, place.arrays["kernel"], *_sizes(place)))
+    moves, bias, activation = _moves(place), place.arrays.get("bias"), place.activation()
+    padded: tuple[Kind, ...] = ()
+    if place.entry.backend == "theano" and moves["padding"] == "same":
+        padded, moves = (_theano_padding(place, moves),), {**moves, "padding": "valid"}
     groups = place.whole("groups")
-    turned = _flipped(place, kernel)
-    return (
-        Convolution(
-            place.name, turned, place.arrays.get("bias"), groups=groups, activation=place.activation(), **_moves(place)
-        ),
+    return (*padded, Convolution(place.name, kernel, bias, groups=groups, activation=activation, **moves))
+
+
+def _theano_padding(place: Place, moves: Mapping[str, Any]) -> Pad:
+    """Pad as Theano does for "same": half the kernel on each side whatever the stride, the larger half first.
+
+    What an even kernel computes too much is cut off at the end: keras/backend/theano_backend.py (2.2.4)
+    ``_preprocess_padding`` and ``_postprocess_conv2d_output``.
+    """
+    spread = [(size - 1) * by + 1 for size, by in zip(_kernel_size(place), moves["dilation"], strict=True)]
+    amounts = tuple((size // 2, (size - 1) // 2) for size in spread)
+    still = (0, 0)
+    return Pad(
+        f"{place.name}/padding", (still, still, *amounts) if moves["channels_first"] else (still, *amounts, still)
     )
 
 
@@ -197,7 +207,7 @@ def _separable(place: Place) -> tuple[Convolution, Convolution]:
 
 def _refuse_theano(place: Place) -> None:
     if place.entry.backend == "theano":
-        raise NotUnderstoodError("whether Theano flips the kernels of such a convolution is not known")
+        raise NotUnderstoodError("how Theano computes such a convolution is not known")
 
 
 def _transposed_variables(place: Place) -> tuple[Variable, ...]:
@@ -206,6 +216,7 @@ def _transposed_variables(place: Place) -> tuple[Variable, ...]:
 
 
 def _transposed(place: Place) -> tuple[TransposedConvolution]:
+    _refuse_theano(place)
     moves, own = _moves(place), place.options["output_padding"]
     rank = spatial_rank(place.entry)
     if moves["padding"] == "causal":
@@ -216,7 +227,7 @@ def _transposed(place: Place) -> tuple[TransposedConvolution]:
     return (
         TransposedConvolution(
             place.name,
-            _flipped(place, place.arrays["kernel"]),
+            place.arrays["kernel"],
             place.arrays.get("bias"),
             output_padding=None if own is None else numbers,
             activation=place.activation(),

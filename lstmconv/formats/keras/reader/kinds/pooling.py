@@ -5,6 +5,8 @@ Sources: keras/layers/pooling.py (1.2.2, 2.2.4), keras/src/layers/pooling (3.15)
 
 from __future__ import annotations
 
+from typing import Literal
+
 from lstmconv.formats.keras.reader.kinds import masks
 from lstmconv.formats.keras.reader.kinds.convolution import channels_first, padding, spatial_rank
 from lstmconv.formats.keras.reader.kinds.entry import NotUnderstoodError
@@ -21,18 +23,23 @@ def _window(place: Place, function: str) -> tuple[Pooling]:
     rank = spatial_rank(place.entry)
     size = sizes_of(place.options["pool_size"], rank, "pool_size")
     own = place.options["strides"]
+    strides = size if own is None else sizes_of(own, rank, "strides")
     if place.options["padding"] == "causal":
         raise NotUnderstoodError("padding 'causal' is not computed")
-    return (
-        Pooling(
-            place.name,
-            "max" if function == "max" else "average",
-            size,
-            size if own is None else sizes_of(own, rank, "strides"),
-            padding(place),
-            channels_first(place),
-        ),
-    )
+    if place.options["padding"] == "same":
+        _check_backend(place, size, strides)
+    kind: Literal["max", "average"] = "max" if function == "max" else "average"
+    return (Pooling(place.name, kind, size, strides, padding(place), channels_first(place)),)
+
+
+def _check_backend(place: Place, size: tuple[int, ...], strides: tuple[int, ...]) -> None:
+    """Theano pads equally on both sides: keras/backend/theano_backend.py (2.2.4) pool2d."""
+    if all(each in ((1, 1), (3, 1)) for each in zip(size, strides, strict=True)):
+        return
+    if place.entry.backend == "theano":
+        raise NotUnderstoodError("Theano pads windows of such a size and stride otherwise for padding 'same'")
+    if place.entry.backend is None and place.entry.major == 1:
+        place.notes.append(place.backend_note)
 
 
 def _global(place: Place, function: str) -> tuple[GlobalPooling]:

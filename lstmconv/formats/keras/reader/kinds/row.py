@@ -73,6 +73,11 @@ class Place:
             raise NotUnderstoodError("it is called without an input")
         return self.input_shapes[0]
 
+    @property
+    def backend_note(self) -> str:
+        """What is assumed of a layer that backends compute differently, where the file does not state the backend."""
+        return f"{self.name}: the file does not tell its backend, taken as TensorFlow; on Theano it computed otherwise"
+
     def size(self, axis: int) -> int | None:
         """Return the size of one axis of the first input.
 
