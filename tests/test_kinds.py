@@ -13,6 +13,7 @@ from keras import layers
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, LINEAR, SIGMOID, TANH, Activation
 from lstmconv.formats.keras.reader.kinds import LayerEntry, build, mask_rule, per_step, variables_of
 from lstmconv.formats.keras.reader.open_file import KerasVersion
+from lstmconv.formats.keras.reader.read import read as read_file
 from lstmconv.model import kinds
 from lstmconv.model.graph import TimeDistributed
 from lstmconv.model.recurrent import RecurrentLayer
@@ -330,6 +331,27 @@ def test_bidirectional_has_two_halves_that_run_against_each_other():
     assert (record.merge_mode, record.return_sequences, record.zero_output_for_mask) == ("none", True, True)
     backward_kernel = layer.get_weights()[3]
     np.testing.assert_array_equal(record.backward.weight_ih[1, 2], backward_kernel[:, 5 + 2])
+
+
+def test_halves_of_two_classes_are_refused():
+    layer = layers.Bidirectional(layers.GRU(5), backward_layer=layers.SimpleRNN(5, go_backwards=True))
+    (record,) = made(layer, SEQUENCE)
+    assert record.reason == "its halves are of two classes: GRU and SimpleRNN"
+
+
+@keras.saving.register_keras_serializable("mine")
+class GRU(layers.GRU):
+    """A class of the user's own that bears the name of Keras'."""
+
+
+@pytest.mark.parametrize("wrap", [layers.Bidirectional, lambda layer: layer], ids=["wrapped", "alone"])
+def test_a_class_of_the_users_own_is_unknown_also_where_keras_wraps_it(tmp_path, wrap):
+    x = keras.Input(SEQUENCE)
+    file = tmp_path / "model.keras"
+    keras.Model(x, wrap(GRU(3, return_sequences=True, name="g"))(layers.LSTM(2, return_sequences=True)(x))).save(file)
+    (unknown,) = read_file(file).model.unknown
+    assert "mine>GRU" in f"{unknown.class_name} {unknown.reason}"
+    assert "a class of the user's own: the file does not tell what it computes" in unknown.reason
 
 
 def test_a_simple_rnn_holds_turned_kernels():

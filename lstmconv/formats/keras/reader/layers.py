@@ -80,6 +80,10 @@ class Layers:
         if entry.package is not None:
             self._skip_what_is_recurrent(entry, name)
             return (self.unknown(entry, name, "a class of the user's own: the file does not tell what it computes"),)
+        foreign = next((part for part in entry.inside if part.package is not None), None)
+        if foreign is not None:
+            reason = f"it wraps {foreign.title}, a class of the user's own: the file does not tell what it computes"
+            return (self.unknown(entry, name, reason),)
         if is_lstm(entry):
             return (self._lstm(entry, name),)
         self._skip_other_recurrent(entry, name)

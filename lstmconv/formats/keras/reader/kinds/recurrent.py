@@ -202,6 +202,9 @@ def _halves(place: Place) -> dict[str, tuple[Row, Place]]:
     keras bidirectional.py __init__; Keras 2 turns one that runs backwards round as well.
     """
     forward, backward = place.options["layer"], place.options["backward_layer"]
+    kinds = {_unwrapped(stated)[0] for stated in (forward, backward or forward)}
+    if len(kinds) > 1:
+        raise NotUnderstoodError(f"its halves are of two classes: {' and '.join(sorted(kinds))}")
     found: dict[str, tuple[Row, Place]] = {}
     for side, stated in (("forward", forward), ("backward", backward or forward)):
         class_name, config = _unwrapped(stated)
