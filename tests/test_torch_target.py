@@ -17,11 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import lstmconv
-import lstmconv.torch as module_of_lstm
 from lstmconv.activations import ACTIVATIONS, HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, LINEAR, Activation
 from lstmconv.errors import LstmconvError, UnsupportedModelError, UsageError
 from lstmconv.formats.torch.pt import read_state_dict
-from lstmconv.torch import LSTM, KerasLSTM
+from lstmconv.torch import LSTM, KerasLSTM, activations
 from tests.contract.building import (
     FLOAT32_NOISE,
     FLOAT64_NOISE,
@@ -342,7 +341,7 @@ def test_the_step_loop_stacks_and_orders_as_nn_lstms_kernels_do(monkeypatch, lay
     own = LSTM(3, 5, layers, recurrent_activation="sparse_sigmoid", **options).double()
     own.load_state_dict({**plain.state_dict(), "_extra_state": own.get_extra_state()})
     assert not own.computes_as_nn_lstm
-    monkeypatch.setitem(module_of_lstm._FUNCTIONS, "sparse_sigmoid", torch.sigmoid)
+    monkeypatch.setitem(activations._FUNCTIONS, "sparse_sigmoid", torch.sigmoid)
     x = torch.randn(4, 7, 3, dtype=torch.float64)
     rows, batch = layers * (1 + plain.bidirectional), 4 if plain.batch_first else 7
     states = tuple(torch.randn(rows, batch, 5, dtype=torch.float64) for _ in "hc")
@@ -450,11 +449,9 @@ ALL = [
 
 @pytest.mark.parametrize("activation", ALL, ids=str)
 def test_every_activation_is_the_same_function_in_torch_and_in_numpy(activation):
-    from lstmconv.torch import _apply
-
     edges = [-1.0, -0.5, -0.2, 0.0, 0.2, 0.25, 0.5, 1.0, 3.0, -3.0, 6.0, 2.5, -2.5, 30.0, -30.0]
     x = np.concatenate([np.random.default_rng(0).normal(size=49) * 3, edges]).reshape(16, 4)
-    found = _apply(activation, torch.from_numpy(x)).numpy()
+    found = activations.activate(activation, torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(found, activation(x), rtol=1e-12, atol=1e-12)
 
 

@@ -79,11 +79,14 @@ def copy_gates(source: Gates, target: Gates) -> None:
 
 
 def copy_array(values: Array, place: Array) -> None:
-    """Copy one gate's array, ``(unit, feature)`` or ``(unit,)``, in the memory order of the source.
+    """Copy one array, a gate's ``(unit, feature)`` or ``(unit,)``, in the memory order of the source.
 
     Raises:
         UnsupportedModelError: As :func:`copy_gates`.
     """
+    if values.ndim > 2:  # A convolution's kernel: small.
+        copy_block(values, place)
+        return
     if values.ndim == 1:
         values, place = values[None], place[None]
     if abs(values.strides[0]) < abs(values.strides[1]):
@@ -186,7 +189,7 @@ def joined(pieces: Sequence[Piece], dtype: np.dtype[np.generic]) -> Array:
 def _parts(piece: Piece, itemsize: int) -> Iterator[Array]:
     """Split a piece into arrays of at most one slab, in stored order."""
     if isinstance(piece, np.ndarray):
-        whole: list[Array] = [piece]
+        whole: list[Array] = [piece if piece.ndim else piece.reshape(1)]
     else:
         pattern, gates = piece
         whole = [getattr(gates, gate) for gate in pattern.gate_blocks]

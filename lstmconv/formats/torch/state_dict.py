@@ -23,7 +23,7 @@ from lstmconv.formats.tensors import NamedTensor, dtype_of
 from lstmconv.layouts import TORCH, Pattern
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack
 
-__all__ = ["extra_state", "obstacle", "plain", "prefix_of", "tensors"]
+__all__ = ["extra_state", "obstacle", "plain", "prefix_of", "stack_tensors", "tensors"]
 
 _TWO_BIASES = (None, "input", "recurrent", "both-halves", "double")
 
@@ -103,7 +103,11 @@ def tensors(checkpoint: Checkpoint, options: WriteOptions) -> list[NamedTensor]:
     stacks = checkpoint.stacks
     if not options.prefix and len(stacks) != 1:
         raise UsageError(f"without a prefix only one module fits, found {len(stacks)}")
-    listed = [tensor for stack in stacks for tensor in _stack(stack, options)]
+    listed = [
+        tensor
+        for stack in stacks
+        for tensor in stack_tensors(stack, prefix_of(stack.name) if options.prefix else "", options)
+    ]
     names = [tensor.name for tensor in listed]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -116,8 +120,12 @@ def prefix_of(name: str) -> str:
     return name.replace("/", ".") + "."
 
 
-def _stack(stack: Stack, options: WriteOptions) -> Iterator[NamedTensor]:
-    prefix = prefix_of(stack.name) if options.prefix else ""
+def stack_tensors(stack: Stack, prefix: str, options: WriteOptions) -> Iterator[NamedTensor]:
+    """Yield the tensors of one ``nn.LSTM``.
+
+    Raises:
+        UnsupportedModelError: One ``nn.LSTM`` cannot hold the stack.
+    """
     reason = obstacle(stack)
     if reason is not None:
         raise UnsupportedModelError(f"{stack.name}: {reason}")

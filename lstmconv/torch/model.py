@@ -1,0 +1,360 @@
+"""A whole Keras model as one torch module: its layers as submodules, its graph as the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lstmconv.activations import SIGMOID, TANH
+from lstmconv.errors import UnsupportedModelError, UsageError
+from lstmconv.formats import WriteOptions
+from lstmconv.formats.model_record import name_inside
+from lstmconv.formats.torch.state_dict import extra_state, obstacle, prefix_of
+from lstmconv.formats.torch.whole import halves_fit, model_tensors, obstacle_of_model, recurrent_extra_state
+from lstmconv.model import (
+    GRUDirection,
+    Layer,
+    LSTMDirection,
+    LSTMLayer,
+    Model,
+    RecurrentLayer,
+    SimpleRNNDirection,
+    Stack,
+    TimeDistributed,
+)
+from lstmconv.model import Tensor as Place
+from lstmconv.model.kinds import Attention, Constant, MultiHeadAttention, Rescaling, Unknown
+from lstmconv.torch.arrays import dtype_of, tensor_of
+from lstmconv.torch.attention import build_attention, build_multi_head_attention
+from lstmconv.torch.layers import BUILDERS, Built
+from lstmconv.torch.modules import GRU, LSTM, RNN
+from lstmconv.torch.running import Halves, RecurrentOptions, run_recurrent
+
+__all__ = ["KerasModel", "from_model"]
+
+
+class _Step(NamedTuple):
+    """One call of a layer.
+
+    Attributes:
+        name: The call's.
+        path: The submodule's name, in parts.
+        run: Computes it.
+        inputs, states, masks: What it reads.
+        stateful: Its states are kept for the next batch.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    run: Any
+    inputs: tuple[Place, ...]
+    states: tuple[Place, ...]
+    masks: tuple[Place | None, ...]
+    stateful: bool
+
+
+class _Graph(NamedTuple):
+    """A model's calls in the order in which they run; also of the model inside a TimeDistributed layer."""
+
+    inputs: tuple[str, ...]
+    steps: tuple[_Step, ...]
+    outputs: tuple[Place, ...]
+
+
+class KerasModel(nn.Module):
+    """A Keras model: inputs and outputs in Keras' order, submodules by the names of its layers.
+
+    ``/`` in a layer's name is a submodule's ``.``. Stateful layers keep their states between calls, until
+    :meth:`reset_states`.
+    """
+
+    def __init__(self, model: Model) -> None:
+        """Build the modules without numbers: :func:`from_model` fills them.
+
+        Args:
+            model: All its layers are known.
+
+        Raises:
+            UnsupportedModelError: A layer is unknown, or nothing computes it.
+        """
+        super().__init__()
+        unknown = model.unknown
+        if unknown:
+            named = ", ".join(f"'{layer.name}' ({layer.class_name})" for layer in unknown)
+            raise UnsupportedModelError(f"{model.name}: lstmconv does not compute {named}; use its layers one by one")
+        reason = obstacle_of_model(model)
+        if reason is not None:
+            raise UnsupportedModelError(reason)
+        self.model_name = model.name
+        self.input_names = tuple(entry.name for entry in model.inputs)
+        self.output_names = tuple(model.outputs)
+        self._boolean = tuple(entry.dtype == "bool" for entry in model.inputs)
+        self._dtype = _float_type(model)
+        self._kept: dict[tuple[str, ...], tuple[Tensor, ...]] = {}
+        self._graph = self._build(model, "")
+
+    def _build(self, model: Model, above: str) -> _Graph:
+        """Place the layers of a model, whose names begin with ``above`` inside TimeDistributed."""
+        steps: list[_Step] = []
+        runs: dict[int, tuple[tuple[str, ...], Any]] = {}
+        for call in model.calls:
+            layer = call.layer
+            if id(layer) not in runs:
+                name = name_inside(layer.name, above)
+                path = tuple(prefix_of(name)[:-1].split("."))
+                if isinstance(layer, TimeDistributed):
+                    runs[id(layer)] = path, self._build(layer.model, name)
+                else:
+                    built = _built(layer, self._dtype)
+                    if built.module is not None:
+                        _place(self, path, built.module)
+                    runs[id(layer)] = path, built.run
+            path, run = runs[id(layer)]
+            stateful = bool(getattr(layer.last if isinstance(layer, Stack) else layer, "stateful", False))
+            steps.append(_Step(call.name, path, run, call.inputs, call.states, call.masks, stateful))
+        return _Graph(tuple(entry.name for entry in model.inputs), tuple(steps), tuple(model.outputs.values()))
+
+    def forward(self, *inputs: Any) -> Any:
+        """Compute what the Keras model returns.
+
+        Args:
+            inputs: One tensor an input, in Keras' order; or one list of them, or one mapping by the inputs' names.
+
+        Returns:
+            One tensor, or a list of several in Keras' order.
+
+        Raises:
+            UsageError: There are more or fewer inputs, or a stateful layer meets another batch size.
+        """
+        results = self._run(self._graph, self._given(inputs))
+        return results[0] if len(results) == 1 else results
+
+    def _run(self, graph: _Graph, given: Sequence[Tensor]) -> list[Tensor]:
+        found = {Place(name): value for name, value in zip(graph.inputs, given, strict=True)}
+        for step in graph.steps:
+            outputs = self._call(step, found)
+            found |= {Place(step.name, index): tensor for index, tensor in enumerate(outputs)}
+        return [found[place] for place in graph.outputs]
+
+    def _given(self, inputs: tuple[Any, ...]) -> list[Tensor]:
+        given: Sequence[Any] = inputs
+        if len(inputs) == 1 and isinstance(inputs[0], dict):
+            missing = [name for name in self.input_names if name not in inputs[0]]
+            if missing:
+                raise UsageError(f"{self.model_name}: no input {missing[0]!r}; it takes {', '.join(self.input_names)}")
+            given = [inputs[0][name] for name in self.input_names]
+        elif len(inputs) == 1 and isinstance(inputs[0], (list, tuple)):
+            given = inputs[0]
+        if len(given) != len(self.input_names):
+            names = ", ".join(self.input_names)
+            raise UsageError(f"{self.model_name}: {len(given)} inputs, expected {len(self.input_names)} ({names})")
+        own = next((parameter.dtype for parameter in self.parameters() if parameter.is_floating_point()), self._dtype)
+        return [
+            x.bool() if boolean else x.to(own) if x.is_floating_point() else x
+            for x, boolean in zip(given, self._boolean, strict=True)
+        ]
+
+    def _call(self, step: _Step, found: dict[Place, Tensor]) -> tuple[Tensor, ...]:
+        module: Any = self
+        for part in step.path:
+            module = None if module is None else module._modules.get(part)
+        inputs = [found[place] for place in step.inputs]
+        masks = [None if place is None else found[place] for place in step.masks]
+        if isinstance(step.run, _Graph):
+            return (self._each_step(step.run, inputs[0], masks[0] if masks else None),)
+        if not isinstance(step.run, _Recurrent):
+            outputs: tuple[Tensor, ...] = step.run(module, inputs, masks)
+            return outputs
+        states: Sequence[Tensor] = [found[place] for place in step.states]
+        if not states and step.stateful:
+            states = self._kept.get(step.path, ())
+            batch = inputs[0].shape[1 if step.run.time_major else 0]
+            if states and len(states[0]) != batch:
+                before = len(states[0])
+                raise UsageError(f"{step.name}: a batch of {batch} after one of {before}; call reset_states() first")
+        outputs, finals = step.run(module, inputs[0], states, masks[0] if masks else None)
+        if step.stateful:
+            self._kept[step.path] = tuple(state.detach() for state in finals)
+        return (*outputs, *finals)
+
+    def _each_step(self, inner: _Graph, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Run the model inside TimeDistributed on all steps at once: its batch is batch and time."""
+        steps = [x.flatten(0, 1)]
+        if len(inner.inputs) > 1 and mask is not None:
+            steps.append(mask.flatten(0, 1))
+        (out,) = self._run(inner, steps)
+        return out.reshape(*x.shape[:2], *out.shape[1:])
+
+    def reset_states(self) -> None:
+        """Have every stateful layer start from zeros again."""
+        self._kept = {}
+
+
+class _RecurrentLayer(NamedTuple):
+    """A recurrent layer in torch, as :class:`~lstmconv.torch.layers.Built`."""
+
+    module: nn.Module
+    run: _Recurrent
+
+
+class _Recurrent:
+    """Runs a recurrent layer: outputs, and the final states."""
+
+    def __init__(self, layers: Sequence[LSTMLayer | RecurrentLayer], split: bool) -> None:
+        self.options = [
+            RecurrentOptions(
+                layer.name,
+                tuple(half.go_backwards for half in layer.directions),
+                layer.merge_mode,
+                layer.return_sequences is not False or number < len(layers) - 1,
+                layer.zero_output_for_mask,
+                layer.time_major,
+            )
+            for number, layer in enumerate(layers)
+        ]
+        self.split = split
+        self.time_major = layers[0].time_major
+        self.counts = [(2 if isinstance(layer, LSTMLayer) else 1) * len(layer.directions) for layer in layers]
+
+    def __call__(
+        self, module: Any, x: Tensor, states: Sequence[Tensor], mask: Tensor | None
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        if not self.split:
+            # One module runs all layers; what the last one returns is the stack's.
+            return run_recurrent(module, self.options[-1], x, states, mask)
+        finals: list[Tensor] = []
+        outputs: tuple[Tensor, ...] = (x,)
+        start = 0
+        for number, (options, count) in enumerate(zip(self.options, self.counts, strict=True)):
+            own = states[start : start + count]
+            start += count
+            outputs, final = run_recurrent(module._modules[str(number)], options, outputs[0], own, mask)
+            finals += final
+        return outputs, tuple(finals)
+
+
+def _float_type(model: Model) -> torch.dtype:
+    """Return the model's own float type, that of its first array."""
+    for layer in model.layers:
+        if isinstance(layer, LSTMLayer | Stack):
+            return _torch_type(layer.dtype.name)
+        if isinstance(layer, RecurrentLayer):
+            return dtype_of(layer.forward.weight_ih)
+        if layer.arrays and not isinstance(layer, Constant | Rescaling | Unknown):
+            return dtype_of(next(iter(layer.arrays.values())))
+    return torch.float32
+
+
+def _torch_type(name: str) -> torch.dtype:
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
+def _place(root: nn.Module, path: tuple[str, ...], module: nn.Module) -> None:
+    """Put a submodule under a name in parts, which may be any that Keras takes (``type``, ``forward``)."""
+    *above, last = path
+    for part in above:
+        root = root._modules.setdefault(part, nn.Module())  # type: ignore[assignment]  # there is no None among them
+    inside = root._modules.get(last)
+    if inside is not None:  # A layer "a" may stand beside "a/b".
+        module._modules.update(inside._modules)
+    root._modules[last] = module
+
+
+def _built(layer: Layer, dtype: torch.dtype) -> Built | _RecurrentLayer:
+    if isinstance(layer, LSTMLayer):
+        return _RecurrentLayer(_lstm_module(Stack(layer.name, (layer,))), _Recurrent([layer], False))
+    if isinstance(layer, Stack):
+        whole = obstacle(layer) is None
+        if whole:
+            return _RecurrentLayer(_lstm_module(layer), _Recurrent(layer.layers, False))
+        parts = [_lstm_module(Stack(own.name, (own,))) for own in layer.layers]
+        return _RecurrentLayer(nn.ModuleList(parts), _Recurrent(layer.layers, True))
+    if isinstance(layer, RecurrentLayer):
+        return _RecurrentLayer(_recurrent_module(layer), _Recurrent([layer], False))
+    if isinstance(layer, Attention):
+        return build_attention(layer, dtype)
+    if isinstance(layer, MultiHeadAttention):
+        return build_multi_head_attention(layer, dtype)
+    builder = BUILDERS.get(type(layer))
+    if builder is None:
+        raise UnsupportedModelError(f"{layer.name}: nothing computes a {type(layer).__name__} in torch")
+    return builder(layer, dtype)
+
+
+def _lstm_module(stack: Stack) -> nn.RNNBase | Halves:
+    if obstacle(stack) is not None:
+        halves = [_lstm_module(Stack("", (_alone(half),))) for half in stack.first.directions]
+        return Halves(*halves)  # type: ignore[arg-type]  # one direction has no obstacle
+    first = stack.first
+    options: dict[str, Any] = {
+        "num_layers": len(stack.layers),
+        "bias": stack.has_bias,
+        "batch_first": True,
+        "bidirectional": first.bidirectional,
+        "device": "meta",
+        "dtype": _torch_type(stack.dtype.name),
+    }
+    if extra_state(stack) is None:
+        return nn.LSTM(first.input_size, first.hidden_size, **options)
+    return LSTM(
+        first.input_size,
+        first.hidden_size,
+        activation=[half.activation for half in first.directions],
+        recurrent_activation=[half.recurrent_activation for half in first.directions],
+        go_backwards=first.go_backwards,
+        merge_mode=first.merge_mode if first.bidirectional else "concat",
+        **options,
+    )
+
+
+def _alone(direction: LSTMDirection) -> LSTMLayer:
+    """Return one half as a layer that runs forwards; the caller turns time round."""
+    return LSTMLayer("", replace(direction, go_backwards=False))
+
+
+def _recurrent_module(layer: RecurrentLayer) -> nn.RNNBase | Halves:
+    if not halves_fit(layer):
+        halves = [_recurrent_module(RecurrentLayer("", replace(half, go_backwards=False))) for half in layer.directions]
+        return Halves(*halves)  # type: ignore[arg-type]  # one direction has no obstacle
+    first = layer.forward
+    options: dict[str, Any] = {
+        "bias": any(half.bias_ih is not None for half in layer.directions),
+        "batch_first": True,
+        "bidirectional": layer.backward is not None,
+        "device": "meta",
+        "dtype": dtype_of(first.weight_ih),
+    }
+    plain = recurrent_extra_state(layer) is None
+    if plain and isinstance(first, GRUDirection):
+        return nn.GRU(first.input_size, first.hidden_size, **options)
+    if plain:
+        kind = "tanh" if first.activation == TANH else "relu"
+        return nn.RNN(first.input_size, first.hidden_size, nonlinearity=kind, **options)
+    options |= {
+        "activation": [half.activation for half in layer.directions],
+        "go_backwards": first.go_backwards,
+        "merge_mode": layer.merge_mode if layer.backward is not None else "concat",
+    }
+    if isinstance(first, SimpleRNNDirection):
+        return RNN(first.input_size, first.hidden_size, **options)
+    gates = [half.recurrent_activation if isinstance(half, GRUDirection) else SIGMOID for half in layer.directions]
+    return GRU(
+        first.input_size, first.hidden_size, recurrent_activation=gates, reset_after=first.reset_after, **options
+    )
+
+
+def from_model(model: Model) -> KerasModel:
+    """Return a module that computes what the Keras model computes, in evaluation mode; its weights are copies.
+
+    Raises:
+        UnsupportedModelError: A layer is unknown.
+    """
+    module = KerasModel(model)
+    state = {entry.name: tensor_of(entry.materialise()) for entry in model_tensors(model, WriteOptions())}
+    module.load_state_dict(state, strict=True, assign=True)
+    return module.eval()
