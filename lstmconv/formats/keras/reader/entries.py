@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lstmconv.formats.keras.names import snake_case
+from lstmconv.formats.keras.reader.kinds.functions import FUNCTIONS
 from lstmconv.formats.keras.reader.nodes import Node, Ref, nodes_of
 
 __all__ = ["GIVEN", "RECURRENT", "Entry", "Member", "ModelEntry", "read_entries"]
@@ -23,14 +24,7 @@ _PACKAGES = {"keras", "tf_keras", "tensorflow", "builtins"}
 """What the modules of Keras' own classes begin with."""
 GIVEN = ""
 """Stands in a :class:`Ref` for the inputs of a Sequential that lists no InputLayer."""
-OPERATIONS = frozenset({
-    "Abs", "Absolute", "Add", "All", "Any", "Cast", "Concatenate", "Divide", "Equal", "Exp", "ExpandDims",
-    "FloorDivide", "GetItem", "Greater", "GreaterEqual", "Less", "LessEqual", "Log", "LogicalAnd", "LogicalNot",
-    "LogicalOr", "Matmul", "Max", "Maximum", "Mean", "Min", "Minimum", "Multiply", "Negative", "NotEqual", "OnesLike",
-    "Power", "Relu", "Reshape", "Rsqrt", "Sigmoid", "Sign", "Softmax", "Sqrt", "Square", "Squeeze", "Stack",
-    "Subtract", "Sum", "Tanh", "Transpose", "TrueDivide", "ZerosLike",
-})  # fmt: skip
-"""Functions of keras.src.ops that lstmconv knows."""
+_FUNCTIONS = {name for function in FUNCTIONS for name in function.names}
 RECURRENT = {"LSTM", "GRU", "SimpleRNN", "CuDNNLSTM", "CuDNNGRU", "RNN"}
 """Keras' own recurrent layers, whose calls take states."""
 
@@ -80,9 +74,9 @@ class Entry:
         """
         if self.package is not None:
             return False
-        return ".ops." in self.module or (
-            not self.module and "trainable" not in self.config and self.class_name in OPERATIONS
-        )
+        if self.module:
+            return ".ops." in self.module
+        return "trainable" not in self.config and snake_case(self.class_name) in _FUNCTIONS
 
     def own(self, *names: str) -> bool:
         """Whether it is Keras' own class of one of these names, and no operation."""
@@ -209,8 +203,13 @@ class _Reader:
         if len(names) < len(members):
             raise ValueError(f"two layers of '{entry.name}' have the same name")
         inputs, outputs = _ends(entry, members)
-        ends = (*inputs.values(), *outputs.values())
-        return ModelEntry(entry.name, members, tuple(inputs.values()), outputs, _first_nodes(members, ends))
+        model = ModelEntry(entry.name, members, tuple(inputs.values()), outputs)
+        if any(node.of_keras_3 for member in members for node in member.nodes):
+            by_name = {member.name: member for member in members}
+            model.outputs = {name: _counted_from_zero(ref, by_name) for name, ref in outputs.items()}
+        else:
+            model.first = _first_calls(members, (*inputs.values(), *outputs.values()))
+        return model
 
 
 def _built_shape(config: Mapping[str, Any]) -> Any:
@@ -279,8 +278,8 @@ def _numbered(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _first_nodes(members: Sequence[Member], ends: Sequence[Ref]) -> dict[str, int]:
-    """Return the number that histories give each layer's first call.
+def _first_calls(members: Sequence[Member], ends: Sequence[Ref]) -> dict[str, int]:
+    """Return the number that histories of Keras 1 and 2 give each layer's first call.
 
     A nested model that was built from an Input has a call of its own before those of the config, and histories
     count it (functional.py get_config, kept_nodes). Every call that is kept is read by another layer or is an
@@ -290,6 +289,16 @@ def _first_nodes(members: Sequence[Member], ends: Sequence[Ref]) -> dict[str, in
     for ref in (*ends, *(ref for member in members for node in member.nodes for ref in node.refs)):
         first[ref.layer] = min(ref.node, first.get(ref.layer, ref.node))
     return first
+
+
+def _counted_from_zero(ref: Ref, members: Mapping[str, Member]) -> Ref:
+    """Return a model's output in Keras 3 as the calls of its layers count: there only outputs count a call more.
+
+    keras/src/models/functional.py get_config (kept_nodes) and serialize_node, which leaves out what is not the model's.
+    """
+    member = members.get(ref.layer)
+    inner = member is not None and member.entry.class_name in ("Functional", "Model") and ref.node > 0
+    return ref._replace(node=ref.node - 1) if inner else ref
 
 
 def _ends(entry: Entry, members: Sequence[Member]) -> tuple[dict[str, Ref], dict[str, Ref]]:
@@ -304,10 +313,10 @@ def _ends(entry: Entry, members: Sequence[Member]) -> tuple[dict[str, Ref], dict
 def _refs(value: Any) -> dict[str, Ref]:
     """Read ``input_layers`` or ``output_layers``: one history, a list of them, or a dict by name.
 
-    Names are those of Keras: the key of a dict, else the layer, numbered where it stands twice.
+    Names are those of Keras: the layer's, numbered where it stands twice.
     """
     if isinstance(value, Mapping):
-        return {str(key): ref for key, inner in value.items() for ref in _refs(inner).values()}
+        return _refs([value[key] for key in sorted(value)])  # As Keras flattens a dict.
     if isinstance(value, list) and len(value) >= 3 and isinstance(value[0], str) and isinstance(value[1], int):
         return {value[0]: Ref(value[0], int(value[1]), int(value[2]))}
     if not isinstance(value, list):

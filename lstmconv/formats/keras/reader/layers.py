@@ -58,6 +58,11 @@ class Layers:
             return KerasVersion({1: "1.2", 2: "2.15"}.get(self.major, "3.15"))
         return stated
 
+    @property
+    def takes_masks(self) -> bool:
+        """Whether MultiHeadAttention takes the masks off its inputs: from Keras 3.8 on."""
+        return self.version is not None and self.version.release >= (3, 8)
+
     def path(self, entry: Entry, path: str) -> str:
         """Return a layer's name: that of the place where it is called first."""
         return self._paths.setdefault(id(entry), path)

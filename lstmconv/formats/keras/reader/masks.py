@@ -25,11 +25,13 @@ class Value(NamedTuple):
         tensor: The tensor.
         shape: ``None`` behind a layer that is not known.
         mask: The mask that Keras keeps beside it.
+        dtype: By NumPy's name; ``float32`` stands for the model's own float type.
     """
 
     tensor: Tensor
     shape: Shape | None
     mask: Tensor | None = None
+    dtype: str = "float32"
 
 
 def masks_by_version(

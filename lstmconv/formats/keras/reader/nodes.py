@@ -30,10 +30,12 @@ class Node(NamedTuple):
     Attributes:
         args: Positional arguments; nested lists, dicts and plain values.
         kwargs: By keyword.
+        of_keras_3: It is written as Keras 3 does.
     """
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    of_keras_3: bool = False
 
     @property
     def refs(self) -> tuple[Ref, ...]:
@@ -68,7 +70,7 @@ def nodes_of(entries: Any) -> tuple[Node, ...]:
 
 def _keras_3_node(entry: Mapping[str, Any]) -> Node:
     kwargs = _parsed(entry.get("kwargs") or {})
-    return Node(tuple(_parsed(argument) for argument in entry["args"]), kwargs)
+    return Node(tuple(_parsed(argument) for argument in entry["args"]), kwargs, of_keras_3=True)
 
 
 def _node(entry: Any) -> Node:
@@ -106,20 +108,12 @@ def _is_history(value: Any) -> bool:
 
 
 def _parsed(value: Any) -> Any:
-    """Turn histories into :class:`Ref` and Keras 3's tensors of numbers into arrays, at any depth."""
+    """Turn histories into :class:`Ref` at any depth; everything else stays as the config has it."""
     if isinstance(value, Mapping):
-        kind, config = value.get("class_name"), value.get("config")
-        if kind == "__keras_tensor__" and isinstance(config, Mapping):
+        config = value.get("config")
+        if value.get("class_name") == "__keras_tensor__" and isinstance(config, Mapping):
             name, node, tensor = config["keras_history"][:3]
             return Ref(str(name), int(node), int(tensor))
-        if kind in ("__tensor__", "__numpy__") and isinstance(config, Mapping):
-            return np.asarray(config["value"], str(config.get("dtype", "float32")))
-        if kind == "__tuple__" and isinstance(config, list):
-            return tuple(_parsed(inner) for inner in config)
-        if kind == "__slice__" and isinstance(config, Mapping):
-            return slice(_parsed(config.get("start")), _parsed(config.get("stop")), _parsed(config.get("step")))
-        if kind == "__ellipsis__":
-            return Ellipsis
         return {key: _parsed(inner) for key, inner in value.items()}
     if _is_history(value):
         return Ref(value[0], value[1], value[2])
@@ -129,15 +123,17 @@ def _parsed(value: Any) -> Any:
 
 
 def tensor_value(value: Any) -> Array | None:
-    """Return the numbers of an argument that is a value and no tensor, or ``None``."""
-    if isinstance(value, np.ndarray):
-        return value
-    if isinstance(value, bool | int | float):
-        return np.asarray(value)
-    if isinstance(value, list) and value and not any(True for _ in refs_in(value)):
-        try:
-            array = np.asarray(value)
-        except ValueError:
+    """Return the numbers of an argument that is a value and no tensor, or ``None``.
+
+    Keras 3 writes ``{"class_name": "__tensor__", "config": {"value": [...], "dtype": ...}}``, Keras 2 nested lists.
+    """
+    if isinstance(value, Mapping):
+        config = value.get("config")
+        if value.get("class_name") not in ("__tensor__", "__numpy__") or not isinstance(config, Mapping):
             return None
-        return array if array.dtype.kind in "biuf" else None
-    return None
+        value = config.get("value")
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return None
+    return array if array.dtype.kind in "biuf" else None

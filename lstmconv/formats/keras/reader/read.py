@@ -30,7 +30,7 @@ from lstmconv.formats.safety.limits import refuse_many_layers
 from lstmconv.model import Checkpoint, LSTMLayer, Model, Provenance, Skipped
 from lstmconv.model.chains import chains_of, lstm_layers, stacks_of, with_masking
 
-__all__ = ["read"]
+__all__ = ["read", "read_model"]
 
 
 def read(
@@ -40,7 +40,7 @@ def read(
     activation: str | None = None,
     recurrent_activation: str | None = None,
 ) -> Checkpoint:
-    """Read every LSTM layer of a Keras file of any generation.
+    """Read every LSTM layer of a Keras file of any generation, and the model around them.
 
     Args:
         path: A ``.h5``, ``.keras`` (zip or folder), ``.weights.h5`` or ``.weights.json``; what it is
@@ -52,6 +52,25 @@ def read(
     Raises:
         UnreadableFileError: Not a Keras file, or a damaged one.
         UnsupportedModelError: No LSTM in it, or config and weights do not belong together.
+    """
+    checkpoint = read_model(path, config=config, activation=activation, recurrent_activation=recurrent_activation)
+    if not checkpoint.layers:
+        raise NoLSTMError(_no_lstm(checkpoint.provenance.source, checkpoint.skipped), checkpoint.skipped)
+    return checkpoint
+
+
+def read_model(
+    path: Path,
+    *,
+    config: Path | None = None,
+    activation: str | None = None,
+    recurrent_activation: str | None = None,
+) -> Checkpoint:
+    """Read a Keras file as :func:`read` does, a model without an LSTM too: its checkpoint has no layers.
+
+    Raises:
+        UnreadableFileError: Not a Keras file, or a damaged one.
+        UnsupportedModelError: No LSTM in it and no model, or config and weights do not belong together.
     """
     file = open_file(path)
     given = open_config(config) if config is not None else None
@@ -103,8 +122,6 @@ def _described(entry: Entry, cells: Sequence[Cell], producer: Producer, *, outsi
     refuse_many_layers(len(lstms), "the model config")
     if not lstms and not layers.skipped and cells:
         return None
-    if not lstms:
-        raise NoLSTMError(_no_lstm(file, skipped), skipped)
     chains = chains_of(model)
     return Checkpoint(
         layers=lstms,
@@ -150,7 +167,7 @@ def _discovered(cells: list[Cell], producer: Producer, options: ReadOptions) -> 
         except UnsupportedModelError as error:
             skipped.append(Skipped(each.name, each.class_name, str(error)))
     if not layers:
-        raise NoLSTMError(_no_lstm(file, skipped), skipped)
+        raise NoLSTMError(_no_lstm(file.name, skipped), skipped)
     if file.noted is not None and producer.config is None:
         return _restored(file, layers, skipped, options)
     return Checkpoint(
@@ -216,8 +233,8 @@ def _container_names(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return named
 
 
-def _no_lstm(file: KerasFile, skipped: Sequence[Skipped]) -> str:
+def _no_lstm(name: str, skipped: Sequence[Skipped]) -> str:
     if not skipped:
-        return f"{file.name}: a Keras file without a recurrent layer; only LSTM layers convert"
+        return f"{name}: a Keras file without a recurrent layer; only LSTM layers convert"
     found = "; ".join(f"{entry.name} ({entry.class_name}): {entry.reason}" for entry in skipped)
-    return f"{file.name}: no LSTM layer that converts; found {found}"
+    return f"{name}: no LSTM layer that converts; found {found}"

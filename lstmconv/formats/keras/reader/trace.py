@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import heapq
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmconv.errors import UnreadableFileError, UnsupportedModelError
+from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.keras.reader.calls import Calls
 from lstmconv.formats.keras.reader.entries import GIVEN, RECURRENT, Entry, Member, ModelEntry
-from lstmconv.formats.keras.reader.kinds import MaskRule, mask_rule
+from lstmconv.formats.keras.reader.kinds import OPERATOR_LAYERS, MaskRule, Operand, build_operation, mask_rule
 from lstmconv.formats.keras.reader.layers import Layers
 from lstmconv.formats.keras.reader.masks import Value, masks_by_version, output_mask
 from lstmconv.formats.keras.reader.nodes import Node, Ref, tensor_value
-from lstmconv.formats.keras.reader.operations import function_of, operation_kind
+from lstmconv.formats.keras.reader.running import masks_taken
 from lstmconv.model import Input, Layer, LSTMLayer, Model, RecurrentLayer, Shape, Stack, Tensor, TimeDistributed
 from lstmconv.model.kinds import (
+    COMPARISONS,
     Activate,
     Attention,
+    Cast,
+    Concatenate,
     Constant,
     GlobalPooling,
+    Identity,
     MultiHeadAttention,
+    Operation,
+    Permute,
+    Reduce,
+    Reshape,
+    Slice,
+    Stacking,
     Unknown,
 )
 
@@ -33,7 +44,7 @@ _READ_MASKS = (LSTMLayer, Stack, RecurrentLayer, GlobalPooling, Activate, Attent
 _TENSOR_ARGUMENTS = ("inputs", "sequences", "x", "query", "value", "key")
 """Keyword arguments that are a layer's inputs, in the order of its call."""
 _MASK_ARGUMENTS = ("mask", "query_mask", "value_mask", "key_mask", "attention_mask")
-_OPERATOR_LAYERS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
+_KEEP_DTYPE = (Operation, Reduce, Slice, Permute, Reshape, Concatenate, Stacking, Identity)
 _NOT_OPTIONS = {*_TENSOR_ARGUMENTS, *_MASK_ARGUMENTS, "initial_state", "constants"}
 
 
@@ -68,7 +79,9 @@ def trace(model: ModelEntry, layers: Layers) -> Model:
     tracer = _Tracer(layers)
     inputs = list(_inputs(model, layers))
     tracer.calls.names.update(entry.name for entry in inputs)
-    values = tracer.model(model, [Value(Tensor(entry.name), entry.shape or None) for entry in inputs], "", "")
+    values = tracer.model(
+        model, [Value(Tensor(entry.name), entry.shape or None, None, entry.dtype) for entry in inputs], "", ""
+    )
     outputs = dict(zip(model.outputs, (value.tensor for value in values), strict=True))
     return Model(model.name, tuple(inputs), tracer.calls.needed(list(outputs.values())), outputs)
 
@@ -146,10 +159,12 @@ class _Tracer:
             raise UnreadableFileError(f"the model config: models nest deeper than {_MAX_NESTING} levels")
         self.depth += 1
         values = self._given(model, given)
+        taken = masks_taken(model) if self.layers.takes_masks else {}
         members = {(member.name, index): member for member in model.members for index in range(len(member.nodes))}
         for name, index in _order(model, values):
             member = members[name, index]
-            values[name, index] = self.call(member, member.nodes[index], values, model, prefix, path, index)
+            seen = _without_masks(values, taken.get((name, index), frozenset()))
+            values[name, index] = self.call(member, member.nodes[index], seen, model, prefix, path, index)
         self.depth -= 1
         return [_value(ref, values, model) for ref in model.outputs.values()]
 
@@ -179,7 +194,7 @@ class _Tracer:
         own = self.layers.path(entry, f"{path}{member.name}")
         args = _resolved(node.args, values, model)
         kwargs = _resolved(node.kwargs, values, model)
-        if entry.is_operation or entry.own(*_OPERATOR_LAYERS):
+        if entry.is_operation or entry.own(*OPERATOR_LAYERS):
             return self.operation(entry, name, own, args, kwargs)
         given = _arguments(entry, args, kwargs)
         if entry.model is not None:
@@ -297,11 +312,12 @@ class _Tracer:
         """Call a layer's records one after another."""
         values = list(inputs)
         for layer in built:
-            suffix = layer.name.removeprefix(own) if layer.name.startswith(f"{own}/") and len(built) > 1 else ""
+            suffix = layer.name.removeprefix(own) if layer.name.startswith(f"{own}/") else ""
             read = tuple(masks) if isinstance(layer, _READ_MASKS) and any(mask is not None for mask in masks) else ()
             made = self.calls.add(f"{name}{suffix}", layer, [value.tensor for value in values], states, read)
             shapes = self.layers.output_shapes(layer, [value.shape for value in values])
-            values = [Value(Tensor(made, index), shape) for index, shape in enumerate(shapes)]
+            dtype = _output_dtype(layer, values)
+            values = [Value(Tensor(made, index), shape, None, dtype) for index, shape in enumerate(shapes)]
         return values
 
     def state(self, name: str, layer: Layer, value: Any, index: int) -> Tensor:
@@ -315,28 +331,14 @@ class _Tracer:
         return Tensor(self.calls.add(own, Constant(own, numbers), ()))
 
     def operation(self, entry: Entry, name: str, own: str, args: Any, kwargs: Any) -> list[Value]:
-        """Call a function that stands between layers."""
-        values = list(_values_in((args, kwargs)))
-        arguments, keywords = _without_values(args), _without_values(kwargs)
-        if entry.own("TensorFlowOpLayer"):
-            arguments = _node_arguments(entry, len(values))
-        function = function_of(entry.class_name, entry.config)
-        tensors = iter(values)
-        try:
-            layer, operands = operation_kind(
-                own, function, entry.config, arguments, keywords, [value.shape for value in values]
-            )
-        except (UnsupportedModelError, TypeError, ValueError) as error:
-            unknown = Unknown(own, entry.title, str(error), {})
-            return self.run(name, own, (unknown,), values, (), ())
-        read: list[Value] = []
-        for index, operand in enumerate(operands):
-            if operand is None:
-                read.append(next(tensors, values[0]))
-                continue
-            made = f"{name}/operand" + (f"_{index}" if index else "")
-            read.append(Value(Tensor(self.calls.add(made, Constant(made, operand), ())), operand.shape))
-        return self.run(name, own, (layer,), read, (), ())
+        """Call a function that stands between layers; it may take several records."""
+        values: list[Value] = []
+        steps = build_operation(self.layers.described(entry, own), _operands(args, values), _operands(kwargs, values))
+        made: list[list[Value]] = []
+        for step in steps:
+            inputs = [made[each][0] if isinstance(each, int) else values[each.index] for each in step.inputs]
+            made.append(self.run(name, own, (step.layer,), inputs, (), ()))
+        return made[-1]
 
 
 def _order(model: ModelEntry, given: Mapping[tuple[str, int], object]) -> Iterator[tuple[str, int]]:
@@ -389,6 +391,20 @@ def _value(ref: Ref, values: Mapping[tuple[str, int], list[Value]], model: Model
     )
 
 
+def _without_masks(
+    values: dict[tuple[str, int], list[Value]], taken: frozenset[Ref]
+) -> Mapping[tuple[str, int], list[Value]]:
+    """Take the masks from some tensors."""
+    if not taken:
+        return values
+    seen: ChainMap[tuple[str, int], list[Value]] = ChainMap({}, values)
+    for ref in taken:
+        outputs = seen.get((ref.layer, ref.node), [])
+        kept = [value._replace(mask=None) if index == ref.tensor else value for index, value in enumerate(outputs)]
+        seen[ref.layer, ref.node] = kept
+    return seen
+
+
 def _resolved(value: Any, values: Mapping[tuple[str, int], list[Value]], model: ModelEntry) -> Any:
     """Put the values in the place of their histories, at any depth."""
     if isinstance(value, Ref):
@@ -413,13 +429,15 @@ def _values_in(value: Any) -> Iterator[Value]:
             yield from _values_in(inner)
 
 
-def _without_values(value: Any) -> Any:
+def _operands(value: Any, values: list[Value]) -> Any:
+    """Put an operand in the place of every tensor, at any depth, and collect the tensors."""
     if isinstance(value, Value):
-        return None
+        values.append(value)
+        return Operand(len(values) - 1, value.shape, value.dtype)
     if isinstance(value, Mapping):
-        return {key: _without_values(inner) for key, inner in value.items()}
+        return {key: _operands(inner, values) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_values(inner) for inner in value]
+        return [_operands(inner, values) for inner in value]
     return value
 
 
@@ -462,11 +480,17 @@ def _flat_states(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _node_arguments(entry: Entry, tensors: int) -> list[Any]:
-    """Return the arguments of a TensorFlowOpLayer: tensors, and constants at their positions."""
-    constants = entry.config.get("constants") or {}
-    placed = {int(key): value for key, value in constants.items()}
-    return [placed.get(index) for index in range(tensors + len(placed))]
+def _output_dtype(layer: Layer, inputs: Sequence[Value]) -> str:
+    """Return the dtype of what a layer returns."""
+    if isinstance(layer, Cast):
+        return layer.dtype
+    if isinstance(layer, Operation) and (layer.function.startswith("logical") or layer.function in COMPARISONS):
+        return "bool"
+    if isinstance(layer, Reduce) and layer.function in ("all", "any"):
+        return "bool"
+    if isinstance(layer, Constant):
+        return layer.value.dtype.name
+    return inputs[0].dtype if isinstance(layer, _KEEP_DTYPE) and inputs else "float32"
 
 
 def _state_count(layer: LSTMLayer | Stack | RecurrentLayer) -> int:
