@@ -89,9 +89,9 @@ def conv_theano_ordering(k):
     image = k.input(3, 7, 6, name="image")
     tensor = layers.Convolution2D(5, 3, 2, border_mode="same", activation="relu", **first)(image)
     tensor = layers.BatchNormalization(axis=1)(tensor)
-    outputs = [layers.GlobalAveragePooling2D(**first)(tensor), layers.ZeroPadding2D((1, 2), **first)(tensor)]
+    outputs = [layers.GlobalAveragePooling2D(**first)(tensor)]
     tensor = layers.MaxPooling2D((2, 3), **first)(tensor)
-    outputs += [layers.UpSampling2D((2, 3), **first)(tensor), layers.Dense(2)(layers.Flatten()(tensor))]
+    outputs.append(layers.Dense(2)(layers.Flatten()(tensor)))
     return Whole(k.model(image, outputs), [numbers(3, 7, 6)])
 
 
@@ -112,7 +112,7 @@ def pooling(k):
 def batch_normalization(k):
     norm = k.layers.BatchNormalization
     row, steps = k.input(6, name="row"), k.input(3, 3, name="steps")
-    outputs = [norm()(row), norm(epsilon=0.1)(row), norm()(steps), norm(axis=1, epsilon=1e-5)(steps)]
+    outputs = [norm()(row), norm(epsilon=0.1)(row), norm()(steps), norm(axis=1, epsilon=1e-4)(steps)]
     return Whole(k.model([row, steps], outputs), [numbers(6), numbers(3, 3)])
 
 

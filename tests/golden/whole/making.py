@@ -97,7 +97,8 @@ def randomise(model, gain, seed):
 
 
 def listed(value):
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+    """Return the tensors or arrays in `value`, which may be one, or lists in lists."""
+    return [each for part in value for each in listed(part)] if isinstance(value, (list, tuple)) else [value]
 
 
 def storable(array):
@@ -112,7 +113,7 @@ def run(model, inputs):
         x = dict(zip(input_names(model), inputs, strict=True))
     y = model.predict(x, batch_size=len(inputs[0]), verbose=0)
     y = [y[name] for name in model.output] if isinstance(y, dict) else listed(y)
-    return [storable(each) for each in y]
+    return [storable(each) for each in listed(y)]
 
 
 def faults(outputs):
