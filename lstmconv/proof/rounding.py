@@ -44,11 +44,21 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmconv.activations import Activation
-from lstmconv.model import LSTMDirection, float_type
+from lstmconv.model import GRUDirection, LSTMDirection, SimpleRNNDirection, float_type
 from lstmconv.runtimes import Precision
-from lstmconv.semantics import CellType, LSTMCell, times
+from lstmconv.semantics.cells import Cell, CellType, Direction, GRUCell, LSTMCell, SimpleRNNCell, times
 
-__all__ = ["ACTIVATION_ERROR", "DRAWS", "SPREAD_MARGIN", "Limits", "UselessBoundError", "bounded", "drawn", "limits"]
+__all__ = [
+    "ACTIVATION_ERROR",
+    "DRAWS",
+    "SPREAD_MARGIN",
+    "Limits",
+    "Roundings",
+    "UselessBoundError",
+    "bounded",
+    "drawn",
+    "limits",
+]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 
@@ -190,55 +200,115 @@ def _scale(activation: Activation, z: Float64, value: Float64) -> Float64:
     return np.maximum(np.maximum(np.abs(value), at_zero), np.minimum(np.abs(z), 1.0))
 
 
-class _DrawnCell(LSTMCell):
-    """Computes with every rounding drawn at random: ``(draws, batch, ...)``."""
+class Roundings:
+    """Draws roundings at random, as large as those of a precision."""
 
-    def __init__(self, direction: LSTMDirection, name: str, precision: Precision, seed: int) -> None:
-        """Take the squares of the weights too, and the source of the draws."""
-        super().__init__(direction, name)
+    def __init__(self, precision: Precision, seed: int = 0) -> None:
+        """Take what a framework computes in, and a seed."""
         self._random = np.random.default_rng(seed)
-        self._u = limits(precision.arithmetic).roundoff
+        self.u = limits(precision.arithmetic).roundoff
         self._stored = limits(precision.stored)
         self._narrows = precision.stored != precision.arithmetic
+
+    def moved(self, value: Float64, amount: Float64 | float) -> Float64:
+        """Move each number by up to an amount, in units of u."""
+        return value + self.u * amount * self._random.uniform(-1.0, 1.0, value.shape)
+
+    def summed(self, value: Float64, squares: Float64, terms: int) -> Float64:
+        """Round a sum of products; ``squares`` is the sum of their squares."""
+        variance = (terms * (np.square(value) / 3 + squares / 2) + squares) / 3
+        return value + self.u * np.sqrt(variance) * self._random.standard_normal(value.shape)
+
+    def rounded(self, value: Float64) -> Float64:
+        """Round each number once."""
+        return self.moved(value, np.abs(value))
+
+    def narrowed(self, value: Float64) -> Float64:
+        """Round to what is stored, if that is narrower than the arithmetic."""
+        if not self._narrows:
+            return value
+        allowed = self._stored.roundoff * np.abs(value) + self._stored.smallest
+        return value + allowed * self._random.uniform(-1.0, 1.0, value.shape)
+
+    def activated(self, activation: Activation, z: Float64) -> Float64:
+        """Compute an activation as an implementation of it may."""
+        value = activation(z)
+        return self.moved(value, ACTIVATION_ERROR * _scale(activation, z, value))
+
+
+class _Drawn(Cell):
+    """What cells share that compute with every rounding drawn at random: ``(draws, batch, ...)``."""
+
+    draw: Roundings
+    terms: int
+
+    def _begin(self, precision: Precision, seed: int) -> None:
+        """Take the squares of the weights too, and the source of the draws."""
+        self.draw = Roundings(precision, seed)
+        self.terms = self.weight_ih.shape[1] + self.weight_hh.shape[1] + 2
         self._square_ih, self._square_hh = np.square(self.weight_ih), np.square(self.weight_hh)
         self._square_biases = sum(np.square(bias) for bias in self.biases)
-        self._terms = self.weight_ih.shape[1] + self.weight_hh.shape[1] + 2
 
     def project(self, x: Float64) -> Float64:
         """Return the exact sums, and beside them those of squares (of the first draw, for all)."""
         squares = times(np.square(x[:1]), self._square_ih) + self._square_biases
         return np.concatenate([super().project(x), squares])
 
-    def step(self, projected: Float64, *states: Float64) -> tuple[Float64, ...]:
-        h, c = states
-        z = projected[:-1] + times(h, self.weight_hh)
-        q = projected[-1:] + times(np.square(h[:1]), self._square_hh)
-        variance = (self._terms * (np.square(z) / 3 + q / 2) + q) / 3
-        z = z + self._u * np.sqrt(variance) * self._random.standard_normal(z.shape)
-        i, f, g, o = np.split(z, 4, axis=-1)
-        kept = self._rounded(self._activated(self.rec, f) * c)
-        new_c = self._rounded(kept + self._rounded(self._activated(self.rec, i) * self._activated(self.act, g)))
-        new_h = self._rounded(self._activated(self.rec, o) * self._activated(self.act, new_c))
-        return self._narrowed(new_h), self._narrowed(new_c)
+    def gates(self, projected: Float64, h: Float64, bias: Float64 | float = 0.0) -> Float64:
+        """Round the sums of all gates; ``bias`` is added to what h gives."""
+        q = projected[-1:] + times(np.square(h[:1]), self._square_hh) + np.square(bias)
+        return self.draw.summed(projected[:-1] + times(h, self.weight_hh) + bias, q, self.terms)
 
     def merge(self, mode: str, forward: Float64, backward: Float64) -> Float64:
         merged = super().merge(mode, forward, backward)
-        return merged if mode == "concat" else self._narrowed(self._rounded(merged))
+        return merged if mode == "concat" else self.draw.narrowed(self.draw.rounded(merged))
 
-    def _off(self, shape: tuple[int, ...]) -> Float64:
-        return self._random.uniform(-1.0, 1.0, shape)
 
-    def _rounded(self, value: Float64) -> Float64:
-        return value * (1 + self._u * self._off(value.shape))
+class _DrawnLSTM(_Drawn, LSTMCell):
+    def __init__(self, direction: LSTMDirection, name: str, precision: Precision, seed: int) -> None:
+        LSTMCell.__init__(self, direction, name)
+        self._begin(precision, seed)
 
-    def _narrowed(self, value: Float64) -> Float64:
-        if not self._narrows:
-            return value
-        return value + (self._stored.roundoff * np.abs(value) + self._stored.smallest) * self._off(value.shape)
+    def step(self, projected: Float64, *states: Float64) -> tuple[Float64, ...]:
+        h, c = states
+        draw = self.draw
+        i, f, g, o = np.split(self.gates(projected, h), 4, axis=-1)
+        kept = draw.rounded(draw.activated(self.rec, f) * c)
+        new_c = draw.rounded(kept + draw.rounded(draw.activated(self.rec, i) * draw.activated(self.act, g)))
+        new_h = draw.rounded(draw.activated(self.rec, o) * draw.activated(self.act, new_c))
+        return draw.narrowed(new_h), draw.narrowed(new_c)
 
-    def _activated(self, activation: Activation, z: Float64) -> Float64:
-        value = activation(z)
-        return value + self._u * ACTIVATION_ERROR * self._off(value.shape) * _scale(activation, z, value)
+
+class _DrawnGRU(_Drawn, GRUCell):
+    def __init__(self, direction: GRUDirection, name: str, precision: Precision, seed: int) -> None:
+        GRUCell.__init__(self, direction, name)
+        self._begin(precision, seed)
+
+    def step(self, projected: Float64, *states: Float64) -> tuple[Float64, ...]:
+        (h,) = states
+        draw, hidden = self.draw, h.shape[-1]
+        both, ours = slice(0, 2 * hidden), slice(2 * hidden, None)
+        gates = self.gates(projected, h, self.recurrent_bias)
+        z, r = np.split(draw.activated(self.rec, gates[..., both]), 2, axis=-1)
+        rows, bias = self.weight_hh[ours], self.recurrent_bias[ours]
+        given = times(h, rows) + bias if self.reset_after else times(draw.rounded(r * h), rows)
+        squares = times(np.square(h[:1]), self._square_hh[ours]) + np.square(bias)
+        inner = draw.summed(given, squares, self.terms)
+        if self.reset_after:
+            inner = draw.rounded(r * inner)
+        sums = projected[:-1, ..., ours] + inner
+        n = draw.activated(self.act, draw.summed(sums, projected[-1:, ..., ours] + np.square(inner), self.terms))
+        new_h = draw.rounded(draw.rounded(z * h) + draw.rounded(draw.rounded(1.0 - z) * n))
+        return (draw.narrowed(new_h),)
+
+
+class _DrawnSimpleRNN(_Drawn, SimpleRNNCell):
+    def __init__(self, direction: SimpleRNNDirection, name: str, precision: Precision, seed: int) -> None:
+        SimpleRNNCell.__init__(self, direction, name)
+        self._begin(precision, seed)
+
+    def step(self, projected: Float64, *states: Float64) -> tuple[Float64, ...]:
+        return (self.draw.narrowed(self.draw.activated(self.act, self.gates(projected, states[0]))),)
 
 
 def bounded(precision: Precision) -> CellType:
@@ -248,4 +318,12 @@ def bounded(precision: Precision) -> CellType:
 
 def drawn(precision: Precision, seed: int = 0) -> CellType:
     """Return the cell that draws its roundings: all arrays are ``(draws, ...)``."""
-    return lambda direction, name: _DrawnCell(direction, name, precision, seed)
+
+    def make(direction: Direction, name: str) -> Cell:
+        if isinstance(direction, GRUDirection):
+            return _DrawnGRU(direction, name, precision, seed)
+        if isinstance(direction, SimpleRNNDirection):
+            return _DrawnSimpleRNN(direction, name, precision, seed)
+        return _DrawnLSTM(direction, name, precision, seed)
+
+    return make

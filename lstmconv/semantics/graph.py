@@ -18,7 +18,19 @@ from lstmconv.semantics.layers import RULES
 from lstmconv.semantics.operations import cast
 from lstmconv.semantics.recurrent import run_layer, run_stack
 
-__all__ = ["StateSlot", "Values", "as_given", "compute", "run_model", "state_slots", "stateful_calls"]
+__all__ = [
+    "StateSlot",
+    "Values",
+    "as_given",
+    "compute",
+    "final_states",
+    "initial_states",
+    "is_streamed",
+    "run_calls",
+    "run_model",
+    "state_slots",
+    "stateful_calls",
+]
 
 Array: TypeAlias = npt.NDArray[Any]
 Values: TypeAlias = "dict[Tensor, Array]"
@@ -117,15 +129,24 @@ def run_model(
         UsageError: An input is missing, or has another shape.
         UnsupportedModelError: A layer is unknown, or its activations are.
     """
+    values, final = run_calls(model, inputs, states)
+    return {name: values[tensor] for name, tensor in model.outputs.items()} | final
+
+
+def run_calls(
+    model: Model,
+    inputs: Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike],
+    states: Mapping[str, npt.ArrayLike] | None = None,
+) -> tuple[Values, dict[str, Float64]]:
+    """Return all tensors of a model, and the final states by name; the arguments are those of :func:`run_model`."""
     values = {Tensor(entry.name): array for entry, array in zip(model.inputs, _ordered(model, inputs), strict=True)}
     given = dict(states or {})
-    streamed = [call for call in stateful_calls(model, every=True) if _is_streamed(call, given)]
-    final: dict[str, Array] = {}
+    final: dict[str, Float64] = {}
     for call in model.calls:
         before = [values[tensor] for tensor in call.states] or None
-        if call in streamed:
-            batch = _batch_of(call, values[call.inputs[0]])
-            before = _initial(call, given, batch)
+        streamed = is_streamed(call, given)
+        if streamed:
+            before = initial_states(call, given, values[call.inputs[0]])
         found, after = compute(
             call.layer,
             [values[tensor] for tensor in call.inputs],
@@ -133,9 +154,9 @@ def run_model(
             [None if mask is None else values[mask] for mask in call.masks],
         )
         values |= {Tensor(call.name, index): array for index, array in enumerate(found)}
-        if call in streamed:
-            final |= {slot.final: np.stack([after[half] for half in slot.halves]) for slot in state_slots(call)}
-    return {name: values[tensor] for name, tensor in model.outputs.items()} | final
+        if streamed:
+            final |= final_states(call, after)
+    return values, final
 
 
 def _ordered(model: Model, inputs: Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike]) -> list[Array]:
@@ -146,20 +167,29 @@ def _ordered(model: Model, inputs: Mapping[str, npt.ArrayLike] | Sequence[npt.Ar
     return [as_given(entry, named[entry.name]) for entry in model.inputs]
 
 
-def _is_streamed(call: Call, given: Mapping[str, npt.ArrayLike]) -> bool:
+def is_streamed(call: Call, given: Mapping[str, npt.ArrayLike]) -> bool:
+    """Tell whether a call begins with a state from outside: its layer is stateful, or the state is given."""
+    if call.states:
+        return False
     layer = call.layer
     stateful = layer.last.stateful if isinstance(layer, Stack) else getattr(layer, "stateful", False)
     return bool(stateful) or any(slot.initial in given for slot in state_slots(call))
 
 
-def _batch_of(call: Call, x: Array) -> int:
+def initial_states(call: Call, given: Mapping[str, npt.ArrayLike], x: Array) -> list[Float64]:
+    """Return the initial states of a streamed call in the order of :attr:`Call.states`; zeros where none is given.
+
+    Args:
+        call: Of a recurrent layer.
+        given: By the names of :func:`state_slots`.
+        x: What the call is given, for the size of the batch.
+
+    Raises:
+        UsageError: A state has another shape than its slot.
+    """
     layer = call.layer.first if isinstance(call.layer, Stack) else call.layer
-    return int(x.shape[1 if getattr(layer, "time_major", False) else 0])
-
-
-def _initial(call: Call, given: Mapping[str, npt.ArrayLike], batch: int) -> list[Array]:
-    """Return the initial states of a streamed call in the order of :attr:`Call.states`."""
-    found: dict[int, Array] = {}
+    batch = int(x.shape[1 if getattr(layer, "time_major", False) else 0])
+    found: dict[int, Float64] = {}
     for slot in state_slots(call):
         shape = (len(slot.halves), batch, slot.hidden)
         array = np.asarray(given.get(slot.initial, np.zeros(shape)), np.float64)
@@ -167,6 +197,11 @@ def _initial(call: Call, given: Mapping[str, npt.ArrayLike], batch: int) -> list
             raise UsageError(f"state '{slot.initial}' is {array.shape}, expected {shape}")
         found |= dict(zip(slot.halves, array, strict=True))
     return [found[half] for half in sorted(found)]
+
+
+def final_states(call: Call, states: Sequence[Float64]) -> dict[str, Float64]:
+    """Return a call's final states by the names of :func:`state_slots`."""
+    return {slot.final: np.stack([states[half] for half in slot.halves]) for slot in state_slots(call)}
 
 
 def compute(
