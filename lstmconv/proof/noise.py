@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lstmconv.model import Stack
 from lstmconv.proof.rounding import DRAWS, SPREAD_MARGIN, UselessBoundError, bounded, drawn
-from lstmconv.proof.trials import Trial, computed
+from lstmconv.proof.trials import Compared, Trial, computed
 from lstmconv.runtimes import Inputs, Precision
 from lstmconv.semantics import CellType
 
@@ -96,7 +96,7 @@ def _each(inputs: Inputs, change: Callable[[Float64], Float64]) -> Inputs:
     return replace(inputs, x=change(inputs.x), states=tuple(map(change, inputs.states)))
 
 
-def given(trial: Trial, atol: float, rtol: float) -> Noise:
+def given(trial: Compared, atol: float, rtol: float) -> Noise:
     """Allow what the user does."""
     return Noise({key: atol + rtol * np.abs(values) for key, values in trial.expected.items()}, "given")
 

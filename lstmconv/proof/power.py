@@ -20,7 +20,7 @@ from lstmconv.activations import Activation
 from lstmconv.errors import LstmconvError
 from lstmconv.model import LSTMDirection, LSTMLayer, MergeMode, Stack
 from lstmconv.proof.mistakes import Mistake, Weights, mistakes_of, wrong_biases
-from lstmconv.proof.trials import Trial, computed
+from lstmconv.proof.trials import Compared, Trial, computed
 from lstmconv.runtimes import Inputs
 from lstmconv.semantics import Cell, LSTMCell, run_layer, times
 
@@ -42,7 +42,7 @@ class Outcome:
 
     mistake: Mistake
     place: str
-    trial: Trial
+    trial: Compared
     outputs: Mapping[str, Float64]
 
     @property

@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 from lstmconv.errors import LstmconvError
 
-__all__ = ["Check", "Evidence", "Report", "Status", "VerificationError"]
+__all__ = ["Check", "Evidence", "Level", "Report", "Status", "VerificationError"]
 
 Status = Literal["passed", "failed", "not run"]
-Level = Literal["structure", "weights", "outputs"]
+Level = Literal["structure", "weights", "outputs", "model"]
+"""``model`` is the whole file, run from its inputs to its outputs; the others are of one layer or stack."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,12 @@ class Evidence:
         found: The deviation of the output with the largest ratio of deviation to noise.
         noise: What rounding may do to that output, or the tolerance given.
         noise_source: ``"bound"`` derived, ``"spread"`` measured over re-orderings, ``"given"`` by the user.
-        nearest: The smallest deviation that any mistake of the catalogue would have caused on the same inputs;
-            ``None`` if none could be told from rounding.
+        nearest: What the mistake nearest to rounding, in units of it, would have caused on the same inputs; ``None`` if
+            none could be told from rounding.
+        nearest_noise: What rounding may do to that output.
         mistake: That mistake.
         mistakes: How many were computed.
+        untold: How many of them could not be told from rounding.
         cannot_tell: What these weights and inputs cannot tell apart; the comparison of bits decides there.
         steps: Of the sequence, step by step: the largest deviation, and the noise.
     """
@@ -33,8 +36,10 @@ class Evidence:
     noise: float
     noise_source: Literal["bound", "spread", "given"]
     nearest: float | None
+    nearest_noise: float | None
     mistake: str | None
     mistakes: int
+    untold: int
     cannot_tell: tuple[str, ...]
     steps: tuple[tuple[float, float], ...]
 
@@ -81,7 +86,7 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether nothing failed and weights were compared, for every layer that is reported."""
-        layers = {check.layer for check in self.checks}
+        layers = {check.layer for check in self.checks if check.level != "model"}
         compared = {check.layer for check in self.checks if check.level == "weights" and check.status == "passed"}
         return bool(compared) and compared == layers and not self.failures
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from lstmconv.proof.rounding import limits
 from lstmconv.runtimes import Inputs
 from lstmconv.semantics import CellType, cell_of, run_stack
 
-__all__ = ["Settings", "Trial", "computed", "draw", "draw_steps"]
+__all__ = ["Compared", "Settings", "Trial", "computed", "draw", "draw_steps", "rounded_inputs"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 
@@ -61,6 +61,14 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise UsageError(f"{name} is {value}, expected a number from 0 up")
+
+
+class Compared(Protocol):
+    """A set of inputs that a file is run on."""
+
+    @property
+    def expected(self) -> Mapping[str, Float64]:
+        """What must come out, by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +122,8 @@ def _draw(
         shrunk = 4.0**-attempt
         kept = max(1, steps >> attempt)
         inputs = Inputs(
-            _rounded(x[:, :kept] * shrunk, stored),
-            tuple(_rounded(state * shrunk, stored) for state in states),
+            rounded_inputs(x[:, :kept] * shrunk, stored),
+            tuple(rounded_inputs(state * shrunk, stored) for state in states),
             None if lengths is None else np.minimum(lengths, kept),
         )
         trial = Trial(inputs, computed(stack, inputs))
@@ -140,7 +148,7 @@ def draw_steps(
     size = max(settings.batch, len(_SPREADS)), 2
     x, states = _values(stack, matrices, stored, random, size, accepted)
     lengths = np.full(size[0], 2) if "lengths" in accepted else None
-    return Inputs(_rounded(x, stored), tuple(_rounded(state, stored) for state in states), lengths)
+    return Inputs(rounded_inputs(x, stored), tuple(rounded_inputs(state, stored) for state in states), lengths)
 
 
 def _values(
@@ -184,8 +192,8 @@ def _scales(matrices: Sequence[npt.ArrayLike], stored: str) -> Float64:
     return scales
 
 
-def _rounded(array: Float64, stored: str) -> Float64:
-    """Round to what the target takes, float32 at most, which every target with float64 takes too."""
+def rounded_inputs(array: Float64, stored: str) -> Float64:
+    """Round inputs to what a target takes, float32 at most, which every target with float64 takes too."""
     narrow: npt.NDArray[Any] = array.astype(float_type(stored if stored != "float64" else "float32"))
     return narrow.astype(np.float64)
 

@@ -12,7 +12,7 @@ from lstmconv.checking.weight_rules import EXPLODED_NORM, INPUT_BOUND, MOVED
 from lstmconv.explaining.canvas import printable
 from lstmconv.explaining.gate_pictures import COLOURS
 from lstmconv.model import GATES, sizes
-from lstmconv.proof.outputs import number as deviation_number
+from lstmconv.proof.judging import number as deviation_number
 from lstmconv.proof.report import Check
 from lstmconv.reporting import figures
 from lstmconv.reporting.blocks import panels

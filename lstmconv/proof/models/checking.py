@@ -1,0 +1,120 @@
+"""A whole file against the graph of its source: run from its inputs to its outputs, on inputs that tell mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lstmconv.errors import UnsupportedModelError
+from lstmconv.model import Call, Model
+from lstmconv.proof.judging import deviations, judged, misshapen, refused, told
+from lstmconv.proof.models.inputs import ModelTrial, draw_trials
+from lstmconv.proof.models.locating import first_difference
+from lstmconv.proof.models.mistakes import wrong_models
+from lstmconv.proof.models.noise import noise_of
+from lstmconv.proof.models.rounding import in_dtype
+from lstmconv.proof.models.variants import returned_by
+from lstmconv.proof.power import Outcome
+from lstmconv.proof.report import Check
+from lstmconv.proof.trials import Settings
+from lstmconv.runtimes import Precision
+from lstmconv.semantics.graph import stateful_calls
+
+__all__ = ["Run", "check_model"]
+
+Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
+Run: TypeAlias = "Callable[[Arrays], Arrays]"
+"""Runs the written file on inputs by name; floats come as float64, already rounded to what the file takes."""
+
+_NOT_FINITE = "the weights hold numbers that are not finite, and so do all outputs"
+
+
+def check_model(
+    model: Model,
+    run: Run,
+    precision: Precision,
+    settings: Settings,
+    *,
+    framework: str = "",
+    states: Collection[str] | None = None,
+) -> Check:
+    """Run a whole file and compare all its outputs with what the graph of its source computes.
+
+    Args:
+        model: The source's. Weights are rounded to ``precision.stored``: that is no error of the target.
+        run: Runs the file. It is given the model's inputs by their names and the initial states by those of
+            :func:`lstmconv.semantics.graph.state_slots`, and returns outputs and final states by theirs.
+        precision: In what it computes.
+        settings: Seed and tolerances.
+        framework: What runs it, for the report.
+        states: The names of the calls whose states the file takes and returns; by default those of stateful layers.
+
+    Returns:
+        A check of level ``model``; its ``layer`` is the model's name.
+    """
+    streamed = _streamed(model, states)
+    held = in_dtype(model, precision.stored)
+    try:
+        trials = draw_trials(held, streamed, precision.stored, settings)
+    except UnsupportedModelError as error:
+        return Check(model.name, "model", "not run", str(error))
+    returned: dict[ModelTrial, dict[str, npt.NDArray[np.float64]]] = {}
+    for trial in trials:
+        try:
+            found = run(trial.inputs)
+        except Exception as error:  # A framework refuses a file in its own kind of error.
+            return refused(model.name, "model", _with_sizes(error, held, trial, trials))
+        problem = misshapen(trial, found)
+        if problem is not None:
+            return Check(model.name, "model", "failed", " · ".join(filter(None, (problem, framework))))
+        returned[trial] = {name: np.asarray(found[name], np.float64) for name in trial.expected}
+    if not any(np.isfinite(array).any() for trial in trials for array in trial.expected.values()):
+        return Check(model.name, "model", "not run", _NOT_FINITE)
+    noises = {trial: noise_of(held, trial, precision) for trial in trials}
+    first = trials[0]
+    catalogue = [
+        Outcome(wrong.mistake, wrong.place, first, outputs)
+        for wrong, outputs in returned_by(held, first, wrong_models(held, first))
+    ]
+    weighed = told(deviations(catalogue, noises), noises, settings)
+    said = " · ".join(filter(None, (_sizes_of(held, trials), framework)))
+    return judged(
+        model.name, "model", weighed, returned, said, lambda: first_difference(held, trials, returned, noises)
+    )
+
+
+@dataclass(frozen=True)
+class _SizeError(Exception):
+    """What a framework said about inputs of some sizes."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _with_sizes(error: Exception, model: Model, trial: ModelTrial, trials: Sequence[ModelTrial]) -> Exception:
+    """Say on which sizes a file does not run, where it ran on others."""
+    if trial is trials[0] or not model.inputs:
+        return error
+    shapes = [one.inputs[model.inputs[0].name].shape for one in (trials[0], trial)]
+    return _SizeError(f"on {shapes[1]}, while it runs on {shapes[0]}: {error}")
+
+
+def _streamed(model: Model, states: Collection[str] | None) -> tuple[Call, ...]:
+    if states is None:
+        return stateful_calls(model)
+    return tuple(call for call in stateful_calls(model, every=True) if call.name in states)
+
+
+def _sizes_of(model: Model, trials: Sequence[ModelTrial]) -> str:
+    """Say what was run: how many inputs and outputs, and on which sizes."""
+    name = model.inputs[0].name
+    shapes = " and ".join(str(trial.inputs[name].shape) for trial in trials)
+    more = f" and {len(model.inputs) - 1} more" if len(model.inputs) > 1 else ""
+    outputs = f"{len(model.outputs)} outputs" if len(model.outputs) > 1 else "the output"
+    return f"{outputs} for '{name}' {shapes}{more}"

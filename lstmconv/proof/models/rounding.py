@@ -1,0 +1,52 @@
+"""A model with weights as its target's dtype holds them: their rounding is no error of the target."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lstmconv.model import Layer, LSTMLayer, Model, RecurrentLayer, Stack, TimeDistributed, float_type, kinds
+from lstmconv.proof.weights import rounded
+
+__all__ = ["in_dtype"]
+
+
+def in_dtype(model: Model, dtype: str) -> Model:
+    """Round all float arrays that are wider than a dtype."""
+    made: dict[int, Layer] = {}
+    calls = []
+    for call in model.calls:
+        if id(call.layer) not in made:
+            made[id(call.layer)] = _layer(call.layer, dtype)
+        layer = made[id(call.layer)]
+        calls.append(call if layer is call.layer else replace(call, layer=layer))
+    return replace(model, calls=tuple(calls))
+
+
+def _layer(layer: Layer, dtype: str) -> Layer:
+    narrow = np.dtype(float_type(dtype))
+    if isinstance(layer, Stack):
+        return rounded(layer, narrow) if layer.dtype.itemsize > narrow.itemsize else layer
+    if isinstance(layer, LSTMLayer):
+        return rounded(Stack(layer.name, (layer,)), narrow).first if layer.dtype.itemsize > narrow.itemsize else layer
+    if isinstance(layer, RecurrentLayer):
+        halves = [_arrays(half, vars(half), narrow) for half in layer.directions]
+        return replace(layer, forward=halves[0], backward=halves[1] if len(halves) > 1 else None)
+    if isinstance(layer, TimeDistributed):
+        return replace(layer, model=in_dtype(layer.model, dtype))
+    if isinstance(layer, kinds.Unknown):
+        return layer
+    held: Layer = _arrays(layer, layer.arrays, narrow)
+    return held
+
+
+def _arrays(record: Any, arrays: Any, narrow: np.dtype[Any]) -> Any:
+    """Return a record with its wide arrays rounded."""
+    changed = {}
+    for name, array in arrays.items():
+        if isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.dtype.itemsize > narrow.itemsize:
+            with np.errstate(all="ignore"):
+                changed[name] = array.astype(narrow)
+    return replace(record, **changed) if changed else record
