@@ -24,7 +24,7 @@ from lstmconv.proof.trials import Compared, Trial, computed
 from lstmconv.runtimes import Inputs
 from lstmconv.semantics import Cell, LSTMCell, run_layer, times
 
-__all__ = ["Outcome", "mistaken", "mistakes_about_outputs", "outcomes", "place_of", "weights_of"]
+__all__ = ["Outcome", "WrongCell", "mistaken", "mistakes_about_outputs", "outcomes", "place_of", "weights_of"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 
@@ -87,7 +87,7 @@ def weights_of(direction: LSTMDirection) -> Weights:
     )
 
 
-class _WrongCell(LSTMCell):
+class WrongCell(LSTMCell):
     """Computes several mistakes that share matrices and activations: ``(mistakes, batch, ...)`` after a step."""
 
     def __init__(self, weights: Weights, mistakes: Sequence[Mistake], act: Activation, rec: Activation) -> None:
@@ -167,7 +167,7 @@ def mistaken(
             groups.setdefault((mistake.matrices, mistake.activations), []).append(mistake)
     for group in groups.values():
         with np.errstate(all="ignore"):
-            h, c = run(_WrongCell(weights, group, act, rec))
+            h, c = run(WrongCell(weights, group, act, rec))
         yield from zip(group, h, c, strict=True)
 
 

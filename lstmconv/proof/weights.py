@@ -15,9 +15,13 @@ from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack, s
 from lstmconv.proof.diagnosis import explain_bits, same_arrays
 from lstmconv.proof.mistakes import Weights
 from lstmconv.proof.report import Check
+from lstmconv.proof.rounding import limits
 from lstmconv.runtimes import DecodedDirection
 
 __all__ = ["as_read", "check_structure", "check_weights", "computes_otherwise", "rounded", "with_biases"]
+
+_ROUNDINGS = 4
+"""Of two biases each may be rounded to the target's dtype, then their sum, and once more to the source's dtype."""
 
 
 def check_structure(name: str, stack: Stack, decoded: Sequence[DecodedDirection], how: str) -> Check:
@@ -181,17 +185,37 @@ def _rounded(layer: LSTMLayer, dtype: np.dtype[Any]) -> LSTMLayer:
 
 
 def with_biases(stack: Stack, decoded: Sequence[DecodedDirection]) -> Stack:
-    """Return the stack with the target's own biases, whose sums were compared: a rounded sum is no error of its."""
+    """Return the stack with the target's own biases where they are the source's but for the rounding of a sum.
+
+    Of a file made from another one only sums can be compared: of two biases a target may hold the rounded sum.
+    A bias that is off by more stays the source's, so that the outputs show it.
+    """
     found = iter(decoded)
     layers: list[LSTMLayer] = []
     for layer in stack.layers:
-        halves: list[LSTMDirection] = []
-        for direction in layer.directions:
-            own = next(found)
-            bias_ih, bias_hh = (None if b is None else Gates(*np.asarray(b, direction.dtype)) for b in own.biases)
-            halves.append(replace(direction, bias_ih=bias_ih, bias_hh=bias_hh))
+        halves = [_with_biases(direction, next(found)) for direction in layer.directions]
         layers.append(replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None))
     return Stack(stack.name, tuple(layers))
+
+
+def _with_biases(direction: LSTMDirection, found: DecodedDirection) -> LSTMDirection:
+    """Take a direction's biases from the target if their sum is the source's, rounded."""
+    shape = direction.weight_hh.shape[:2]
+    own, other = (_sum(biases, shape) for biases in ((direction.bias_ih, direction.bias_hh), found.biases))
+    coarser = max((direction.dtype, found.weight_ih.dtype), key=lambda dtype: limits(dtype.name).roundoff)
+    given = [bias for bias in (direction.bias_ih, direction.bias_hh) if bias is not None]
+    size = sum((np.abs(np.asarray(bias, np.float64)) for bias in given), np.zeros(shape))
+    with np.errstate(all="ignore"):
+        near = np.abs(own - other) <= _ROUNDINGS * limits(coarser.name).roundoff * size + limits(coarser.name).smallest
+    if not near.all():
+        return direction
+    bias_ih, bias_hh = (None if b is None else Gates(*np.asarray(b, direction.dtype)) for b in found.biases)
+    return replace(direction, bias_ih=bias_ih, bias_hh=bias_hh)
+
+
+def _sum(biases: Sequence[Gates | None], shape: tuple[int, ...]) -> Any:
+    """Return the sum of what biases there are, ``(4, hidden)``, exact as far as float64 is."""
+    return sum((np.asarray(bias, np.float64) for bias in biases if bias is not None), np.zeros(shape))
 
 
 def as_read(held: Checkpoint, name: str) -> tuple[DecodedDirection, ...]:

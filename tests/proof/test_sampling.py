@@ -15,7 +15,7 @@ import lstmconv
 from lstmconv.activations import HARD_SIGMOID_KERAS_2
 from lstmconv.model import Stack
 from lstmconv.model.stacking import join
-from lstmconv.proof import outputs, sampling, verifying
+from lstmconv.proof import judging, outputs, sampling, verifying
 from lstmconv.proof.report import Check
 from lstmconv.proof.verifying import verify_file
 from tests.contract.building import make_checkpoint, make_half, make_halves, make_layer
@@ -64,7 +64,7 @@ def test_right_conversions_pass_and_say_of_how_many_units(case: str, suffix: str
         pytest.skip(check.detail)
     assert check.status == "passed", check.detail
     assert f"{UNITS} of 11 units" in check.detail
-    assert check.evidence.nearest >= outputs.MARGIN * check.evidence.noise or check.evidence.cannot_tell
+    assert check.evidence.nearest >= judging.MARGIN * check.evidence.nearest_noise or check.evidence.cannot_tell
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -28,11 +28,13 @@ class Option:
         text: What is wrong, for a person.
         fix: What mends it.
         instead: The layer that is computed instead, or a function that computes.
+        first: Computes the same in the layer's first call, whose inputs are those of the right model; faster.
     """
 
     text: str
     fix: str
     instead: Layer | Function
+    first: Function | None = None
 
 
 def options_of(layer: kinds.Kind, shapes: Shapes) -> Iterator[Option]:
@@ -414,7 +416,7 @@ def _mask_steps(layer: kinds.MaskSteps, _: Shapes) -> Iterator[Option]:
     yield Option("masked steps not zeroed", "a masked step becomes zero", _unchanged)
 
 
-def _attention(layer: kinds.Attention, _: Shapes) -> Iterator[Option]:
+def _attention(layer: kinds.Attention, shapes: Shapes) -> Iterator[Option]:
     if layer.scale is not None:
         yield Option("scale dropped", "multiply by it", replace(layer, scale=None))
     if layer.score == "dot":
@@ -424,11 +426,16 @@ def _attention(layer: kinds.Attention, _: Shapes) -> Iterator[Option]:
             return compute(call.layer, less, None, masks)
 
         yield Option("scores divided by the root of their size", "divide by nothing", divided)
-    yield Option("causality", "a query sees " + ("no later steps" if layer.causal else "all steps"),
-                 replace(layer, causal=not layer.causal))  # fmt: skip
-    yield Option(
-        "key and value exchanged", "query, value, then key", _given(lambda inputs: [*inputs[:1], *reversed(inputs[1:])])
-    )
+    yield _other_causality(layer)
+    if len(shapes) > 2:
+        fix = "the value comes before the key"
+        yield Option("key and value exchanged", fix, _given(lambda inputs: [inputs[0], inputs[2], inputs[1]]))
+
+
+def _other_causality(layer: Any) -> Option:
+    text = "later steps seen" if layer.causal else "later steps not seen"
+    fix = "a query sees " + ("no later steps" if layer.causal else "all steps")
+    return Option(text, fix, replace(layer, causal=not layer.causal))
 
 
 def _multi_head(layer: kinds.MultiHeadAttention, _: Shapes) -> Iterator[Option]:
@@ -466,8 +473,7 @@ def _multi_head(layer: kinds.MultiHeadAttention, _: Shapes) -> Iterator[Option]:
     if layer.query_bias is not None:
         scaled["query_bias"] = np.asarray(layer.query_bias, np.float64) * size
     yield Option("scores not divided", "divide by the root of the key's size", replace(layer, **scaled))
-    yield Option("causality", "a query sees " + ("no later steps" if layer.causal else "all steps"),
-                 replace(layer, causal=not layer.causal))  # fmt: skip
+    yield _other_causality(layer)
 
 
 def _unit(layer: kinds.UnitNormalization, shapes: Shapes) -> Iterator[Option]:

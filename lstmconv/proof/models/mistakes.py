@@ -17,13 +17,16 @@ from lstmconv.model import Call, Layer, LSTMLayer, Model, RecurrentLayer, Stack,
 from lstmconv.proof.mistakes import Mistake
 from lstmconv.proof.models.inputs import ModelTrial
 from lstmconv.proof.models.layer_mistakes import Option, options_of
-from lstmconv.proof.models.recurrent_mistakes import recurrent_options
+from lstmconv.proof.models.recurrent_mistakes import directions_of, recurrent_options, weights_in
 from lstmconv.proof.models.variants import Found, Replaced, Wrong
 from lstmconv.semantics.cells import state_letters
 from lstmconv.semantics.graph import compute, is_streamed
 
 __all__ = ["wrong_models"]
 
+_OPERATIONS = 10**10
+"""So many operations may the mistakes about all recurrent layers take: two seconds or so."""
+_FEWEST = 12
 _PAIRS = 30
 """Pairs of layers whose weights are exchanged, at most."""
 
@@ -31,38 +34,52 @@ _PAIRS = 30
 def wrong_models(model: Model, trial: ModelTrial) -> list[Wrong]:
     """List the wrong versions of a model, those of one layer together."""
     found: list[Wrong] = []
+    most = _most(model, trial)
     for call in model.calls:
         if model.calls_of(call.layer)[0] is call:
-            found += _about_layer(model, trial, call)
+            found += _about_layer(model, trial, call, most)
         found += _about_call(call, trial)
     found += _about_weights(model)
     found += _about_inputs(model)
     return found
 
 
-def _about_layer(model: Model, trial: ModelTrial, first: Call) -> Iterator[Wrong]:
+def _most(model: Model, trial: ModelTrial) -> int:
+    """Return how many mistakes about one direction of a recurrent layer may be computed: of a large model, few."""
+    operations = 0
+    directions = 1
+    for call in model.calls:
+        tensors = [Tensor(call.name), *call.inputs]
+        places = max(int(np.prod(trial.values[tensor].shape[:-1])) for tensor in tensors)
+        operations += 2 * weights_in(call.layer) * places
+        directions += len(directions_of(call.layer))
+    return max(_FEWEST, _OPERATIONS // (operations * directions + 1))
+
+
+def _about_layer(model: Model, trial: ModelTrial, first: Call, most: int) -> Iterator[Wrong]:
     """Replace a layer by its wrong versions, in all of its calls."""
     layer = first.layer
     shapes = [trial.values[tensor].shape for tensor in first.inputs]
-    for option in _options(layer, shapes):
+    for option in _options(layer, shapes, most):
         calls: dict[str, Replaced] = {}
         for call in model.calls_of(layer):
             calls[call.name] = option.instead if callable(option.instead) else replace(call, layer=option.instead)
+        if option.first is not None:
+            calls[first.name] = option.first
         yield Wrong(Mistake(option.text, option.fix), layer.name, calls)
 
 
-def _options(layer: Layer, shapes: Sequence[tuple[int, ...]]) -> Iterator[Option]:
+def _options(layer: Layer, shapes: Sequence[tuple[int, ...]], most: int) -> Iterator[Option]:
     """Yield the wrong versions of a layer, those that hold the same numbers left out."""
     if isinstance(layer, (LSTMLayer, RecurrentLayer, Stack)):
-        steps = shapes[0][0 if getattr(layer, "time_major", False) else 1]
-        yield from recurrent_options(layer, steps, shapes[0][0])
+        yield from recurrent_options(layer, most)
     elif isinstance(layer, TimeDistributed):
-        yield from _inside(layer, shapes[0])
+        yield from _inside(layer, shapes[0], most)
     else:
         yield from (option for option in options_of(layer, shapes) if not _equal(layer, option.instead))
 
 
-def _inside(layer: TimeDistributed, shape: tuple[int, ...]) -> Iterator[Option]:
+def _inside(layer: TimeDistributed, shape: tuple[int, ...], most: int) -> Iterator[Option]:
     """Yield what may be wrong about the layers of an inner model."""
     from lstmconv.model.shapes import infer
 
@@ -71,7 +88,7 @@ def _inside(layer: TimeDistributed, shape: tuple[int, ...]) -> Iterator[Option]:
     known = infer(replace(inner, inputs=(given, *inner.inputs[1:])))
     for number, call in enumerate(inner.calls):
         shapes: list[Any] = [known[tensor] for tensor in call.inputs]
-        for option in _options(call.layer, shapes):
+        for option in _options(call.layer, shapes, most):
             if not callable(option.instead):
                 calls = (*inner.calls[:number], replace(call, layer=option.instead), *inner.calls[number + 1 :])
                 text = f"{option.text} in {call.layer.name}" if len(inner.calls) > 1 else option.text

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import permutations
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,81 +18,145 @@ from lstmconv.model import (
     Call,
     Gates,
     GRUDirection,
+    Layer,
     LSTMDirection,
     LSTMLayer,
     RecurrentLayer,
     SimpleRNNDirection,
     Stack,
+    kinds,
 )
 from lstmconv.model.recurrent import GRU_GATES
-from lstmconv.proof.mistakes import Mistake, mistakes_of, wrong
+from lstmconv.proof.mistakes import Mistake, Weights, mistakes_of, wrong
 from lstmconv.proof.models.layer_mistakes import Option, activations_for
 from lstmconv.proof.models.variants import Found
-from lstmconv.proof.power import weights_of
+from lstmconv.proof.power import WrongCell, weights_of
+from lstmconv.semantics.cells import CellType, cell_of
 from lstmconv.semantics.graph import compute
+from lstmconv.semantics.recurrent import returned, run_layer
 
-__all__ = ["recurrent_options"]
+__all__ = ["directions_of", "recurrent_options", "weights_in"]
 
-_SECONDS = 1.5
-"""So long may the mistakes about one direction take."""
-_FEWEST = 12
-_STEP, _PRODUCT = 1e-4, 4e-10
-"""What a step costs in seconds, and beside it each product of a weight and a sequence."""
+_T = TypeVar("_T")
 
 
-def recurrent_options(layer: LSTMLayer | RecurrentLayer | Stack, steps: int, batch: int) -> Iterator[Option]:
-    """Yield the wrong versions of a recurrent layer that is given ``batch`` sequences of ``steps``."""
+def directions_of(layer: Layer) -> tuple[Any, ...]:
+    """Return the directions of a recurrent layer; none of another."""
+    return layer.directions if isinstance(layer, (LSTMLayer, RecurrentLayer, Stack)) else ()
+
+
+def weights_in(layer: Layer) -> int:
+    """Return how many weights a layer has."""
+    if isinstance(layer, kinds.Kind):
+        return 0 if isinstance(layer, kinds.Embedding) else sum(array.size for array in layer.arrays.values())
+    return sum(
+        int(np.prod(direction.weight_ih.shape) + np.prod(direction.weight_hh.shape)) for direction in layer.directions
+    )
+
+
+def recurrent_options(layer: LSTMLayer | RecurrentLayer | Stack, most: int) -> Iterator[Option]:
+    """Yield the wrong versions of a recurrent layer, at most so many about a direction."""
     if isinstance(layer, Stack):
         for number, own in enumerate(layer.layers):
-            for option in recurrent_options(own, steps, batch):
+            for option in recurrent_options(own, most):
                 if isinstance(option.instead, LSTMLayer):
                     layers = (*layer.layers[:number], option.instead, *layer.layers[number + 1 :])
                     yield Option(f"{option.text} in {own.name}", option.fix, Stack(layer.name, layers))
         return
     for half, direction in enumerate(layer.directions):
         where = (" in the forward half", " in the backward half")[half] if layer.backward is not None else ""
-        weights = direction.hidden_size * (direction.hidden_size + direction.input_size) * 4
-        most = max(_FEWEST, int(_SECONDS / (steps * (_STEP + _PRODUCT * weights * batch))))
-        for text, fix, instead in _sampled(list(_directions(direction)), most):
+        if isinstance(layer, LSTMLayer) and isinstance(direction, LSTMDirection):
+            yield from _about_lstm(layer, half, where, most)
+            continue
+        for text, fix, instead in _sampled(list(_others(direction)), most):
             changed = replace(layer, **{("forward", "backward")[half]: instead})
             yield Option(text + where, fix, changed)
     yield from _about_halves(layer)
     yield from _about_time(layer)
 
 
-def _sampled(found: Sequence[tuple[str, str, Any]], most: int) -> Sequence[tuple[str, str, Any]]:
+def _sampled(found: Sequence[_T], most: int) -> Sequence[_T]:
     """Take so many at most: every second, third, ..."""
-    return found[:: -(-len(found) // most)]
+    return found[:: -(-len(found) // most)] if found else found
 
 
-def _directions(direction: LSTMDirection | GRUDirection | SimpleRNNDirection) -> Iterator[tuple[str, str, Any]]:
-    if isinstance(direction, LSTMDirection):
-        return _lstm(direction)
-    if isinstance(direction, GRUDirection):
-        return _gru(direction)
-    return _simple(direction)
-
-
-def _lstm(direction: LSTMDirection) -> Iterator[tuple[str, str, Any]]:
+def _about_lstm(layer: LSTMLayer, half: int, where: str, most: int) -> Iterator[Option]:
+    """Yield mistakes about one direction of an LSTM, those that share matrices computed together."""
+    direction = layer.directions[half]
     act, rec = direction.activation, direction.recurrent_activation
     if act is None or rec is None:
         return
     weights = weights_of(direction)
-    for mistake in sorted(mistakes_of(weights, act, rec), key=_is_rare):
-        if mistake.kind == "same":
-            continue
-        changed = wrong(mistake, weights)
-        activations = mistake.activations or (act, rec)
-        instead = replace(
-            direction,
-            weight_ih=Gates(*changed.ih),
-            weight_hh=Gates(*changed.hh),
-            bias_ih=None if changed.bias_ih is None else Gates(*changed.bias_ih),
-            bias_hh=None if changed.bias_hh is None else Gates(*changed.bias_hh),
-            activation=activations[0],
-            recurrent_activation=activations[1],
-        )
-        yield mistake.text, mistake.fix, instead
+    listed = [mistake for mistake in mistakes_of(weights, act, rec) if mistake.kind != "same"]
+    if len(listed) > most:
+        listed = list(_sampled([mistake for mistake in listed if not _is_rare(mistake)], most))
+    groups: dict[Any, list[Mistake]] = {}
+    for mistake in listed:
+        groups.setdefault((mistake.matrices, mistake.activations), []).append(mistake)
+    for group in groups.values():
+        together = None if layer.time_major else _Together(layer, half, WrongCell(weights, group, act, rec))
+        for number, mistake in enumerate(group):
+            changes: dict[str, Any] = {("forward", "backward")[half]: _wrong_direction(direction, weights, mistake)}
+            changed = replace(layer, **changes)
+            first = None if together is None else partial(together.one, number)
+            yield Option(mistake.text + where, mistake.fix, changed, first)
+
+
+def _wrong_direction(direction: LSTMDirection, weights: Weights, mistake: Mistake) -> LSTMDirection:
+    changed = wrong(mistake, weights)
+    act, rec = mistake.activations or (direction.activation, direction.recurrent_activation)
+
+    def gates(array: Any) -> Gates | None:
+        return None if array is None else Gates(*array.astype(direction.dtype))
+
+    arrays: dict[str, Any] = {
+        "weight_ih": gates(changed.ih),
+        "weight_hh": gates(changed.hh),
+        "bias_ih": gates(changed.bias_ih),
+        "bias_hh": gates(changed.bias_hh),
+    }
+    return replace(direction, **arrays, activation=act, recurrent_activation=rec)
+
+
+class _Together:
+    """Runs one direction with several mistakes at once, on the first inputs that are asked for."""
+
+    def __init__(self, layer: LSTMLayer, half: int, cell: WrongCell) -> None:
+        self._layer, self._half, self._cell = layer, half, cell
+        self._ran: tuple[Sequence[Any], Sequence[Any]] | None = None
+
+    def one(self, number: int, _: Call, inputs: Sequence[Any], states: Any, masks: Sequence[Any]) -> Found:
+        """Return what a mistake computes, by its number in the cell."""
+        if self._ran is None:
+            self._ran = self._run(inputs[0], states, next(iter(masks), None))
+        found, after = self._ran
+        return tuple(array[number] for array in found), tuple(state[number] for state in after)
+
+    def _run(self, x: Any, states: Any, mask: Any) -> tuple[list[Any], list[Any]]:
+        layer = self._layer
+        sequences: list[Any] = []
+        after: list[Any] = []
+        for half, direction in enumerate(layer.directions):
+            alone = LSTMLayer(layer.name, direction, zero_output_for_mask=layer.zero_output_for_mask)
+            cell: CellType = cell_of if half != self._half else lambda *_: self._cell
+            run = run_layer(alone, x, None if states is None else states[2 * half : 2 * half + 2], mask, cell)
+            (sequence,) = run.outputs
+            sequences.append(sequence)
+            after += run.states
+        count = len(sequences[self._half])
+        sequences = [_alike(array, count, 4) for array in sequences]
+        after = [_alike(state, count, 3) for state in after]
+        found = returned(layer, sequences)
+        return [*found, *(after if layer.return_state else ())], after
+
+
+def _alike(array: Any, count: int, rank: int) -> Any:
+    """Give an array that all mistakes share an axis for them."""
+    return array if array.ndim == rank else np.broadcast_to(array, (count, *array.shape))
+
+
+def _others(direction: Any) -> Iterator[tuple[str, str, Any]]:
+    return _gru(direction) if isinstance(direction, GRUDirection) else _simple(direction)
 
 
 def _is_rare(mistake: Mistake) -> bool:
