@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from lstmconv import api, reporting
-from lstmconv.explaining.gate_pictures import COLOURS
+from lstmconv.explaining.gates import GATE_COLOURS
 from tests._browser import needs_chromium, visit
 from tests._cases import fused, lstm_config, sequential, write_legacy, write_lstm
 
@@ -161,8 +161,7 @@ def test_the_same_values_make_the_same_page(tmp_path):
 
 def test_gates_have_the_colours_of_explain(stacked):
     text = stacked[0].read_text("utf-8")
-    for gate, style in ((gate, COLOURS[f"gate.{gate}"]) for gate in "ifgo"):
-        _, ink, _, fill = style.split()
+    for gate, (ink, fill, _) in GATE_COLOURS.items():
         assert f".gate-{gate} {{ color: {ink}; background: {fill}; }}" in text
 
 

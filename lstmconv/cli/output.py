@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from lstmconv.escaping import printable
+from lstmconv.explaining.gates import GATE_NAMES
+
 if TYPE_CHECKING:
     from lstmconv.checking import CheckResult, Finding
     from lstmconv.jobs.convert_many import Converted
@@ -45,7 +48,6 @@ _MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not run": ("–
 _LONG_WORK_BYTES = 64 << 20
 """Under this size a conversion takes less than a second, and nobody needs to be told."""
 _BAR_SECONDS = 0.1
-_GATE_NAMES = {"i": "input", "f": "forget", "g": 'candidate (Keras: "c")', "o": "output"}
 
 
 def _print(text: str, *, err: bool = False) -> None:
@@ -59,15 +61,6 @@ def _print(text: str, *, err: bool = False) -> None:
 _COMMANDS = re.compile("[\x7f-\x9f\ud800-\udfff]")
 """What JSON leaves as it is though a terminal takes it for a command, or cannot show it."""
 _LONGEST_ERROR = 2000
-
-
-def _shown(text: str) -> str:
-    r"""Escape what a terminal takes for a command: the text may come from a file.
-
-    >>> _shown("\x1b[31mlstm")
-    '\\x1b[31mlstm'
-    """
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _bold(text: str) -> str:
@@ -90,7 +83,7 @@ def progress(source: Path) -> Iterator[Callable[[str], None]]:
     from rich.markup import escape
 
     with Console(stderr=True, highlight=False, soft_wrap=True).status("Starting") as status:
-        yield lambda text: status.update(escape(_shown(text)))
+        yield lambda text: status.update(escape(printable(text)))
 
 
 def bar(results: Iterable[Result], total: int, show: Callable[[Result], None] | None) -> Iterator[Result]:
@@ -125,12 +118,12 @@ def bar(results: Iterable[Result], total: int, show: Callable[[Result], None] | 
 def show_converted(result: Converted) -> None:
     """Print one line for one of many files; what went wrong goes to stderr."""
     for note in result.notes:
-        _print(f"{typer.style('note:', fg='yellow')} {_shown(note)}", err=True)
+        _print(f"{typer.style('note:', fg='yellow')} {printable(note)}", err=True)
     if result.status in ("failed", "not equal"):
         show_error(result.detail)
         return
     arrow = "is there already:" if result.status == "skipped" else "→"
-    _print(f"{_shown(result.source)} {arrow} {_shown(', '.join(result.paths))}{_proved(result.reports)}")
+    _print(f"{printable(result.source)} {arrow} {printable(', '.join(result.paths))}{_proved(result.reports)}")
 
 
 def _proved(reports: Sequence[Mapping[str, Any]]) -> str:
@@ -161,30 +154,30 @@ def show_json(value: Mapping[str, Any]) -> None:
 def show_notes(notes: Sequence[str]) -> None:
     """Print notes on stderr."""
     for note in notes:
-        _print(f"{typer.style('note:', fg='yellow')} {_shown(note)}", err=True)
+        _print(f"{typer.style('note:', fg='yellow')} {printable(note)}", err=True)
 
 
 def show_error(text: str) -> None:
     """Print one error line on stderr."""
     line = " ".join(text.split())
     shortened = line if len(line) <= _LONGEST_ERROR else f"{line[:_LONGEST_ERROR]}..."
-    _print(f"{typer.style('lstmconv:', fg='red')} {_shown(shortened)}", err=True)
+    _print(f"{typer.style('lstmconv:', fg='red')} {printable(shortened)}", err=True)
 
 
 def show_paths(paths: Sequence[Path]) -> None:
     """Print the files written, one a line."""
     for path in paths:
-        _print(f"wrote {_shown(str(path))}")
+        _print(f"wrote {printable(str(path))}")
 
 
 def show_report(report: Report) -> None:
     """Print one line a check."""
-    _print(_bold(_shown(report.target)))
+    _print(_bold(printable(report.target)))
     width = max((len(check.layer) for check in report.checks), default=0)
     for check in report.checks:
         status = "not run: " if check.status == "not run" else ""
         cost = "" if check.seconds is None else f" · {check.seconds:.1f} s"
-        said = f"{_shown(check.layer).ljust(width)}  {check.level:9}  {status}{_shown(check.detail)}{cost}"
+        said = f"{printable(check.layer).ljust(width)}  {check.level:9}  {status}{printable(check.detail)}{cost}"
         _print(f"  {_mark(check.status)} {said}")
 
 
@@ -202,11 +195,11 @@ def show_checked(result: CheckResult) -> None:
     texts = [_found(finding) for finding in result.findings]
     if not texts:
         texts = [", ".join(result.layers) + (f"; the same weights as in {twins}" if twins else "")]
-    _print(f"{mark} {_bold(_shown(result.path))}  {_shown(texts[0])}")
+    _print(f"{mark} {_bold(printable(result.path))}  {printable(texts[0])}")
     for text in texts[1:]:
-        _print(f"    {_shown(text)}")
+        _print(f"    {printable(text)}")
     for command in dict.fromkeys(finding.fix for finding in result.findings if finding.fix is not None):
-        _print(f"    run: {_shown(command)}")
+        _print(f"    run: {printable(command)}")
 
 
 def _found(finding: Finding) -> str:
@@ -232,7 +225,7 @@ def show_annotations(results: Sequence[CheckResult]) -> None:
     def escaped(text: str, also: Mapping[str, str]) -> str:
         for character, code in {"%": "%25", "\r": "%0D", "\n": "%0A", **also}.items():
             text = text.replace(character, code)
-        return _shown(text)
+        return printable(text)
 
     for result in results:
         for finding in result.findings:
@@ -261,12 +254,12 @@ def show_layouts() -> None:
 def show_inspection(described: Mapping[str, Any]) -> None:
     """Print a checkpoint's layers for a person."""
     version = f", Keras {described['keras_version']}" if described["keras_version"] else ""
-    _print(f"{_bold(_shown(described['source']))}: {_shown(described['format'] + version)}")
+    _print(f"{_bold(printable(described['source']))}: {printable(described['format'] + version)}")
     for layer in described["layers"]:
         _show_layer(layer)
     for entry in described["skipped"]:
         reason = f"{entry['name']} ({entry['class_name']}): {entry['reason']}"
-        _print(f"\n{typer.style('skipped', fg='yellow')} {_shown(reason)}")
+        _print(f"\n{typer.style('skipped', fg='yellow')} {printable(reason)}")
 
 
 def _show_layer(layer: Mapping[str, Any]) -> None:
@@ -274,7 +267,7 @@ def _show_layer(layer: Mapping[str, Any]) -> None:
 
     kind = layer["class_name"] + (f", merge {layer['merge_mode']}" if layer["merge_mode"] else "")
     size = sizes(layer["input_size"], layer["hidden_size"])
-    _print(f"\n{_bold(_shown(layer['name']))}  {_shown(kind)}, {size}, {layer['dtype']}")
+    _print(f"\n{_bold(printable(layer['name']))}  {printable(kind)}, {size}, {layer['dtype']}")
     for number, direction in enumerate(layer["directions"]):
         if len(layer["directions"]) == 2:
             _print(f"  {_bold(('forward', 'backward')[number] + ' half')}")
@@ -284,7 +277,7 @@ def _show_layer(layer: Mapping[str, Any]) -> None:
     _line("returns", ", ".join([sequences, *flags]))
     for name, target in layer["targets"].items():
         mark = _mark("passed" if target["possible"] else "failed")
-        _print(f"  {'to ' + name:18}{mark} {_shown(target['note'])}")
+        _print(f"  {'to ' + name:18}{mark} {printable(target['note'])}")
 
 
 def _show_direction(direction: Mapping[str, Any]) -> None:
@@ -294,7 +287,7 @@ def _show_direction(direction: Mapping[str, Any]) -> None:
     if not direction["biases"]:
         _line("bias", "none")
     columns = ", ".join(
-        f"{gate} {_GATE_NAMES[gate]} {start}:{stop}" for gate, (start, stop) in direction["gate_ranges"].items()
+        f"{gate} {GATE_NAMES[gate]} {start}:{stop}" for gate, (start, stop) in direction["gate_ranges"].items()
     )
     where = {"arrays": "arrays apart, in this order", "units": "rows of each matrix in the flat buffer"}.get(
         direction["gate_axis"], direction["gate_axis"]
@@ -318,4 +311,4 @@ def _bias_meaning(count: int) -> str:
 
 
 def _line(label: str, text: str) -> None:
-    _print(f"  {_shown(label):18}{_shown(text)}")
+    _print(f"  {printable(label):18}{printable(text)}")

@@ -16,7 +16,7 @@ from lstmconv.layouts import CUDNN, CUDNN_LSTM_LAYER, KERAS, KERAS_1, ONNX, TORC
 from lstmconv.model import Array, Gates, LSTMDirection, LSTMLayer, Stack
 
 __all__ = [
-    "FORMATS",
+    "LAYOUT_NAMES",
     "ArrayBlocks",
     "Block",
     "FormatLayout",
@@ -24,10 +24,11 @@ __all__ = [
     "bias_names",
     "placed",
     "shown",
+    "shown_names",
     "stored_biases",
 ]
 
-FORMATS: Mapping[str, Layout] = {
+LAYOUT_NAMES: Mapping[str, Layout] = {
     "keras": KERAS,
     "keras-1": KERAS_1,
     "keras-cudnn": CUDNN_LSTM_LAYER,
@@ -35,7 +36,7 @@ FORMATS: Mapping[str, Layout] = {
     "onnx": ONNX,
     "cudnn": CUDNN,
 }
-"""What ``--format`` calls the rows of the table."""
+"""The rows of the table by the names that ``--format`` takes."""
 
 Role = Literal["input matrix", "recurrent matrix", "bias", "input bias", "recurrent bias"]
 
@@ -104,7 +105,7 @@ class FormatLayout:
     """A stack of layers as one format stores it.
 
     Attributes:
-        format: A key of :data:`FORMATS`.
+        format: A key of :data:`LAYOUT_NAMES`.
         row: Its row of the table.
         own: The source is stored so.
         obstacle: Why the format cannot hold the layers, and the way out; then ``halves`` is empty.
@@ -180,15 +181,21 @@ def _alike(array: Array) -> Gates:
     return Gates(array, array, array, array)
 
 
+def shown_names(own: Layout) -> tuple[str, ...]:
+    """Return the names of the layouts that are shown by default: the source's own, PyTorch's, ONNX' and cuDNN's."""
+    first = next(name for name, row in LAYOUT_NAMES.items() if row is own)
+    return tuple(dict.fromkeys((first, "torch", "onnx", "cudnn")))
+
+
 def shown(stack: Stack, name: str, own: Layout) -> FormatLayout:
     """Lay out a stack in one format; no array is read.
 
     Args:
         stack: The layers.
-        name: A key of :data:`FORMATS`.
+        name: A key of :data:`LAYOUT_NAMES`.
         own: The row in which the source stores them.
     """
-    row = FORMATS[name]
+    row = LAYOUT_NAMES[name]
     if row is CUDNN:
         return _packed(stack, name, own)
     obstacle = None if row is own else _obstacle(stack, name)
@@ -198,7 +205,7 @@ def shown(stack: Stack, name: str, own: Layout) -> FormatLayout:
 
 def _obstacle(stack: Stack, name: str) -> str | None:
     """Say why a format cannot hold a stack whatever its unknown activations are."""
-    if FORMATS[name] in (KERAS, KERAS_1):  # Keras holds what the layers are, each on its own.
+    if LAYOUT_NAMES[name] in (KERAS, KERAS_1):  # Keras holds what the layers are, each on its own.
         return None
     layers = [
         replace(

@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.text import Text
 from rich.theme import Theme
 
-from lstmconv.explaining.canvas import encodable, printable
-from lstmconv.explaining.explanation import Explanation, FormatLayout, GateSums, Step
-from lstmconv.explaining.gate_pictures import COLOURS, FEW_COLOURS, STYLES, chip, gate_blocks
+from lstmconv.escaping import printable
+from lstmconv.explaining.blocks import FormatLayout
+from lstmconv.explaining.console_blocks import COLOURS, FEW_COLOURS, STYLES, chip, gate_blocks
+from lstmconv.explaining.explanation import Explanation
+from lstmconv.explaining.steps import GateSums, Step
 from lstmconv.model import LSTMLayer, sizes
 
 __all__ = ["show_explanation"]
@@ -27,10 +29,26 @@ def show_explanation(explanation: Explanation) -> None:
     console = Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
     console.push_theme(Theme(FEW_COLOURS if console.color_system == "standard" else COLOURS))
     for line in _page(explanation, console):
-        shown = encodable(line, console.encoding)
+        shown = _encodable(line, console.encoding)
         if console.color_system is None:  # Only a colour makes a space at the end of a line seen.
             shown.rstrip()
         console.print(shown, soft_wrap=True)
+
+
+_ASCII = str.maketrans(
+    {"│": "|", "─": "-", "·": "*", "…": "~", "✗": "x", "–": "-", "≀": "~", "→": ">", "×": "x"}
+    | dict.fromkeys("┌┐└┘├┤┬┴┼", "+")
+)
+
+
+def _encodable(line: Text, encoding: str) -> Text:
+    """Return a line as a stream's encoding can carry it: ASCII for boxes where it has none, ``?`` for names."""
+    try:
+        line.plain.encode(encoding)
+    except UnicodeEncodeError:
+        plain = line.plain.translate(_ASCII).encode(encoding, "replace").decode(encoding)
+        return Text(plain, spans=list(line.spans))
+    return line
 
 
 def _page(explanation: Explanation, console: Console) -> Iterator[Text]:

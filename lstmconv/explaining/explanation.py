@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,14 @@ import numpy as np
 from lstmconv.arrays.copying import BiasMode, rounding_of_sum
 from lstmconv.errors import UsageError
 from lstmconv.explaining.blocks import (
-    FORMATS,
+    LAYOUT_NAMES,
     ArrayBlocks,
-    Block,
     FormatLayout,
     HalfLayout,
     bias_names,
     placed,
     shown,
+    shown_names,
     stored_biases,
 )
 from lstmconv.explaining.equations import equations
@@ -31,20 +31,7 @@ from lstmconv.formats.provenance import describe_activation
 from lstmconv.layouts import KERAS, Layout, by_name
 from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Provenance, Stack
 
-__all__ = [
-    "FORMATS",
-    "ArrayBlocks",
-    "Block",
-    "BiasJourney",
-    "Explanation",
-    "FormatLayout",
-    "GateSums",
-    "HalfLayout",
-    "Step",
-    "example",
-    "explain",
-    "to_json",
-]
+__all__ = ["BiasJourney", "Explanation", "example", "explain", "to_json"]
 
 _CUDNN_MODES: Mapping[str, BiasMode] = {
     "CUDNN_RNN_DOUBLE_BIAS": "double",
@@ -132,19 +119,20 @@ def explain(checkpoint: Checkpoint, layer: str | None = None, formats: Sequence[
     Args:
         checkpoint: Its layers.
         layer: A layer or a stack by its name; the first by default.
-        formats: Keys of :data:`FORMATS`; by default the source's own, PyTorch, ONNX and cuDNN.
+        formats: Keys of :data:`~lstmconv.explaining.blocks.LAYOUT_NAMES`; by default the source's own, PyTorch, ONNX
+            and cuDNN.
 
     Raises:
         UsageError: There is no such layer, or no such format.
     """
     stack, layers = _chosen(checkpoint, layer)
     for name in formats:
-        if name not in FORMATS:
-            raise UsageError(f"unknown layout {name!r}; expected one of {', '.join(FORMATS)}")
+        if name not in LAYOUT_NAMES:
+            raise UsageError(f"unknown layout {name!r}; expected one of {', '.join(LAYOUT_NAMES)}")
     direction = layers[0].forward
     own = by_name(direction.layout)
-    own_name = next(name for name, row in FORMATS.items() if row is own)
-    wanted = dict.fromkeys(formats or (own_name, "torch", "onnx", "cudnn"))
+    own_name, *_ = default = shown_names(own)
+    wanted = dict.fromkeys(formats or default)
     every = {name: _only(shown(stack, name, own), layers) for name in dict.fromkeys((own_name, *wanted))}
     held = every[own_name]
     return Explanation(
@@ -182,7 +170,7 @@ def _chosen(checkpoint: Checkpoint, name: str | None) -> tuple[Stack, tuple[LSTM
 def _only(layout: FormatLayout, layers: tuple[LSTMLayer, ...]) -> FormatLayout:
     names = {layer.name for layer in layers}
     halves = tuple(half for half in layout.halves if half.layer in names)
-    return FormatLayout(layout.format, layout.row, layout.own, layout.obstacle, layout.size, halves)
+    return replace(layout, halves=halves)
 
 
 def _journey(direction: LSTMDirection, own: Layout, half: HalfLayout) -> BiasJourney:

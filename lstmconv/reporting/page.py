@@ -9,22 +9,23 @@ from typing import Any
 
 from lstmconv._version import __version__
 from lstmconv.checking.weight_rules import EXPLODED_NORM, INPUT_BOUND, MOVED
-from lstmconv.explaining.canvas import printable
-from lstmconv.explaining.gate_pictures import COLOURS
+from lstmconv.escaping import printable
+from lstmconv.explaining.blocks import FormatLayout
+from lstmconv.explaining.gates import GATE_COLOURS, GATE_NAMES
+from lstmconv.explaining.panels import Panel, Scale, Side, panels
 from lstmconv.model import GATES, sizes
 from lstmconv.proof.judging import number as deviation_number
 from lstmconv.proof.report import Check
 from lstmconv.reporting import figures
-from lstmconv.reporting.blocks import panels
 from lstmconv.reporting.scanning import Scan
-from lstmconv.reporting.values import ReportValues
+from lstmconv.reporting.values import ReportValues, StackLayouts
 from lstmconv.reporting.weights import ArrayWeights, HalfWeights, Mark
 
-__all__ = ["GATE_COLOURS", "GATE_NAMES", "rendered"]
+__all__ = ["rendered"]
 
-GATE_COLOURS = {gate: tuple(COLOURS[f"gate.{gate}"].split()[1::2]) for gate in GATES}
-"""Text and fill of each gate, as ``lstmconv explain`` has them."""
-GATE_NAMES = {"i": "input", "f": "forget", "g": "candidate", "o": "output"}
+_GATE_PIXELS = 44
+"""Pixels along which a gate's units are drawn, in every array of every format."""
+_SIDE = Side(_GATE_PIXELS, shortest=18, longest=220)
 _DRAWN = 24
 """Directions whose weights are drawn; of more, the tables alone: a page of 2 MB is quick to open."""
 _LISTED = 24
@@ -58,7 +59,8 @@ def rendered(values: ReportValues) -> str:
         proofs=[_proof(number, target) for number, target in enumerate(values.targets)],
         chains=list(_chains(values)),
         rows=list(_layers(values)),
-        stacks=[(stack.name, panels(stack.layouts)) for stack in values.stacks],
+        stacks=[(entry.stack.name, _formats(entry)) for entry in values.stacks],
+        gate_pixels=_GATE_PIXELS,
         halves=[_half(number, half, drawn=number < _DRAWN) for number, half in enumerate(values.halves)],
         drawn=_DRAWN,
         not_run=list(_not_run(values)),
@@ -224,6 +226,15 @@ def _layers(values: ReportValues) -> Iterator[dict[str, Any]]:
         }
 
 
+# The layouts
+
+
+def _formats(entry: StackLayouts) -> list[tuple[FormatLayout, list[Panel]]]:
+    """Return each format with its panels."""
+    drawn = panels(entry.stack, entry.layouts, Scale(_SIDE, _SIDE))
+    return [(layout, [panel for panel in drawn if panel.layout is layout]) for layout in entry.layouts]
+
+
 # The weights
 
 
@@ -250,9 +261,9 @@ def _drawings(name: str, array: ArrayWeights, marks: Sequence[Mark]) -> list[tup
     found = []
     for gate, scan in zip(GATES, array.gates, strict=True):
         own = [mark for mark in marks if mark.gate == gate]
-        title = f"{array.letter}, {GATE_NAMES[gate]} gate"
+        title = f"{array.letter}, {GATE_NAMES[gate].split()[0]} gate"
         axis = _AXES.get(array.letter, "")
-        args = (scan, array.limit, GATE_COLOURS[gate][1], own, axis)
+        args = (scan, array.limit, GATE_COLOURS[gate].fill, own, axis)
         found.append((gate, figures.weights(f"{name}-{gate}", title, _said(scan, own), *args)))
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from lstmconv import api
 from lstmconv.checking.file_cache import FileCache
 from lstmconv.errors import MissingDependencyError
-from lstmconv.explaining.blocks import FORMATS, FormatLayout, shown
+from lstmconv.explaining.blocks import FormatLayout, shown, shown_names
 from lstmconv.explaining.inspection import describe_checkpoint
 from lstmconv.layouts import by_name
 from lstmconv.model import GATES, Checkpoint, Provenance, Stack
@@ -46,7 +46,7 @@ class TargetValues:
 class StackLayouts:
     """Where the gates of a stack's layers lie in each format; see :mod:`lstmconv.explaining`."""
 
-    name: str
+    stack: Stack
     layouts: tuple[FormatLayout, ...]
 
 
@@ -101,16 +101,14 @@ def gather(
         checkpoint=checkpoint,
         described=describe_checkpoint(checkpoint),
         halves=tuple(half for layer in checkpoint.layers for half in weights_of(layer)),
-        stacks=tuple(StackLayouts(stack.name, tuple(_layouts(stack))) for stack in checkpoint.stacks),
+        stacks=tuple(StackLayouts(stack, _layouts(stack)) for stack in checkpoint.stacks),
         targets=tuple(compared),
     )
 
 
-def _layouts(stack: Stack) -> Iterator[FormatLayout]:
-    """Yield the formats that ``lstmconv explain`` shows by default: the file's own, PyTorch, ONNX, cuDNN."""
+def _layouts(stack: Stack) -> tuple[FormatLayout, ...]:
     own = by_name(stack.first.forward.layout)
-    first = next(name for name, row in FORMATS.items() if row is own)
-    yield from (shown(stack, name, own) for name in dict.fromkeys((first, "torch", "onnx", "cudnn")))
+    return tuple(shown(stack, name, own) for name in shown_names(own))
 
 
 def verdict(report: Report) -> Verdict:
