@@ -193,7 +193,7 @@ TABLE = {
     "mask_stateful": (recurrent.mask_stateful, H5),
     "time_distributed": (recurrent.time_distributed, ZIP),
     "time_distributed_model": (recurrent.time_distributed_model, ZIP),
-    "classifier": (graphs.classifier, ("h5", "weights")),
+    "classifier": (graphs.classifier, H5),
     "forecaster": (graphs.forecaster, H5),
     "gru_classifier": (graphs.gru_classifier, ZIP),
     "several": (graphs.several, H5),
