@@ -22,7 +22,7 @@ def own_modules(nodes: Sequence[LSTMNode], noted: Mapping[str, Any] | None) -> d
 
     In a file of lstmconv's a layer is a node of its name, or two nodes ``<name>.half_0`` and
     ``<name>.half_1`` for halves of unequal units; one whose forward half runs backwards stores the
-    forward-running half first, as ONNX has it.
+    forward-running half first, as ONNX has it. A layer that is called again has one more node on the same weights.
     """
     left = {node.name: node for node in nodes}
     modules: dict[str, list[Placed]] = {}
@@ -33,6 +33,8 @@ def own_modules(nodes: Sequence[LSTMNode], noted: Mapping[str, Any] | None) -> d
             modules[stack] = whole
             for node in (node for one in whole for node in one.nodes):
                 left.pop(node.name, None)
+    weights = {node.input(1) for placed in modules.values() for one in placed for node in one.nodes}
+    left = {name: node for name, node in left.items() if node.input(1) not in weights}
     alone = {
         node.name: [_layer(node.name, [(node, row) for row in range(len(node.directions))])] for node in left.values()
     }

@@ -232,7 +232,12 @@ class RecurrentWriter:
     # The node
 
     def _node(self, x: str, directions: Sequence[Direction], suffix: str, initial: Sequence[str]) -> list[str]:
-        """Add a node with its weights; return the names of Y, Y_h and, of an LSTM, Y_c."""
+        """Add a node with its weights; return the names of Y, Y_h and, of an LSTM, Y_c.
+
+        The first node of a layer has the layer's name, those of later calls the call's.
+        """
+        first = f"{self.layer.name}.W{suffix}" not in self.graph.shared
+        lead = self.layer.name if first else self.name
         weights = [
             self._weight("W", suffix, directions),
             self._weight("R", suffix, directions),
@@ -246,7 +251,7 @@ class RecurrentWriter:
             operator(directions[0]),
             inputs,
             [self.named(f"{key}{suffix}") for key in ("Y", *(f"Y_{letter}" for letter in self.letters))],
-            self.named(suffix.removeprefix(".")) if suffix else self.name,
+            f"{lead}{suffix}",
             hidden_size=directions[0].hidden_size,
             direction="bidirectional" if len(ways) == 2 else "reverse" if ways[0] else "forward",
             **activations(directions),
