@@ -35,10 +35,13 @@ BY_BACKEND = {
     ("keras-2", "conv2d"): {1, 2},
     ("keras-2", "pooling1d"): {3, 4, 8, 9},
 }
-"""Outputs that a backend computes otherwise than TensorFlow. PyTorch (Keras 3): an average repeats the edge where places
-are missing on one side only (keras/src/backend/torch/nn.py _apply_same_padding, mode replicate), and
-LayerNormalization of one axis is always that of the last (ops/nn.py _layer_normalization, is_continuous_axis). Theano
-(Keras 1 and 2): "same" has the larger part of an even padding first (theano_backend.py conv1d, border_mode half)."""
+"""Outputs that a backend computes otherwise than TensorFlow.
+
+PyTorch (Keras 3): an average repeats the edge where places are missing on one side only (keras/src/backend/torch/nn.py
+_apply_same_padding, mode replicate), and LayerNormalization of one axis is always that of the last (ops/nn.py
+_layer_normalization, is_continuous_axis). Theano (Keras 1 and 2): "same" has the larger part of an uneven padding
+first, and pads a stride's rest otherwise (theano_backend.py, border_mode half).
+"""
 
 CASES = [pytest.param(path, npz, id=f"{path.parent.name}-{path.name}") for path, npz in whole_models()]
 
