@@ -30,10 +30,6 @@ BY_BACKEND = {
     ("keras-1", "conv_classifier"): {0},
     ("keras-1", "pooling"): {2, 6, 7},
     ("keras-1", "time_distributed"): {2},
-    ("keras-2", "channels_first"): {0, 1, 2, 3, 4, 5},
-    ("keras-2", "conv1d"): {2, 3, 4},
-    ("keras-2", "conv2d"): {1, 2},
-    ("keras-2", "pooling1d"): {3, 4, 8, 9},
 }
 """Outputs that a backend computes otherwise than TensorFlow.
 

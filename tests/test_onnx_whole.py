@@ -221,6 +221,12 @@ def test_open_dimensions_are_dynamic_and_fixed_ones_fixed():
     ]
 
 
+def test_an_output_says_which_open_dimensions_are_the_inputs():
+    proto = onnx_format.build_model(chain(make_layer(*make_halves(3, 5)), dense(rows=10)), WriteOptions())
+    sizes = proto.graph.output[0].type.tensor_type.shape.dim
+    assert [size.dim_param or size.dim_value for size in sizes] == ["batch", "time", 2]
+
+
 def test_inputs_outputs_and_weights_of_the_same_names_stay_apart():
     """Inputs keep Keras' names; what would have the same name gets a number."""
     kernel = numbers(3, 5)
