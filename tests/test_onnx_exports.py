@@ -210,3 +210,93 @@ def test_a_model_in_memory_is_read(tmp_path):
 
     (layer,) = lstmconv.from_onnx(onnx.load(graph(tmp_path))).layers
     assert (layer.name, layer.input_size, layer.hidden_size) == ("memory", 3, 5)
+
+
+# Functions of the model's own
+
+
+def with_functions(tmp_path, opset=14):
+    """Write two LSTMs, both calls of one function that slices its weights and takes its activations from the call."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(1)
+    lstm = helper.make_node("LSTM", ["seen", "w", "r", "b"], ["y"], name="cell", hidden_size=5)
+    for name, kind in (("activations", onnx.AttributeProto.STRINGS), ("direction", onnx.AttributeProto.STRING)):
+        lstm.attribute.append(onnx.AttributeProto(name=name, ref_attr_name=name, type=kind))
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("own", 1)]
+    part = helper.make_function(
+        "own",
+        "Part",
+        ["values", "start"],
+        ["part"],
+        [
+            helper.make_node("Constant", [], ["one"], value_ints=[1]),
+            helper.make_node("Add", ["start", "one"], ["stop"]),
+            helper.make_node("Slice", ["values", "start", "stop"], ["part"]),
+        ],
+        opsets,
+    )
+    block = helper.make_function(
+        "own",
+        "Block",
+        ["seen", "weights", "r", "b"],
+        ["out"],
+        [
+            helper.make_node("Constant", [], ["second"], value_ints=[1]),
+            helper.make_node("Part", ["weights", "second"], ["w"], domain="own"),
+            lstm,
+            helper.make_node("Constant", [], ["axes"], value_ints=[1]),
+            helper.make_node("Squeeze", ["y", "axes"], ["out"]),
+        ],
+        opsets,
+        attributes=["activations"],
+        attribute_protos=[helper.make_attribute("direction", "forward")],
+    )
+    calls = [
+        helper.make_node(
+            "Block", ["x", "W0", "R0", "B0"], ["between"], domain="own", activations=["Sigmoid", "Tanh", "Tanh"]
+        ),
+        helper.make_node(
+            *("Block", ["between", "W1", "R1", "B1"], ["Y"]),
+            domain="own",
+            activations=["HardSigmoid", "Softsign", "Softsign"],
+            direction="reverse",
+        ),
+    ]
+    shapes = {"W0": (2, 20, 3), "R0": (1, 20, 5), "B0": (1, 40), "W1": (2, 20, 5), "R1": (1, 20, 5), "B1": (1, 40)}
+    arrays = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    made = helper.make_graph(
+        calls,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["t", "b", 3])],
+        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    main = [helper.make_opsetid("", 14), helper.make_opsetid("own", 1)]
+    path = tmp_path / "functions.onnx"
+    onnx.save(helper.make_model(made, functions=[part, block], opset_imports=main, ir_version=8), path)
+    return path, arrays
+
+
+def test_layers_within_functions_compute_what_onnx_runtime_returns(tmp_path):
+    import onnxruntime
+
+    path, arrays = with_functions(tmp_path)
+    checkpoint = lstmconv.load(path)
+    first, second = checkpoint.layers
+    assert (first.name, second.name, checkpoint.edges) == ("cell", "cell_1", (("cell", "cell_1"),))
+    for layer, number in ((first, 0), (second, 1)):
+        kernel = np.concatenate(np.asarray(layer.forward.weight_ih))
+        i, o, f, c = np.split(arrays[f"W{number}"][1], 4)
+        np.testing.assert_array_equal(kernel, np.concatenate([i, f, c, o]))
+    x = np.random.default_rng(2).normal(size=(7, 2, 3)).astype(np.float32)
+    (expected,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
+    returned = lstmconv.reference(second, lstmconv.reference(first, x.swapaxes(0, 1)))
+    np.testing.assert_allclose(returned[:, ::-1], expected.swapaxes(0, 1), atol=FLOAT32_NOISE, rtol=0)
+
+
+def test_a_function_in_another_version_of_the_operators_is_named(tmp_path):
+    path, _ = with_functions(tmp_path, opset=13)
+    with pytest.raises(UnsupportedModelError, match="its function 'Block' is written in another version"):
+        lstmconv.load(path)

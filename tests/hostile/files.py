@@ -16,7 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from tests._cases import GOLDEN, random, sequential, write_legacy, write_lstm
 
@@ -1085,6 +1085,22 @@ def onnx_functions_that_double(folder: Path) -> Path:
     """Thirty functions that call the next one twice: 2^30 calls to make one weight."""
     bodies = [(f"f{k}", [call(f"f{k + 1}", "i", "m"), call(f"f{k + 1}", "m")]) for k in range(30)]
     return with_function(folder, *bodies, ("f30", [helper.make_node("Identity", ["i"], ["o"])]))
+
+
+@hostile("expand to more than")
+def onnx_function_of_a_megabyte_that_is_called_a_thousand_times(folder: Path) -> Path:
+    """Twelve functions that call the next one thrice around a constant: 3^12 half megabytes."""
+    large = helper.make_node("Constant", [], ["unused"], value=numpy_helper.from_array(random((1 << 17,))))
+    bodies = [
+        (f"f{k}", [call(f"f{k + 1}"), call(f"f{k + 1}", "i", "p"), call(f"f{k + 1}", "i", "q")]) for k in range(12)
+    ]
+    return with_function(folder, *bodies, ("f12", [large, helper.make_node("Identity", ["i"], ["o"])]))
+
+
+@hostile("do not fit their calls")
+def onnx_function_that_is_given_too_much(folder: Path) -> Path:
+    body = helper.make_node("f1", ["i", "i"], ["o"], domain="own")
+    return with_function(folder, ("f0", [body]), ("f1", [helper.make_node("Identity", ["i"], ["o"])]))
 
 
 @hostile(None)

@@ -17,7 +17,7 @@ import numpy as np
 from lstmconv.errors import LstmconvError
 from lstmconv.formats.onnx.reader.evaluation import MOVES, NotEvaluatedError
 from lstmconv.formats.onnx.reader.lstm_node import LSTMNode, direction_count
-from lstmconv.formats.onnx.reader.scopes import Scope, captured
+from lstmconv.formats.onnx.reader.scopes import Scope, attribute, captured
 from lstmconv.formats.onnx.reader.values import EVALUATED, Values
 from lstmconv.model import Array, LSTMLayer
 
@@ -138,7 +138,7 @@ class Routes:
             if index is None:
                 break
             above = scope.nodes[index]
-            if scope.function(above) is not None or not above.input or not above.input[0]:
+            if not above.input or not above.input[0]:
                 break
             if above.op_type == "ReverseSequence":
                 lengths = self.value(node, above.input[1]) if len(above.input) > 1 else None
@@ -274,13 +274,13 @@ class Routes:
         root = (id(scope), self._root(scope, x))
         if root not in given:
             given[root] = np.zeros(_declared(scope, root[1], features), np.int8)
-        batch_first = _batch_first(scope, node)
+        batch_first = _batch_first(node)
         found = self._shape(scope, x, given)
         steps, batch = (found[1::-1] if batch_first else found[:2]) if len(found) == 3 else (_STEPS, _BATCH)
         if not 0 < steps * batch * hidden * 2 <= _MOST:
             steps, batch = _STEPS, _BATCH
         self._sizes[id(scope), index] = (steps, batch)
-        rows = direction_count(scope, node)
+        rows = direction_count(node)
         state = (batch, rows, hidden) if batch_first else (rows, batch, hidden)
         for name, shape in zip(node.output, [self._y_shape(scope, index, hidden), state, state], strict=False):
             given[id(scope), name] = np.zeros(shape, np.int8)
@@ -295,8 +295,8 @@ class Routes:
     def _y_shape(self, scope: Scope, index: int, hidden: int) -> tuple[int, int, int, int]:
         steps, batch = self._sizes[id(scope), index]
         node = scope.nodes[index]
-        rows = direction_count(scope, node)
-        return (batch, steps, rows, hidden) if _batch_first(scope, node) else (steps, rows, batch, hidden)
+        rows = direction_count(node)
+        return (batch, steps, rows, hidden) if _batch_first(node) else (steps, rows, batch, hidden)
 
     def _features(self, scope: Scope, index: int) -> tuple[int, int]:
         """Return the sizes of a recurrent node's input and states, from its W and R; 1 where they are not known."""
@@ -312,7 +312,7 @@ class Routes:
                 return name
             node = scope.nodes[index]
             carries = node.op_type in _CARRIES - {"Concat"} and node.domain in ("", "ai.onnx")
-            if not carries or scope.function(node) is not None or not node.input or not node.input[0]:
+            if not carries or not node.input or not node.input[0]:
                 return name
             name = node.input[0]
         return name
@@ -333,7 +333,7 @@ class Routes:
                 reached.add(name)
                 continue
             node = scope.nodes[index]
-            if scope.function(node) is None and node.op_type not in EVALUATED | {"Constant", "Dropout"}:
+            if node.op_type not in EVALUATED | {"Constant", "Dropout"}:
                 return None
             path.add(index)
             if len(path) > _FAR:
@@ -343,8 +343,8 @@ class Routes:
         return reached, frozenset(path)
 
 
-def _batch_first(scope: Scope, node: onnx.NodeProto) -> bool:
-    layout = scope.attribute(node, "layout")
+def _batch_first(node: onnx.NodeProto) -> bool:
+    layout = attribute(node, "layout")
     return layout is not None and layout.i == 1
 
 

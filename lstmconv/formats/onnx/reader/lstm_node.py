@@ -15,7 +15,7 @@ import numpy as np
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError
 from lstmconv.formats.onnx.functions import Function, keras_activation, with_numbers
 from lstmconv.formats.onnx.reader.evaluation import NotEvaluatedError
-from lstmconv.formats.onnx.reader.scopes import Scope
+from lstmconv.formats.onnx.reader.scopes import Scope, attribute
 from lstmconv.formats.onnx.reader.values import Values
 from lstmconv.layouts import ONNX
 from lstmconv.model import Array, LSTMDirection
@@ -123,7 +123,7 @@ def read_node(scope: Scope, index: int, name: str, values: Values, overrides: Ov
         UnreadableFileError: Its arrays contradict each other, or are damaged.
     """
     node = scope.nodes[index]
-    attributes = _attributes(scope, node, name)
+    attributes = _attributes(node, f"{scope.file}: {name}")
     if "clip" in attributes:
         raise UnsupportedModelError(f"clip={attributes['clip']:g} bounds its gates, which Keras' LSTM has no word for")
     if attributes.get("input_forget"):
@@ -160,7 +160,7 @@ def read_node(scope: Scope, index: int, name: str, values: Values, overrides: Ov
     return LSTMNode(scope, index, name, tuple(directions), layout, notes)
 
 
-def _attributes(scope: Scope, node: onnx.NodeProto, name: str) -> dict[str, Any]:
+def _attributes(node: onnx.NodeProto, where: str) -> dict[str, Any]:
     """Return the node's attributes as plain values.
 
     Raises:
@@ -171,18 +171,15 @@ def _attributes(scope: Scope, node: onnx.NodeProto, name: str) -> dict[str, Any]
     for entry in node.attribute:
         if entry.name not in _ATTRIBUTES:
             raise UnsupportedModelError(f"its attribute {entry.name!r} is none of ONNX' LSTM")
-        attribute = scope.attribute(node, entry.name)
-        if attribute is None:
-            continue
-        if attribute.type != _ATTRIBUTES[entry.name]:
-            raise UnreadableFileError(f"{scope.file}: {name}: the attribute {entry.name!r} is of another type")
+        if entry.type != _ATTRIBUTES[entry.name]:
+            raise UnreadableFileError(f"{where}: the attribute {entry.name!r} is of another type")
         fields = {1: "f", 2: "i", 3: "s", 6: "floats", 8: "strings"}
-        value = getattr(attribute, fields[attribute.type])
-        if attribute.type == 3:
+        value = getattr(entry, fields[entry.type])
+        if entry.type == 3:
             value = value.decode(errors="replace")
-        elif attribute.type == 8:
+        elif entry.type == 8:
             value = [text.decode(errors="replace") for text in value]
-        elif attribute.type == 6:
+        elif entry.type == 6:
             value = list(value)
         found[entry.name] = value
     return found
@@ -197,10 +194,10 @@ def _ways(scope: Scope, attributes: dict[str, Any], name: str) -> tuple[bool, ..
     return _WAYS[direction]
 
 
-def direction_count(scope: Scope, node: onnx.NodeProto) -> int:
+def direction_count(node: onnx.NodeProto) -> int:
     """Return 2 for a bidirectional node, else 1."""
-    attribute = scope.attribute(node, "direction")
-    return 2 if attribute is not None and attribute.s.lower() == b"bidirectional" else 1
+    direction = attribute(node, "direction")
+    return 2 if direction is not None and direction.s.lower() == b"bidirectional" else 1
 
 
 def _functions(attributes: dict[str, Any], count: int) -> list[Function]:

@@ -1,7 +1,7 @@
 """Count a model's messages before Protocol Buffers makes objects of them.
 
 An empty message takes two bytes in the file and some hundred in memory, and the library ends the process
-where it gets no more: a file of 10 MB can ask for gigabytes.
+where it gets no more: a file of 10 MB can ask for gigabytes. The library bounds depth and bytes, not messages.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.onnx.wire import LENGTH, Content, fields
 from lstmconv.formats.safety.limits import ONNX_MESSAGES
 
-__all__ = ["refuse_many_messages"]
+__all__ = ["MESSAGE_BYTES", "count_messages", "refuse_many_messages"]
 
+MESSAGE_BYTES = 170
+"""What an empty message takes in memory."""
 _HARMLESS_BYTES = 2 << 20
 """A file so small has no room for as many messages as would be too many."""
 
 
 def refuse_many_messages(stored: Content, name: str) -> None:
-    """Walk over the fields without reading what is in them; damage is left to the library to name.
+    """Refuse a model of too many messages; the library names other damage.
 
     Args:
         stored: The model.
@@ -29,11 +31,24 @@ def refuse_many_messages(stored: Content, name: str) -> None:
     Raises:
         UnreadableFileError: There are more messages than in any exported model.
     """
-    if len(stored) < _HARMLESS_BYTES:
-        return
+    if len(stored) >= _HARMLESS_BYTES:
+        count_messages(stored, require("onnx", "Reading ONNX files").ModelProto.DESCRIPTOR, name)
+
+
+def count_messages(stored: Content, descriptor: Any, name: str) -> int:
+    """Walk over the fields of a message without reading what is in them, and count the messages in it.
+
+    Args:
+        stored: The message.
+        descriptor: Its type, as Protocol Buffers describes it.
+        name: The file's, for the error.
+
+    Raises:
+        UnreadableFileError: There are more than in any exported model.
+    """
     most = ONNX_MESSAGES.value
     known: dict[str, dict[int, Any]] = {}
-    waiting = [(0, len(stored), require("onnx", "Reading ONNX files").ModelProto.DESCRIPTOR)]
+    waiting = [(0, len(stored), descriptor)]
     messages = count = 0
     while waiting:
         position, stop, kind = waiting.pop()
@@ -51,3 +66,4 @@ def refuse_many_messages(stored: Content, name: str) -> None:
                 raise UnreadableFileError(
                     f"{name}: more than {most:,} nodes, tensors and attributes; {ONNX_MESSAGES.way_out}"
                 )
+    return messages

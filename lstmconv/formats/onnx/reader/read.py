@@ -20,6 +20,7 @@ from lstmconv.errors import LstmconvError, NoLSTMError, UnreadableFileError, Uns
 from lstmconv.formats import ReadOptions
 from lstmconv.formats.hashing import hashing
 from lstmconv.formats.onnx.reader.edges import Placed, Routes
+from lstmconv.formats.onnx.reader.inline_functions import without_functions
 from lstmconv.formats.onnx.reader.layer_names import layer_name, unique
 from lstmconv.formats.onnx.reader.lstm_node import RECURRENT, LSTMNode, Overrides, read_node, refusal
 from lstmconv.formats.onnx.reader.own_files import own_modules
@@ -114,7 +115,9 @@ def _read(
             for chosen in (options.activation, options.recurrent_activation)
         )
     )
-    found = _nodes(main_scope(model, name), values, overrides, verbatim=noted is not None)
+    found = _nodes(
+        main_scope(without_functions(model, name, RECURRENT), name), values, overrides, verbatim=noted is not None
+    )
     if not found.nodes:
         raise NoLSTMError(_nothing(name, found.skipped), found.skipped)
     modules = own_modules(found.nodes, noted)

@@ -10,7 +10,7 @@ import numpy as np
 
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError
 from lstmconv.formats.onnx.reader.evaluation import ARITHMETIC, MOVES, NotEvaluatedError, run_node
-from lstmconv.formats.onnx.reader.scopes import Place, Scope
+from lstmconv.formats.onnx.reader.scopes import Place, Scope, attribute
 from lstmconv.formats.onnx.reader.tensors import Tensors
 from lstmconv.formats.safety.limits import ONNX_EVALUATIONS
 from lstmconv.model import Array
@@ -93,14 +93,8 @@ class Values:
         if place.key in self.given or name in scope.tensors or name in scope.sparse:
             return []
         if name not in scope.producers:
-            return [scope.bindings[name]] if name in scope.bindings else []
-        index = scope.producers[name]
-        node = scope.nodes[index]
-        if scope.function(node) is not None:
-            inner = scope.within(index)[0]
-            output = list(node.output).index(name)
-            place_inside = inner.place(inner.outputs[output]) if output < len(inner.outputs) else None
-            return [place_inside] if place_inside is not None else []
+            return []
+        node = scope.nodes[scope.producers[name]]
         if node.op_type in ("Shape", "Size") and self.shapes is not None:
             return []
         if node.domain not in ("", "ai.onnx") or (node.op_type not in EVALUATED and node.op_type != "Dropout"):
@@ -128,24 +122,20 @@ class Values:
         if name in scope.sparse:
             raise NotEvaluatedError("is stored as a sparse tensor")
         if name not in scope.producers:
-            if name in scope.bindings:
-                return {place.key: self._known(scope.bindings[name])}
             raise NotEvaluatedError(f"depends on the graph's input '{name}'")
         node = scope.nodes[scope.producers[name]]
         own = node.domain in ("", "ai.onnx")
         if node.op_type == "Constant" and own:
-            return {place.key: self._constant_node(scope, scope.producers[name])}
+            return {place.key: self._constant_node(node)}
         if node.op_type in _QUANTISED:
             raise NotEvaluatedError(f"comes from {node.op_type}: quantised weights do not convert")
-        if scope.function(node) is not None:
-            return {place.key: self._returned(place)}
         if node.op_type == "Dropout" and own:
             return {place.key: self._undropped(scope, node, name)}
         if node.op_type not in EVALUATED or not own:
             raise NotEvaluatedError(f"comes from a {node.op_type} node, which is not evaluated")
         inputs = [self._input(scope, each, node.op_type) if each else None for each in node.input]
         self.evaluations.count(scope.file)
-        outputs = run_node(_resolved(scope, node), inputs, scope.opset, 2 * self._stored)
+        outputs = run_node(node, inputs, scope.opset, 2 * self._stored)
         given = [array for array in inputs if array is not None]
         self.computed += sum(
             output.nbytes for output in outputs if not any(np.may_share_memory(output, array) for array in given)
@@ -174,16 +164,9 @@ class Values:
             raise found
         return found
 
-    def _returned(self, place: Place) -> Array:
-        """Return what a call of a function returns under a place's name."""
-        sources = self._sources(place)
-        if not sources:
-            raise UnreadableFileError(f"{place.scope.file}: '{place.name}' is more than its function returns")
-        return self._known(sources[0])
-
     def _undropped(self, scope: Scope, node: onnx.NodeProto, name: str) -> Array:
         """Return the input of a Dropout, which at inference returns it unchanged (Dropout-1 to 22)."""
-        testing = scope.attribute(node, "is_test")
+        testing = attribute(node, "is_test")
         trains = scope.opset < _DROPOUT_ALWAYS_TESTS and (testing is None or not testing.i)
         if len(node.input) > _TRAINING and node.input[_TRAINING]:
             trains = bool(np.any(self._input(scope, node.input[_TRAINING], node.op_type)))
@@ -191,17 +174,16 @@ class Values:
             raise NotEvaluatedError("comes from a Dropout node that drops")
         return self._input(scope, node.input[0], node.op_type)
 
-    def _constant_node(self, scope: Scope, index: int) -> Array:
+    def _constant_node(self, node: onnx.NodeProto) -> Array:
         """Return what a Constant node holds (Constant-13, Attributes)."""
-        node = scope.nodes[index]
         for name in _FIELDS:
-            attribute = scope.attribute(node, name)
-            if attribute is None:
+            stored = attribute(node, name)
+            if stored is None:
                 continue
             if name == "value":
-                return self.tensors.array(attribute.t)
+                return self.tensors.array(stored.t)
             dtype = np.float32 if "float" in name else np.int64
-            array = np.array(getattr(attribute, _FIELDS[name]), dtype)
+            array = np.array(getattr(stored, _FIELDS[name]), dtype)
             array.flags.writeable = False
             return array
         raise NotEvaluatedError("comes from a Constant node that holds no plain numbers")
@@ -224,18 +206,3 @@ class Evaluations:
             raise UnreadableFileError(
                 f"{file}: over {ONNX_EVALUATIONS.value:,} nodes make its weights; {ONNX_EVALUATIONS.way_out}"
             )
-
-
-def _resolved(scope: Scope, node: onnx.NodeProto) -> onnx.NodeProto:
-    """Return a node of a function body with the attributes that the call gives it."""
-    if not any(attribute.ref_attr_name for attribute in node.attribute):
-        return node
-    resolved = type(node)()
-    resolved.CopyFrom(node)
-    del resolved.attribute[:]
-    for attribute in node.attribute:
-        value = scope.attribute(node, attribute.name)
-        if value is not None:
-            resolved.attribute.add().CopyFrom(value)
-            resolved.attribute[-1].name = attribute.name
-    return resolved
