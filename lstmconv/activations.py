@@ -27,6 +27,8 @@ __all__ = [
     "SIGMOID",
     "TANH",
     "Activation",
+    "describe_activation",
+    "described_activation",
     "parse_activation",
 ]
 
@@ -278,3 +280,29 @@ def _parse_object(value: Mapping[str, object], keras_major: int | None) -> Activ
     name, renamed, defaults = _LAYERS[str(class_name)]
     found = {renamed[key]: float(number) for key, number in config.items() if key in renamed and number is not None}
     return _make(name, **{**defaults, **found})
+
+
+def describe_activation(activation: Activation | None) -> dict[str, str | float | None] | None:
+    """Return an activation as JSON: ``{"name": "hard_sigmoid", "alpha": 0.2, "beta": 0.5}``."""
+    if activation is None:
+        return None
+    finite = {key: value if abs(value) < float("inf") else None for key, value in activation.parameters}
+    return {"name": activation.name, **finite}
+
+
+def described_activation(described: Mapping[str, Any] | None) -> Activation | None:
+    """Return the activation that :func:`describe_activation` described.
+
+    Raises:
+        UnsupportedModelError: A name or a number that this version does not know.
+    """
+    if described is None:
+        return None
+    name = str(described.get("name"))
+    if name not in ACTIVATIONS:
+        raise UnsupportedModelError(f"the file names the activation {name!r}, which this version does not know")
+    try:
+        numbers = [(key, described[key]) for key in ACTIVATIONS[name].defaults]
+        return Activation(name, tuple((key, math.inf if value is None else float(value)) for key, value in numbers))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnsupportedModelError(f"the file describes the activation {name} with {described}") from error

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from lstmconv.arrays.copying import BiasMode, rounding_of_sum
-from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
-from lstmconv.formats import BufferSizes, Format, Module, ReadOptions, WriteOptions, by_name, by_suffix
+from lstmconv.errors import UnreadableFileError, UsageError
+from lstmconv.formats import Artifact, BufferSizes, Format, ReadOptions, WriteOptions, by_name, by_suffix, open_file
 from lstmconv.formats import stem as stem_of
-from lstmconv.formats.detection import detect
 from lstmconv.formats.hashing import begin_hashing
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Stack
 from lstmconv.model.stacking import join, unstacked
@@ -32,6 +31,7 @@ __all__ = [
     "from_torch",
     "in_folder",
     "load",
+    "open_artifact",
     "read",
     "save",
     "to_cudnn",
@@ -110,12 +110,22 @@ def load(
 
 def read(file: Path, options: ReadOptions, format: str | None = None) -> Checkpoint:
     """Read as :func:`load` does; the file is hashed only when its hash is asked for, and must still be there then."""
+    return open_artifact(file, options, format).checkpoint
+
+
+def open_artifact(file: Path, options: ReadOptions | None = None, format: str | None = None) -> Artifact:
+    """Open and read a file of any format; an error of the system becomes one line.
+
+    Raises:
+        UnreadableFileError, UnsupportedModelError, UsageError: As :func:`load`.
+    """
     _refuse_no_file(file)
-    if options.config is not None:
+    if options is not None and options.config is not None:
         _refuse_no_file(options.config)
     try:
-        chosen = detect(file, options) if format is None else by_name(format)
-        return chosen.load().read(file, options)
+        artifact = open_file(file, options, format)
+        _ = artifact.checkpoint
+        return artifact
     except EOFError as error:  # Not an OSError, and the command line would take it for the user's.
         raise UnreadableFileError(f"{file.name}: cannot be read: it ends too early") from error
     except OSError as error:
@@ -214,7 +224,7 @@ def save(
     source = Path(checkpoint.provenance.source)
     refuse_existing([target], source, force=force)
     with staging(target.parent) as stage:
-        staged = chosen.load().write(checkpoint, stage / target.name, WriteOptions(**options))
+        staged = chosen.write(checkpoint, stage / target.name, WriteOptions(**options))
         refuse_existing([target.parent / part.name for part in staged], source, force=force)
         return tuple(publish(staged, target.parent, force=force))
 
@@ -296,8 +306,7 @@ def convert(
         buffer=buffer,
     )
     stamps |= stamps_of([path.parent / part for part in checkpoint.provenance.parts])
-    if checkpoint.unknown is not None:
-        raise UnsupportedModelError(checkpoint.unknown)
+    checkpoint.refuse_unknown()
     selected, sources = _select(checkpoint, layers, rename)
     places = _places(path, None if target is None else Path(target), to, raw=raw)
     refuse_existing(list(places), path, force=force)
@@ -321,15 +330,14 @@ def convert(
         staged: list[Path] = []
         for place, chosen in places.items():
             say(f"Writing {place.name}")
-            module = chosen.load()
-            fitting = _stacked(selected, stack, module)
-            options = options._replace(prefix=not (layers and len(fitting.stacks) == 1))
-            written = module.write(fitting, stage / place.name, options)
+            fitting = _stacked(selected, stack, chosen)
+            options = replace(options, prefix=not (layers and len(fitting.stacks) == 1))
+            written = chosen.write(fitting, stage / place.name, options)
             staged += written
             notes += _losses(fitting, chosen, place, options)
             say(f"Verifying {place.name}")
             with stored_meanwhile(written) if _nbytes(fitting) > _LARGE_BYTES else nullcontext():
-                reports.append(verify_file(checkpoint, stage / place.name, format=chosen, run=verify))
+                reports.append(verify_file(checkpoint, chosen.open(stage / place.name), run=verify))
                 reports[-1].raise_for_failure()
         refuse_existing([folder / part.name for part in staged], path, force=force)
         refuse_changed(stamps)
@@ -345,14 +353,14 @@ def _nbytes(checkpoint: Checkpoint) -> int:
     return sum(gate.nbytes for half in halves for gates in half.arrays.values() for gate in gates)
 
 
-def _stacked(checkpoint: Checkpoint, stack: str | None, module: Module) -> Checkpoint:
+def _stacked(checkpoint: Checkpoint, stack: str | None, chosen: Format) -> Checkpoint:
     """Join or open the layers as asked, as far as the format can hold them."""
     if stack is None:
         return checkpoint
     if stack not in ("all", "partial", "none"):
         raise UsageError(f"stack is {stack!r}, expected all, partial or none")
     alone = unstacked(checkpoint)
-    return alone if stack == "none" else join(alone, module.obstacle, partial=stack == "partial")
+    return alone if stack == "none" else join(alone, chosen.obstacle, partial=stack == "partial")
 
 
 def _losses(checkpoint: Checkpoint, chosen: Format, place: Path, options: WriteOptions) -> Iterator[str]:
@@ -367,9 +375,7 @@ def _losses(checkpoint: Checkpoint, chosen: Format, place: Path, options: WriteO
             yield f"{layer.name}: its model masks steps; the target runs every step"
         elif layer.masking:
             yield f"{layer.name}: its model masks steps; the target masks those beyond its lengths (right padding)"
-    losses = getattr(chosen.load(), "losses", None)
-    if losses is not None:
-        yield from losses(checkpoint, place, options)
+    yield from chosen.losses(checkpoint, place, options)
 
 
 def _places(source: Path, target: Path | None, to: str | Sequence[str] | None, *, raw: bool) -> dict[Path, Format]:
@@ -395,7 +401,7 @@ def in_folder(source: Path, folder: Path, to: Sequence[str], *, raw: bool) -> di
 
 
 def _suffix(entry: Format, *, raw: bool) -> str:
-    return entry.suffixes[-1] if raw and entry.name == "cudnn" else entry.suffixes[0]
+    return entry.raw_suffix if raw and entry.raw_suffix is not None else entry.suffixes[0]
 
 
 def verify(
@@ -440,11 +446,8 @@ def verify(
             recurrent_activation=recurrent_activation,
             buffer=buffer,
         )
-    if source.unknown is not None:
-        raise UnsupportedModelError(source.unknown)
-    file = Path(target)
-    _refuse_no_file(file)
-    return verify_file(source, file, Settings(atol, rtol, seed, batch, steps))
+    source.refuse_unknown()
+    return verify_file(source, open_artifact(Path(target)), Settings(atol, rtol, seed, batch, steps))
 
 
 def to_torch(layer: LSTMLayer) -> nn.Module:

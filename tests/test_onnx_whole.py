@@ -188,7 +188,7 @@ def test_a_stateful_layer_that_is_called_twice_is_refused():
     layer = make_layer(make_half(3, 5), stateful=True)
     calls = (Call("lstm", layer, (T("x"),)), Call("lstm:1", layer, (T("x"),)))
     model = Model("model", (Input("x", (2, 7, 3)),), calls, {"y": T("lstm:1")})
-    assert "lstm: stateful, and called twice" in str(onnx_format.obstacle_of_model(model))
+    assert "lstm: stateful, and called twice" in str(onnx_format.obstacle_of_model(model, WriteOptions()))
 
 
 def test_states_that_the_model_wires_stay_wired():
@@ -309,16 +309,16 @@ def test_a_dtype_that_onnx_runtime_cannot_compute_is_refused(dtype, reason):
 
 def test_a_model_of_several_dtypes_asks_for_one():
     model = chain(make_layer(make_half(3, 5, dtype="float64")), dense())
-    assert "float32 and float64; choose one with --dtype" in str(onnx_format.obstacle_of_model(model))
+    assert "float32 and float64; choose one with --dtype" in str(onnx_format.obstacle_of_model(model, WriteOptions()))
     assert onnx_format.obstacle_of_model(model, WriteOptions(dtype="float32")) is None
 
 
 def test_unknown_layers_and_activations_are_named():
     strange = kinds.Unknown("odd", "my>Odd", "it is of the user's own", {})
-    assert onnx_format.obstacle_of_model(chain(dense(rows=3), strange)) is not None
-    assert "odd: my>Odd" in str(onnx_format.obstacle_of_model(chain(dense(rows=3), strange)))
+    assert onnx_format.obstacle_of_model(chain(dense(rows=3), strange), WriteOptions()) is not None
+    assert "odd: my>Odd" in str(onnx_format.obstacle_of_model(chain(dense(rows=3), strange), WriteOptions()))
     silu = make_layer(make_half(3, 5, activation=Activation("silu")))
-    assert "lstm: ONNX' LSTM has no silu" in str(onnx_format.obstacle_of_model(chain(silu)))
+    assert "lstm: ONNX' LSTM has no silu" in str(onnx_format.obstacle_of_model(chain(silu), WriteOptions()))
 
 
 def test_a_step_of_time_distributed_is_a_sample():
@@ -396,7 +396,7 @@ def test_every_array_is_decoded_bit_for_bit(tmp_path, monkeypatch, beside):
     path = tmp_path / "every.onnx"
     model = one_model()
     checkpoint = make_checkpoint(make_layer(make_half()), model=model)
-    written = onnx_format.write_model(checkpoint, path, WriteOptions())
+    written = onnx_format.write(checkpoint, path, WriteOptions(whole=True))
     assert [file.name for file in written] == (["every.onnx", "every.onnx.data"] if beside else ["every.onnx"])
     found = decode_model(path, model.layers)
     assert sorted(found) == sorted(layer.name for layer in model.layers)
@@ -419,7 +419,7 @@ def test_every_array_is_decoded_bit_for_bit(tmp_path, monkeypatch, beside):
 def test_a_file_is_loaded_once_and_run_often(tmp_path):
     path = tmp_path / "model.onnx"
     model = chain(dense(rows=3))
-    onnx_format.write_model(make_checkpoint(make_layer(make_half()), model=model), path, WriteOptions())
+    onnx_format.write(make_checkpoint(make_layer(make_half()), model=model), path, WriteOptions(whole=True))
     loaded = load_model(path)
     assert list(loaded.inputs) == ["x"]
     assert loaded.outputs == ("dense",)

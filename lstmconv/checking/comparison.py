@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from lstmconv.arrays.copying import BiasMode, place_bias
 from lstmconv.checking.file_cache import CheckedFile
 from lstmconv.checking.findings import Violation
 from lstmconv.errors import UnsupportedModelError
+from lstmconv.formats.record import Record
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer
 
 __all__ = ["compare"]
@@ -47,11 +47,9 @@ def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Violation]
     return [violation for violation in violations if violation is not None]
 
 
-def _pairs(
-    source: Checkpoint, twin: Checkpoint, record: Mapping[str, Any] | None
-) -> list[tuple[LSTMLayer, LSTMLayer]] | None:
+def _pairs(source: Checkpoint, twin: Checkpoint, record: Record | None) -> list[tuple[LSTMLayer, LSTMLayer]] | None:
     """Pair the twin's layers with the source's: by the record, by name, or by order if all sizes agree."""
-    origins = {} if record is None else {str(entry["name"]): str(entry["source"]) for entry in record["layers"]}
+    origins = {} if record is None else {entry.name: entry.source for entry in record.layers}
     names = [layer.name for layer in twin.layers]
     for wanted in ([origins.get(name, name) for name in names], names):
         named = _named(source.layers, wanted)
@@ -78,11 +76,12 @@ def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile) -
     if _sizes(source) != _sizes(twin):
         text = f"has {_shown(twin)}, but {name} has {_shown(source)}"
         return Violation("twin-differs", text, twin.name)
-    one = file.record is None or file.format.biases == "one"
-    mode: BiasMode | None = "single-input" if one else (file.record or {}).get("bias_mode")
+    record = file.record
+    one = record is None or (file.artifact is not None and file.artifact.format.biases == "one")
+    mode = "single-input" if one or record is None else record.bias_mode
     for number, (half, twin_half) in enumerate(zip(source.directions, twin.directions, strict=True)):
         where = f"the {('forward', 'backward')[number]} half's " if source.bidirectional else "its "
-        for array, expected, stored in _arrays(half, twin_half, mode, summed=file.record is None):
+        for array, expected, stored in _arrays(half, twin_half, mode, summed=record is None):
             difference = _different(expected, stored, name)
             if difference is not None:
                 return Violation("twin-differs", f"{where}{array} {difference}", twin.name)
@@ -131,15 +130,16 @@ def _computes_otherwise(source: LSTMLayer, twin: LSTMLayer, name: str, file: Che
 
     A state dict or weight space without a record does not say its activations, so these are not compared.
     """
-    if file.record is None and file.format.name not in ("onnx", "keras"):
+    record, format = file.record, None if file.artifact is None else file.artifact.format
+    if record is None and (format is None or not format.states_activations):
         return None
-    overruled = any(str(note).endswith("as asked") for note in (file.record or {}).get("notes") or [])
+    overruled = record is not None and record.activations_given
     for half, twin_half in zip(source.directions, twin.directions, strict=True):
         for what in () if overruled else ("activation", "recurrent_activation"):
             mine, theirs = getattr(half, what), getattr(twin_half, what)
             if mine is not None and theirs is not None and mine != theirs:
                 return f"its {what.replace('_', ' ')} is {theirs}, but {name} has {mine}"
-        if file.record is not None and half.go_backwards != twin_half.go_backwards:
+        if record is not None and half.go_backwards != twin_half.go_backwards:
             ways = ("forwards", "backwards")
             return f"runs {ways[twin_half.go_backwards]}, but {ways[half.go_backwards]} in {name}"
     return None

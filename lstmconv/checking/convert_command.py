@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, Activation
+from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, Activation, described_activation
 from lstmconv.checking.file_cache import CheckedFile
-from lstmconv.errors import LstmconvError, UsageError
-from lstmconv.formats import by_name, by_suffix
-from lstmconv.formats.provenance import described_activation
+from lstmconv.formats import format_of_name
+from lstmconv.formats.record import Record
 from lstmconv.model import Checkpoint
 
 __all__ = ["convert_command"]
 
 _BY_FLAG = {HARD_SIGMOID_KERAS_2: "hard_sigmoid_keras2", HARD_SIGMOID_KERAS_3: "hard_sigmoid_keras3"}
-_DEFAULT_OPSET = {True: 22, False: 14}
-"""The operator set that ``convert`` chooses, with and without bfloat16."""
 
 
 def convert_command(
@@ -33,14 +29,7 @@ def convert_command(
     """
     parts = ["lstmconv", "convert", str(source), str(target)]
     if original is not None and twin is not None and twin.record is not None and original.checkpoint is not None:
-        try:
-            options = [
-                *_options(original.checkpoint, twin, twin.record),
-                *_activations(original.checkpoint, twin.record),
-            ]
-        except (LstmconvError, AttributeError, KeyError, TypeError):  # The record was edited.
-            options = []
-        parts += options
+        parts += [*_options(original.checkpoint, twin.record), *_activations(original.checkpoint, twin.record)]
     if twin is not None:
         parts += [*_format(target, twin), "--force"]
     import shlex
@@ -48,31 +37,32 @@ def convert_command(
     return shlex.join(parts)
 
 
-def _options(source: Checkpoint, twin: CheckedFile, record: Mapping[str, Any]) -> Iterator[str]:
-    origins = {str(entry["name"]): str(entry["source"]) for entry in record["layers"]}
+def _options(source: Checkpoint, record: Record) -> Iterator[str]:
+    origins = {entry.name: entry.source for entry in record.layers}
     known = [layer.name for layer in source.layers]
     chosen = [name for name in known if name in origins.values()]
-    if chosen and (len(chosen) < len(known) or record.get("prefix") is False):
+    if chosen and (len(chosen) < len(known) or not record.prefix):
         for name in chosen:
             yield from ("--layer", name)
-    stacks = {name: tuple(origins.get(layer, layer) for layer in layers) for name, layers in _stacks(record).items()}
+    stacks = {name: tuple(layer.source for layer in layers) for name, layers in record.modules.items()}
     yield from _renames(source, origins, stacks)
     joined = {layers for layers in stacks.values() if len(layers) > 1}
     stored = {tuple(names) for names in source.joined.values() if set(names) <= set(chosen)}
     if joined != stored:
         yield "--stack=none" if not joined else "--stack" if len(stacks) == 1 else "--stack=partial"
-    for key in ("dtype", "bias_mode"):
-        if isinstance(record.get(key), str):
-            yield from (f"--{key.replace('_', '-')}", str(record[key]))
-    if twin.format.name == "onnx":
-        yield from _onnx(twin, record, next(iter(stacks)))
-    if twin.format.name == "keras":
-        yield from _keras(twin)
-
-
-def _stacks(record: Mapping[str, Any]) -> dict[str, list[str]]:
-    stacks = record.get("stacks") or [{"name": entry["name"], "layers": [entry["name"]]} for entry in record["layers"]]
-    return {str(stack["name"]): [str(name) for name in stack["layers"]] for stack in stacks}
+    for option, value in (("--dtype", record.dtype), ("--bias-mode", record.bias_mode)):
+        if value is not None:
+            yield from (option, value)
+    if record.states is not None:
+        yield "--states" if record.states else "--no-states"
+    if record.lengths:
+        yield "--lengths"
+    if record.opset is not None:
+        yield from ("--opset", str(record.opset))
+    if record.weights_only:
+        yield "--weights-only"
+    if record.keras_version_written is not None:
+        yield from ("--keras-version", str(record.keras_version_written))
 
 
 def _renames(source: Checkpoint, origins: Mapping[str, str], stacks: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
@@ -87,40 +77,12 @@ def _renames(source: Checkpoint, origins: Mapping[str, str], stacks: Mapping[str
             yield from ("--rename", f"{old}={new}")
 
 
-def _onnx(twin: CheckedFile, record: Mapping[str, Any], name: str) -> Iterator[str]:
-    """Yield the options that the graph itself shows."""
-    import onnx
-
-    model = onnx.load(str(twin.path), load_external_data=False)
-    accepted = twin.format.load_runtime().accepts(twin.path, name)
-    stateful = any(entry.get("stateful") for entry in record["layers"])
-    if ("states" in accepted) != stateful:
-        yield "--states" if "states" in accepted else "--no-states"
-    if "lengths" in accepted:
-        yield "--lengths"
-    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
-    bfloat16 = twin.checkpoint is not None and any(layer.dtype.name == "bfloat16" for layer in twin.checkpoint.layers)
-    if opset != _DEFAULT_OPSET[bfloat16]:
-        yield from ("--opset", str(opset))
-
-
-def _keras(twin: CheckedFile) -> Iterator[str]:
-    if twin.checkpoint is None:
-        return
-    origin = twin.checkpoint.provenance
-    if origin.format == "Keras HDF5 (weights only)":
-        yield "--weights-only"
-    if (origin.keras_version or "").startswith("2"):
-        yield from ("--keras-version", "2")
-
-
-def _activations(source: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the activations that the user gave, if the source does not say them or the user replaced them."""
-    overruled = any(str(note).endswith("as asked") for note in record.get("notes") or [])
-    if source.unknown is None and not overruled:
+def _activations(source: Checkpoint, record: Record) -> Iterator[str]:
+    """Yield the activations that the user gave, or that the source does not say."""
+    if source.unknown is None and not record.activations_given:
         return
     for key in ("activation", "recurrent_activation"):
-        used = {described_activation(half.get(key)) for entry in record["layers"] for half in entry["directions"]}
+        used = {described_activation(getattr(half, key)) for entry in record.layers for half in entry.directions}
         stated = {getattr(half, key) for layer in source.layers for half in layer.directions}
         chosen = used.pop() if len(used) == 1 else None
         if chosen is not None and stated != {chosen} and not (key == "activation" and chosen.name == "tanh"):
@@ -133,9 +95,5 @@ def _flag(activation: Activation) -> str:
 
 def _format(target: Path, twin: CheckedFile) -> Iterator[str]:
     """Yield the format if the target's suffix means another one."""
-    try:
-        meant = by_suffix(target)
-    except UsageError:
-        meant = None
-    if meant != by_name(twin.format.name):
-        yield from ("--to", twin.format.name)
+    if twin.artifact is not None and format_of_name(target) is not twin.artifact.format:
+        yield from ("--to", twin.artifact.format.name)

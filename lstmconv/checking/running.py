@@ -13,7 +13,7 @@ from lstmconv.checking.findings import CheckResult, Finding, Status, Violation
 from lstmconv.checking.settings import Settings, find_settings, read_settings
 from lstmconv.checking.twins import Pair
 from lstmconv.errors import LstmconvError, MissingDependencyError
-from lstmconv.formats import by_name, stem
+from lstmconv.formats import FORMATS, format_of_name, stem
 from lstmconv.model import Checkpoint
 
 __all__ = ["check", "checked"]
@@ -255,10 +255,9 @@ def _bound_for_pytorch(
     path: Path, checkpoint: Checkpoint, beside: Sequence[Path], settings: Settings
 ) -> Iterator[Violation]:
     """Yield the layers that go to PyTorch and that ``nn.LSTM`` cannot compute."""
-    suffixes = (*by_name("torch").suffixes, *by_name("safetensors").suffixes)
-    files = [twin for twin in (*beside, path) if twin.name.lower().endswith(suffixes)]
-    files = [file for file in files if not file.name.lower().endswith(by_name("cudnn").suffixes)]
-    required = {"torch", "safetensors"} & set(settings.required_targets)
+    plain = [entry for entry in FORMATS if entry.modules is not None]
+    files = [file for file in (*beside, path) if format_of_name(file) in plain]
+    required = {entry.name for entry in plain} & set(settings.required_targets)
     target = files[0].name if files else f"its {min(required)} target" if required else None
     if target is None:
         return

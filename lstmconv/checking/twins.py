@@ -44,7 +44,7 @@ def source_of(path: Path, cache: FileCache, settings: Settings) -> Path | None:
         return None
     record = cache.record_of(path)
     if record is not None:
-        named = path.parent / Path(str(record["source"])).name
+        named = path.parent / Path(record.source).name
         if named != path and named.is_file() and is_checkpoint(named):
             return named
     elif is_keras(path):

@@ -213,7 +213,7 @@ def _obstacle(stack: Stack, name: str) -> str | None:
         )
         for layer in stack.layers
     ]
-    return by_name(name).load().obstacle(Stack(stack.name, tuple(layers)))
+    return by_name(name).obstacle(Stack(stack.name, tuple(layers)))
 
 
 def _known(direction: LSTMDirection) -> LSTMDirection:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmconv.activations import describe_activation
 from lstmconv.arrays.copying import BiasMode, rounding_of_sum
 from lstmconv.errors import UsageError
 from lstmconv.explaining.blocks import (
@@ -27,7 +28,6 @@ from lstmconv.explaining.blocks import (
 )
 from lstmconv.explaining.equations import equations
 from lstmconv.explaining.steps import GateSums, Step, one_step
-from lstmconv.formats.provenance import describe_activation
 from lstmconv.layouts import KERAS, Layout, by_name
 from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Provenance, Stack
 

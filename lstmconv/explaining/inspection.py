@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from lstmconv.activations import describe_activation
 from lstmconv.errors import MissingDependencyError
-from lstmconv.formats import FORMATS
-from lstmconv.formats.provenance import describe_activation
-from lstmconv.formats.torch.state_dict import extra_state
+from lstmconv.formats import FORMATS, Format
 from lstmconv.layouts import Layout, by_name
 from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Stack
 
@@ -57,7 +56,7 @@ def _layer(layer: LSTMLayer, unknown: str | None) -> dict[str, Any]:
         "masking": layer.masking,
         "time_major": layer.time_major,
         "directions": [_direction(direction) for direction in layer.directions],
-        "targets": {entry.name: _target(entry.name, layer, unknown) for entry in FORMATS},
+        "targets": {entry.name: _target(entry, layer, unknown) for entry in FORMATS},
     }
 
 
@@ -102,29 +101,14 @@ def _forget_bias(direction: LSTMDirection) -> dict[str, float] | None:
         return {"mean": float(total.mean()), "min": float(total.min()), "max": float(total.max())}
 
 
-def _target(name: str, layer: LSTMLayer, unknown: str | None) -> dict[str, Any]:
+def _target(entry: Format, layer: LSTMLayer, unknown: str | None) -> dict[str, Any]:
     """Say whether a format can hold a layer, and on which terms."""
     if unknown is not None:
         return {"possible": False, "note": "the activations are unknown; pass --config or --recurrent-activation"}
-    entry = next(entry for entry in FORMATS if entry.name == name)
     try:
-        reason = entry.load().obstacle(Stack(layer.name, (layer,)))
+        reason = entry.obstacle(Stack(layer.name, (layer,)))
     except MissingDependencyError as error:
         reason = str(error)
     if reason is not None:
         return {"possible": False, "note": reason}
-    if name in ("torch", "safetensors"):
-        plain = extra_state(Stack(layer.name, (layer,))) is None
-        return {
-            "possible": True,
-            "note": "loads into torch.nn.LSTM" if plain else "loads into lstmconv.torch.LSTM; nn.LSTM refuses it",
-        }
-    return {"possible": True, "note": _NOTES[name]}
-
-
-_NOTES = {
-    "onnx": "one LSTM node",
-    "cudnn": "one packed weight space",
-    "keras": "one LSTM layer",
-    "keras-cudnn": "one CuDNNLSTM layer",
-}
+    return {"possible": True, "note": entry.terms(layer)}

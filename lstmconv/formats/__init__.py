@@ -1,146 +1,122 @@
-"""The formats, one record each in one ordered tuple; a format's own module loads when it is used."""
+"""The formats, one row each in one ordered tuple: no other module knows a format by its name."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
-from lstmconv.errors import UsageError
+from lstmconv.errors import UnreadableFileError, UsageError
+from lstmconv.formats import detection
+from lstmconv.formats.format import Artifact, Beginning, Format
+from lstmconv.formats.options import BufferSizes, ReadOptions, WriteOptions
+from lstmconv.formats.safety.lookalikes import beginning
 
-if TYPE_CHECKING:
-    from lstmconv.arrays.copying import BiasMode
-    from lstmconv.model import Checkpoint, Stack
-
-__all__ = ["FORMATS", "BufferSizes", "Format", "Module", "ReadOptions", "WriteOptions", "by_name", "by_suffix", "stem"]
-
-
-@dataclass(frozen=True)
-class BufferSizes:
-    """What a bare cuDNN buffer does not say of itself.
-
-    Attributes:
-        input_size: Features of one time step.
-        hidden_size: Units.
-        num_layers: Layers, each on the sequence of the one before it.
-        bidirectional: Two pseudo-layers a layer.
-        bias_mode: ``double``, ``single-input``, ``single-recurrent`` or ``none``.
-        dtype: Of its elements.
-    """
-
-    input_size: int
-    hidden_size: int
-    num_layers: int = 1
-    bidirectional: bool = False
-    bias_mode: BiasMode = "double"
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that no LSTM has."""
-        for name in ("input_size", "hidden_size", "num_layers"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}, expected at least 1")
-        modes = ("double", "single-input", "single-recurrent", "none")
-        if self.bias_mode not in modes:
-            raise UsageError(f"a cuDNN buffer's bias mode is one of {', '.join(modes)}, found {self.bias_mode!r}")
-
-
-class ReadOptions(NamedTuple):
-    """What a user may say about a file that is read.
-
-    Attributes:
-        config: ``model.to_json()``, or a Keras file with a config, for weights-only Keras files.
-        activation: Overrules the file's, by Keras name.
-        recurrent_activation: Likewise.
-        buffer: The sizes of a bare cuDNN buffer.
-    """
-
-    config: Path | None = None
-    activation: str | None = None
-    recurrent_activation: str | None = None
-    buffer: BufferSizes | None = None
-
-
-class WriteOptions(NamedTuple):
-    """What a user may choose about a written file.
-
-    Attributes:
-        dtype: ``float16``, ``bfloat16``, ``float32`` or ``float64``; ``None`` keeps the stored one.
-        bias_mode: Where the bias goes; ``None`` loses nothing (see :func:`~lstmconv.arrays.copying.place_bias`).
-        opset: ONNX operator set; ``None`` takes the most portable that holds the model.
-        states: Initial states as ONNX inputs; ``None`` means for stateful layers.
-        lengths: Sequence lengths as an ONNX input.
-        raw: A bare cuDNN buffer beside a JSON file.
-        prefix: Layer names lead the names in a state dict.
-        sources: The source's layer name for each written one that was renamed.
-        keras_version: 2 or 3, the Keras whose files are written; ``None`` takes 3 where it can hold the layers.
-        weights_only: Keras HDF5 without a model config.
-    """
-
-    dtype: str | None = None
-    bias_mode: BiasMode | None = None
-    opset: int | None = None
-    states: bool | None = None
-    lengths: bool = False
-    raw: bool = False
-    prefix: bool = True
-    sources: Mapping[str, str] | None = None
-    keras_version: int | None = None
-    weights_only: bool = False
-
-
-class Module(Protocol):
-    """What a format's module offers."""
-
-    def obstacle(self, stack: Stack) -> str | None:
-        """Say why the format cannot hold a stack (often of one layer) and what to do instead, or ``None``."""
-
-    def read(self, path: Path, options: ReadOptions) -> Checkpoint:
-        """Read all LSTM layers; arrays are views into the file where it allows them."""
-
-    def write(self, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
-        """Write all layers; return the files written, ``path`` first."""
-
-
-class Format(NamedTuple):
-    """One format.
-
-    Attributes:
-        name: What ``--to`` calls it.
-        suffixes: The first is the one it is written with.
-        title: For people.
-        module: In :mod:`lstmconv.formats`.
-        runtime: In :mod:`lstmconv.runtimes`; runs a written file in its own framework.
-        biases: ``"two"`` apart, or ``"one"``, their sum.
-    """
-
-    name: str
-    suffixes: tuple[str, ...]
-    title: str
-    module: str
-    runtime: str
-    biases: Literal["one", "two"] = "two"
-
-    def load(self) -> Module:
-        """Import the format's module."""
-        return cast(Module, importlib.import_module(f"lstmconv.formats.{self.module}"))
-
-    def load_runtime(self) -> Any:
-        """Import the format's runtime; see :mod:`lstmconv.runtimes`."""
-        return importlib.import_module(f"lstmconv.runtimes.{self.runtime}")
-
+__all__ = [
+    "FORMATS",
+    "Artifact",
+    "BufferSizes",
+    "Format",
+    "ReadOptions",
+    "WriteOptions",
+    "by_name",
+    "by_suffix",
+    "detect",
+    "format_of_name",
+    "open_file",
+    "stem",
+]
 
 FORMATS = (
-    Format("torch", (".pt", ".pth"), "PyTorch state dict", "torch.pt", "torch"),
-    Format("cudnn", (".cudnn.safetensors", ".cudnn.bin"), "cuDNN weight space", "cudnn", "cudnn"),
-    Format("safetensors", (".safetensors",), "PyTorch state dict in safetensors", "torch.safetensors", "torch"),
-    Format("onnx", (".onnx",), "ONNX model", "onnx", "onnx"),
-    Format("keras-cudnn", (".cudnn.h5",), "Keras CuDNNLSTM layers", "keras.cudnn_lstm", "keras"),
-    Format("keras", (".keras", ".weights.h5", ".h5", ".hdf5"), "Keras model or weights", "keras", "keras", "one"),
+    Format(
+        name="torch",
+        suffixes=(".pt", ".pth"),
+        title="PyTorch state dict",
+        module="torch.pt",
+        runtime="torch",
+        recognises=detection.is_torch,
+        modules="nn.LSTM",
+    ),
+    Format(
+        name="cudnn",
+        suffixes=(".cudnn.safetensors", ".cudnn.bin"),
+        title="cuDNN weight space",
+        module="cudnn",
+        runtime="cudnn",
+        recognises=detection.is_cudnn,
+        raw_suffix=".cudnn.bin",
+    ),
+    Format(
+        name="safetensors",
+        suffixes=(".safetensors",),
+        title="PyTorch state dict in safetensors",
+        module="torch.safetensors",
+        runtime="torch",
+        recognises=detection.is_safetensors,
+        modules="nn.LSTM",
+    ),
+    Format(
+        name="onnx",
+        suffixes=(".onnx",),
+        title="ONNX model",
+        module="onnx",
+        runtime="onnx",
+        recognises=detection.is_onnx,
+        states_activations=True,
+    ),
+    Format(
+        name="keras-cudnn",
+        suffixes=(".cudnn.h5",),
+        title="Keras CuDNNLSTM layers",
+        module="keras.cudnn_lstm",
+        runtime="keras",
+        recognises=detection.never,
+        from_keras=True,
+    ),
+    Format(
+        name="keras",
+        suffixes=(".keras", ".weights.h5", ".h5", ".hdf5"),
+        title="Keras model or weights",
+        module="keras",
+        runtime="keras",
+        recognises=detection.always,
+        biases="one",
+        states_activations=True,
+        from_keras=True,
+    ),
 )
-"""In the order in which suffixes are looked at: ``.cudnn.safetensors`` before ``.safetensors``."""
+"""In the order in which files are recognised and suffixes looked at: ``.cudnn.safetensors`` before ``.safetensors``.
+
+What no other format recognises is left to the Keras reader, which says what it found.
+"""
+
+
+def detect(path: Path, options: ReadOptions | None = None) -> Format:
+    """Return the format of a file, by its content; by its suffix where the content cannot tell.
+
+    Raises:
+        UnreadableFileError: There is no such file, it is empty, or it is a Git LFS pointer.
+    """
+    if not path.exists():
+        raise UnreadableFileError(f"{path}: no such file")
+    if options is not None and options.buffer is not None:
+        return next(entry for entry in FORMATS if entry.raw_suffix is not None)
+    found = Beginning(path, b"" if path.is_dir() else beginning(path))
+    return next(entry for entry in FORMATS if entry.recognises(found))
+
+
+def open_file(path: Path, options: ReadOptions | None = None, format: str | None = None) -> Artifact:
+    """Open a file of any format.
+
+    Args:
+        path: The file.
+        options: What the user says about it.
+        format: One of :data:`FORMATS` by name, where the content should not decide.
+
+    Raises:
+        UnreadableFileError: It is not there, it is damaged, or it is of no format.
+        UsageError: An unknown ``format``.
+    """
+    chosen = detect(path, options) if format is None else by_name(format)
+    return chosen.open(path, options)
 
 
 def by_name(name: str) -> Format:
@@ -156,15 +132,20 @@ def by_name(name: str) -> Format:
     raise UsageError(f"unknown format {name!r}; expected one of {known}")
 
 
+def format_of_name(path: Path) -> Format | None:
+    """Return the format that a file name's suffix means; ``None`` if no format has it."""
+    return next((entry for entry in FORMATS if entry.has_suffix(path)), None)
+
+
 def by_suffix(path: Path) -> Format:
     """Return the format that a file name's suffix means.
 
     Raises:
         UsageError: No format has it.
     """
-    for entry in FORMATS:
-        if path.name.lower().endswith(entry.suffixes):
-            return entry
+    found = format_of_name(path)
+    if found is not None:
+        return found
     known = ", ".join(suffix for entry in FORMATS for suffix in entry.suffixes)
     raise UsageError(f"{path.name}: the suffix names no format; expected one of {known}, or pass --to")
 

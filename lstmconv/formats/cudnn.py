@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,18 +28,44 @@ from lstmconv.activations import SIGMOID, TANH
 from lstmconv.arrays.copying import BiasMode, Piece, joined, place_bias
 from lstmconv.arrays.mapping import mapped
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
-from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions
+from lstmconv.formats.format import Opened
 from lstmconv.formats.hashing import hashing
+from lstmconv.formats.options import BufferSizes, ReadOptions, WriteOptions
 from lstmconv.formats.overrides import overruled
-from lstmconv.formats.provenance import KEY, describe, encoded, parsed, require_known, restore
+from lstmconv.formats.record import KEY, Record, describe, encode, parse_record
+from lstmconv.formats.restoring import restore
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json, refuse_many_layers
 from lstmconv.formats.tensors import NamedTensor, dtype_of
 from lstmconv.formats.torch.safetensors import read_safetensors, write_file
 from lstmconv.formats.torch.state_dict import obstacle as does_not_fit_together
 from lstmconv.layouts import CUDNN, Pattern
-from lstmconv.model import GATES, Array, Checkpoint, Gates, LSTMDirection, LSTMLayer, Provenance, Stack, float_type
+from lstmconv.model import (
+    GATES,
+    Array,
+    Checkpoint,
+    Gates,
+    LSTMDirection,
+    LSTMLayer,
+    Model,
+    Provenance,
+    Stack,
+    float_type,
+)
 
-__all__ = ["BIAS_MODES", "CUDNN_KEY", "DATA_TYPES", "manifest", "obstacle", "pack", "read", "write"]
+__all__ = [
+    "BIAS_MODES",
+    "CUDNN_KEY",
+    "DATA_TYPES",
+    "WeightSpaces",
+    "losses",
+    "manifest",
+    "obstacle",
+    "obstacle_of_model",
+    "open_file",
+    "pack",
+    "terms",
+    "write",
+]
 
 CUDNN_KEY = "cudnn"
 """The metadata entry that holds the manifests, by layer name."""
@@ -74,8 +100,22 @@ def obstacle(stack: Stack) -> str | None:
         if layer.bidirectional and layer.merge_mode not in ("concat", "none"):
             mode = layer.merge_mode
             return f"cuDNN concatenates the halves, the layer's merge_mode is {mode}; convert to onnx or torch"
-    reason = does_not_fit_together(stack)
-    return None if reason is None else reason.replace("nn.LSTM", "cuDNN RNN")
+    return does_not_fit_together(stack, "cuDNN RNN")
+
+
+def obstacle_of_model(model: Model, options: WriteOptions) -> str:
+    """Say why a weight space never holds a whole model."""
+    return "a cuDNN weight space holds one stack of LSTM layers; convert to onnx or torch for the whole model"
+
+
+def terms(layer: LSTMLayer) -> str:
+    """Say as what cuDNN holds a layer."""
+    return "one packed weight space"
+
+
+def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
+    """Say what a weight space does not hold of the source: nothing that its record does not."""
+    yield from ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +211,6 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     Raises:
         UnsupportedModelError: cuDNN cannot compute a layer, or its activations are unknown.
     """
-    require_known(checkpoint)
     if options.raw and path.suffix == ".safetensors":
         raise UsageError(f"{path.name}: --raw writes bare bytes; name the target .cudnn.bin")
     spaces: list[NamedTensor] = []
@@ -185,7 +224,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     if options.raw or path.name.endswith(".bin"):
         return _write_raw(checkpoint, path, options, spaces, manifests)
     described = json.dumps(manifests)
-    write_file(spaces, path, lambda of: {CUDNN_KEY: described, KEY: encoded(of, options)}, checkpoint)
+    write_file(spaces, path, lambda of: {CUDNN_KEY: described, KEY: encode(of, options)}, checkpoint)
     return [path]
 
 
@@ -202,13 +241,13 @@ def _write_raw(
         for space in spaces:
             manifests[space.name]["fileOffset"] = file.tell()
             file.writelines(space.slabs())
-    described = {CUDNN_KEY: manifests, KEY: describe(checkpoint, options)}
+    described = {CUDNN_KEY: manifests, KEY: asdict(describe(checkpoint, options))}
     sidecar.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     return [path, sidecar]
 
 
-def read(path: Path, options: ReadOptions) -> Checkpoint:
-    """Read every weight space of a file; arrays are views into it.
+def open_file(path: Path, options: ReadOptions) -> Opened:
+    """Open a file of weight spaces; arrays are views into it.
 
     Args:
         path: ``.cudnn.safetensors``; or a bare buffer, with a JSON beside it that says what is in it, or
@@ -220,18 +259,24 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
         UsageError: A bare buffer, and nobody says its sizes.
     """
     if options.buffer is not None:
-        return _read_bare(path, options, options.buffer)
-    noted, manifests, spaces = read_spaces(path)
+        bare = options.buffer
+        return Opened(None, None, lambda: _read_bare(path, options, bare))
+    content = read_spaces(path)
+    return Opened(content.record, content, lambda: _interpret(path, content, options))
+
+
+def _interpret(path: Path, content: WeightSpaces, options: ReadOptions) -> Checkpoint:
+    """Read every weight space as layers."""
     found: dict[str, tuple[LSTMLayer, ...]] = {}
     notes: list[str] = []
-    for name, entry in manifests.items():
+    for name, entry in content.manifests.items():
         where = f"{path.name}: '{name}'"
-        found[name] = _unpacked(name, spaces[name], _sizes(entry, where), where, notes)
+        found[name] = _unpacked(name, content.spaces[name], _sizes(entry, where), where, notes)
         stated = [param.get("offset") for param in entry.get("params", [])]
         own = manifest(Stack(name, found[name]), _MODES[entry["biasMode"]])
         if stated != [param["offset"] for param in own["params"]]:
             raise UnreadableFileError(f"{where}: its offsets are not those of cuDNN's packed order; not read")
-    restored = restore(found, noted)
+    restored = restore(found, content.record)
     return overruled(
         Checkpoint(
             layers=restored.layers,
@@ -248,8 +293,22 @@ def _beside(path: Path) -> tuple[str, ...]:
     return () if path.suffix == ".safetensors" else (path.with_suffix(".json").name,)
 
 
-def read_spaces(path: Path) -> tuple[Mapping[str, Any] | None, Mapping[str, Any], Mapping[str, Array]]:
-    """Return the provenance, the manifests, and each stack's flat buffer, a view into the file.
+class WeightSpaces(NamedTuple):
+    """What a file of weight spaces holds.
+
+    Attributes:
+        record: What lstmconv recorded in it.
+        manifests: By the stack's name; what lstmconv says of each buffer, in cuDNN's names.
+        spaces: Each stack's flat buffer, a view into the file.
+    """
+
+    record: Record | None
+    manifests: Mapping[str, Any]
+    spaces: Mapping[str, Array]
+
+
+def read_spaces(path: Path) -> WeightSpaces:
+    """Read the record, the manifests, and each stack's flat buffer.
 
     Raises:
         UnreadableFileError: There is no manifest, or the file is shorter than it says.
@@ -263,7 +322,7 @@ def read_spaces(path: Path) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]
         missing = sorted(set(manifests) - set(spaces))
         if missing:
             raise UnreadableFileError(f"{path.name}: the manifest names '{missing[0]}', which is not in the file")
-        return parsed(metadata.get(KEY)), manifests, spaces
+        return WeightSpaces(parse_record(metadata.get(KEY)), manifests, spaces)
     sidecar = path.with_suffix(".json")
     if not sidecar.is_file():
         raise UsageError(
@@ -287,7 +346,7 @@ def read_spaces(path: Path) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]
         if size % element.itemsize:
             raise UnreadableFileError(f"{path.name}: '{name}' takes {size:,} bytes, no whole number of {element}")
         found[name] = content[start : start + size].view(element)
-    return parsed(texts[KEY]), manifests, found
+    return WeightSpaces(parse_record(texts[KEY]), manifests, found)
 
 
 def _manifests(text: str, where: str) -> dict[str, Any]:

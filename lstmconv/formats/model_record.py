@@ -16,9 +16,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias, Union, get_args, get_ori
 
 import numpy as np
 
-from lstmconv.activations import Activation
+from lstmconv.activations import Activation, describe_activation, described_activation
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError
-from lstmconv.formats.provenance import describe_activation, described_activation
 from lstmconv.formats.safety.limits import MODEL_CALLS
 from lstmconv.model import (
     Array,

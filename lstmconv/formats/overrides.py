@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lstmconv.activations import parse_activation
-from lstmconv.formats import ReadOptions
+from lstmconv.formats.options import ReadOptions
 from lstmconv.model import Checkpoint, LSTMLayer
 
 __all__ = ["overruled"]

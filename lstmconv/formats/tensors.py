@@ -10,7 +10,7 @@ import numpy as np
 
 from lstmconv.arrays.copying import Piece, joined, slabs
 from lstmconv.errors import UnsupportedModelError
-from lstmconv.formats import WriteOptions
+from lstmconv.formats.options import WriteOptions
 from lstmconv.model import Array, Gates, Layer, LSTMLayer, Model, Stack, TimeDistributed, float_type
 from lstmconv.model.kinds import Constant, Kind, Rescaling
 

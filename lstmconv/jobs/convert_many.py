@@ -140,6 +140,7 @@ def _are_made_from(source: Path, targets: Mapping[Path, Format]) -> bool:
 
     digest = sha256_of(source)
     try:
-        return all(entry.load_runtime().provenance(target)["sha256"] == digest for target, entry in targets.items())
-    except Exception:  # A damaged target, or one without a record, is written again.
+        records = [entry.open(target).record for target, entry in targets.items()]
+    except (LstmconvError, OSError):  # A damaged target is written again.
         return False
+    return all(record is not None and record.sha256 == digest for record in records)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lstmconv.errors import Skipped
+from lstmconv.errors import Skipped, UnsupportedModelError
 from lstmconv.model.graph import Model
 from lstmconv.model.layers import LSTMLayer, Stack
 
@@ -46,14 +46,15 @@ class Checkpoint:
         layers: In the model's order.
         provenance: The file.
         skipped: Recurrent layers that are not LSTMs, or not plain ones.
-        edges: ``(a, b)``: layer ``a`` feeds layer ``b`` directly; nothing between them computes at
-            inference. ``None`` if the file does not say it.
-        branching: Layers whose sequence is also read by something other than the layer of ``edges``.
-        joined: For each stack, the names of its layers. The stacks are those of the file, or those that
-            :func:`lstmconv.model.stacking.join` made. A layer without an entry is a stack of one.
-        notes: The assumptions made and the options used while reading, in whole sentences.
-        unknown: Why activations are unknown: the text of the error that asks for them.
-        model: The whole model as a graph, whose LSTM layers are ``layers``; ``None`` if the file does not say it.
+        edges: ``(a, b)``: layer ``a`` feeds layer ``b`` directly, with nothing between them that
+            computes at inference. ``None`` if the file does not tell.
+        branching: Layers whose sequence something else reads too, beside the layer of ``edges``.
+        joined: The layers' names by the stack that the file holds them in, or that
+            :func:`lstmconv.model.stacking.join` made; layers that are in none are stacks of their own.
+        notes: What was assumed or overruled while reading, in whole sentences.
+        unknown: Why activations are unknown, as the error that asks for them.
+        activations_given: The user named an activation, over the file's own or where the file tells none.
+        model: The whole model as a graph, whose LSTM layers are ``layers``; ``None`` if the file does not tell.
     """
 
     layers: tuple[LSTMLayer, ...]
@@ -64,6 +65,7 @@ class Checkpoint:
     joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unknown: str | None = None
+    activations_given: bool = False
     model: Model | None = None
 
     @property
@@ -86,3 +88,12 @@ class Checkpoint:
             if layer.name == name:
                 return layer
         raise KeyError(f"no LSTM layer {name!r}; there are {', '.join(layer.name for layer in self.layers)}")
+
+    def refuse_unknown(self) -> None:
+        """Refuse to go on with what nobody knows how to compute.
+
+        Raises:
+            UnsupportedModelError: An activation is unknown; the text asks for it.
+        """
+        if self.unknown is not None:
+            raise UnsupportedModelError(self.unknown)

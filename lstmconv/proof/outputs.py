@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from lstmconv.proof.power import Outcome, outcomes
 from lstmconv.proof.report import Check
 from lstmconv.proof.sampling import SAMPLED, sample
 from lstmconv.proof.trials import Settings, Trial, draw
-from lstmconv.runtimes import Inputs, Loaded, Outputs, Precision, Run
+from lstmconv.runtimes import Inputs, Loaded, Outputs, Precision, Session
 
 __all__ = ["check_outputs"]
 
@@ -36,16 +36,15 @@ _GIANT = 1 << 25
 _NOT_FINITE = "the weights hold numbers that are not finite, and so do all outputs"
 
 
-def check_outputs(name: str, stack: Stack, target: Path, runtime: Any, settings: Settings, run: Run) -> Check:
+def check_outputs(name: str, stack: Stack, session: Session, settings: Settings, way: int = 0) -> Check:
     """Run one stack of a file and compare all its outputs and states with the reference.
 
     Args:
         name: The stack's name in the file.
         stack: What it must compute, with weights as the target's dtype holds them.
-        target: The file.
-        runtime: Its runtime module.
+        session: The file in its own framework.
         settings: Inputs and tolerances.
-        run: One of the runtime's ways.
+        way: Which of the session's ways to run it.
     """
     weights, free = _widest(stack), _free_bytes()
     sampled = weights > _GIANT or (free is not None and _BYTES_A_WEIGHT * weights > free)
@@ -54,10 +53,10 @@ def check_outputs(name: str, stack: Stack, target: Path, runtime: Any, settings:
         text = f"running it takes about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
         return Check(name, "outputs", "not run", text)
     try:
-        loaded, accepted = run(target, name), runtime.accepts(target, name)
+        loaded, accepted = session.load(name, way), session.accepts(name)
     except Exception as error:  # A framework refuses a file in its own kind of error.
         return refused(name, "outputs", error)
-    seen = runtime.seen_by_target(stack)
+    seen = session.seen_by_target(stack)
     time_first = seen.first.time_major
     seen = Stack(seen.name, tuple(replace(layer, time_major=False) for layer in seen.layers))
 

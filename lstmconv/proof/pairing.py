@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from lstmconv.errors import UsageError
+from lstmconv.formats.record import Record
 from lstmconv.model import Checkpoint, LSTMLayer, Stack
 
 __all__ = ["paired"]
 
 
-def paired(
-    source: Checkpoint, noted: Mapping[str, Any] | None, held: Checkpoint
-) -> tuple[list[tuple[str, Stack]], str]:
+def paired(source: Checkpoint, record: Record | None, held: Checkpoint) -> tuple[list[tuple[str, Stack]], str]:
     """Return the target's stacks, each with the source's layers that it should hold, and how they were told."""
-    stacks, origins = _stacks(noted, held)
+    stacks, origins = _stacks(record, held)
     target = held.provenance.source
     own = [name for names in stacks.values() for name in names]
     made_of = [origins[name] for name in own]
     layers, how = _named(source, made_of) or _named(source, own), ""
-    if layers is None and noted is not None and noted.get("sha256") == source.provenance.sha256:
+    if layers is None and record is not None and record.made_from(source):
         missing = [name for name in made_of if name not in {layer.name for layer in source.layers}]
         raise UsageError(f"{target}: was made from the layers {missing}, which the source does not have")
     if layers is None:
@@ -46,11 +44,10 @@ def _named(source: Checkpoint, names: Sequence[str]) -> list[LSTMLayer] | None:
     return [folded[re.sub("[./]", "_", name)] for name in names]
 
 
-def _stacks(noted: Mapping[str, Any] | None, held: Checkpoint) -> tuple[dict[str, list[str]], dict[str, str]]:
+def _stacks(record: Record | None, held: Checkpoint) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Return the file's stacks with the names of their layers, and each layer's name in the source."""
-    if noted is None:
+    if record is None:
         stacks = {stack.name: [layer.name for layer in stack.layers] for stack in held.stacks}
         return stacks, {layer.name: layer.name for layer in held.layers}
-    origins = {entry["name"]: entry["source"] for entry in noted["layers"]}
-    stacked = noted.get("stacks") or [{"name": name, "layers": [name]} for name in origins]
-    return {stack["name"]: list(stack["layers"]) for stack in stacked}, origins
+    modules = {name: [layer.name for layer in layers] for name, layers in record.modules.items()}
+    return modules, {entry.name: entry.source for entry in record.layers}

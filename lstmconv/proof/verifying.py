@@ -15,37 +15,27 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
-from lstmconv.arrays.copying import BiasMode
 from lstmconv.errors import LstmconvError, MissingDependencyError, UsageError
-from lstmconv.formats import Format, ReadOptions
-from lstmconv.formats.detection import detect
+from lstmconv.formats import Artifact
 from lstmconv.model import Checkpoint
 from lstmconv.proof.outputs import check_outputs
 from lstmconv.proof.pairing import paired
 from lstmconv.proof.report import Check, Report
 from lstmconv.proof.trials import Settings
 from lstmconv.proof.weights import as_read, check_structure, check_weights, computes_otherwise, rounded, with_biases
+from lstmconv.runtimes import session
 
 __all__ = ["verify_file"]
 
 
-def verify_file(
-    source: Checkpoint,
-    target: Path,
-    settings: Settings | None = None,
-    format: Format | None = None,
-    *,
-    run: bool = True,
-) -> Report:
+def verify_file(source: Checkpoint, target: Artifact, settings: Settings | None = None, *, run: bool = True) -> Report:
     """Compare a file with its source.
 
     Args:
         source: What it was converted from, or should hold the same weights as.
-        target: A file of any format that lstmconv reads.
+        target: An opened file of any format that lstmconv reads.
         settings: See :class:`Settings`.
-        format: What the target is; its content decides if not given.
         run: Run the target in its framework; without it structure and weights are compared, and no framework loaded.
             Outputs are then reported as not run.
 
@@ -54,49 +44,47 @@ def verify_file(
         UnreadableFileError: The target cannot be read.
     """
     settings = settings or Settings()
-    format = format or detect(target, ReadOptions())
-    runtime = format.load_runtime()
+    name, record, one = target.path.name, target.record, target.format.biases == "one"
+    opened = session(target)
     try:
-        held = format.load().read(target, ReadOptions())  # Refuses damaged files before a framework meets them.
-        noted = runtime.provenance(target)
-        pairs, how = paired(source, noted, held)
+        held = target.checkpoint  # Refuses damaged files before a framework meets them.
+        pairs, how = paired(source, record, held)
         start = time.perf_counter()
-        decoded = runtime.decode(target, [name for name, _ in pairs], noted, frameworks=run)
+        decoded = opened.decode([stack for stack, _ in pairs], frameworks=run)
         spent = time.perf_counter() - start if run else 0.0  # The framework is loaded here, or where the file is run.
-        decoded = {name: found or as_read(held, name) for name, found in decoded.items()}
+        decoded = {stack: found or as_read(held, stack) for stack, found in decoded.items()}
     except MissingDependencyError as error:
         names = [layer.name for layer in source.layers]
-        return Report(target.name, tuple(Check(name, "weights", "not run", str(error)) for name in names))
+        return Report(name, tuple(Check(layer, "weights", "not run", str(error)) for layer in names))
     except LstmconvError:
         raise
     except Exception as error:  # A framework's own reader refuses the file, in its own kind of error.
-        raise UsageError(f"{target.name}: cannot be read ({type(error).__name__}: {_line(error)})") from error
+        raise UsageError(f"{name}: cannot be read ({type(error).__name__}: {_line(error)})") from error
     # The file's bias mode is a promise about the source that it was made from; of another, sums are compared.
-    ours = noted is not None and noted.get("sha256") == source.provenance.sha256
-    one = format.biases == "one"
-    mode: BiasMode | None = "single-input" if one else (noted or {}).get("bias_mode")
+    ours = record is not None and record.made_from(source)
+    mode = "single-input" if one else None if record is None else record.bias_mode
     checks: list[Check] = []
-    for name, stack in pairs:
-        checks.append(check_structure(name, stack, decoded[name], how))
+    for stack_name, stack in pairs:
+        checks.append(check_structure(stack_name, stack, decoded[stack_name], how))
         if checks[-1].status == "failed":
             continue
-        problem = computes_otherwise(runtime.seen_by_target(stack), held, runtime)
+        problem = computes_otherwise(opened.seen_by_target(stack), held, opened)
         if problem is not None:
-            checks[-1] = Check(name, "structure", "failed", problem)
-        checks.append(check_weights(name, stack, decoded[name], mode, zeros=not one, summed=not ours))
+            checks[-1] = Check(stack_name, "structure", "failed", problem)
+        checks.append(check_weights(stack_name, stack, decoded[stack_name], mode, zeros=not one, summed=not ours))
         if not run:
-            checks.append(Check(name, "outputs", "not run", "as asked"))
+            checks.append(Check(stack_name, "outputs", "not run", "as asked"))
             continue
-        own = stack if ours else with_biases(stack, decoded[name])
-        own = rounded(own, decoded[name][0].weight_ih.dtype)
-        for way in runtime.RUNS:
+        own = stack if ours else with_biases(stack, decoded[stack_name])
+        own = rounded(own, decoded[stack_name][0].weight_ih.dtype)
+        for way in range(opened.ways):
             start = time.perf_counter()
-            check = check_outputs(name, own, target, runtime, settings, way)
+            check = check_outputs(stack_name, own, opened, settings, way)
             spent += time.perf_counter() - start
             if check.status != "not run":
                 check, spent = replace(check, seconds=round(spent, 3)), 0.0
             checks.append(check)
-    return Report(target.name, tuple(checks))
+    return Report(name, tuple(checks))
 
 
 def _line(error: Exception) -> str:

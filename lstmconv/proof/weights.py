@@ -16,7 +16,7 @@ from lstmconv.proof.diagnosis import explain_bits, same_arrays
 from lstmconv.proof.mistakes import Weights
 from lstmconv.proof.report import Check
 from lstmconv.proof.rounding import limits
-from lstmconv.runtimes import DecodedDirection
+from lstmconv.runtimes import DecodedDirection, Session
 
 __all__ = ["as_read", "check_structure", "check_weights", "computes_otherwise", "rounded", "with_biases"]
 
@@ -42,12 +42,12 @@ def check_structure(name: str, stack: Stack, decoded: Sequence[DecodedDirection]
     return Check(name, "structure", "passed", f"{size}{layers}, {decoded[0].weight_ih.dtype}{halves}{how}")
 
 
-def computes_otherwise(seen: Stack, held: Checkpoint, runtime: Any) -> str | None:
+def computes_otherwise(seen: Stack, held: Checkpoint, session: Session) -> str | None:
     """Say which activation or direction of the target is not the source's, or ``None``."""
     found = next((stack for stack in held.stacks if stack.name == seen.name), None)
     if found is None or len(found.directions) != len(seen.directions):
         return None
-    for layer, own in zip(seen.layers, runtime.seen_by_target(found).layers, strict=True):
+    for layer, own in zip(seen.layers, session.seen_by_target(found).layers, strict=True):
         if layer.bidirectional and own.bidirectional and layer.merge_mode != own.merge_mode:
             return f"{own.name} merges its halves by {own.merge_mode}, expected {layer.merge_mode}"
         for half, other in zip(layer.directions, own.directions, strict=True):

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lstmconv import api
-from lstmconv.checking.file_cache import FileCache
-from lstmconv.errors import MissingDependencyError
 from lstmconv.explaining.blocks import FormatLayout, shown, shown_names
 from lstmconv.explaining.inspection import describe_checkpoint
+from lstmconv.formats.record import Record
 from lstmconv.layouts import by_name
 from lstmconv.model import GATES, Checkpoint, Provenance, Stack
 from lstmconv.proof.report import Report
@@ -31,14 +30,14 @@ class TargetValues:
         report: What the verification found.
         verdict: In a word: ``equal so far`` where weights are equal and something else was not run.
         provenance: The file; ``None`` where it cannot be read without a library that is missing.
-        noted: What lstmconv noted in it, or ``None``.
-        made_from_source: Whether it notes the source's own SHA-256; ``None`` where it notes nothing.
+        record: What lstmconv recorded in it, or ``None``.
+        made_from_source: Whether it records the source's own SHA-256; ``None`` without a record.
     """
 
     report: Report
     verdict: Verdict
     provenance: Provenance | None
-    noted: Mapping[str, Any] | None
+    record: Record | None
     made_from_source: bool | None
 
 
@@ -121,14 +120,12 @@ def verdict(report: Report) -> Verdict:
 
 
 def _target(checkpoint: Checkpoint, target: Path) -> TargetValues:
-    report = api.verify(checkpoint, target)
-    try:
-        provenance = api.load(target).provenance
-    except MissingDependencyError:
-        provenance = None
-    noted = FileCache().record_of(target)
-    same = None if noted is None else noted.get("sha256") == checkpoint.provenance.sha256
-    return TargetValues(report, verdict(report), provenance, noted, same)
+    from lstmconv.proof.verifying import verify_file
+
+    artifact = api.open_artifact(target)
+    report = verify_file(checkpoint, artifact)
+    same = None if artifact.record is None else artifact.record.made_from(checkpoint)
+    return TargetValues(report, verdict(report), artifact.checkpoint.provenance, artifact.record, same)
 
 
 def to_json(values: ReportValues) -> dict[str, Any]:

@@ -1,28 +1,22 @@
 """Run a written file in its own framework, and decode its weights by a path of their own.
 
-A file is run stack by stack; the names are those of the stacks in the file.
-
-Each runtime module offers
-
-* ``decode(path, names, noted, frameworks=True) -> Decoded``: the weights again, gates i f g o, without the writer's
-  layouts: slices and offsets written out by hand from the target's own specification, on what the vendor's own reader
-  returns where there is one; with ``frameworks=False`` none that is heavy to load;
-* ``RUNS``: the ways to run the file, each a function that loads one stack of it: ``load(path, name) -> Loaded``;
-* ``seen_by_target(stack) -> Stack``: the Keras layers whose outputs those must equal;
-* ``accepts(path, name)``: ``states`` and ``lengths``, where the file takes them;
-* ``provenance(path)``: what lstmconv noted in the file, ``noted`` above.
+:func:`session` gives the :class:`Session` of an opened file. A file is loaded by its framework once, whatever is run
+of it, and run stack by stack; the names are those of the stacks in the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from lstmconv.model import Gates
+from lstmconv.formats import Artifact
+from lstmconv.formats.record import Record
+from lstmconv.model import Gates, Stack
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,8 +29,9 @@ __all__ = [
     "NotRunError",
     "Outputs",
     "Precision",
-    "Run",
+    "Session",
     "numbered_states",
+    "session",
 ]
 
 Outputs: TypeAlias = "Mapping[str, npt.NDArray[np.float64]]"
@@ -107,8 +102,57 @@ class Loaded(NamedTuple):
     compute: Callable[[Inputs], Outputs]
 
 
-Run: TypeAlias = "Callable[[Path, str], Loaded]"
-"""Loads one stack of a file, by its name in it; raises :class:`NotRunError` where that cannot be done here."""
+class Session(ABC):
+    """One opened file in the hands of its own framework.
+
+    Attributes:
+        artifact: The file.
+        ways: How many ways there are to run it: cuDNN's weight space runs in an interpreter, and on a GPU.
+    """
+
+    ways = 1
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+
+    @property
+    def record(self) -> Record | None:
+        """What lstmconv recorded in the file."""
+        return self.artifact.record
+
+    @abstractmethod
+    def decode(self, names: Sequence[str], *, frameworks: bool = True) -> Decoded:
+        """Return the named stacks' weights again, gates i f g o, without the writer's layouts.
+
+        Slices and offsets are written out by hand from the target's own specification, on what the vendor's own reader
+        returns where there is one.
+
+        Args:
+            names: Stacks.
+            frameworks: Whether a framework that is heavy to load may be used.
+        """
+
+    @abstractmethod
+    def load(self, name: str, way: int = 0) -> Loaded:
+        """Load one stack.
+
+        Raises:
+            NotRunError: That cannot be done here.
+        """
+
+    def seen_by_target(self, stack: Stack) -> Stack:
+        """Return the Keras layers whose outputs the file's must equal: by default the stack itself."""
+        return stack
+
+    def accepts(self, name: str) -> frozenset[str]:
+        """Say which inputs a stack takes beside x: ``states``, ``lengths``; by default initial states."""
+        return frozenset({"states"})
+
+
+def session(artifact: Artifact) -> Session:
+    """Return the session of an opened file; its framework loads when it is used."""
+    module = importlib.import_module(f"lstmconv.runtimes.{artifact.format.runtime}")
+    return cast("type[Session]", module.RUNTIME)(artifact)
 
 
 def numbered_states(h: npt.ArrayLike, c: npt.ArrayLike) -> dict[str, npt.NDArray[np.float64]]:

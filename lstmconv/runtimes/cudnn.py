@@ -7,21 +7,17 @@ float64. It proves the packing as far as the packing is known; only a GPU proves
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lstmconv._optional import require
-from lstmconv.arrays.mapping import mapped
 from lstmconv.errors import UnreadableFileError
-from lstmconv.formats.provenance import KEY
-from lstmconv.formats.torch.safetensors import read_safetensors
-from lstmconv.model import Array, Gates, Stack, float_type
+from lstmconv.formats.cudnn import WeightSpaces
+from lstmconv.model import Array, Gates, Stack
 from lstmconv.runtimes import (
     Decoded,
     DecodedDirection,
@@ -30,11 +26,11 @@ from lstmconv.runtimes import (
     NotRunError,
     Outputs,
     Precision,
-    Run,
+    Session,
     numbered_states,
 )
 
-__all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
+__all__ = ["RUNTIME"]
 
 _BIASES = {
     "CUDNN_RNN_NO_BIAS": (False, False),
@@ -42,53 +38,6 @@ _BIASES = {
     "CUDNN_RNN_SINGLE_REC_BIAS": (False, True),
     "CUDNN_RNN_DOUBLE_BIAS": (True, True),
 }
-
-
-def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any] | None, Mapping[str, Array]]:
-    """Return the manifests, the provenance, and each layer's flat buffer."""
-    if path.suffix != ".safetensors":
-        sidecar = path.with_suffix(".json")
-        if not sidecar.is_file():
-            raise UnreadableFileError(f"{path.name}: needs {sidecar.name} beside it, which says what is in it")
-        found = json.loads(sidecar.read_text(encoding="utf-8"))
-        spaces: dict[str, Array] = {
-            name: mapped(
-                path, _element(entry), entry["fileOffset"], (entry["weightSpaceSize"] // _element(entry).itemsize,)
-            )
-            for name, entry in found["cudnn"].items()
-        }
-        return found["cudnn"], found.get(KEY), spaces
-    content, metadata = read_safetensors(path)
-    if "cudnn" not in metadata:
-        raise UnreadableFileError(f"{path.name}: has no cudnn manifest; is it a state dict?")
-    manifests = json.loads(metadata["cudnn"])
-    noted = json.loads(metadata[KEY]) if KEY in metadata else None
-    spaces = {name: content[name].reshape(-1).view(_element(entry)) for name, entry in manifests.items()}
-    return manifests, noted, spaces
-
-
-def _element(entry: Mapping[str, Any]) -> np.dtype[Any]:
-    names = {"HALF": "float16", "BFLOAT16": "bfloat16", "FLOAT": "float32", "DOUBLE": "float64"}
-    return float_type(names[entry["dataType"].removeprefix("CUDNN_DATA_")])
-
-
-def provenance(path: Path) -> Mapping[str, Any] | None:
-    """Return what lstmconv noted in the file, or ``None``."""
-    return _read(path)[1]
-
-
-def accepts(path: Path, name: str) -> frozenset[str]:
-    """Say which inputs a layer takes beside x; always initial states."""
-    return frozenset({"states"})
-
-
-def seen_by_target(stack: Stack) -> Stack:
-    """Return the Keras layers whose outputs cuDNN returns: whole sequences, both halves side by side."""
-    layers = [
-        replace(layer, return_sequences=True, time_major=False, merge_mode="concat", zero_output_for_mask=False)
-        for layer in stack.layers
-    ]
-    return Stack(stack.name, tuple(layers))
 
 
 def _unpack(space: Array, entry: Mapping[str, Any]) -> tuple[DecodedDirection, ...]:
@@ -121,21 +70,44 @@ def _unpack(space: Array, entry: Mapping[str, Any]) -> tuple[DecodedDirection, .
     return tuple(unpacked)
 
 
-def decode(path: Path, names: list[str], noted: Mapping[str, Any] | None, *, frameworks: bool = True) -> Decoded:
-    """Return every named stack's weights."""
-    manifests, _, spaces = _read(path)
-    return {name: _unpack(spaces[name], manifests[name]) for name in names}
-
-
 def _sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return 0.5 * np.tanh(0.5 * x) + 0.5
 
 
-def _interpreter(path: Path, name: str) -> Loaded:
-    """Take one stack's buffer apart for the interpreter."""
-    manifests, _, spaces = _read(path)
-    ways = 2 if manifests[name]["dirMode"] == "CUDNN_BIDIRECTIONAL" else 1
-    unpacked = _unpack(spaces[name], manifests[name])
+class _WeightSpaces(Session):
+    """A file of weight spaces; the content of its artifact is the manifests and the buffers."""
+
+    ways = 2
+
+    @property
+    def _content(self) -> WeightSpaces:
+        found = self.artifact.content
+        if not isinstance(found, WeightSpaces):
+            raise NotRunError("a bare buffer, which does not say what is in it")
+        return found
+
+    def seen_by_target(self, stack: Stack) -> Stack:
+        """Return the Keras layers whose outputs cuDNN returns: whole sequences, both halves side by side."""
+        layers = [
+            replace(layer, return_sequences=True, time_major=False, merge_mode="concat", zero_output_for_mask=False)
+            for layer in stack.layers
+        ]
+        return Stack(stack.name, tuple(layers))
+
+    def decode(self, names: Sequence[str], *, frameworks: bool = True) -> Decoded:
+        """Return every named stack's weights."""
+        content = self._content
+        return {name: _unpack(content.spaces[name], content.manifests[name]) for name in names}
+
+    def load(self, name: str, way: int = 0) -> Loaded:
+        """Take one stack's buffer apart for the interpreter, or hand it to cuDNN itself."""
+        entry, space = self._content.manifests[name], self._content.spaces[name]
+        return _load_on_gpu(entry, space) if way else _load_interpreter(entry, space)
+
+
+def _load_interpreter(entry: Mapping[str, Any], space: Array) -> Loaded:
+    ways = 2 if entry["dirMode"] == "CUDNN_BIDIRECTIONAL" else 1
+    unpacked = _unpack(space, entry)
     return Loaded(
         "packed-buffer interpreter, float64",
         Precision("float64", "float64"),
@@ -166,7 +138,7 @@ def _interpret(unpacked: Sequence[DecodedDirection], ways: int, inputs: Inputs) 
     return {"y": x, **numbered_states([h for h, _ in states], [c for _, c in states])}
 
 
-def _load_on_gpu(path: Path, name: str) -> Loaded:
+def _load_on_gpu(entry: Mapping[str, Any], space: Array) -> Loaded:
     """Hand the flat buffer to cuDNN itself, through ``torch._cudnn_rnn`` (ATen/native/cudnn/RNN.cpp).
 
     PyTorch gives the buffer to cuDNN as it is; the single matrices, which it also asks for, it then only counts.
@@ -180,8 +152,6 @@ def _load_on_gpu(path: Path, name: str) -> Loaded:
         raise NotRunError(str(error)) from error
     if not torch.cuda.is_available() or not torch.backends.cudnn.is_available():
         raise NotRunError("no CUDA device here")
-    manifests, _, spaces = _read(path)
-    entry, space = manifests[name], spaces[name]
     if entry["biasMode"] != "CUDNN_RNN_DOUBLE_BIAS":
         raise NotRunError("PyTorch hands cuDNN double biases only")
     if space.dtype.name not in ("float16", "float32", "float64"):
@@ -222,4 +192,4 @@ def _load_on_gpu(path: Path, name: str) -> Loaded:
 _CUDNN_LSTM = 2
 """ATen/native/cudnn/RNN.cpp ``cudnn_rnn_mode_t``: CUDNN_LSTM."""
 
-RUNS: tuple[Run, ...] = (_interpreter, _load_on_gpu)
+RUNTIME = _WeightSpaces

@@ -1,6 +1,6 @@
 """Run a written Keras file in real Keras: ``keras`` for a file of Keras 3, ``tf_keras`` for one of Keras 2.
 
-A file of weights only is loaded into layers that are built as lstmconv noted them in it. A CuDNNLSTM needs
+A file of weights only is loaded into layers that are built as lstmconv recorded them in it. A CuDNNLSTM needs
 a GPU; its weights are loaded into LSTM layers by tf-keras' own conversion, and those run.
 """
 
@@ -12,19 +12,22 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmconv.model import Array, Stack
-from lstmconv.runtimes import Decoded, Inputs, Loaded, NotRunError, Outputs, Precision, Run
-from lstmconv.runtimes.keras_file import KerasContent, decode_layer, opened
+from lstmconv.formats.record import Record, RecordedDirection, RecordedLayer
+from lstmconv.model import Array
+from lstmconv.runtimes import Decoded, Inputs, Loaded, NotRunError, Outputs, Precision, Session
+from lstmconv.runtimes.keras_file import KerasContent, decode_layer, open_content
 
-__all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
+__all__ = ["RUNTIME"]
 
 _MODELS = {"Functional", "Model", "Sequential"}
 _HARMLESS = {
@@ -42,68 +45,85 @@ _HARMLESS = {
 _NATIVE_BACKENDS = ("torch", "jax", "tensorflow")
 
 
-def provenance(path: Path) -> Mapping[str, Any] | None:
-    """Return what lstmconv noted in the file, or ``None``."""
-    with opened(path) as content:
-        return content.noted
+class _KerasFile(Session):
+    """A Keras file of any generation, opened with h5py and zipfile alone and loaded by Keras itself."""
+
+    @cached_property
+    def _content(self) -> KerasContent:
+        return open_content(self.artifact.path)
+
+    def decode(self, names: Sequence[str], *, frameworks: bool = True) -> Decoded:
+        """Return every named layer's weights.
+
+        Raises:
+            UnreadableFileError: A layer is not there.
+        """
+        return {name: decode_layer(self._content, name, self.artifact.path.name) for name in names}
+
+    @cached_property
+    def _loaded(self) -> _LoadedModel:
+        return _load_model(self.artifact.path, self._content, self.record)
+
+    def load(self, name: str, way: int = 0) -> Loaded:
+        """Load one layer; half precisions are widened, which is exact.
+
+        Raises:
+            NotRunError: The Keras it needs is not installed, or it holds what is not run.
+        """
+        stored = decode_layer(self._content, name, self.artifact.path.name)[0].weight_ih.dtype
+        keras, framework, model = self._loaded
+        with _quiet():
+            layer = _widened(keras, model.get_layer(name), stored)
+
+        def compute(inputs: Inputs) -> Outputs:
+            with _quiet():
+                return _called(keras, layer, inputs)
+
+        width = "float64" if stored == np.float64 else "float32"
+        return Loaded(framework, Precision(width, width), compute)
 
 
-def accepts(path: Path, name: str) -> frozenset[str]:
-    """Say which inputs a layer takes beside x; always initial states."""
-    return frozenset({"states"})
+class _LoadedModel(NamedTuple):
+    """A file that Keras has loaded.
 
-
-def seen_by_target(stack: Stack) -> Stack:
-    """Return the layers whose outputs the file's equal: they are Keras' own."""
-    return stack
-
-
-def decode(path: Path, names: list[str], noted: Mapping[str, Any] | None, *, frameworks: bool = True) -> Decoded:
-    """Return every named layer's weights.
-
-    Raises:
-        UnreadableFileError: A layer is not there.
+    Attributes:
+        keras: The module, ``keras`` or ``tf_keras``.
+        framework: Names it and its version.
+        model: Keras' own.
     """
-    with opened(path) as content:
-        return {name: decode_layer(content, name, path.name) for name in names}
+
+    keras: ModuleType
+    framework: str
+    model: Any
 
 
-def _load_layer(path: Path, name: str) -> Loaded:
-    """Load the file, and one layer of it; half precisions are widened, which is exact.
+def _load_model(path: Path, content: KerasContent, record: Record | None) -> _LoadedModel:
+    """Load the file.
 
     Raises:
         NotRunError: The Keras it needs is not installed, or it holds what is not run.
     """
-    with opened(path) as content:
-        config, noted, version = content.config, content.noted, content.version
-        cudnn = _holds_cudnn(content)
-        stored = decode_layer(content, name, path.name)[0].weight_ih.dtype
+    config = content.config
+    cudnn = _holds_cudnn(content, record)
     _refuse_others(config)
-    if config is None and noted is None:
+    if config is None and record is None:
         raise NotRunError("weights only, and nothing in the file says what they are for")
     with _quiet():
-        if _is_keras_2(config, version, noted, cudnn=cudnn):
+        if _is_keras_2(config, content.version, record, cudnn=cudnn):
             keras = _imported("tf_keras", "tf-keras")
             framework = f"tf_keras {keras.__version__}" + (", weights loaded into LSTM layers" if cudnn else "")
         else:
             keras = _keras_3()
             framework = f"keras {keras.__version__}, {keras.backend.backend()}"
-        if config is None:
-            model = _rebuilt(keras, noted or {}, cudnn=cudnn)
-            model.load_weights(str(path))
-        elif cudnn:
+        if config is not None and not cudnn:
+            return _LoadedModel(keras, framework, keras.models.load_model(str(path), compile=False))
+        if config is not None:
             model = keras.models.model_from_json(json.dumps(_with_lstm_layers(config)))
-            model.load_weights(str(path))
         else:
-            model = keras.models.load_model(str(path), compile=False)
-        layer = _widened(keras, model.get_layer(name), stored)
-
-    def compute(inputs: Inputs) -> Outputs:
-        with _quiet():
-            return _called(keras, layer, inputs)
-
-    width = "float64" if stored == np.float64 else "float32"
-    return Loaded(framework, Precision(width, width), compute)
+            assert record is not None
+            model = _rebuilt(keras, record, cudnn=cudnn)
+        model.load_weights(str(path))
+        return _LoadedModel(keras, framework, model)
 
 
 @contextmanager
@@ -170,31 +190,26 @@ def _refuse_others(config: Mapping[str, Any] | None) -> None:
         raise NotRunError(f"it holds other layers ({', '.join(sorted(set(others)))}): not run")
 
 
-def _holds_cudnn(content: KerasContent) -> bool:
+def _holds_cudnn(content: KerasContent, record: Record | None) -> bool:
     if content.config is not None:
         return any(entry["class_name"] == "CuDNNLSTM" for entry in _entries(content.config))
+    names = [] if record is None else [layer.name for layer in record.layers]
     return content.legacy and any(
-        decoded.bias_hh is not None for name in _noted_names(content) for decoded in decode_layer(content, name, "")
+        decoded.bias_hh is not None for name in names for decoded in decode_layer(content, name, "")
     )
 
 
-def _noted_names(content: KerasContent) -> list[str]:
-    return [entry["name"] for entry in (content.noted or {}).get("layers", [])]
-
-
-def _is_keras_2(
-    config: Mapping[str, Any] | None, version: str | None, noted: Mapping[str, Any] | None, *, cudnn: bool
-) -> bool:
+def _is_keras_2(config: Mapping[str, Any] | None, version: str | None, record: Record | None, *, cudnn: bool) -> bool:
     """Tell the Keras that a file is for; weights by object path are the same for both, their layers may not be."""
     if version is not None:
         return not version.startswith("3")
     if cudnn or config is not None:
         return True
-    layers = (noted or {}).get("layers", [])
-    directions = [half for layer in layers for half in layer["directions"]]
-    old = any(half["recurrent_activation"].get("alpha") == 0.2 for half in directions)
-    reversed_pair = any(len(layer["directions"]) == 2 and layer["directions"][0]["go_backwards"] for layer in layers)
-    return old or reversed_pair or any(layer["time_major"] for layer in layers)
+    layers = () if record is None else record.layers
+    halves = [half for layer in layers for half in layer.directions]
+    old = any((half.recurrent_activation or {}).get("alpha") == 0.2 for half in halves)
+    reversed_pair = any(len(layer.directions) == 2 and layer.directions[0].go_backwards for layer in layers)
+    return old or reversed_pair or any(layer.time_major for layer in layers)
 
 
 def _with_lstm_layers(value: Any) -> Any:
@@ -210,12 +225,13 @@ def _with_lstm_layers(value: Any) -> Any:
     return made
 
 
-def _rebuilt(keras: ModuleType, noted: Mapping[str, Any], *, cudnn: bool) -> Any:
-    """Build the model that a file of weights only was written for, from what lstmconv noted in it."""
-    layers = {entry["name"]: {**entry, "dtype": noted["dtype"] or entry["dtype"]} for entry in noted["layers"]}
+def _rebuilt(keras: ModuleType, record: Record, *, cudnn: bool) -> Any:
+    """Build the model that a file of weights only was written for, from what lstmconv recorded in it."""
+    layers = {entry.name: replace(entry, dtype=record.dtype or entry.dtype) for entry in record.layers}
+    order = list(layers)
     feeders: dict[str, str] = {}
-    for below, above in noted["edges"] or ():
-        if list(layers).index(below) < list(layers).index(above) and _feeds(layers[below], layers[above]):
+    for below, above in record.edges or ():
+        if order.index(below) < order.index(above) and _feeds(layers[below], layers[above]):
             feeders.setdefault(above, below)
     sequences: dict[str, Any] = {}
     given, returned = [], []
@@ -223,7 +239,7 @@ def _rebuilt(keras: ModuleType, noted: Mapping[str, Any], *, cudnn: bool) -> Any
         if name in feeders:
             x = sequences[feeders[name]]
         else:
-            x = keras.layers.Input((None, entry["input_size"]), dtype=entry["dtype"])
+            x = keras.layers.Input((None, entry.input_size), dtype=entry.dtype)
             given.append(x)
         found = _layer(keras, entry, cudnn=cudnn)(x)
         tensors = list(found) if isinstance(found, (list, tuple)) else [found]
@@ -232,48 +248,48 @@ def _rebuilt(keras: ModuleType, noted: Mapping[str, Any], *, cudnn: bool) -> Any
     return keras.Model(given, returned)
 
 
-def _feeds(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
+def _feeds(below: RecordedLayer, above: RecordedLayer) -> bool:
     """Whether a layer returns one sequence that the other takes."""
-    units = [half["hidden_size"] for half in below["directions"]]
-    size = sum(units) if below["merge_mode"] == "concat" else units[0]
-    one = below["return_sequences"] is not False and below["merge_mode"] != "none"
-    return one and size == above["input_size"] and below["time_major"] == above["time_major"]
+    units = [half.hidden_size for half in below.directions]
+    size = sum(units) if below.merge_mode == "concat" else units[0]
+    one = below.return_sequences is not False and below.merge_mode != "none"
+    return one and size == above.input_size and below.time_major == above.time_major
 
 
-def _layer(keras: ModuleType, entry: Mapping[str, Any], *, cudnn: bool) -> Any:
+def _layer(keras: ModuleType, entry: RecordedLayer, *, cudnn: bool) -> Any:
     """Build one layer with Keras' own constructors."""
-    halves = [_lstm(keras, entry, half, cudnn=cudnn) for half in entry["directions"]]
+    halves = [_lstm(keras, entry, half, cudnn=cudnn) for half in entry.directions]
     if len(halves) == 1:
         return halves[0]
-    mode = None if entry["merge_mode"] == "none" else entry["merge_mode"]
+    mode = None if entry.merge_mode == "none" else entry.merge_mode
     return keras.layers.Bidirectional(
-        halves[0], merge_mode=mode, backward_layer=halves[1], name=entry["name"], dtype=entry["dtype"]
+        halves[0], merge_mode=mode, backward_layer=halves[1], name=entry.name, dtype=entry.dtype
     )
 
 
-def _lstm(keras: ModuleType, entry: Mapping[str, Any], half: Mapping[str, Any], *, cudnn: bool) -> Any:
-    single = len(entry["directions"]) == 1
+def _lstm(keras: ModuleType, entry: RecordedLayer, half: RecordedDirection, *, cudnn: bool) -> Any:
+    single = len(entry.directions) == 1
     return keras.layers.LSTM(
-        half["hidden_size"],
-        activation=_activation(keras, half["activation"]),
-        recurrent_activation=_activation(keras, half["recurrent_activation"]),
-        use_bias=cudnn or bool(half["biases"]),
+        half.hidden_size,
+        activation=_activation(keras, half.activation or {}),
+        recurrent_activation=_activation(keras, half.recurrent_activation or {}),
+        use_bias=cudnn or bool(half.biases),
         recurrent_initializer="glorot_uniform",
-        return_sequences=entry["return_sequences"] is not False,
-        return_state=entry["return_state"],
-        go_backwards=half["go_backwards"],
-        dtype=entry["dtype"],
-        **({"name": entry["name"]} if single else {}),
-        **({"time_major": True} if entry["time_major"] else {}),
+        return_sequences=entry.return_sequences is not False,
+        return_state=entry.return_state,
+        go_backwards=half.go_backwards,
+        dtype=entry.dtype,
+        **({"name": entry.name} if single else {}),
+        **({"time_major": True} if entry.time_major else {}),
     )
 
 
-def _activation(keras: ModuleType, noted: Mapping[str, Any]) -> Any:
-    """Return Keras' function or layer for a noted activation."""
-    numbers = {key: value for key, value in noted.items() if key != "name"}
-    if noted["name"] == "relu":
+def _activation(keras: ModuleType, recorded: Mapping[str, str | float | None]) -> Any:
+    """Return Keras' function or layer for a recorded activation."""
+    numbers = {key: value for key, value in recorded.items() if key != "name"}
+    if recorded["name"] == "relu":
         return keras.layers.ReLU(**numbers)
-    return keras.layers.ELU(**numbers) if noted["name"] == "elu" else noted["name"]
+    return keras.layers.ELU(**numbers) if recorded["name"] == "elu" else recorded["name"]
 
 
 def _widened(keras: ModuleType, layer: Any, stored: np.dtype[Any]) -> Any:
@@ -318,4 +334,4 @@ def _called(keras: ModuleType, layer: Any, inputs: Inputs) -> Outputs:
     return named | {f"c{index}": state for index, state in enumerate(finals[1::2])}
 
 
-RUNS: tuple[Run, ...] = (_load_layer,)
+RUNTIME = _KerasFile

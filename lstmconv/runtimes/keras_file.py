@@ -10,18 +10,16 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lstmconv._optional import require
 from lstmconv.errors import UnreadableFileError
-from lstmconv.formats.provenance import KEY
 from lstmconv.model import Array, Gates, float_type
 from lstmconv.runtimes import DecodedDirection
 
-__all__ = ["KerasContent", "decode_layer", "opened"]
+__all__ = ["KerasContent", "decode_layer", "open_content"]
 
 
 class KerasContent(NamedTuple):
@@ -32,14 +30,12 @@ class KerasContent(NamedTuple):
         weights: The group with ``layer_names``, or the file itself where variables lie by object path.
         config: The model's config; ``None`` in a file of weights only.
         version: Of the Keras that wrote it, where it tells.
-        noted: What lstmconv noted in it.
     """
 
     file: Any
     weights: Any
     config: Mapping[str, Any] | None
     version: str | None
-    noted: Mapping[str, Any] | None
 
     @property
     def legacy(self) -> bool:
@@ -47,31 +43,26 @@ class KerasContent(NamedTuple):
         return any(key in self.weights.attrs for key in ("layer_names", "layer_names0"))
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[KerasContent]:
-    """Open a ``.keras``, ``.weights.h5`` or legacy ``.h5`` file."""
+def open_content(path: Path) -> KerasContent:
+    """Open a ``.keras``, ``.weights.h5`` or legacy ``.h5`` file; h5py closes it when nothing refers to it any more."""
     h5py = require("h5py", "Reading Keras files")
     if h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
-            yield _content(file, file.attrs.get("model_config"), file.attrs.get("keras_version"))
-        return
+        file = h5py.File(path, "r")
+        return _content(file, file.attrs.get("model_config"), file.attrs.get("keras_version"))
     import zipfile
 
     with zipfile.ZipFile(path) as archive:
         config, metadata = archive.read("config.json"), json.loads(archive.read("metadata.json"))
         body = io.BytesIO(archive.read("model.weights.h5"))
-    with h5py.File(body, "r") as file:
-        yield _content(file, config, metadata.get("keras_version"))
+    return _content(h5py.File(body, "r"), config, metadata.get("keras_version"))
 
 
 def _content(file: Any, config: Any, version: Any) -> KerasContent:
-    noted = file.attrs.get(KEY)
     return KerasContent(
         file,
         file.get("model_weights", file),
         None if config is None else json.loads(config),
         _text(version) if version is not None else None,
-        None if noted is None else json.loads(noted),
     )
 
 

@@ -6,59 +6,128 @@ Runtime has no kernel, float64 with tanh and sigmoid, and the report says so.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from lstmconv._optional import require
 from lstmconv.arrays.mapping import mapped
-from lstmconv.formats.onnx.reader.parse_lazily import OWN, parse
-from lstmconv.formats.provenance import KEY
-from lstmconv.model import Array, Gates, Stack
-from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, NotRunError, Outputs, Precision, Run
+from lstmconv.formats.onnx.reader.parse_lazily import OWN
+from lstmconv.model import Array, Gates
+from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, NotRunError, Outputs, Precision, Session
 
-__all__ = ["RUNS", "accepts", "array_of", "decode", "gate_rows", "provenance", "seen_by_target"]
+__all__ = ["RUNTIME", "array_of", "gate_rows"]
 
-
-_Session: TypeAlias = "Callable[[Mapping[str, Array]], list[Any]]"
-"""Takes inputs by name, and returns the wanted outputs."""
+_Evaluate: TypeAlias = "Callable[[Sequence[str], Mapping[str, Array]], list[Any]]"
+"""Takes the wanted outputs and the inputs by name, and returns the outputs."""
 
 
-def _load(path: Path) -> Any:
-    return require("onnx", "Reading ONNX files").load(str(path))
+class _Framework(NamedTuple):
+    """What computes a model: its name, and how it is called."""
+
+    name: str
+    evaluate: _Evaluate
 
 
-def provenance(path: Path) -> Mapping[str, Any] | None:
-    """Return what lstmconv noted in the file, or ``None``."""
-    model = parse(path)
-    for entry in model.metadata_props:
-        if entry.key == KEY:
-            return json.loads(entry.value)  # type: ignore[no-any-return]  # an object, written so
-    return None
+class _OnnxModel(Session):
+    """A model; the content of its artifact is the parsed message, whose large weights lie in the file."""
+
+    @property
+    def _model(self) -> Any:
+        return self.artifact.content
+
+    @cached_property
+    def _declared(self) -> dict[str, Any]:
+        """The inputs by name."""
+        return {entry.name: entry for entry in self._model.graph.input}
+
+    def _layers(self, name: str) -> list[str]:
+        """Name the layers of a stack as lstmconv recorded them."""
+        recorded = {} if self.record is None else self.record.modules
+        return [layer.name for layer in recorded[name]] if name in recorded else [name]
+
+    def accepts(self, name: str) -> frozenset[str]:
+        """Say which inputs a stack takes beside x: ``states``, ``lengths``."""
+        states = all(f"{layer}.initial_h" in self._declared for layer in self._layers(name))
+        found = {"states": states, "lengths": f"{name}.lengths" in self._declared}
+        return frozenset(key for key, there in found.items() if there)
+
+    def decode(self, names: Sequence[str], *, frameworks: bool = True) -> Decoded:
+        """Return the named stacks' weights from the initializers that their LSTM nodes use, external ones mapped."""
+        stored = {entry.name: array_of(entry, self.artifact.path) for entry in self._model.graph.initializer}
+        swapped = {
+            entry.name
+            for entry in (() if self.record is None else self.record.layers)
+            if len(entry.directions) == 2 and entry.directions[0].go_backwards
+        }
+        return {
+            name: tuple(
+                direction
+                for layer in self._layers(name)
+                for direction in _decode_layer(self._model, stored, layer, swapped=layer in swapped)
+            )
+            for name in names
+        }
+
+    @cached_property
+    def _framework(self) -> _Framework:
+        """The whole file, loaded once.
+
+        Raises:
+            NotRunError: ONNX Runtime has no kernel for the dtype.
+        """
+        elements = {_dtype(entry).name for name, entry in self._declared.items() if name.endswith((".x", ".initial_h"))}
+        if elements & {"float64", "bfloat16"}:
+            model = require("onnx", "Reading ONNX files").load(str(self.artifact.path))
+            return _reference(model, list(self._declared), min(elements & {"float64", "bfloat16"}))
+        return _onnxruntime(self.artifact.path)
+
+    def load(self, name: str, way: int = 0) -> Loaded:
+        """Load one stack's outputs; what the rest of the file takes is fed with a step of zeros.
+
+        Raises:
+            NotRunError: ONNX Runtime has no kernel for the dtype, or the graph has other inputs than ours.
+        """
+        if f"{name}.x" not in self._declared:
+            raise NotRunError("a graph that lstmconv did not write: its LSTM nodes are compared, the graph is not run")
+        element = _dtype(self._declared[f"{name}.x"])
+        layers = self._layers(name)
+        outputs = {entry.name for entry in self._model.graph.output}
+        states = [f"{layer}.{key}" for layer in layers for key in ("h", "h_1", "c", "c_1")]
+        wanted = [key for key in (f"{name}.y", f"{name}.y_1", *states) if key in outputs]
+        framework = self._framework
+        others = {
+            key: _zeros(entry) for key, entry in self._declared.items() if key.rpartition(".")[0] not in (name, *layers)
+        }
+
+        def compute(inputs: Inputs) -> Outputs:
+            results = framework.evaluate(wanted, others | _feeds(self._declared, name, layers, inputs, element))
+            found = {key: np.asarray(value, np.float64) for key, value in zip(wanted, results, strict=True)}
+            h, c = (
+                [row for layer in layers for key in (letter, f"{letter}_1") for row in found.pop(f"{layer}.{key}", ())]
+                for letter in "hc"
+            )
+            named = {f"h{k}": state for k, state in enumerate(h)} | {f"c{k}": state for k, state in enumerate(c)}
+            return {key.removeprefix(f"{name}."): value for key, value in found.items()} | named
+
+        # ONNX Runtime's CPU kernel is float32's; float16 is cast around the nodes.
+        arithmetic = "float32" if element == np.float16 else element.name
+        return Loaded(framework.name, Precision(arithmetic, element.name), compute)
 
 
-def accepts(path: Path, name: str) -> frozenset[str]:
-    """Say which inputs a stack takes beside x: ``states``, ``lengths``."""
-    model = parse(path)
-    inputs = {entry.name for entry in model.graph.input}
-    layers = _layers(name, provenance(path))
-    states = all(f"{layer}.initial_h" in inputs for layer in layers)
-    found = {"states": states, "lengths": f"{name}.lengths" in inputs}
-    return frozenset(key for key, there in found.items() if there)
+def _dtype(entry: Any) -> np.dtype[Any]:
+    """Return the dtype of an input."""
+    onnx = require("onnx", "Reading ONNX files")
+    found: np.dtype[Any] = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type))
+    return found
 
 
-def _layers(name: str, noted: Mapping[str, Any] | None) -> list[str]:
-    """Name the layers of a stack as lstmconv noted them."""
-    stacks = (noted or {}).get("stacks") or []
-    return next((list(stack["layers"]) for stack in stacks if stack["name"] == name), [name])
-
-
-def seen_by_target(stack: Stack) -> Stack:
-    """Return the stack itself: ``y`` is what Keras returns."""
-    return stack
+def _zeros(entry: Any) -> Array:
+    """Return the smallest input that a declaration allows."""
+    return np.zeros([axis.dim_value or 1 for axis in entry.type.tensor_type.shape.dim], _dtype(entry))
 
 
 def gate_rows(stored: Array) -> Gates:
@@ -66,25 +135,6 @@ def gate_rows(stored: Array) -> Gates:
     hidden = stored.shape[0] // 4
     i, o, f, g = (stored[block * hidden : (block + 1) * hidden] for block in range(4))
     return Gates(i, f, g, o)
-
-
-def decode(path: Path, names: list[str], noted: Mapping[str, Any] | None, *, frameworks: bool = True) -> Decoded:
-    """Return every named layer's weights from the initializers that its LSTM nodes use, external ones mapped."""
-    model = parse(path)
-    stored = {entry.name: array_of(entry, path) for entry in model.graph.initializer}
-    swapped = {
-        entry["name"]
-        for entry in (noted or {"layers": []})["layers"]
-        if len(entry["directions"]) == 2 and entry["directions"][0]["go_backwards"]
-    }
-    decoded: dict[str, tuple[DecodedDirection, ...]] = {}
-    for name in names:
-        decoded[name] = tuple(
-            direction
-            for layer in _layers(name, noted)
-            for direction in _decode_layer(model, stored, layer, swapped=layer in swapped)
-        )
-    return decoded
 
 
 def array_of(tensor: Any, path: Path) -> Array:
@@ -116,45 +166,6 @@ def _decode_layer(model: Any, stored: Mapping[str, Array], name: str, *, swapped
     return tuple(reversed(directions)) if swapped and len(nodes) == 1 else tuple(directions)
 
 
-def _load_stack(path: Path, name: str) -> Loaded:
-    """Load one stack's outputs into ONNX Runtime.
-
-    Raises:
-        NotRunError: ONNX Runtime has no kernel for the dtype, or the graph has other inputs than ours.
-    """
-    onnx = require("onnx", "Reading ONNX files")
-    model = _load(path)
-    declared = {entry.name: entry for entry in model.graph.input}
-    outputs = {entry.name for entry in model.graph.output}
-    if f"{name}.x" not in declared:
-        raise NotRunError("a graph that lstmconv did not write: its LSTM nodes are compared, the graph is not run")
-    element = onnx.helper.tensor_dtype_to_np_dtype(declared[f"{name}.x"].type.tensor_type.elem_type)
-    layers = _layers(name, provenance(path))
-    states = [f"{layer}.{key}" for layer in layers for key in ("h", "h_1", "c", "c_1")]
-    wanted = [key for key in (f"{name}.y", f"{name}.y_1", *states) if key in outputs]
-    given = [key for key in declared if key.rpartition(".")[0] in (name, *layers)]
-    alone = len(given) == len(declared)
-    part = model if alone else onnx.utils.Extractor(model).extract_model(given, wanted)
-    if element == np.float64 or element.name == "bfloat16":
-        framework, session = _reference(part, wanted, given, str(element))
-    else:
-        framework, session = _onnxruntime(str(path) if alone else part.SerializeToString(), wanted)
-
-    def compute(inputs: Inputs) -> Outputs:
-        results = session(_feeds(declared, name, layers, inputs, element))
-        found = {key: np.asarray(value, np.float64) for key, value in zip(wanted, results, strict=True)}
-        h, c = (
-            [row for layer in layers for key in (letter, f"{letter}_1") for row in found.pop(f"{layer}.{key}", ())]
-            for letter in "hc"
-        )
-        named = {f"h{k}": state for k, state in enumerate(h)} | {f"c{k}": state for k, state in enumerate(c)}
-        return {key.removeprefix(f"{name}."): value for key, value in found.items()} | named
-
-    # ONNX Runtime's CPU kernel is float32's; float16 is cast around the nodes.
-    arithmetic = "float32" if element == np.float16 else element.name
-    return Loaded(framework, Precision(arithmetic, element.name), compute)
-
-
 def _feeds(
     declared: Mapping[str, Any], name: str, layers: Sequence[str], inputs: Inputs, element: Any
 ) -> dict[str, Array]:
@@ -171,16 +182,18 @@ def _feeds(
     return feeds
 
 
-def _onnxruntime(model: str | bytes, wanted: list[str]) -> tuple[str, _Session]:
+def _onnxruntime(path: Path) -> _Framework:
     onnxruntime = require("onnxruntime", "Running an ONNX model")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return f"onnxruntime {onnxruntime.__version__}", lambda feeds: list(session.run(wanted, dict(feeds)))
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return _Framework(
+        f"onnxruntime {onnxruntime.__version__}", lambda wanted, feeds: list(session.run(list(wanted), dict(feeds)))
+    )
 
 
-def _reference(model: Any, wanted: list[str], given: list[str], dtype: str) -> tuple[str, _Session]:
+def _reference(model: Any, given: Sequence[str], dtype: str) -> _Framework:
     """Run in ONNX' ReferenceEvaluator, which computes tanh and sigmoid whatever the node says."""
     functions = {
         function.decode()
@@ -194,7 +207,9 @@ def _reference(model: Any, wanted: list[str], given: list[str], dtype: str) -> t
         raise NotRunError(f"ONNX Runtime has no {dtype} LSTM; --dtype float32 can be run")
     evaluator = require("onnx.reference", "Running an ONNX model").ReferenceEvaluator(model)
     version = require("onnx", "Running an ONNX model").__version__
-    return f"onnx {version} ReferenceEvaluator", lambda feeds: list(evaluator.run(wanted, dict(feeds)))
+    return _Framework(
+        f"onnx {version} ReferenceEvaluator", lambda wanted, feeds: list(evaluator.run(list(wanted), dict(feeds)))
+    )
 
 
-RUNS: tuple[Run, ...] = (_load_stack,)
+RUNTIME = _OnnxModel

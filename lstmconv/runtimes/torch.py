@@ -2,72 +2,85 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 
 from lstmconv._optional import require
 from lstmconv.errors import MissingDependencyError
-from lstmconv.formats.provenance import KEY
 from lstmconv.formats.torch.parameters import modules
-from lstmconv.formats.torch.pt import PROVENANCE_RECORD, read_state_dict
-from lstmconv.formats.torch.safetensors import read_safetensors
 from lstmconv.model import Array, Gates, LSTMLayer, Stack, float_type
-from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, Outputs, Precision, Run, numbered_states
+from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, Outputs, Precision, Session, numbered_states
 
-__all__ = ["RUNS", "accepts", "decode", "provenance", "seen_by_target"]
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Whether the file begins as safetensors do: the header's length in 8 bytes, then its JSON."""
-    with path.open("rb") as file:
-        head = file.read(9)
-    return head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
+__all__ = ["RUNTIME"]
 
 
-def provenance(path: Path) -> Mapping[str, Any] | None:
-    """Return what lstmconv noted in the file, or ``None``."""
-    if not _is_safetensors(path):
-        if not zipfile.is_zipfile(path):  # Before PyTorch 1.6.
-            return None
-        with zipfile.ZipFile(path) as archive:
-            if PROVENANCE_RECORD not in archive.namelist():
-                return None
-            return json.loads(archive.read(PROVENANCE_RECORD))  # type: ignore[no-any-return]  # an object, written so
-    safetensors = require("safetensors", "Reading .safetensors files")
-    with safetensors.safe_open(path, "np") as file:
-        text = (file.metadata() or {}).get(KEY)
-    return None if text is None else json.loads(text)
+class _StateDict(Session):
+    """A ``.pt`` or ``.safetensors`` file; the content of its artifact is the tensors as lstmconv reads them."""
 
+    @cached_property
+    def _tensors(self) -> dict[str, Any]:
+        """The tensors, loaded with the formats' own libraries; nested dicts (Lightning's) by their outer keys."""
+        torch = require("torch", "Running a state dict")
+        path = self.artifact.path
+        with path.open("rb") as file:
+            head = file.read(9)
+        if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+            return dict(require("safetensors.torch", "Reading .safetensors files").load_file(path))
+        mapped = zipfile.is_zipfile(path)  # Before PyTorch 1.6 a file is read whole.
+        return dict(_flat(torch.load(path, weights_only=True, map_location="cpu", mmap=mapped)))
 
-def accepts(path: Path, name: str) -> frozenset[str]:
-    """Say which inputs a layer takes beside x; always initial states."""
-    return frozenset({"states"})
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """What leads the names of each stack's tensors, by the stack."""
+        if self.record is not None:
+            return {name: name.replace("/", ".") + "." if self.record.prefix else "" for name in self.record.modules}
+        keys = cast("Mapping[str, Array]", self.artifact.content)
+        found = dict.fromkeys(re.split(r"weight_ih(?:_l0)?$", key)[0] for key in keys if _FIRST.search(key))
+        return {module: prefix for prefix, module in modules(found).items()}
 
+    def seen_by_target(self, stack: Stack) -> Stack:
+        """Return the Keras layers whose outputs ``nn.LSTM`` returns: whole sequences, both halves side by side."""
 
-def seen_by_target(stack: Stack) -> Stack:
-    """Return the Keras layers whose outputs ``nn.LSTM`` returns: whole sequences, both halves side by side."""
+        def seen(layer: LSTMLayer) -> LSTMLayer:
+            merge_mode = "concat" if layer.merge_mode == "none" else layer.merge_mode
+            return replace(layer, return_sequences=True, time_major=False, merge_mode=merge_mode)
 
-    def seen(layer: LSTMLayer) -> LSTMLayer:
-        merge_mode = "concat" if layer.merge_mode == "none" else layer.merge_mode
-        return replace(layer, return_sequences=True, time_major=False, merge_mode=merge_mode)
+        return Stack(stack.name, tuple(map(seen, stack.layers)))
 
-    return Stack(stack.name, tuple(map(seen, stack.layers)))
+    def decode(self, names: Sequence[str], *, frameworks: bool = True) -> Decoded:
+        """Return the named stacks' weights as PyTorch loads them, or as a reader does that calls nothing."""
+        state = cast("Mapping[str, Array]", self.artifact.content)
+        if frameworks:
+            with suppress(MissingDependencyError):  # Then our own reader's tensors are compared, and nothing is run.
+                state = {key: _numpy(tensor) for key, tensor in self._tensors.items() if hasattr(tensor, "numpy")}
+        decoded: dict[str, tuple[DecodedDirection, ...]] = {}
+        for name in names:
+            prefix = self._names[name]
+            decoded[name] = tuple(
+                DecodedDirection(
+                    _blocks(state[f"{prefix}weight_ih{suffix}"]),
+                    _blocks(state[f"{prefix}weight_hh{suffix}"]),
+                    *(
+                        _blocks(state[key]) if (key := f"{prefix}{bias}{suffix}") in state else None
+                        for bias in ("bias_ih", "bias_hh")
+                    ),
+                )
+                for suffix in _suffixes(prefix, state)
+            )
+        return decoded
 
-
-def _load(path: Path) -> dict[str, Any]:
-    """Load the tensors with the formats' own libraries; nested dicts (Lightning's) by their outer keys."""
-    torch = require("torch", "Running a state dict")
-    if _is_safetensors(path):
-        return dict(require("safetensors.torch", "Reading .safetensors files").load_file(path))
-    mapped = zipfile.is_zipfile(path)  # Before PyTorch 1.6 a file is read whole.
-    return dict(_flat(torch.load(path, weights_only=True, map_location="cpu", mmap=mapped)))
+    def load(self, name: str, way: int = 0) -> Loaded:
+        """Load one stack strictly; half precisions are widened first, which is exact."""
+        prefix = self._names[name]
+        state = {key[len(prefix) :]: value for key, value in self._tensors.items() if key.startswith(prefix)}
+        return _load_module({key: value for key, value in state.items() if re.fullmatch(_OWN, key)})
 
 
 def _flat(found: Any, above: str = "") -> Iterator[tuple[str, Any]]:
@@ -76,27 +89,6 @@ def _flat(found: Any, above: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{above}{key}/")
         else:
             yield f"{above}{key}", value
-
-
-def _load_arrays(path: Path) -> dict[str, Array]:
-    """Load the tensors as arrays, with PyTorch where it is installed."""
-    try:
-        return {name: _numpy(tensor) for name, tensor in _load(path).items() if hasattr(tensor, "numpy")}
-    except MissingDependencyError:
-        return _read_arrays(path)
-
-
-def _read_arrays(path: Path) -> dict[str, Array]:
-    """Read the tensors without PyTorch."""
-    return read_safetensors(path)[0] if _is_safetensors(path) else read_state_dict(path)
-
-
-def _prefix(name: str, keys: Iterable[str], noted: Mapping[str, Any] | None) -> str:
-    """Return what leads the names of a stack's tensors in the file."""
-    if noted is not None:
-        return name.replace("/", ".") + "." if noted["prefix"] else ""
-    prefixes = {re.split(r"weight_ih(?:_l0)?$", key)[0] for key in keys if re.search(r"weight_ih(_l0)?$", key)}
-    return next(prefix for prefix, module in modules(prefixes).items() if module == name)
 
 
 def _numpy(tensor: Any) -> Array:
@@ -113,26 +105,6 @@ def _blocks(rows: Array) -> Gates:
     return Gates(rows[0:hidden], rows[hidden : 2 * hidden], rows[2 * hidden : 3 * hidden], rows[3 * hidden :])
 
 
-def decode(path: Path, names: list[str], noted: Mapping[str, Any] | None, *, frameworks: bool = True) -> Decoded:
-    """Return every named stack's weights as PyTorch loads them, or as a reader does that calls nothing."""
-    state = _load_arrays(path) if frameworks else _read_arrays(path)
-    decoded: dict[str, tuple[DecodedDirection, ...]] = {}
-    for name in names:
-        prefix = _prefix(name, state, noted)
-        decoded[name] = tuple(
-            DecodedDirection(
-                _blocks(state[f"{prefix}weight_ih{suffix}"]),
-                _blocks(state[f"{prefix}weight_hh{suffix}"]),
-                *(
-                    _blocks(state[key]) if (key := f"{prefix}{bias}{suffix}") in state else None
-                    for bias in ("bias_ih", "bias_hh")
-                ),
-            )
-            for suffix in _suffixes(prefix, state)
-        )
-    return decoded
-
-
 def _suffixes(prefix: str, state: Mapping[str, Any]) -> list[str]:
     """List the parameters' endings, layer by layer, forward first; an ``nn.LSTMCell`` has none."""
     if f"{prefix}weight_ih" in state:
@@ -143,13 +115,9 @@ def _suffixes(prefix: str, state: Mapping[str, Any]) -> list[str]:
     return [ending + way for ending in found for way in ("", "_reverse") if f"{prefix}weight_ih{ending}{way}" in state]
 
 
-def _load_module(path: Path, name: str) -> Loaded:
-    """Load one stack strictly; half precisions are widened first, which is exact."""
+def _load_module(state: dict[str, Any]) -> Loaded:
+    """Load one module's parameters."""
     torch = require("torch", "Running a state dict")
-    loaded = _load(path)
-    prefix = _prefix(name, loaded, provenance(path))
-    state = {key[len(prefix) :]: value for key, value in loaded.items() if key.startswith(prefix)}
-    state = {key: value for key, value in state.items() if re.fullmatch(_OWN, key)}
     if "weight_ih" in state:  # An nn.LSTMCell is one step of a single layer.
         state = {f"{key}_l0": value for key, value in state.items()}
     suffixes = _suffixes("", state)
@@ -188,4 +156,7 @@ _OWN = r"(weight|bias)_(ih|hh)(_l\d+)?(_reverse)?|_extra_state"
 """What belongs to one module: an unprefixed state dict may hold other modules too."""
 
 
-RUNS: tuple[Run, ...] = (_load_module,)
+_FIRST = re.compile(r"weight_ih(_l0)?$")
+"""What the first layer's input matrix is called: each module has one."""
+
+RUNTIME = _StateDict

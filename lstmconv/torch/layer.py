@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from lstmconv.errors import UnsupportedModelError
-from lstmconv.formats import WriteOptions
+from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.torch.state_dict import stack_tensors
 from lstmconv.model import LSTMDirection, LSTMLayer, Stack
 from lstmconv.torch.arrays import dtype_of, tensor_of

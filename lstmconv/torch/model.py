@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from lstmconv.activations import SIGMOID, TANH
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats import WriteOptions
 from lstmconv.formats.model_record import name_inside
+from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.torch.state_dict import extra_state, obstacle, prefix_of
 from lstmconv.formats.torch.whole import halves_fit, model_tensors, obstacle_of_model, recurrent_extra_state
 from lstmconv.model import (
@@ -86,7 +86,7 @@ class KerasModel(nn.Module):
         if unknown:
             named = ", ".join(f"'{layer.name}' ({layer.class_name})" for layer in unknown)
             raise UnsupportedModelError(f"{model.name}: lstmconv does not compute {named}; use its layers one by one")
-        reason = obstacle_of_model(model)
+        reason = obstacle_of_model(model, WriteOptions())
         if reason is not None:
             raise UnsupportedModelError(reason)
         self.model_name = model.name

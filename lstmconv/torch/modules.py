@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lstmconv.activations import SIGMOID, TANH, Activation, parse_activation
+from lstmconv.activations import SIGMOID, TANH, Activation, describe_activation, described_activation, parse_activation
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats.provenance import describe_activation, described_activation
 from lstmconv.torch.activations import activate
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent", "merge"]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lstmconv.formats import ReadOptions
+from lstmconv.formats.options import ReadOptions
 from lstmconv.formats.torch.parameters import read_parameters
 from lstmconv.model import Checkpoint, Provenance
 from lstmconv.torch.arrays import array_of

@@ -15,8 +15,9 @@ from onnx import numpy_helper
 from safetensors import deserialize
 
 import lstmconv
-from lstmconv.formats import by_suffix
+from lstmconv.formats import open_file
 from lstmconv.formats.torch.pt import read_state_dict
+from lstmconv.runtimes import session
 from tests.contract.building import bits, make_checkpoint
 from tests.property.strategies import DTYPES, layers
 
@@ -126,8 +127,7 @@ def test_every_target_is_decoded_to_the_sources_bits(suffix, drawn):
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, f"m{suffix}")
         lstmconv.save(make_checkpoint(layer), target)
-        runtime = by_suffix(target).load_runtime()
-        decoded = runtime.decode(target, ["lstm"], runtime.provenance(target))["lstm"]
+        decoded = session(open_file(target)).decode(["lstm"])["lstm"]
         found = [[np.array(array) for array in (own.weight_ih, own.weight_hh)] for own in decoded]
     assert len(found) == len(made)
     for half, (weight_ih, weight_hh) in zip(made, found, strict=True):

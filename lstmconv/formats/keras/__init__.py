@@ -2,45 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstmconv.formats import ReadOptions, WriteOptions
+from lstmconv.formats.format import Opened
+from lstmconv.formats.options import ReadOptions, WriteOptions
 
 if TYPE_CHECKING:
-    from lstmconv.model import Checkpoint, Stack
+    from lstmconv.model import Checkpoint, LSTMLayer, Model, Stack
 
-__all__ = ["losses", "obstacle", "read", "write"]
+__all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "terms", "write"]
 
 
-def read(path: Path, options: ReadOptions) -> Checkpoint:
-    """Read every LSTM layer of a Keras file of any generation; see :func:`lstmconv.formats.keras.reader.read.read`."""
-    from lstmconv.formats.keras.reader import read as reading
+def open_file(path: Path, options: ReadOptions) -> Opened:
+    """Open a Keras file of any generation; see :func:`lstmconv.formats.keras.reader.open_file.open_file`."""
+    from lstmconv.formats.keras.reader import open_file as opening
+    from lstmconv.formats.keras.reader import read
 
-    return reading.read(
-        path,
-        config=options.config,
-        activation=options.activation,
-        recurrent_activation=options.recurrent_activation,
-    )
+    file = opening.open_file(path)
+    return Opened(file.record, file, lambda: read.interpret(file, options))
 
 
 def obstacle(stack: Stack) -> str | None:
     """Say why no Keras holds a stack's layers; see :func:`lstmconv.formats.keras.writer.write.obstacle`."""
-    from lstmconv.formats.keras.writer import write as writing
+    from lstmconv.formats.keras.writer import write
 
-    return writing.obstacle(stack)
+    return write.obstacle(stack)
+
+
+def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:
+    """Say why no whole model is written for Keras yet."""
+    return "whole models are not written as Keras files yet; convert to onnx or torch"
+
+
+def terms(layer: LSTMLayer) -> str:
+    """Say as what a Keras file holds a layer."""
+    return "one LSTM layer"
 
 
 def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
     """Write all layers as Keras itself would; see :func:`lstmconv.formats.keras.writer.write.write`."""
-    from lstmconv.formats.keras.writer import write as writing
+    from lstmconv.formats.keras.writer import write
 
-    return writing.write(checkpoint, path, options)
+    return write.write(checkpoint, path, options)
 
 
-def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> tuple[str, ...]:
-    """Say what the source tells and the file does not; see :func:`lstmconv.formats.keras.writer.write.losses`."""
-    from lstmconv.formats.keras.writer import write as writing
+def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
+    """Say what the source tells and the written file does not."""
+    from lstmconv.formats.keras.writer import write
 
-    return writing.losses(checkpoint, path, options)
+    return write.losses(checkpoint, path, options)

@@ -5,20 +5,20 @@ Source: tf_keras/src/layers/rnn/cudnn_lstm.py (2.21); the format itself is that 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from lstmconv.activations import SIGMOID, TANH
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats import WriteOptions
-from lstmconv.formats.keras import read
+from lstmconv.formats.keras import obstacle_of_model, open_file
 from lstmconv.formats.keras.writer.arrays import CUDNN_LSTM
 from lstmconv.formats.keras.writer.dialect import KERAS_2
 from lstmconv.formats.keras.writer.write import losses, write_as
-from lstmconv.formats.provenance import require_known
+from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.tensors import dtype_of
 from lstmconv.model import Checkpoint, LSTMLayer, Stack
 
-__all__ = ["losses", "obstacle", "read", "write"]
+__all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "terms", "write"]
 
 _TWO_BIASES = (None, "input", "recurrent", "both-halves", "double")
 
@@ -30,6 +30,11 @@ def obstacle(stack: Stack) -> str | None:
         if reason is not None:
             return reason if len(stack.layers) == 1 else f"{layer.name}: {reason}"
     return None
+
+
+def terms(layer: LSTMLayer) -> str:
+    """Say as what a CuDNNLSTM file holds a layer."""
+    return "one CuDNNLSTM layer"
 
 
 def _refusal(layer: LSTMLayer) -> str | None:
@@ -53,7 +58,6 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
         UnsupportedModelError: A layer is not what cuDNN computes, or its activations are unknown.
         UsageError: The options ask for Keras 3, which has no CuDNNLSTM, or for another file than ``.h5``.
     """
-    require_known(checkpoint)
     name = path.name.lower()
     if not name.endswith((".h5", ".hdf5")) or name.endswith(".weights.h5"):
         raise UsageError(f"{path.name}: CuDNNLSTM layers go into a legacy .h5 file")
@@ -69,7 +73,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
             raise UnsupportedModelError(
                 f"{layer.name}: Keras cannot load bfloat16 weights from a legacy .h5; pass --dtype float32"
             )
-    options = options._replace(bias_mode=options.bias_mode or "double")  # Noted in the file: both, zeros if need be.
+    options = replace(options, bias_mode=options.bias_mode or "double")  # Recorded in the file: both, zeros if need be.
     write_as(
         checkpoint, path, options, CUDNN_LSTM, "legacy weights" if options.weights_only else "legacy model", KERAS_2
     )

@@ -19,7 +19,7 @@ Y [seq, directions, batch, hidden], Y_h and Y_c [directions, batch, hidden].
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,18 +28,28 @@ import numpy as np
 from lstmconv._optional import require
 from lstmconv._version import __version__
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats import ReadOptions, WriteOptions
+from lstmconv.formats.format import Opened
 from lstmconv.formats.onnx.functions import onnx_function
-from lstmconv.formats.provenance import KEY, encoded, require_known
+from lstmconv.formats.options import ReadOptions, WriteOptions
+from lstmconv.formats.record import KEY, encode
 from lstmconv.formats.tensors import dtype_of, dtype_of_model
-from lstmconv.model import Checkpoint, Model, Stack
+from lstmconv.model import Checkpoint, LSTMLayer, Model, Stack
 
 if TYPE_CHECKING:
     import onnx
 
     from lstmconv.formats.onnx.writer.graph_builder import Graph
 
-__all__ = ["build", "build_model", "obstacle", "obstacle_of_model", "read", "write", "write_model"]
+__all__ = [
+    "build",
+    "build_model",
+    "losses",
+    "obstacle",
+    "obstacle_of_model",
+    "open_file",
+    "terms",
+    "write",
+]
 
 _PORTABLE_OPSET = 14
 _BFLOAT16_OPSET = 22
@@ -49,7 +59,6 @@ _OLDEST_OPSET_OF_MODELS = 13
 """From it on Unsqueeze and ReduceSum take their axes as an input, and Softmax runs along one axis."""
 _EXTERNAL_BYTES = 2_000_000_000
 """A protobuf message ends at 2 GiB; larger weights lie in a file beside the model."""
-_DEFAULTS = WriteOptions()
 
 
 def obstacle(stack: Stack) -> str | None:
@@ -63,7 +72,7 @@ def obstacle(stack: Stack) -> str | None:
     return None
 
 
-def obstacle_of_model(model: Model, options: WriteOptions = _DEFAULTS) -> str | None:
+def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:
     """Say why ONNX cannot hold a whole model, and the way out, or ``None``."""
     from lstmconv.formats.onnx.writer.obstacles import obstacle_of
 
@@ -108,7 +117,7 @@ def _with_weights(graph: Graph) -> onnx.ModelProto:
 
 def _note(model: onnx.ModelProto, checkpoint: Checkpoint, options: WriteOptions) -> None:
     onnx = require("onnx", "Writing ONNX")
-    onnx.helper.set_model_props(model, {KEY: encoded(checkpoint, options)})
+    onnx.helper.set_model_props(model, {KEY: encode(checkpoint, options)})
 
 
 def _graph_of_layers(checkpoint: Checkpoint, options: WriteOptions) -> Graph:
@@ -116,7 +125,7 @@ def _graph_of_layers(checkpoint: Checkpoint, options: WriteOptions) -> Graph:
     from lstmconv.formats.onnx.writer.graph_builder import Graph
     from lstmconv.formats.onnx.writer.lstm_layers import add_stack
 
-    require_known(checkpoint)
+    checkpoint.refuse_unknown()
     dtypes = {dtype_of(layer, options).name for layer in checkpoint.layers}
     graph = Graph(_opset(dtypes, options, _OLDEST_OPSET))
     for stack in checkpoint.stacks:
@@ -178,33 +187,37 @@ def _opset(dtypes: Collection[str], options: WriteOptions, oldest: int) -> int:
     return int(chosen)
 
 
-def read(path: Path, options: ReadOptions) -> Checkpoint:
-    """Read the LSTM nodes of any ONNX model; see :mod:`lstmconv.formats.onnx.reader.read`.
+def terms(layer: LSTMLayer) -> str:
+    """Say as what an ONNX model holds a layer."""
+    return "one LSTM node"
+
+
+def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
+    """Say what an ONNX model does not hold of the source: nothing that its record does not."""
+    yield from ()
+
+
+def open_file(path: Path, options: ReadOptions) -> Opened:
+    """Open any ONNX model; see :mod:`lstmconv.formats.onnx.reader.read`.
 
     Raises:
         UnreadableFileError: It is no ONNX model, or a damaged one.
-        UnsupportedModelError: No LSTM node in it that converts.
     """
-    from lstmconv.formats.onnx.reader import read as reading
+    from lstmconv.formats.onnx.reader import read
 
-    return reading.read(path, options)
+    model = read.parse_file(path)
+    record, notes = read.record_of(model)
+    return Opened(record, model, lambda: read.read_file(path, model, record, notes, options))
 
 
 def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
-    """Write the LSTM layers' model; weights over 2 GB go into a file beside it.
+    """Write the LSTM layers, or with ``options.whole`` the model; weights over 2 GB go into a file beside it.
 
     Raises:
-        UnsupportedModelError: As :func:`build`.
+        UnsupportedModelError: As :func:`build` and :func:`build_model`, or the checkpoint tells no model.
     """
-    return _stored(_graph_of_layers(checkpoint, options), checkpoint, path, options)
-
-
-def write_model(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
-    """Write the whole model that a checkpoint tells; weights over 2 GB go into a file beside it.
-
-    Raises:
-        UnsupportedModelError: As :func:`build_model`, or the checkpoint tells no model.
-    """
+    if not options.whole:
+        return _stored(_graph_of_layers(checkpoint, options), checkpoint, path, options)
     if checkpoint.model is None:
         raise UnsupportedModelError(f"{checkpoint.provenance.source} does not tell its model")
     return _stored(_graph_of_model(checkpoint.model, options), checkpoint, path, options)

@@ -42,14 +42,14 @@ class Container:
         pickled: The object.
         bytes_of: Returns the bytes ``(bytes,)`` of a whole storage, or raises ``Refused``.
         swapped: Whether numbers stand in the order that this machine has not.
-        provenance: The text of ``extra/lstmconv.json``; ``None`` if there is none.
+        record: The text of ``extra/lstmconv.json``; ``None`` if there is none.
         description: Which container it is.
     """
 
     pickled: Pickled
     bytes_of: Callable[[Storage], Array]
     swapped: bool
-    provenance: str | None
+    record: str | None
     description: str
     _turned: dict[tuple[str, int], Array] = field(default_factory=dict)
 

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from lstmconv.activations import SIGMOID, TANH, Activation
+from lstmconv.activations import SIGMOID, TANH, Activation, described_activation
 from lstmconv.errors import NoLSTMError, UnreadableFileError, UnsupportedModelError
-from lstmconv.formats import ReadOptions
+from lstmconv.formats.options import ReadOptions
 from lstmconv.formats.overrides import overruled
-from lstmconv.formats.provenance import described_activation, restore
+from lstmconv.formats.record import Record
+from lstmconv.formats.restoring import restore
 from lstmconv.formats.safety.limits import parse_json, refuse_many_layers
 from lstmconv.formats.torch.state_dict import prefix_of
 from lstmconv.layouts import TORCH
@@ -70,7 +71,7 @@ def modules(prefixes: Iterable[str]) -> dict[str, str]:
 def read_parameters(
     tensors: Mapping[str, Array],
     provenance: Provenance,
-    noted: Mapping[str, Any] | None,
+    record: Record | None,
     options: ReadOptions,
 ) -> Checkpoint:
     """Read every ``nn.LSTM`` and ``nn.LSTMCell`` of a state dict.
@@ -78,7 +79,7 @@ def read_parameters(
     Args:
         tensors: By name; ``(4*hidden, input)``, ``(4*hidden, hidden)`` and ``(4*hidden,)`` each.
         provenance: The file.
-        noted: What lstmconv noted in the file, or ``None``.
+        record: What lstmconv recorded in the file, or ``None``.
         options: Activations may be overruled.
 
     Raises:
@@ -87,7 +88,7 @@ def read_parameters(
     """
     collected, skipped = _collect(tensors, provenance.source)
     prefixes = [module.prefix for module in collected]
-    names = modules(prefixes) if noted is None else {prefix: prefix[:-1] for prefix in prefixes}
+    names = modules(prefixes) if record is None else {prefix: prefix[:-1] for prefix in prefixes}
     found: dict[str, list[LSTMLayer]] = {}
     for module in collected:
         name = names[module.prefix]
@@ -100,8 +101,8 @@ def read_parameters(
         reasons = "; ".join(f"{entry.name} ({entry.class_name}): {entry.reason}" for entry in skipped)
         reason = f"no LSTM that converts; found {reasons}" if skipped else "no LSTM in it; only LSTM layers convert"
         raise NoLSTMError(f"{provenance.source}: {reason}", skipped)
-    prefixed = noted is None or noted.get("prefix", True)
-    restored = restore(found, noted, lambda name: prefix_of(name)[:-1] if prefixed else "")
+    prefixed = record is None or record.prefix
+    restored = restore(found, record, lambda name: prefix_of(name)[:-1] if prefixed else "")
     checkpoint = Checkpoint(
         layers=restored.layers,
         provenance=provenance,

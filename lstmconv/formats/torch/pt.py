@@ -4,7 +4,7 @@ Source: torch/serialization.py ``_save`` and caffe2/serialize/inline_container.c
 stored records under one folder, ``data.pkl`` (protocol 2), ``byteorder``, ``data/0``, ``data/1``, ...
 each aligned to 64 bytes by padding in its extra field, and ``version``. The pickle names nothing but
 ``collections.OrderedDict``, ``torch._utils._rebuild_tensor_v2`` and storage classes, so it loads with
-``weights_only=True`` and with ``mmap=True``. Provenance is the record ``extra/lstmconv.json``, which
+``weights_only=True`` and with ``mmap=True``. The record is ``extra/lstmconv.json``, which
 ``torch.load`` passes over.
 """
 
@@ -17,18 +17,19 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from lstmconv.formats import ReadOptions, WriteOptions
+from lstmconv.formats.format import Opened
 from lstmconv.formats.hashing import hashing
-from lstmconv.formats.provenance import KEY, encoded, parsed, require_known
+from lstmconv.formats.options import ReadOptions, WriteOptions
+from lstmconv.formats.record import KEY, encode, parse_record
 from lstmconv.formats.tensors import NamedTensor
 from lstmconv.formats.torch.parameters import read_parameters
-from lstmconv.formats.torch.state_dict import obstacle, tensors
+from lstmconv.formats.torch.state_dict import losses, obstacle, tensors, terms
+from lstmconv.formats.torch.whole import obstacle_of_model
 from lstmconv.model import Array, Checkpoint, Provenance
 
-__all__ = ["PROVENANCE_RECORD", "obstacle", "read", "read_state_dict", "write"]
+__all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "read_state_dict", "terms", "write"]
 
 _FOLDER = "archive"
-PROVENANCE_RECORD = f"{_FOLDER}/extra/{KEY}.json"
 _ALIGNMENT = 64
 _STORAGES = {
     "float16": "HalfStorage",
@@ -45,31 +46,34 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     Raises:
         UnsupportedModelError: A layer does not fit ``nn.LSTM``, or its activations are unknown.
     """
-    require_known(checkpoint)
     entries = tensors(checkpoint, options)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, "data.pkl", _pickle(entries))
         _add(archive, "byteorder", b"little")
         for index, entry in enumerate(entries):
             _record(archive, f"data/{index}", entry.slabs(), entry.nbytes)
-        _add(archive, f"extra/{KEY}.json", encoded(checkpoint, options).encode())
+        _add(archive, f"extra/{KEY}.json", encode(checkpoint, options).encode())
         _add(archive, "version", b"3\n")
     return [path]
 
 
-def read(path: Path, options: ReadOptions) -> Checkpoint:
-    """Read every LSTM of a state dict, under any prefix, also inside a larger checkpoint.
+def open_file(path: Path, options: ReadOptions) -> Opened:
+    """Open a state dict; its LSTMs may lie under any prefix, also inside a larger checkpoint.
 
     Raises:
         UnreadableFileError: It is no state dict, it is damaged, or its pickle names more than tensors.
-        UnsupportedModelError: No LSTM in it that converts.
     """
     from lstmconv.formats.torch.tensors_by_name import read_tensors
 
     file = read_tensors(path)
+    record = parse_record(file.record)
     origin = Provenance(path.name, hashing(path), "PyTorch state dict")
-    checkpoint = read_parameters(file.tensors, origin, parsed(file.provenance), options)
-    return replace(checkpoint, notes=(*file.notes, *checkpoint.notes))
+
+    def interpret() -> Checkpoint:
+        checkpoint = read_parameters(file.tensors, origin, record, options)
+        return replace(checkpoint, notes=(*file.notes, *checkpoint.notes))
+
+    return Opened(record, file.tensors, interpret)
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

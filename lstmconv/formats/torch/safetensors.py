@@ -18,16 +18,29 @@ import numpy as np
 from lstmconv._optional import require
 from lstmconv.arrays.mapping import mapped
 from lstmconv.errors import UnreadableFileError
-from lstmconv.formats import ReadOptions, WriteOptions
+from lstmconv.formats.format import Opened
 from lstmconv.formats.hashing import hashed_later, hashing
-from lstmconv.formats.provenance import KEY, encoded, parsed, require_known
+from lstmconv.formats.options import ReadOptions, WriteOptions
+from lstmconv.formats.record import KEY, encode, parse_record
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
 from lstmconv.formats.tensors import NamedTensor
 from lstmconv.formats.torch.parameters import read_parameters
-from lstmconv.formats.torch.state_dict import obstacle, tensors
+from lstmconv.formats.torch.state_dict import losses, obstacle, tensors, terms
+from lstmconv.formats.torch.whole import obstacle_of_model
 from lstmconv.model import Array, Checkpoint, Provenance, float_type
 
-__all__ = ["obstacle", "read", "read_header", "read_metadata", "read_safetensors", "write", "write_file"]
+__all__ = [
+    "losses",
+    "obstacle",
+    "obstacle_of_model",
+    "open_file",
+    "read_header",
+    "read_metadata",
+    "read_safetensors",
+    "terms",
+    "write",
+    "write_file",
+]
 
 _DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64", "uint8": "U8"}
 
@@ -38,9 +51,8 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     Raises:
         UnsupportedModelError: A layer does not fit ``nn.LSTM``, or its activations are unknown.
     """
-    require_known(checkpoint)
     listed = tensors(checkpoint, options)
-    write_file(listed, path, lambda of: {"format": "pt", KEY: encoded(of, options)}, checkpoint)
+    write_file(listed, path, lambda of: {"format": "pt", KEY: encode(of, options)}, checkpoint)
     return [path]
 
 
@@ -80,16 +92,16 @@ def _header(entries: Sequence[NamedTensor], metadata: Mapping[str, str]) -> byte
     return len(text).to_bytes(8, "little") + text
 
 
-def read(path: Path, options: ReadOptions) -> Checkpoint:
-    """Read every LSTM of a state dict in safetensors; arrays are views into the file.
+def open_file(path: Path, options: ReadOptions) -> Opened:
+    """Open a state dict in safetensors; arrays are views into the file.
 
     Raises:
         UnreadableFileError: It is not a safetensors file, or a damaged one.
-        UnsupportedModelError: No LSTM in it that converts.
     """
     tensors, metadata = read_safetensors(path)
+    record = parse_record(metadata.get(KEY))
     origin = Provenance(path.name, hashing(path), "PyTorch state dict in safetensors")
-    return read_parameters(tensors, origin, parsed(metadata.get(KEY)), options)
+    return Opened(record, tensors, lambda: read_parameters(tensors, origin, record, options))
 
 
 def read_header(path: Path) -> tuple[int, Mapping[str, Any]]:

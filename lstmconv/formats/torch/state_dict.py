@@ -11,19 +11,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
-from lstmconv.activations import SIGMOID, TANH
+from lstmconv.activations import SIGMOID, TANH, describe_activation
 from lstmconv.arrays.copying import BiasMode, place_bias
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats import WriteOptions
-from lstmconv.formats.provenance import describe_activation
+from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.tensors import NamedTensor, dtype_of
 from lstmconv.layouts import TORCH, Pattern
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack
 
-__all__ = ["extra_state", "obstacle", "plain", "prefix_of", "stack_tensors", "tensors"]
+__all__ = [
+    "extra_state",
+    "losses",
+    "obstacle",
+    "plain",
+    "prefix_of",
+    "stack_tensors",
+    "tensors",
+    "terms",
+]
 
 _TWO_BIASES = (None, "input", "recurrent", "both-halves", "double")
 
@@ -53,21 +62,21 @@ def extra_state(stack: Stack) -> dict[str, object] | None:
     }
 
 
-def obstacle(stack: Stack) -> str | None:
-    """Say why one ``nn.LSTM`` cannot hold a stack's weights, or ``None``."""
+def obstacle(stack: Stack, module: str = "nn.LSTM") -> str | None:
+    """Say why one ``nn.LSTM`` (or ``module``, which has the same form) cannot hold a stack's weights, or ``None``."""
     for layer in stack.layers:
         if len({direction.hidden_size for direction in layer.directions}) > 1:
             sizes = " and ".join(str(direction.hidden_size) for direction in layer.directions)
-            return f"the halves have {sizes} units and nn.LSTM needs equal ones; use lstmconv.to_torch(layer)"
+            return f"the halves have {sizes} units and {module} needs equal ones; use lstmconv.to_torch(layer)"
     for below, above in pairwise(stack.layers):
         for what, of in _SAME.items():
             if of(below) != of(above):
                 return (
                     f"{what} of {below.name} and {above.name} differ ({_said(of(below))}, {_said(of(above))}) "
-                    "and one nn.LSTM has the same in all its layers"
+                    f"and one {module} has the same in all its layers"
                 )
     if len(stack.layers) > 1 and stack.first.bidirectional and stack.first.merge_mode != "concat":
-        return f"nn.LSTM concatenates the halves inside a stack, the merge_mode is {stack.first.merge_mode}"
+        return f"{module} concatenates the halves inside a stack, the merge_mode is {stack.first.merge_mode}"
     return None
 
 
@@ -79,6 +88,17 @@ _SAME: Mapping[str, Callable[[LSTMLayer], object]] = {
     "the dtypes": lambda layer: layer.dtype,
 }
 """What all layers of one ``nn.LSTM`` have in common."""
+
+
+def terms(layer: LSTMLayer) -> str:
+    """Say which module loads a layer's state dict."""
+    alone = extra_state(Stack(layer.name, (layer,))) is None
+    return "loads into torch.nn.LSTM" if alone else "loads into lstmconv.torch.LSTM; nn.LSTM refuses it"
+
+
+def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
+    """Say what a state dict does not hold of the source: nothing that its record does not."""
+    yield from ()
 
 
 def _said(value: object) -> str:

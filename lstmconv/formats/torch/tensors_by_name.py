@@ -48,13 +48,13 @@ class TorchFile:
             lists around the innermost are joined by ``/``: ``state_dict/encoder.weight_ih_l0``.
             Floats, integers, bool and complex as torch had them; bfloat16 as ``ml_dtypes.bfloat16``.
             Views of a memory map of the file wherever the bytes stand there as they are.
-        provenance: The text of ``extra/lstmconv.json``; ``None`` if the file has no such record.
+        record: The text of ``extra/lstmconv.json``; ``None`` if the file has no such record.
         notes: A line for each tensor that was left out because NumPy has no such numbers.
         description: Which of the two containers it is.
     """
 
     tensors: Mapping[str, Array]
-    provenance: str | None = None
+    record: str | None = None
     notes: tuple[str, ...] = ()
     description: str = "PyTorch zip"
 
@@ -94,7 +94,7 @@ def _read(path: Path) -> TorchFile:
     _refuse_lookalikes(head)
     container = open_zip(path) if head.startswith(b"PK\x03\x04") else open_legacy(path)
     tensors, notes = _resolve(container)
-    return TorchFile(tensors, container.provenance, notes, container.description)
+    return TorchFile(tensors, container.record, notes, container.description)
 
 
 _LOOKALIKES = {

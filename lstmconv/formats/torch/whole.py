@@ -14,12 +14,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from lstmconv.activations import SIGMOID, TANH, Activation
+from lstmconv.activations import SIGMOID, TANH, Activation, describe_activation
 from lstmconv.arrays.copying import Piece
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats import WriteOptions
 from lstmconv.formats.model_record import named_layers
-from lstmconv.formats.provenance import describe_activation
+from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.tensors import NamedTensor
 from lstmconv.formats.torch.state_dict import obstacle, prefix_of, stack_tensors
 from lstmconv.layouts import ArrayLayout, rows_of
@@ -52,7 +51,7 @@ _Direction = TypeVar("_Direction", LSTMDirection, GRUDirection | SimpleRNNDirect
 __all__ = ["model_tensors", "obstacle_of_model", "projections_joined"]
 
 
-def obstacle_of_model(model: Model) -> str | None:
+def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:
     """Say why no state dict can hold a model whole, or ``None``; unknown layers are none: their arrays are left out."""
     for name, layer in named_layers(model):
         if isinstance(layer, MultiHeadAttention):
@@ -80,7 +79,7 @@ def model_tensors(model: Model, options: WriteOptions) -> list[NamedTensor]:
         UnsupportedModelError: See :func:`obstacle_of_model`.
         UsageError: Two layers would have one name.
     """
-    reason = obstacle_of_model(model)
+    reason = obstacle_of_model(model, options)
     if reason is not None:
         raise UnsupportedModelError(reason)
     listed = [tensor for name, layer in named_layers(model) for tensor in _layer(layer, prefix_of(name), options)]

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
 from lstmconv.formats.hashing import hashing, sha256_of_all
 from lstmconv.formats.hdf5.tree import SIGNATURE, Group, StoredArray, read_tree
-from lstmconv.formats.provenance import KEY, parsed
+from lstmconv.formats.record import KEY, Record, parse_record
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
 from lstmconv.formats.safety.lookalikes import beginning
 
@@ -95,7 +95,7 @@ class KerasFile(NamedTuple):
         backend: As the file states it.
         description: ``"Keras HDF5 (whole model)"`` and the like.
         hashed: As :attr:`lstmconv.model.Provenance.hashed`.
-        noted: What lstmconv noted where it wrote the file.
+        record: What lstmconv recorded where it wrote the file.
         parts: The shards, by name.
     """
 
@@ -107,7 +107,7 @@ class KerasFile(NamedTuple):
     backend: str | None
     description: str
     hashed: str | Callable[[], str]
-    noted: Mapping[str, Any] | None = None
+    record: Record | None = None
     parts: tuple[str, ...] = ()
 
 
@@ -200,8 +200,8 @@ def _from_tree(name: str, tree: Group, hashed: str | Callable[[], str]) -> Keras
         backend = backend or weights.text("backend")
         description = "Keras HDF5 (whole model)" if config else "Keras HDF5 (weights only)"
         stated = KerasVersion(version) if version else None
-        noted = parsed(tree.text(KEY))
-        return KerasFile(name, "legacy", weights, config, stated, backend, description, hashed, noted)
+        record = parse_record(tree.text(KEY))
+        return KerasFile(name, "legacy", weights, config, stated, backend, description, hashed, record)
     if config is None and not any(group.path.endswith("vars") for group in tree.walk()):
         found = ", ".join(f"'{child}'" for child in list(tree.children)[:4])
         if not found:
@@ -212,7 +212,15 @@ def _from_tree(name: str, tree: Group, hashed: str | Callable[[], str]) -> Keras
     description = "Keras .weights.h5"
     stated = KerasVersion(version) if version else None
     return KerasFile(
-        name, "saveable", _with_slashes(tree), config, stated, backend, description, hashed, parsed(tree.text(KEY))
+        name,
+        "saveable",
+        _with_slashes(tree),
+        config,
+        stated,
+        backend,
+        description,
+        hashed,
+        parse_record(tree.text(KEY)),
     )
 
 
@@ -258,8 +266,8 @@ def _archive(
     text = version if isinstance(version, str) else None
     described = None if config is None else _config(config, text)
     stated = KerasVersion(text) if text else None
-    noted = parsed(tree.text(KEY))
-    return KerasFile(name, "saveable", _with_slashes(tree), described, stated, None, f"Keras {kind}", hashed, noted)
+    record = parse_record(tree.text(KEY))
+    return KerasFile(name, "saveable", _with_slashes(tree), described, stated, None, f"Keras {kind}", hashed, record)
 
 
 def _open_shards(path: Path) -> KerasFile:

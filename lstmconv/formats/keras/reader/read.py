@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 from lstmconv.errors import NoLSTMError, UnreadableFileError, UnsupportedModelError
-from lstmconv.formats import ReadOptions
 from lstmconv.formats.keras.reader.assigning_legacy import assign_legacy
 from lstmconv.formats.keras.reader.assigning_saveable import assign_saveable
 from lstmconv.formats.keras.reader.cells import LSTM_KINDS, Cell
@@ -20,65 +17,42 @@ from lstmconv.formats.keras.reader.discovery import Discovered, discover
 from lstmconv.formats.keras.reader.entries import Entry, read_entries
 from lstmconv.formats.keras.reader.layers import Layers
 from lstmconv.formats.keras.reader.lstm import direction_of
-from lstmconv.formats.keras.reader.open_file import Config, KerasFile, open_config, open_file
+from lstmconv.formats.keras.reader.open_file import Config, KerasFile, open_config
 from lstmconv.formats.keras.reader.producer import Producer
 from lstmconv.formats.keras.reader.stored import Stored
 from lstmconv.formats.keras.reader.trace import trace
+from lstmconv.formats.options import ReadOptions
 from lstmconv.formats.overrides import overruled
-from lstmconv.formats.provenance import restore
+from lstmconv.formats.record import Record, RecordedLayer
+from lstmconv.formats.restoring import restore
 from lstmconv.formats.safety.limits import refuse_many_layers
 from lstmconv.model import Checkpoint, LSTMLayer, Model, Provenance, Skipped
 from lstmconv.model.chains import chains_of, lstm_layers, stacks_of, with_masking
 
-__all__ = ["read", "read_model"]
+__all__ = ["interpret"]
 
 
-def read(
-    path: Path,
-    *,
-    config: Path | None = None,
-    activation: str | None = None,
-    recurrent_activation: str | None = None,
-) -> Checkpoint:
-    """Read every LSTM layer of a Keras file of any generation, and the model around them.
+def interpret(file: KerasFile, options: ReadOptions) -> Checkpoint:
+    """Read every LSTM layer of an opened Keras file of any generation, and the model around them where it tells one.
+
+    A model without an LSTM is read too: its checkpoint has no layers.
 
     Args:
-        path: A ``.h5``, ``.keras`` (zip or folder), ``.weights.h5`` or ``.weights.json``; what it is
-            is decided by its content.
-        config: A ``model.to_json()`` file, or a Keras file with a config in it, for weights-only files.
-        activation: Overrules the candidate's and the output's activation.
-        recurrent_activation: Overrules the gates' activation.
+        file: A ``.h5``, ``.keras`` (zip or folder), ``.weights.h5`` or ``.weights.json``.
+        options: A config for weights-only files, and activations that overrule the file's.
 
     Raises:
-        UnreadableFileError: Not a Keras file, or a damaged one.
+        UnreadableFileError: A damaged file.
         UnsupportedModelError: No LSTM in it, or config and weights do not belong together.
     """
-    checkpoint = read_model(path, config=config, activation=activation, recurrent_activation=recurrent_activation)
-    if not checkpoint.layers:
-        raise NoLSTMError(_no_lstm(checkpoint.provenance.source, checkpoint.skipped), checkpoint.skipped)
-    return checkpoint
-
-
-def read_model(
-    path: Path,
-    *,
-    config: Path | None = None,
-    activation: str | None = None,
-    recurrent_activation: str | None = None,
-) -> Checkpoint:
-    """Read a Keras file as :func:`read` does, a model without an LSTM too: its checkpoint has no layers.
-
-    Raises:
-        UnreadableFileError: Not a Keras file, or a damaged one.
-        UnsupportedModelError: No LSTM in it and no model, or config and weights do not belong together.
-    """
-    file = open_file(path)
-    given = open_config(config) if config is not None else None
+    given = open_config(options.config) if options.config is not None else None
     description = given or file.config
     cells = legacy_cells(file.weights) if file.kind == "legacy" else saveable_cells(file.weights)
     notes: list[str] = []
     entry = None if description is None else _entry(description, file)
-    producer = Producer(file, None if entry is None else description, activation, recurrent_activation, notes)
+    producer = Producer(
+        file, None if entry is None else description, options.activation, options.recurrent_activation, notes
+    )
     if entry is not None:
         checkpoint = _described(entry, cells, producer, outside=given is not None)
         if checkpoint is not None:
@@ -86,7 +60,7 @@ def read_model(
     if description is not None:
         notes[:] = ["the config names no LSTM (a model class of its own?); layers are found by their arrays"]
         producer = replace(producer, config=None)
-    return _discovered(cells, producer, ReadOptions(None, activation, recurrent_activation))
+    return _discovered(cells, producer, options)
 
 
 def _entry(description: Config, file: KerasFile) -> Entry | None:
@@ -168,8 +142,8 @@ def _discovered(cells: list[Cell], producer: Producer, options: ReadOptions) -> 
             skipped.append(Skipped(each.name, each.class_name, str(error)))
     if not layers:
         raise NoLSTMError(_no_lstm(file.name, skipped), skipped)
-    if file.noted is not None and producer.config is None:
-        return _restored(file, layers, skipped, options)
+    if file.record is not None and producer.config is None:
+        return _restored(file, file.record, layers, skipped, options)
     return Checkpoint(
         layers=tuple(layers),
         provenance=_provenance(file),
@@ -203,17 +177,17 @@ def _provenance(file: KerasFile) -> Provenance:
 
 
 def _restored(
-    file: KerasFile, layers: Sequence[LSTMLayer], skipped: Sequence[Skipped], options: ReadOptions
+    file: KerasFile, record: Record, layers: Sequence[LSTMLayer], skipped: Sequence[Skipped], options: ReadOptions
 ) -> Checkpoint:
-    """Describe weights alone by what lstmconv noted when it wrote them; Keras itself drops the note."""
-    noted = file.noted or {"layers": []}
+    """Describe weights alone by what lstmconv recorded when it wrote them; Keras itself drops the record."""
     modules = {layer.name: [layer] for layer in layers}
-    paths = _container_names(noted["layers"])
-    restored = restore(modules, {**noted, "stacks": None}, lambda name: name if name in modules else paths[name])
+    paths = _container_names(record.layers)
+    alone = replace(record, stacks=())
+    restored = restore(modules, alone, lambda name: name if name in modules else paths[name])
     return overruled(
         Checkpoint(
             layers=restored.layers,
-            provenance=Provenance(file.name, file.hashed, file.description, noted.get("keras_version"), file.backend),
+            provenance=Provenance(file.name, file.hashed, file.description, record.keras_version, file.backend),
             skipped=tuple(skipped),
             edges=restored.edges,
             notes=restored.notes,
@@ -222,13 +196,13 @@ def _restored(
     )
 
 
-def _container_names(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return each noted layer's name in a file that names layers by class and number (before Keras 3.6)."""
+def _container_names(entries: Sequence[RecordedLayer]) -> dict[str, str]:
+    """Return each recorded layer's name in a file that names layers by class and number (before Keras 3.6)."""
     counts: Counter[str] = Counter()
     named: dict[str, str] = {}
     for entry in entries:
-        container = "bidirectional" if len(entry["directions"]) == 2 else "lstm"
-        named[entry["name"]] = f"{container}_{counts[container]}" if counts[container] else container
+        container = "bidirectional" if len(entry.directions) == 2 else "lstm"
+        named[entry.name] = f"{container}_{counts[container]}" if counts[container] else container
         counts[container] += 1
     return named
 

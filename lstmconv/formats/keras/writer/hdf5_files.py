@@ -24,7 +24,7 @@ from lstmconv.formats.keras.names import snake_case
 from lstmconv.formats.keras.writer.dialect import Dialect
 from lstmconv.formats.keras.writer.layer_graph import Graph
 from lstmconv.formats.keras.writer.model_config import WrittenLayer, class_name
-from lstmconv.formats.provenance import KEY
+from lstmconv.formats.record import KEY
 
 __all__ = ["write_legacy", "write_native", "write_saveable"]
 
@@ -51,7 +51,7 @@ def write_legacy(
     layers: Mapping[str, WrittenLayer],
     graph: Graph,
     dialect: Dialect,
-    provenance: str,
+    record: str,
 ) -> None:
     """Write a legacy HDF5 file: a whole model, or without ``config`` its weights only."""
     with _created(path) as file:
@@ -61,7 +61,7 @@ def write_legacy(
             file.attrs["backend"] = _BACKEND
             file.attrs["model_config"] = json.dumps(config).encode()
             weights = file.create_group("model_weights")
-        file.attrs[KEY] = provenance
+        file.attrs[KEY] = record
         _save_strings(weights, "layer_names", graph.order)
         weights.attrs["backend"] = _BACKEND.encode()
         weights.attrs["keras_version"] = dialect.version.encode()
@@ -104,7 +104,7 @@ def _save_strings(group: Any, name: str, strings: Sequence[str]) -> None:
 
 
 def write_saveable(
-    target: Any, layers: Mapping[str, WrittenLayer], graph: Graph, dialect: Dialect, provenance: str
+    target: Any, layers: Mapping[str, WrittenLayer], graph: Graph, dialect: Dialect, record: str
 ) -> None:
     """Write the variables by object path, ``layers/lstm_1/cell/vars/0``, to a path or a file object.
 
@@ -113,7 +113,7 @@ def write_saveable(
     """
     counts: dict[str, int] = {}
     with _created(target) as file:
-        file.attrs[KEY] = provenance
+        file.attrs[KEY] = record
         for name in graph.order:
             written = layers.get(name)
             container = snake_case(class_name(written)) if written is not None else "input_layer"
@@ -154,14 +154,14 @@ def write_native(
     layers: Mapping[str, WrittenLayer],
     graph: Graph,
     dialect: Dialect,
-    provenance: str,
+    record: str,
 ) -> None:
     """Write a ``.keras`` zip: metadata, config and weights, stored without compression."""
     metadata = {"keras_version": dialect.version}
     with zipfile.ZipFile(path, "w") as archive, tempfile.TemporaryFile() as weights:
         for name, content in (("metadata.json", metadata), ("config.json", config)):
             archive.writestr(_member(name), json.dumps(content))
-        write_saveable(weights, layers, graph, dialect, provenance)
+        write_saveable(weights, layers, graph, dialect, record)
         entry = _member("model.weights.h5")
         entry.file_size = weights.seek(0, 2)
         weights.seek(0)

@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 
 from lstmconv.errors import UsageError
-from lstmconv.formats import WriteOptions
 from lstmconv.formats.keras.writer.dialect import Dialect
 from lstmconv.formats.keras.writer.layer_graph import chained
+from lstmconv.formats.options import WriteOptions
 from lstmconv.model import Checkpoint
 
 __all__ = ["renamed"]
@@ -20,7 +20,7 @@ _TAKEN = ("top_level_model_weights",)
 
 
 def renamed(checkpoint: Checkpoint, options: WriteOptions, dialect: Dialect) -> tuple[Checkpoint, WriteOptions]:
-    """Give the layers names that Keras takes, and note each one's source in the options.
+    """Give the layers names that Keras takes, and each one's source in the options.
 
     ``/`` (which Keras 3 refuses) and ``.`` (which its PyTorch backend refuses) become ``_``. Stacks become
     chains of layers.
@@ -50,4 +50,4 @@ def renamed(checkpoint: Checkpoint, options: WriteOptions, dialect: Dialect) -> 
         branching=tuple(names[name] for name in checkpoint.branching if name in names),
         joined={},
     )
-    return written, options._replace(sources={new: sources.get(old, old) for old, new in names.items()})
+    return written, replace(options, sources={new: sources.get(old, old) for old, new in names.items()})

@@ -6,16 +6,17 @@ the legacy HDF5.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats import WriteOptions
 from lstmconv.formats.keras.writer.arrays import LSTM, CellClass, halves_of
 from lstmconv.formats.keras.writer.dialect import KERAS_2, KERAS_3, Dialect, choose, neither, refusal
 from lstmconv.formats.keras.writer.layer_graph import graph_of
 from lstmconv.formats.keras.writer.naming import renamed
-from lstmconv.formats.provenance import encoded, require_known
+from lstmconv.formats.options import WriteOptions
+from lstmconv.formats.record import encode
 from lstmconv.formats.tensors import dtype_of
 from lstmconv.model import Checkpoint, LSTMLayer, Stack
 
@@ -42,7 +43,6 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
         UnsupportedModelError: The Keras asked for, or any, cannot hold a layer, or its activations are unknown.
         UsageError: The names, the bias mode or the suffix are none that Keras takes.
     """
-    require_known(checkpoint)
     if options.bias_mode not in (None, "single-input"):
         raise UsageError(f"Keras stores one bias, the sum of both; bias mode {options.bias_mode!r} is for two")
     kind = _kind(path, options)
@@ -63,22 +63,22 @@ def write_as(
     from lstmconv.formats.keras.writer.hdf5_files import write_legacy, write_native, write_saveable
     from lstmconv.formats.keras.writer.model_config import WrittenLayer, describe_model
 
-    named, noted = renamed(checkpoint, options, dialect)
+    named, named_options = renamed(checkpoint, options, dialect)
     graph = graph_of(named)
     layers = {
         layer.name: WrittenLayer(layer, halves_of(layer, cell, dtype_of(layer, options), options.bias_mode))
         for layer in named.layers
     }
-    provenance = encoded(named, noted)
+    record = encode(named, named_options)
     if kind == "saveable":
-        write_saveable(path, layers, graph, dialect, provenance)
+        write_saveable(path, layers, graph, dialect, record)
     elif kind == "native":
         config = describe_model(named, layers, graph, dialect, native=True)
-        write_native(path, config, layers, graph, dialect, provenance)
+        write_native(path, config, layers, graph, dialect, record)
     else:
         whole = kind == "legacy model"
         model = describe_model(named, layers, graph, dialect, native=False) if whole else None
-        write_legacy(path, model, layers, graph, dialect, provenance)
+        write_legacy(path, model, layers, graph, dialect, record)
 
 
 def _kind(path: Path, options: WriteOptions) -> _Kind:
@@ -122,14 +122,16 @@ def _refuse_unequal_feeders(checkpoint: Checkpoint, kind: _Kind, dialect: Dialec
             )
 
 
-def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> tuple[str, ...]:
+def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
     """Say, in whole sentences, what the source tells and the written file does not."""
     if _kind(path, options) in ("saveable", "legacy weights"):
-        return (
-            "a file of weights only does not tell Keras its layers' activations and options; lstmconv's note in it "
-            "does",
+        yield (
+            "a file of weights only does not tell Keras its layers' activations and options; lstmconv's record in it "
+            "does"
         )
-    return tuple(sentence for layer in checkpoint.layers for sentence in _model_losses(layer))
+        return
+    for layer in checkpoint.layers:
+        yield from _model_losses(layer)
 
 
 def _model_losses(layer: LSTMLayer) -> list[str]:

@@ -1,24 +1,24 @@
-"""Nodes as layers, and as the stacks that lstmconv noted when it wrote the file."""
+"""Nodes as layers, and as the stacks that lstmconv recorded when it wrote the file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from lstmconv.activations import described_activation
 from lstmconv.errors import LstmconvError
 from lstmconv.formats.onnx.functions import Function, onnx_function
 from lstmconv.formats.onnx.reader.edges import Placed
 from lstmconv.formats.onnx.reader.lstm_node import LSTMNode
-from lstmconv.formats.provenance import described_activation
+from lstmconv.formats.record import Record, RecordedDirection, RecordedLayer
 from lstmconv.model import LSTMDirection, LSTMLayer
 
 __all__ = ["own_modules"]
 
 
-def own_modules(nodes: Sequence[LSTMNode], noted: Mapping[str, Any] | None) -> dict[str, list[Placed]]:
-    """Return the file's layers by the stack that they are noted in; each layer alone where nothing is noted.
+def own_modules(nodes: Sequence[LSTMNode], record: Record | None) -> dict[str, list[Placed]]:
+    """Return the file's layers by the stack that they are recorded in; each layer alone without a record.
 
     In a file of lstmconv's a layer is a node of its name, or two nodes ``<name>.half_0`` and
     ``<name>.half_1`` for halves of unequal units; one whose forward half runs backwards stores the
@@ -26,10 +26,10 @@ def own_modules(nodes: Sequence[LSTMNode], noted: Mapping[str, Any] | None) -> d
     """
     left = {node.name: node for node in nodes}
     modules: dict[str, list[Placed]] = {}
-    for stack, entries in _noted_stacks(noted):
-        placed = [_noted_layer(entry, left) for entry in entries]
+    for stack, entries in ({} if record is None else record.modules).items():
+        placed = [_recorded_layer(entry, left) for entry in entries]
         whole = [one for one in placed if one is not None]
-        if len(whole) == len(placed) and stack not in modules:
+        if len(whole) == len(placed):
             modules[stack] = whole
             for node in (node for one in whole for node in one.nodes):
                 left.pop(node.name, None)
@@ -48,29 +48,15 @@ def _layer(name: str, halves: Sequence[tuple[LSTMNode, int]]) -> Placed:
     return Placed(LSTMLayer(name, directions[0], backward, class_name=class_name), tuple(halves))
 
 
-def _noted_stacks(noted: Mapping[str, Any] | None) -> list[tuple[str, list[Mapping[str, Any]]]]:
-    """Return the noted stacks with the notes of their layers; nothing where they make no sense."""
-    if noted is None:
-        return []
+def _recorded_layer(entry: RecordedLayer, nodes: Mapping[str, LSTMNode]) -> Placed | None:
+    """Return the layer that a record describes; ``None`` if the graph has it not, or computes something else."""
+    rows = _rows(entry.name, [half.go_backwards for half in entry.directions], nodes)
     try:
-        layers = {str(entry["name"]): entry for entry in noted["layers"]}
-        stacks = noted.get("stacks") or [{"name": name, "layers": [name]} for name in layers]
-        return [(str(stack["name"]), [layers[name] for name in stack["layers"]]) for stack in stacks]
-    except (AttributeError, KeyError, TypeError):
-        return []
-
-
-def _noted_layer(entry: Mapping[str, Any], nodes: Mapping[str, LSTMNode]) -> Placed | None:
-    """Return the layer that a note describes; ``None`` if the graph has it not, or computes something else."""
-    try:
-        name, halves = str(entry["name"]), list(entry["directions"])
-        ways = [bool(half["go_backwards"]) for half in halves]
-        rows = _rows(name, ways, nodes)
-        agree = len(rows) == len(halves) > 0 and all(
-            _agrees(node.directions[row], half) for (node, row), half in zip(rows, halves, strict=True)
+        agree = len(rows) == len(entry.directions) > 0 and all(
+            _agrees(node.directions[row], half) for (node, row), half in zip(rows, entry.directions, strict=True)
         )
-        return _layer(name, rows) if agree else None
-    except (AttributeError, KeyError, TypeError, LstmconvError):
+        return _layer(entry.name, rows) if agree else None
+    except LstmconvError:  # An activation that this version does not know, or halves that do not belong together.
         return None
 
 
@@ -84,14 +70,14 @@ def _rows(name: str, ways: Sequence[bool], nodes: Mapping[str, LSTMNode]) -> lis
     return [(node, 0) for node in apart if len(node.directions) == 1]
 
 
-def _agrees(direction: LSTMDirection, noted: Mapping[str, Any]) -> bool:
-    """Whether a half runs and computes as noted; alpha and beta are rounded to float32 in the graph."""
+def _agrees(direction: LSTMDirection, recorded: RecordedDirection) -> bool:
+    """Whether a half runs and computes as recorded; alpha and beta are rounded to float32 in the graph."""
     pairs = [
-        (direction.activation, described_activation(noted["activation"])),
-        (direction.recurrent_activation, described_activation(noted["recurrent_activation"])),
+        (direction.activation, described_activation(recorded.activation)),
+        (direction.recurrent_activation, described_activation(recorded.recurrent_activation)),
     ]
     same = all(_rounded(onnx_function(own)) == _rounded(onnx_function(other)) for own, other in pairs)
-    return same and direction.go_backwards == bool(noted["go_backwards"])
+    return same and direction.go_backwards == recorded.go_backwards
 
 
 def _rounded(function: Function | None) -> tuple[object, ...]:

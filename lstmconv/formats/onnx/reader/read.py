@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lstmconv.activations import parse_activation
 from lstmconv.arrays.mapping import mapped
 from lstmconv.errors import LstmconvError, NoLSTMError, UnreadableFileError, UnsupportedModelError
-from lstmconv.formats import ReadOptions
 from lstmconv.formats.hashing import hashing
 from lstmconv.formats.onnx.reader.edges import Placed, Routes
 from lstmconv.formats.onnx.reader.inline_functions import without_functions
@@ -28,25 +27,26 @@ from lstmconv.formats.onnx.reader.parse_lazily import OWN, parse
 from lstmconv.formats.onnx.reader.scopes import Scope, main_scope, walk
 from lstmconv.formats.onnx.reader.tensors import Tensors
 from lstmconv.formats.onnx.reader.values import Values
-from lstmconv.formats.provenance import KEY, Restored, parsed, restore
+from lstmconv.formats.options import ReadOptions
+from lstmconv.formats.record import KEY, Record, parse_record
+from lstmconv.formats.restoring import Restored, restore
 from lstmconv.formats.safety.limits import refuse_many_layers
 from lstmconv.model import Checkpoint, LSTMLayer, Provenance, Skipped
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["read", "read_model"]
+__all__ = ["parse_file", "read_file", "read_model", "record_of"]
 
 _MOST_BYTES = (1 << 31) - 1
 """Protocol Buffers, Encoding, Message Size: a message ends below 2 GiB."""
 
 
-def read(path: Path, options: ReadOptions) -> Checkpoint:
-    """Read a ``.onnx`` file; weights in files beside it are mapped, not loaded.
+def parse_file(path: Path) -> onnx.ModelProto:
+    """Parse a ``.onnx`` file; its large weights stay in the file.
 
     Raises:
-        UnreadableFileError: It is no ONNX model, it is damaged, or its weights lie outside its folder.
-        UnsupportedModelError: It holds no LSTM that Keras could have.
+        UnreadableFileError: It is no ONNX model, or a damaged one.
     """
     try:
         size = path.stat().st_size
@@ -61,8 +61,30 @@ def read(path: Path, options: ReadOptions) -> Checkpoint:
         raise UnreadableFileError(
             f"{path.name}: not an ONNX model, or a damaged one: its Protocol Buffers message cannot be parsed"
         ) from error
+    if not model.HasField("graph") or not (model.ir_version or model.opset_import):
+        raise UnreadableFileError(f"{path.name}: not an ONNX model: it has no graph; expected what an exporter wrote")
+    return model
+
+
+def read_file(
+    path: Path, model: onnx.ModelProto, record: Record | None, notes: tuple[str, ...], options: ReadOptions
+) -> Checkpoint:
+    """Read the LSTM layers of a parsed file; weights in files beside it are mapped, not loaded.
+
+    Args:
+        path: The file.
+        model: What :func:`parse_file` returned.
+        record: What :func:`record_of` returned, with its ``notes``.
+        notes: Likewise.
+        options: What the user says of it.
+
+    Raises:
+        UnreadableFileError: Its weights lie outside its folder.
+        UnsupportedModelError: It holds no LSTM that Keras could have.
+    """
     tensors = Tensors(path.name, path.parent, {OWN: mapped(path)})
-    checkpoint = _read(model, path.name, _provenance(path.name, "", model), options, tensors)
+    origin = _provenance(path.name, "", model)
+    checkpoint = _read(model, path.name, origin, record, notes, options, tensors)
     parts = tuple(sorted(tensors.opened.keys() - {OWN}))
     hashed = hashing(path, *(path.parent / part for part in parts))
     return replace(checkpoint, provenance=checkpoint.provenance._replace(hashed=hashed, parts=parts))
@@ -84,7 +106,18 @@ def read_model(
         UnreadableFileError: It is damaged, or its weights lie outside the folder.
         UnsupportedModelError: It holds no LSTM that Keras could have.
     """
-    return _read(model, name, provenance, options, Tensors(name, folder))
+    if not model.HasField("graph") or not (model.ir_version or model.opset_import):
+        raise UnreadableFileError(f"{name}: not an ONNX model: it has no graph; expected what an exporter wrote")
+    record, notes = record_of(model)
+    return _read(model, name, provenance, record, notes, options, Tensors(name, folder))
+
+
+def record_of(model: onnx.ModelProto) -> tuple[Record | None, tuple[str, ...]]:
+    """Return what lstmconv recorded in the model, and what is to be said of a record that cannot be read."""
+    texts = [entry.value for entry in model.metadata_props if entry.key == KEY]
+    record = parse_record(texts[0]) if texts else None
+    unread = bool(texts) and record is None
+    return record, ("the file's own record cannot be read; left aside",) if unread else ()
 
 
 def _provenance(name: str, sha256: str, model: onnx.ModelProto) -> Provenance:
@@ -103,11 +136,14 @@ class _Found:
 
 
 def _read(
-    model: onnx.ModelProto, name: str, provenance: Provenance, options: ReadOptions, tensors: Tensors
+    model: onnx.ModelProto,
+    name: str,
+    provenance: Provenance,
+    record: Record | None,
+    unread: tuple[str, ...],
+    options: ReadOptions,
+    tensors: Tensors,
 ) -> Checkpoint:
-    if not model.HasField("graph") or not (model.ir_version or model.opset_import):
-        raise UnreadableFileError(f"{name}: not an ONNX model: it has no graph; expected what an exporter wrote")
-    noted = _noted(model)
     values = Values(tensors, 0 if OWN in tensors.opened else model.ByteSize())
     overrides = Overrides(
         *(
@@ -115,16 +151,15 @@ def _read(
             for chosen in (options.activation, options.recurrent_activation)
         )
     )
-    found = _nodes(
-        main_scope(without_functions(model, name, RECURRENT), name), values, overrides, verbatim=noted is not None
-    )
+    main = main_scope(without_functions(model, name, RECURRENT), name)
+    found = _nodes(main, values, overrides, verbatim=record is not None or bool(unread))
     if not found.nodes:
         raise NoLSTMError(_nothing(name, found.skipped), found.skipped)
-    modules = own_modules(found.nodes, noted)
+    modules = own_modules(found.nodes, record)
     routes = Routes(values, found.by_scope)
-    restored, note = _restored({key: [placed.layer for placed in own] for key, own in modules.items()}, noted)
+    restored, note = _restored({key: [placed.layer for placed in own] for key, own in modules.items()}, record)
     placed = [each for own in modules.values() for each in own]
-    notes = [*note, *restored.notes]
+    notes = [*unread, *note, *restored.notes]
     settled: list[Placed] = []
     for each, layer in zip(placed, restored.layers, strict=True):
         if layer is each.layer:
@@ -133,7 +168,7 @@ def _read(
         notes += [f"{layer.name}: {text}" for node in each.nodes for text in (*node.notes, *_states(node, routes))]
         settled.append(replace(each, layer=layer))
     edges, branching = _edges(settled, routes)
-    turned = [each.layer if noted is not None else _turned(each, routes, notes) for each in settled]
+    turned = [each.layer if record is not None else _turned(each, routes, notes) for each in settled]
     layers = [_overruled(layer, overrides, notes) for layer in turned]
     return Checkpoint(
         tuple(layers),
@@ -144,14 +179,6 @@ def _read(
         restored.joined,
         tuple(notes),
     )
-
-
-def _noted(model: onnx.ModelProto) -> Mapping[str, Any] | None:
-    """Return what lstmconv noted in the model, or ``None``."""
-    for entry in model.metadata_props:
-        if entry.key == KEY:
-            return parsed(entry.value) or {}
-    return None
 
 
 def _nodes(scope: Scope, values: Values, overrides: Overrides, *, verbatim: bool) -> _Found:
@@ -188,14 +215,12 @@ def _nothing(name: str, skipped: Sequence[Skipped]) -> str:
     )
 
 
-def _restored(
-    modules: Mapping[str, Sequence[LSTMLayer]], noted: Mapping[str, Any] | None
-) -> tuple[Restored, tuple[str, ...]]:
-    """Give the layers what was noted of them; leave notes aside that cannot be read."""
+def _restored(modules: Mapping[str, Sequence[LSTMLayer]], record: Record | None) -> tuple[Restored, tuple[str, ...]]:
+    """Give the layers what was recorded of them; leave a record aside that names unknown activations."""
     try:
-        return restore(modules, noted), ()
-    except (LstmconvError, AttributeError, KeyError, TypeError, ValueError):
-        return restore(modules, None), ("the file's own notes cannot be read; left aside",)
+        return restore(modules, record), ()
+    except UnsupportedModelError:
+        return restore(modules, None), ("the file's own record cannot be read; left aside",)
 
 
 def _as_used(placed: Placed, routes: Routes) -> tuple[LSTMLayer, list[str]]:

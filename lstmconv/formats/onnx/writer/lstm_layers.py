@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lstmconv._optional import require
-from lstmconv.formats import WriteOptions
 from lstmconv.formats.onnx.writer.graph_builder import Graph, Size
 from lstmconv.formats.onnx.writer.masks import Lengths
 from lstmconv.formats.onnx.writer.recurrent import RecurrentWriter, States, state_groups, states_of
+from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.tensors import dtype_of
 from lstmconv.model import LSTMLayer, Stack
 from lstmconv.model.recurrent import RecurrentLayer

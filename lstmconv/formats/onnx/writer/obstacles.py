@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from lstmconv.errors import UnsupportedModelError
-from lstmconv.formats import WriteOptions
 from lstmconv.formats.onnx.functions import onnx_function
 from lstmconv.formats.onnx.writer.graph_builder import Graph
 from lstmconv.formats.onnx.writer.recurrent_weights import functions_of, operator
+from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.tensors import dtype_of_model
 from lstmconv.model import Layer, LSTMLayer, Model, RecurrentLayer, Stack
 

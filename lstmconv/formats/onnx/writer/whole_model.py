@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from lstmconv.errors import UnsupportedModelError
-from lstmconv.formats import WriteOptions
 from lstmconv.formats.onnx.writer.calls import CallWriter, Type, Value, element_of
 from lstmconv.formats.onnx.writer.graph_builder import Graph, Size
 from lstmconv.formats.onnx.writer.kinds import WRITERS, Writer
@@ -15,6 +14,7 @@ from lstmconv.formats.onnx.writer.lstm_layers import give_states, no_states, tak
 from lstmconv.formats.onnx.writer.masks import Mask, flipped
 from lstmconv.formats.onnx.writer.obstacles import is_stateful
 from lstmconv.formats.onnx.writer.recurrent import RecurrentWriter, States, halves_of, state_groups, states_of
+from lstmconv.formats.options import WriteOptions
 from lstmconv.model import LSTMLayer, Model, RecurrentLayer, Shape, Stack, Tensor, TimeDistributed
 from lstmconv.model.graph import Call, Input
 from lstmconv.model.kinds import Constant, Kind

@@ -1,0 +1,165 @@
+"""A format, and one opened file of it.
+
+Everything that is true of a format hangs on its :class:`Format`, a row of :data:`lstmconv.formats.FORMATS`. Its
+own module, which reads and writes its files, loads when it is used; so does the runtime that runs them, which
+:func:`lstmconv.runtimes.session` finds by the row.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, cast
+
+from lstmconv.formats.options import ReadOptions, WriteOptions
+from lstmconv.formats.record import Record
+from lstmconv.model import Checkpoint, LSTMLayer, Model, Stack
+
+__all__ = ["Artifact", "Beginning", "Format", "Module", "Opened"]
+
+
+class Beginning(NamedTuple):
+    """What tells one kind of file from another.
+
+    Attributes:
+        path: The file, or a folder.
+        head: Its first bytes; none of a folder.
+    """
+
+    path: Path
+    head: bytes
+
+
+class Opened(NamedTuple):
+    """What a format's module makes of a file.
+
+    Attributes:
+        record: What lstmconv recorded in it; ``None`` for the files of others.
+        content: The parsed file, of the module's own type; the format's runtime runs what is in it.
+        interpret: Builds the layers from the content.
+    """
+
+    record: Record | None
+    content: object
+    interpret: Callable[[], Checkpoint]
+
+
+class Module(Protocol):
+    """What a format's module offers."""
+
+    def open_file(self, path: Path, options: ReadOptions) -> Opened:
+        """Parse a file; arrays are views into it where it allows them."""
+
+    def obstacle(self, stack: Stack) -> str | None:
+        """Say why the format cannot hold a stack (often of one layer) and what to do instead, or ``None``."""
+
+    def obstacle_of_model(self, model: Model, options: WriteOptions) -> str | None:
+        """Say why the format cannot hold a whole model and what to do instead, or ``None``."""
+
+    def write(self, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
+        """Write all layers, or with ``options.whole`` the model; return the files written, ``path`` first."""
+
+    def losses(self, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
+        """Say in whole sentences what the source tells and the written file does not."""
+
+    def terms(self, layer: LSTMLayer) -> str:
+        """Say as what the format holds a layer that it can hold: ``one LSTM node``."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes:
+        name: What ``--to`` calls it.
+        suffixes: The first is the one it is written with.
+        title: For people.
+        module: In :mod:`lstmconv.formats`; see :class:`Module`.
+        runtime: In :mod:`lstmconv.runtimes`; runs a written file in its own framework.
+        recognises: Whether a file is of this format, by its content or, where that cannot tell, by its suffix.
+        biases: ``"two"`` apart, or ``"one"``, their sum.
+        states_activations: A file that something else wrote says its activations and directions.
+        from_keras: Files that Keras writes: sources rather than targets.
+        raw_suffix: What it is written with under ``--raw``.
+        modules: What its weights load into, where that computes tanh and sigmoid only: ``nn.LSTM``.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    title: str
+    module: str
+    runtime: str
+    recognises: Callable[[Beginning], bool]
+    biases: Literal["one", "two"] = "two"
+    states_activations: bool = False
+    from_keras: bool = False
+    raw_suffix: str | None = None
+    modules: str | None = None
+
+    @property
+    def _module(self) -> Module:
+        return cast(Module, importlib.import_module(f"lstmconv.formats.{self.module}"))
+
+    def open(self, path: Path, options: ReadOptions | None = None) -> Artifact:
+        """Open a file of this format.
+
+        Raises:
+            UnreadableFileError: It is none, or a damaged one.
+        """
+        options = options or ReadOptions()
+        return Artifact(path, self, self._module.open_file(path, options), options)
+
+    def obstacle(self, stack: Stack) -> str | None:
+        """Say why the format cannot hold a stack (often of one layer) and what to do instead, or ``None``."""
+        return self._module.obstacle(stack)
+
+    def obstacle_of_model(self, model: Model, options: WriteOptions) -> str | None:
+        """Say why the format cannot hold a whole model and what to do instead, or ``None``."""
+        return self._module.obstacle_of_model(model, options)
+
+    def terms(self, layer: LSTMLayer) -> str:
+        """Say as what the format holds a layer that it can hold."""
+        return self._module.terms(layer)
+
+    def write(self, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
+        """Write a checkpoint's layers, or with ``options.whole`` its model; return the files, ``path`` first.
+
+        Raises:
+            UnsupportedModelError: The format cannot hold a layer, or an activation is unknown.
+            UsageError: The options do not fit the format.
+        """
+        return self._module.write(checkpoint, path, options)
+
+    def losses(self, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
+        """Say in whole sentences what the source tells and the written file does not."""
+        return self._module.losses(checkpoint, path, options)
+
+    def has_suffix(self, path: Path) -> bool:
+        """Whether a file name ends as this format's do."""
+        return path.name.lower().endswith(self.suffixes)
+
+
+class Artifact:
+    """One opened file: opened once, parsed once, whoever asks."""
+
+    def __init__(self, path: Path, format: Format, opened: Opened, options: ReadOptions) -> None:
+        self.path = path
+        self.format = format
+        self.options = options
+        self.record = opened.record
+        self.content = opened.content
+        self._interpret = opened.interpret
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """Its layers, and its model where it tells it.
+
+        Raises:
+            UnreadableFileError: It is damaged.
+            UnsupportedModelError: No LSTM in it converts.
+        """
+        given = self.options.activation is not None or self.options.recurrent_activation is not None
+        return replace(self._interpret(), activations_given=given)

@@ -1,0 +1,93 @@
+"""What a user may say about a file that is read, and choose about one that is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lstmconv.errors import UsageError
+
+if TYPE_CHECKING:
+    from lstmconv.arrays.copying import BiasMode
+
+__all__ = ["BufferSizes", "ReadOptions", "WriteOptions"]
+
+
+@dataclass(frozen=True)
+class BufferSizes:
+    """What a bare cuDNN buffer does not say of itself.
+
+    Attributes:
+        input_size: Features of one time step.
+        hidden_size: Units.
+        num_layers: Layers, each on the sequence of the one before it.
+        bidirectional: Two pseudo-layers a layer.
+        bias_mode: ``double``, ``single-input``, ``single-recurrent`` or ``none``.
+        dtype: Of its elements.
+    """
+
+    input_size: int
+    hidden_size: int
+    num_layers: int = 1
+    bidirectional: bool = False
+    bias_mode: BiasMode = "double"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no LSTM has."""
+        for name in ("input_size", "hidden_size", "num_layers"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}, expected at least 1")
+        modes = ("double", "single-input", "single-recurrent", "none")
+        if self.bias_mode not in modes:
+            raise UsageError(f"a cuDNN buffer's bias mode is one of {', '.join(modes)}, found {self.bias_mode!r}")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a user may say about a file that is read.
+
+    Attributes:
+        config: ``model.to_json()``, or a Keras file with a config, for weights-only Keras files.
+        activation: Overrules the file's, by Keras name.
+        recurrent_activation: Likewise.
+        buffer: The sizes of a bare cuDNN buffer.
+    """
+
+    config: Path | None = None
+    activation: str | None = None
+    recurrent_activation: str | None = None
+    buffer: BufferSizes | None = None
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """What a user may choose about a written file.
+
+    Attributes:
+        dtype: ``float16``, ``bfloat16``, ``float32`` or ``float64``; ``None`` keeps the stored one.
+        bias_mode: Where the bias goes; ``None`` loses nothing (see :func:`~lstmconv.arrays.copying.place_bias`).
+        opset: ONNX operator set; ``None`` takes the most portable that holds the model.
+        states: Initial states as ONNX inputs; ``None`` means for stateful layers.
+        lengths: Sequence lengths as an ONNX input.
+        raw: A bare cuDNN buffer beside a JSON file.
+        prefix: Layer names lead the names in a state dict.
+        sources: The source's layer name for each written one that was renamed.
+        keras_version: 2 or 3, the Keras whose files are written; ``None`` takes 3 where it can hold the layers.
+        weights_only: Keras HDF5 without a model config.
+        whole: The whole model, as :attr:`~lstmconv.model.Checkpoint.model` has it; else the LSTM layers alone.
+    """
+
+    dtype: str | None = None
+    bias_mode: BiasMode | None = None
+    opset: int | None = None
+    states: bool | None = None
+    lengths: bool = False
+    raw: bool = False
+    prefix: bool = True
+    sources: Mapping[str, str] | None = None
+    keras_version: int | None = None
+    weights_only: bool = False
+    whole: bool = False

@@ -1,0 +1,85 @@
+"""Give the layers of a written file the names and options that its record says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
+
+from lstmconv.activations import described_activation
+from lstmconv.formats.record import Record, RecordedLayer
+from lstmconv.model import LSTMLayer
+
+__all__ = ["Restored", "restore"]
+
+
+class Restored(NamedTuple):
+    """A file's layers with what its provenance says of them; the fields are those of a Checkpoint."""
+
+    layers: tuple[LSTMLayer, ...]
+    joined: Mapping[str, tuple[str, ...]]
+    edges: tuple[tuple[str, str], ...] | None
+    notes: tuple[str, ...]
+
+
+def restore(
+    modules: Mapping[str, Sequence[LSTMLayer]],
+    record: Record | None,
+    key: Callable[[str], str] = lambda name: name,
+) -> Restored:
+    """Give the layers of a file the names and options that were recorded when it was written.
+
+    Weights and sizes are the file's own: where the record does not fit them, it is left aside, and that is noted.
+
+    Args:
+        modules: The file's modules by their names in it, each with its layers.
+        record: ``None`` for a file that something else wrote.
+        key: The module's name in the file for a recorded stack's name.
+    """
+    recorded = {} if record is None else {key(stack): (stack, entries) for stack, entries in record.modules.items()}
+    layers: list[LSTMLayer] = []
+    joined: dict[str, tuple[str, ...]] = {}
+    notes: list[str] = []
+    for module, found in modules.items():
+        stack, entries = recorded.get(module, (module, ()))
+        named = list(found)
+        if len(entries) == len(found) and all(map(_fits, found, entries)):
+            named = [_restored(layer, entry) for layer, entry in zip(found, entries, strict=True)]
+        elif record is not None:
+            notes.append(f"{module or 'the module'}: the file's own record does not describe its weights; left aside")
+        layers += named
+        if len(named) > 1:
+            joined[stack] = tuple(layer.name for layer in named)
+    names = {layer.name for layer in layers}
+    pairs = None if record is None else record.edges
+    edges = None if pairs is None else tuple((a, b) for a, b in pairs if a in names and b in names)
+    if edges is None and not joined:
+        return Restored(tuple(layers), joined, None, tuple(notes))
+    chained = tuple(pair for inside in joined.values() for pair in pairwise(inside))
+    return Restored(tuple(layers), joined, tuple(dict.fromkeys([*(edges or ()), *chained])), tuple(notes))
+
+
+def _fits(layer: LSTMLayer, entry: RecordedLayer) -> bool:
+    sizes = [direction.hidden_size for direction in entry.directions]
+    return entry.input_size == layer.input_size and sizes == [half.hidden_size for half in layer.directions]
+
+
+def _restored(layer: LSTMLayer, entry: RecordedLayer) -> LSTMLayer:
+    halves = [
+        replace(
+            half,
+            activation=described_activation(recorded.activation),
+            recurrent_activation=described_activation(recorded.recurrent_activation),
+            go_backwards=recorded.go_backwards,
+        )
+        for half, recorded in zip(layer.directions, entry.directions, strict=True)
+    ]
+    return replace(
+        layer,
+        name=entry.name,
+        forward=halves[0],
+        backward=halves[1] if layer.bidirectional else None,
+        merge_mode=entry.merge_mode or "concat",
+        **entry.options,
+    )
