@@ -126,7 +126,7 @@ def _dense(layer: kinds.Dense, _: Shapes) -> Iterator[Option]:
         yield Option(
             "kernel transposed", "the kernel is (input, output): transpose it", replace(layer, kernel=kernel.T)
         )
-    if min(kernel.shape) > 1:
+    elif min(kernel.shape) > 1:
         fix = "transpose the stored kernel; a reshape keeps its memory and scrambles its rows"
         yield Option("kernel reshaped, not transposed", fix, replace(layer, kernel=reshaped(kernel)))
     yield from _weighted(layer)
@@ -179,7 +179,7 @@ def _padding(
         text = "padding shifted"
         if all(before == after for before, after in amounts):
             amounts = [(before + 1, after - 1) for before, after in amounts]
-    if any(after < 0 for _, after in amounts):
+    if any(after < 0 for _, after in amounts) or max(windows) == 1:
         return
     around = [(0, 0), *amounts, (0, 0)] if first == 1 else [(0, 0), (0, 0), *amounts]
     bare = replace(layer, padding="valid")
