@@ -24,9 +24,13 @@ __all__ = ["assign_saveable", "paths_of"]
 
 _INSIDE: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), ("cell",)),
-    "MultiHeadAttention": ("query_dense", "key_dense", "value_dense", "output_dense"),
+    "MultiHeadAttention": tuple(
+        f"{underscore}{part}_dense" for part in ("query", "key", "value", "output") for underscore in ("", "_")
+    ),
 }
-"""The objects that own a layer's variables, by its class, in Keras' order; other layers own theirs themselves."""
+"""The objects that own a layer's variables, by its class, in Keras' order; other layers own theirs themselves.
+
+tf-keras writes the attribute's own name, ``_query_dense``, Keras 3 leaves the underscore out."""
 
 
 def assign_saveable(file: KerasFile, model: ModelEntry) -> tuple[dict[Entry, list[Stored]], dict[Entry, str]]:

@@ -102,6 +102,7 @@ class ModelEntry:
         inputs: The tensors that are its inputs, in its order; of a Sequential those of its first layer.
         outputs: What it returns, by its output names.
         first: The number of each layer's first call in histories.
+        input_names: What Keras calls its inputs, where that is not the layer of ``inputs``.
     """
 
     name: str
@@ -109,6 +110,7 @@ class ModelEntry:
     inputs: tuple[Ref, ...]
     outputs: dict[str, Ref]
     first: dict[str, int] = field(default_factory=dict)
+    input_names: tuple[str, ...] = ()
 
 
 def read_entries(config: Mapping[str, Any], groups: Sequence[str] = ()) -> Entry:
@@ -203,9 +205,10 @@ class _Reader:
         if len(names) < len(members):
             raise ValueError(f"two layers of '{entry.name}' have the same name")
         inputs, outputs = _ends(entry, members)
-        model = ModelEntry(entry.name, members, tuple(inputs.values()), outputs)
+        by_name = {member.name: member for member in members}
+        begins = tuple(_input_layer(ref, by_name) for ref in inputs.values())
+        model = ModelEntry(entry.name, members, begins, outputs, input_names=tuple(inputs))
         if any(node.of_keras_3 for member in members for node in member.nodes):
-            by_name = {member.name: member for member in members}
             model.outputs = {name: _counted_from_zero(ref, by_name) for name, ref in outputs.items()}
         else:
             model.first = _first_calls(members, (*inputs.values(), *outputs.values()))
@@ -299,6 +302,19 @@ def _counted_from_zero(ref: Ref, members: Mapping[str, Member]) -> Ref:
     member = members.get(ref.layer)
     inner = member is not None and member.entry.class_name in ("Functional", "Model") and ref.node > 0
     return ref._replace(node=ref.node - 1) if inner else ref
+
+
+def _input_layer(ref: Ref, members: Mapping[str, Member]) -> Ref:
+    """Return the InputLayer of an input.
+
+    In Keras 1 a linear activation returns its input itself, and the tensor is called after it from then on.
+    """
+    for _ in range(_MAX_NESTING):
+        member = members.get(ref.layer)
+        if member is None or not member.entry.own("Activation") or len(member.nodes) != 1:
+            break
+        ref = member.nodes[0].refs[0]
+    return ref
 
 
 def _ends(entry: Entry, members: Sequence[Member]) -> tuple[dict[str, Ref], dict[str, Ref]]:

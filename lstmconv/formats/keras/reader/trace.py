@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -90,15 +90,21 @@ def _inputs(model: ModelEntry, layers: Layers) -> Iterator[Input]:
     """Yield a model's inputs; a Sequential without an InputLayer has one named after its first layer."""
     by_name = {member.name: member.entry for member in model.members}
     first = model.members[0] if model.members else None
-    for ref in model.inputs:
+    counts: Counter[str] = Counter()
+    names = model.input_names or tuple(ref.layer for ref in model.inputs)
+    for ref, stated in zip(model.inputs, names, strict=True):
         if ref.layer != GIVEN:
             entry = by_name.get(ref.layer)
             if entry is None or not entry.own("InputLayer"):
                 raise UnreadableFileError(f"the model config: its input '{ref.layer}' is no InputLayer")
-            yield Input(ref.layer, _shape_of(entry), _input_dtype(entry))
+            yield Input(stated, _shape_of(entry), _input_dtype(entry))
         elif first is not None:
             starting = _starting(first, ref.tensor)
-            name = f"{first.name if layers.major != 1 else starting.name}_input"
+            name = f"{first.name}_input"
+            if layers.major == 1:  # keras 1.2.2 topology.py create_input_layer: by class, counted.
+                prefix = f"{starting.class_name.lower()}_input"
+                counts[prefix] += 1
+                name = f"{prefix}_{counts[prefix]}"
             yield Input(name, _shape_of(starting) or layers.open_shape(starting), _input_dtype(starting))
 
 
