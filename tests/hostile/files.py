@@ -287,7 +287,7 @@ def array_cut_off_with_the_file(folder: Path) -> Path:
     return path
 
 
-@hostile("holds 0 LSTM cells")
+@hostile("it holds nothing")
 def layer_names_that_are_references(folder: Path) -> Path:
     def change(file: h5py.File, _: h5py.Group) -> None:
         group = file["model_weights"]
@@ -334,6 +334,80 @@ def config_of_a_million_levels(folder: Path) -> Path:
         archive.write(folder / "config.json", "config.json")
         archive.write(folder / "model.weights.h5", "model.weights.h5")
     return folder / "model.keras"
+
+
+def functional(layers: list[dict], ends: tuple[str, str]) -> dict:
+    """Describe a Functional model as Keras 2 does."""
+    first, last = ends
+    ends_of = {"input_layers": [[first, 0, 0]], "output_layers": [[last, 0, 0]]}
+    return {"class_name": "Functional", "config": {"name": "model", "layers": layers, **ends_of}}
+
+
+def called(name: str, *sources: list, class_name: str = "LSTM", **config: object) -> dict:
+    """Describe a layer and its calls; without one it is the input."""
+    own = {"name": name, "units": 5, "activation": "tanh", "recurrent_activation": "sigmoid", "trainable": True}
+    shape = {} if sources else {"batch_input_shape": [None, 7, 3]}
+    nodes = [[[*source, {}]] for source in sources]
+    class_name = class_name if sources else "InputLayer"
+    return {"name": name, "class_name": class_name, "config": {**own, **shape, **config}, "inbound_nodes": nodes}
+
+
+@hostile("in a circle")
+def layers_that_feed_each_other(folder: Path) -> Path:
+    layers = [called("x"), called("lstm_1", ["b", 0, 0]), called("b", ["lstm_1", 0, 0])]
+    return with_config(folder, json.dumps(functional(layers, ("x", "b"))))
+
+
+@hostile("in a circle")
+def layer_that_feeds_itself(folder: Path) -> Path:
+    layers = [called("x"), called("lstm_1", ["lstm_1", 0, 0])]
+    return with_config(folder, json.dumps(functional(layers, ("x", "lstm_1"))))
+
+
+@hostile("which is not there")
+def layer_that_reads_what_is_not_there(folder: Path) -> Path:
+    layers = [called("x"), called("lstm_1", ["x", 0, 0]), called("b", ["lstm_1", 7, 0], ["elsewhere", 0, 0])]
+    return with_config(folder, json.dumps(functional(layers, ("x", "b"))))
+
+
+@hostile("more than 20,000 calls of layers")
+def layer_that_is_called_a_hundred_thousand_times(folder: Path) -> Path:
+    layers = [called("x"), called("lstm_1", *[["x", 0, 0]] * 100_000)]
+    return with_config(folder, json.dumps(functional(layers, ("x", "lstm_1"))))
+
+
+@hostile("more than 20,000 calls of layers")
+def models_that_call_each_other_twice(folder: Path) -> Path:
+    model = functional([called("x"), called("lstm_1", ["x", 0, 0])], ("x", "lstm_1"))
+    for _ in range(20):
+        twice = {**called("lstm_1", ["x", 0, 0], ["x", 0, 0]), "class_name": "Functional", "config": model["config"]}
+        nodes = [[["lstm_1", 0, 0, {}], ["lstm_1", 1, 0, {}]]]
+        add = {**called("both", ["x", 0, 0], class_name="Add"), "inbound_nodes": nodes}
+        model = functional([called("x"), twice, add], ("x", "both"))
+    return with_config(folder, json.dumps(model))
+
+
+@hostile("nest")
+def model_that_is_its_own_layer(folder: Path) -> Path:
+    """Put a shared object inside itself."""
+    inner = {
+        **functional([], ("x", "again")),
+        "shared_object_id": 7,
+        "name": "again",
+        "inbound_nodes": [[["x", 0, 0, {}]]],
+    }
+    model = functional([called("x"), inner], ("x", "again"))
+    inner["config"] = functional([called("x"), {**inner, "config": {}}], ("x", "again"))["config"]
+    return with_config(folder, json.dumps({**model, "shared_object_id": 7}))
+
+
+@hostile(None)
+def node_whose_arguments_nest(folder: Path) -> Path:
+    nested: object = ["x", 0, 0, {}]
+    for _ in range(80):
+        nested = [nested]
+    layers = [called("x"), {**called("lstm_1", ["x", 0, 0]), "inbound_nodes": [nested]}]
+    return with_config(folder, json.dumps(functional(layers, ("x", "lstm_1"))))
 
 
 @hostile("nest")
