@@ -14,7 +14,7 @@ from lstmconv.errors import UnreadableFileError, UsageError
 from lstmconv.formats import Artifact, BufferSizes, Format, ReadOptions, WriteOptions, by_name, by_suffix, open_file
 from lstmconv.formats import stem as stem_of
 from lstmconv.formats.hashing import begin_hashing
-from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Stack
+from lstmconv.model import Array, Checkpoint, LSTMLayer, Model, Provenance, Stack
 from lstmconv.model.stacking import join, unstacked
 from lstmconv.publishing import publish, refuse_changed, refuse_existing, staging, stamps_of, stored_meanwhile
 
@@ -450,16 +450,19 @@ def verify(
     return verify_file(source, open_artifact(Path(target)), Settings(atol, rtol, seed, batch, steps))
 
 
-def to_torch(layer: LSTMLayer) -> nn.Module:
-    """Return a torch module with the Keras layer's inputs and outputs; see :class:`lstmconv.torch.KerasLSTM`.
+def to_torch(source: Checkpoint | LSTMLayer | Model) -> nn.Module:
+    """Return a torch module with the inputs and outputs of the whole Keras model, or of one Keras layer.
+
+    Of a checkpoint it is the model that it tells, a :class:`lstmconv.torch.KerasModel`; of a layer a
+    :class:`lstmconv.torch.KerasLSTM`.
 
     Raises:
         MissingDependencyError: torch is not installed.
-        UnsupportedModelError: The layer's activations are unknown.
+        UnsupportedModelError: A layer or an activation is unknown, or the checkpoint does not tell its model.
     """
-    from lstmconv.torch import from_layer
+    from lstmconv.torch import to_torch
 
-    return from_layer(layer)
+    return to_torch(source)
 
 
 def to_onnx(

@@ -8,23 +8,28 @@ import os
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
+import lstmconv
 from lstmconv.activations import HARD_SIGMOID_KERAS_3, Activation, parse_activation
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
-from lstmconv.formats import WriteOptions
+from lstmconv.formats import WriteOptions, by_suffix
 from lstmconv.formats.model_record import arrays_of, describe_model, named_layers
+from lstmconv.formats.torch import pt
 from lstmconv.formats.torch.whole import model_tensors
 from lstmconv.formats.torch.whole_reader import read_model
 from lstmconv.layouts import KERAS
 from lstmconv.model import (
     Call,
+    Checkpoint,
     GRUDirection,
     Input,
     LSTMDirection,
     LSTMLayer,
     Model,
+    Provenance,
     RecurrentLayer,
     SimpleRNNDirection,
     Stack,
@@ -32,8 +37,11 @@ from lstmconv.model import (
     TimeDistributed,
 )
 from lstmconv.model import kinds as k
+from lstmconv.model.chains import lstm_layers
+from lstmconv.runtimes import DecodedDirection
+from lstmconv.runtimes.torch_model import decode_model, load_model
 from lstmconv.semantics.recurrent import run_layer
-from lstmconv.torch import GRU, from_model
+from lstmconv.torch import GRU, from_model, load
 
 NOISE = 2e-6
 """A few float32 sums of numbers near 1."""
@@ -491,9 +499,9 @@ def everything():
         (Input("step", (None, 7)),),
         (
             Call("td", k.Dense("td", random(7, 3)), (Tensor("step"),)),
-            Call("dense", k.Dense("dense", random(3, 2)), (Tensor("td"),)),
+            Call("td/dense", k.Dense("td/dense", random(3, 2)), (Tensor("td"),)),
         ),
-        {"y": Tensor("dense")},
+        {"y": Tensor("td/dense")},
     )
     heads = {f"{part}_kernel": random(h, 2, 3, seed=i) for i, part in enumerate(("query", "key"))}
     layers = [
@@ -677,3 +685,93 @@ def test_inputs_may_be_a_list_or_named_and_are_counted():
         module(x, x)
     with pytest.raises(UsageError, match="no input 'x'; it takes x"):
         module({"y": x})
+
+
+# The files
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_whole_file_is_a_plain_state_dict_and_gives_module_and_model_again(tmp_path, suffix):
+    model = everything()
+    path = tmp_path / f"model{suffix}"
+    written(model, path)
+    plain = torch.load(path, weights_only=True) if suffix == ".pt" else safetensors.torch.load_file(path)
+    listed = {entry.name: entry.materialise() for entry in model_tensors(model, WriteOptions())}
+    assert set(plain) == set(listed)
+    for name, tensor in plain.items():
+        np.testing.assert_array_equal(tensor.numpy(), listed[name])
+    checkpoint = lstmconv.load(path)
+    assert describe_model(checkpoint.model) == describe_model(model)
+    assert [layer.name for layer in checkpoint.layers] == ["lstm", "cell", "cell_1", "unequal"]
+    ids = np.arange(14).reshape(2, 7) % 11
+    with torch.no_grad():
+        found = [tensor.numpy() for tensor in load(path)(torch.from_numpy(ids))]
+    for value, wanted in zip(found, run(model, ids), strict=True):
+        np.testing.assert_array_equal(value, wanted)
+
+
+@pytest.mark.parametrize("frameworks", [True, False])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_every_array_of_a_whole_file_is_decoded_bit_for_bit(tmp_path, suffix, frameworks):
+    model = everything()
+    written(model, tmp_path / f"model{suffix}")
+    decoded = decode_model(tmp_path / f"model{suffix}", model.layers, frameworks=frameworks)
+    held = [one for layer in model.layers for one in (layer.layers if isinstance(layer, Stack) else (layer,))]
+    wanted = {layer.name: arrays_of(layer) for layer in held}
+    wanted = {name: arrays for name, arrays in wanted.items() if arrays}
+    assert set(decoded) == set(wanted)
+    for name, arrays in wanted.items():
+        ways = ("forward", "backward")
+        found = decoded[name]
+        for key, array in arrays.items():
+            half, _, own = key.rpartition(".")
+            part = found[ways.index(half)] if half else found
+            value = getattr(part, own) if isinstance(part, DecodedDirection) else part[own]
+            np.testing.assert_array_equal(np.asarray(value), np.asarray(array), strict=True)
+        if isinstance(found, dict):
+            assert set(found) == set(arrays)
+
+
+def test_a_whole_file_runs_by_its_inputs_names(tmp_path):
+    model = everything()
+    written(model, tmp_path / "model.pt")
+    loaded = load_model(tmp_path / "model.pt")
+    ids = np.arange(14).reshape(2, 7) % 11
+    assert dict(loaded.inputs) == {"x": np.dtype("int32")}
+    for _ in "ab":  # A stateful layer starts anew.
+        found = loaded.compute({"x": ids})
+        assert list(found) == ["y", "h"]
+        for value, wanted in zip(found.values(), run(model, ids), strict=True):
+            np.testing.assert_array_equal(value, wanted)
+
+
+def test_a_whole_file_of_another_dtype_rounds_once(tmp_path):
+    model = chain(k.Dense("d", random(3, 5), random(5)), shape=(None, 3))
+    written(model, tmp_path / "model.pt", dtype="float16")
+    state = torch.load(tmp_path / "model.pt")
+    np.testing.assert_array_equal(state["d.weight"].numpy(), random(3, 5).T.astype(np.float16))
+    assert load(tmp_path / "model.pt")(torch.ones(2, 3)).dtype == torch.float16
+
+
+def test_a_file_of_layers_alone_is_no_module(tmp_path):
+    layer = LSTMLayer("lstm", lstm_half([random(3, 20), random(5, 20), random(20)]))
+    pt.write(Checkpoint((layer,), Provenance("model.h5", "", "")), tmp_path / "model.pt", WriteOptions())
+    with pytest.raises(UnsupportedModelError, match=r"model\.pt: holds no whole model"):
+        load(tmp_path / "model.pt")
+
+
+def test_a_checkpoint_becomes_its_model_and_a_layer_its_module():
+    layer = LSTMLayer("lstm", lstm_half([random(3, 20), random(5, 20), random(20)]))
+    model = chain(layer, shape=(None, None, 3))
+    origin = Provenance("model.h5", "", "")
+    x = torch.from_numpy(random(2, 7, 3))
+    with torch.no_grad():
+        whole = lstmconv.to_torch(Checkpoint((layer,), origin, model=model))(x)
+        assert torch.equal(whole, lstmconv.to_torch(layer)(x))
+    with pytest.raises(UnsupportedModelError, match=r"checkpoint\[name\] of lstm"):
+        lstmconv.to_torch(Checkpoint((layer,), origin))
+
+
+def written(model, path, **options):
+    checkpoint = Checkpoint(lstm_layers(model), Provenance("model.h5", "00", "made"), model=model)
+    assert by_suffix(path).write(checkpoint, path, WriteOptions(whole=True, **options)) == [path]

@@ -97,9 +97,7 @@ def named_layers(model: Model, above: str = "") -> Iterator[tuple[str, Layer]]:
 
 
 def arrays_of(layer: Layer) -> Mapping[str, Array | Gates]:
-    """Return a layer's arrays by attribute, as :class:`Place` names them; none that the record itself holds."""
-    if isinstance(layer, _STATED):
-        return {}
+    """Return a layer's arrays by attribute, as :class:`Place` names them."""
     if isinstance(layer, Kind):
         return layer.arrays
     return dict(_arrays(layer, ""))

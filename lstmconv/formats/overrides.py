@@ -29,4 +29,6 @@ def overruled(checkpoint: Checkpoint, options: ReadOptions) -> Checkpoint:
             f"{layer.name}: {key} is {value} instead of {getattr(layer, key)}, as asked"
             for key, value in chosen.items()
         ]
-    return replace(checkpoint, layers=tuple(layers), notes=tuple(notes))
+    if checkpoint.model is not None:
+        notes.append("the whole model is left aside: the file says other activations than were asked for")
+    return replace(checkpoint, layers=tuple(layers), notes=tuple(notes), model=None)

@@ -16,6 +16,7 @@ from lstmconv._version import __version__
 from lstmconv.activations import describe_activation
 from lstmconv.arrays.copying import BiasMode
 from lstmconv.errors import UnreadableFileError
+from lstmconv.formats.model_record import describe_model
 from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.safety.limits import parse_json
 from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, MergeMode
@@ -186,6 +187,8 @@ def describe(checkpoint: Checkpoint, options: WriteOptions) -> Record:
         lengths=options.lengths,
         keras_version_written=options.keras_version,
         weights_only=options.weights_only,
+        scope="whole" if options.whole else "layers",
+        model=describe_model(checkpoint.model) if options.whole and checkpoint.model is not None else None,
     )
 
 

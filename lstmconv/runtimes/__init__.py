@@ -10,13 +10,13 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
 from lstmconv.formats import Artifact
 from lstmconv.formats.record import Record
-from lstmconv.model import Gates, Stack
+from lstmconv.model import Array, Gates, Stack
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Decoded",
     "DecodedDirection",
+    "DecodedLayer",
     "Inputs",
     "Loaded",
+    "LoadedModel",
     "NotRunError",
     "Outputs",
     "Precision",
@@ -100,6 +102,30 @@ class Loaded(NamedTuple):
     framework: str
     precision: Precision
     compute: Callable[[Inputs], Outputs]
+
+
+class LoadedModel(NamedTuple):
+    """A whole model, loaded by its framework.
+
+    Attributes:
+        framework: Names the framework and its version.
+        precision: In what it computes.
+        inputs: The dtype that each input takes, by name, in the file's order.
+        outputs: Their names, in the file's order.
+        compute: Takes the inputs by name, cast to their dtypes, and returns all outputs by name; for many calls.
+    """
+
+    framework: str
+    precision: Precision
+    inputs: Mapping[str, np.dtype[Any]]
+    outputs: tuple[str, ...]
+    compute: Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+
+DecodedLayer: TypeAlias = "Mapping[str, Array] | tuple[DecodedDirection, ...] | tuple[Mapping[str, Array], ...]"
+"""A layer's arrays by their names, in the axes of :mod:`lstmconv.model.kinds`; an LSTM's directions; of a GRU or a
+SimpleRNN each direction's ``weight_ih``, ``weight_hh``, ``bias_ih``, ``bias_hh``, in the axes of
+:mod:`lstmconv.model.recurrent`, without the biases that the file has not."""
 
 
 class Session(ABC):

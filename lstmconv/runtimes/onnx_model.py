@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -13,28 +12,10 @@ from lstmconv._optional import require
 from lstmconv.formats.onnx.reader.parse_lazily import parse
 from lstmconv.model import Array, Gates, Layer, LSTMLayer, RecurrentLayer, Stack
 from lstmconv.model.kinds import MultiHeadAttention
-from lstmconv.runtimes import DecodedDirection, NotRunError, Precision
+from lstmconv.runtimes import DecodedDirection, DecodedLayer, LoadedModel, NotRunError, Precision
 from lstmconv.runtimes.onnx import array_of, gate_rows
 
-__all__ = ["DecodedLayer", "LoadedModel", "decode_model", "load_model"]
-
-
-class LoadedModel(NamedTuple):
-    """A whole model, loaded by its framework.
-
-    Attributes:
-        framework: Names the framework and its version.
-        precision: In what it computes.
-        inputs: The dtype that each input takes, by name, in the file's order.
-        outputs: Their names, in the file's order.
-        compute: Takes the inputs by name, cast to their dtypes, and returns all outputs by name; for many calls.
-    """
-
-    framework: str
-    precision: Precision
-    inputs: Mapping[str, np.dtype[Any]]
-    outputs: tuple[str, ...]
-    compute: Callable[[Mapping[str, Array]], Mapping[str, Array]]
+__all__ = ["decode_model", "load_model"]
 
 
 _DTYPES = {
@@ -72,12 +53,6 @@ def load_model(path: Path) -> LoadedModel:
     return LoadedModel(
         f"onnxruntime {onnxruntime.__version__}", Precision(arithmetic, stored), inputs, outputs, compute
     )
-
-
-DecodedLayer: TypeAlias = "Mapping[str, Array] | tuple[DecodedDirection, ...] | tuple[Mapping[str, Array], ...]"
-"""A layer's arrays by their names, in the axes of :mod:`lstmconv.model.kinds`; an LSTM's directions; of a GRU or a
-SimpleRNN each direction's ``weight_ih``, ``weight_hh``, ``bias_ih``, ``bias_hh``, in the axes of
-:mod:`lstmconv.model.recurrent`, without the biases that the file has not."""
 
 
 def decode_model(path: Path, layers: Iterable[Layer]) -> Mapping[str, DecodedLayer]:

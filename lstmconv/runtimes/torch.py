@@ -18,10 +18,10 @@ from lstmconv.formats.torch.parameters import modules
 from lstmconv.model import Array, Gates, LSTMLayer, Stack, float_type
 from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, Outputs, Precision, Session, numbered_states
 
-__all__ = ["RUNTIME"]
+__all__ = ["RUNTIME", "StateDict", "blocks"]
 
 
-class _StateDict(Session):
+class StateDict(Session):
     """A ``.pt`` or ``.safetensors`` file; the content of its artifact is the tensors as lstmconv reads them."""
 
     @cached_property
@@ -54,21 +54,25 @@ class _StateDict(Session):
 
         return Stack(stack.name, tuple(map(seen, stack.layers)))
 
-    def decode(self, names: Sequence[str], *, frameworks: bool = True) -> Decoded:
-        """Return the named stacks' weights as PyTorch loads them, or as a reader does that calls nothing."""
-        state = cast("Mapping[str, Array]", self.artifact.content)
+    def arrays(self, *, frameworks: bool = True) -> Mapping[str, Array]:
+        """Return all tensors by name, as PyTorch loads them where it is installed and wanted."""
         if frameworks:
             with suppress(MissingDependencyError):  # Then our own reader's tensors are compared, and nothing is run.
-                state = {key: _numpy(tensor) for key, tensor in self._tensors.items() if hasattr(tensor, "numpy")}
+                return {key: _numpy(tensor) for key, tensor in self._tensors.items() if hasattr(tensor, "numpy")}
+        return cast("Mapping[str, Array]", self.artifact.content)
+
+    def decode(self, names: Sequence[str], *, frameworks: bool = True) -> Decoded:
+        """Return the named stacks' weights as PyTorch loads them, or as a reader does that calls nothing."""
+        state = self.arrays(frameworks=frameworks)
         decoded: dict[str, tuple[DecodedDirection, ...]] = {}
         for name in names:
             prefix = self._names[name]
             decoded[name] = tuple(
                 DecodedDirection(
-                    _blocks(state[f"{prefix}weight_ih{suffix}"]),
-                    _blocks(state[f"{prefix}weight_hh{suffix}"]),
+                    blocks(state[f"{prefix}weight_ih{suffix}"]),
+                    blocks(state[f"{prefix}weight_hh{suffix}"]),
                     *(
-                        _blocks(state[key]) if (key := f"{prefix}{bias}{suffix}") in state else None
+                        blocks(state[key]) if (key := f"{prefix}{bias}{suffix}") in state else None
                         for bias in ("bias_ih", "bias_hh")
                     ),
                 )
@@ -99,7 +103,7 @@ def _numpy(tensor: Any) -> Array:
     return np.asarray(tensor.numpy())
 
 
-def _blocks(rows: Array) -> Gates:
+def blocks(rows: Array) -> Gates:
     """Cut rows into the gates i f g o (torch.nn.LSTM, Variables)."""
     hidden = rows.shape[0] // 4
     return Gates(rows[0:hidden], rows[hidden : 2 * hidden], rows[2 * hidden : 3 * hidden], rows[3 * hidden :])
@@ -159,4 +163,4 @@ _OWN = r"(weight|bias)_(ih|hh)(_l\d+)?(_reverse)?|_extra_state"
 _FIRST = re.compile(r"weight_ih(_l0)?$")
 """What the first layer's input matrix is called: each module has one."""
 
-RUNTIME = _StateDict
+RUNTIME = StateDict

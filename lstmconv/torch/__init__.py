@@ -19,6 +19,17 @@ except ImportError as error:
 from lstmconv.torch.layer import KerasLSTM, from_layer
 from lstmconv.torch.model import KerasModel, from_model
 from lstmconv.torch.modules import GRU, LSTM, RNN
-from lstmconv.torch.reading import read_module
+from lstmconv.torch.reading import load, read_module, to_torch
 
-__all__ = ["GRU", "LSTM", "RNN", "KerasLSTM", "KerasModel", "from_layer", "from_model", "read_module"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "KerasLSTM",
+    "KerasModel",
+    "from_layer",
+    "from_model",
+    "load",
+    "read_module",
+    "to_torch",
+]

@@ -91,6 +91,7 @@ class KerasModel(nn.Module):
             raise UnsupportedModelError(reason)
         self.model_name = model.name
         self.input_names = tuple(entry.name for entry in model.inputs)
+        self.input_types = {entry.name: entry.dtype for entry in model.inputs}
         self.output_names = tuple(model.outputs)
         self._boolean = tuple(entry.dtype == "bool" for entry in model.inputs)
         self._dtype = _float_type(model)

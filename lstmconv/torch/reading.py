@@ -1,19 +1,24 @@
-"""The LSTMs of a torch module."""
+"""The LSTMs of a torch module, and what was read from a file as a module."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lstmconv.errors import UnsupportedModelError
+from lstmconv.formats import open_file
 from lstmconv.formats.options import ReadOptions
 from lstmconv.formats.torch.parameters import read_parameters
-from lstmconv.model import Checkpoint, Provenance
+from lstmconv.model import Checkpoint, LSTMLayer, Model, Provenance
 from lstmconv.torch.arrays import array_of
+from lstmconv.torch.layer import from_layer
+from lstmconv.torch.model import KerasModel, from_model
 
-__all__ = ["read_module"]
+__all__ = ["load", "read_module", "to_torch"]
 
 
 def read_module(module: nn.Module, name: str | None) -> Checkpoint:
@@ -30,3 +35,38 @@ def read_module(module: nn.Module, name: str | None) -> Checkpoint:
         elif not isinstance(value, Tensor) or value.is_quantized:
             arrays[prefix + key] = np.empty(0, np.int8)
     return read_parameters(arrays, Provenance(type(module).__name__, "", "torch module"), None, ReadOptions())
+
+
+def to_torch(source: Model | Checkpoint | LSTMLayer) -> nn.Module:
+    """Return a module with the inputs and outputs of the Keras model, or of the Keras layer.
+
+    Raises:
+        UnsupportedModelError: A layer is unknown, an activation is, or the checkpoint does not tell its model.
+    """
+    if isinstance(source, LSTMLayer):
+        return from_layer(source)
+    model = source.model if isinstance(source, Checkpoint) else source
+    if model is None:
+        assert isinstance(source, Checkpoint)
+        names = ", ".join(layer.name for layer in source.layers)
+        raise UnsupportedModelError(
+            f"{source.provenance.source} does not tell its model; give one of its layers: checkpoint[name] of {names}"
+        )
+    return from_model(model)
+
+
+def load(path: str | Path) -> KerasModel:
+    """Return the module of a whole ``.pt`` or ``.safetensors`` that lstmconv wrote, from the file alone.
+
+    Returns:
+        Inputs and outputs are the Keras model's, in its order; in evaluation mode.
+
+    Raises:
+        UnreadableFileError: It is damaged.
+        UnsupportedModelError: The file holds no whole model, or layers of it are unknown; they are named.
+    """
+    file = Path(path)
+    checkpoint = open_file(file).checkpoint
+    if checkpoint.model is None:
+        raise UnsupportedModelError(f"{file.name}: holds no whole model; write one with: lstmconv convert --whole")
+    return from_model(checkpoint.model)

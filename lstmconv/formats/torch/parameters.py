@@ -21,6 +21,7 @@ from lstmconv.formats.record import Record
 from lstmconv.formats.restoring import restore
 from lstmconv.formats.safety.limits import parse_json, refuse_many_layers
 from lstmconv.formats.torch.state_dict import prefix_of
+from lstmconv.formats.torch.whole_reader import read_whole
 from lstmconv.layouts import TORCH
 from lstmconv.model import Array, Checkpoint, LSTMDirection, LSTMLayer, Provenance, Skipped
 
@@ -86,6 +87,8 @@ def read_parameters(
         UnsupportedModelError: No LSTM in it that converts.
         UnreadableFileError: Arrays are missing, or their shapes do not belong together.
     """
+    if record is not None and record.model is not None:
+        return overruled(read_whole(record.model, tensors, provenance), options)
     collected, skipped = _collect(tensors, provenance.source)
     prefixes = [module.prefix for module in collected]
     names = modules(prefixes) if record is None else {prefix: prefix[:-1] for prefix in prefixes}

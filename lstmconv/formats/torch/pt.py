@@ -24,7 +24,7 @@ from lstmconv.formats.record import KEY, encode, parse_record
 from lstmconv.formats.tensors import NamedTensor
 from lstmconv.formats.torch.parameters import read_parameters
 from lstmconv.formats.torch.state_dict import losses, obstacle, tensors, terms
-from lstmconv.formats.torch.whole import obstacle_of_model
+from lstmconv.formats.torch.whole import obstacle_of_model, whole_tensors
 from lstmconv.model import Array, Checkpoint, Provenance
 
 __all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "read_state_dict", "terms", "write"]
@@ -44,9 +44,10 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     """Write a plain state dict that ``torch.load(path, weights_only=True)`` returns.
 
     Raises:
-        UnsupportedModelError: A layer does not fit ``nn.LSTM``, or its activations are unknown.
+        UnsupportedModelError: A layer does not fit ``nn.LSTM``, its activations are unknown, or a whole model is asked
+            for and the checkpoint tells none.
     """
-    entries = tensors(checkpoint, options)
+    entries = whole_tensors(checkpoint, options) if options.whole else tensors(checkpoint, options)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, "data.pkl", _pickle(entries))
         _add(archive, "byteorder", b"little")
@@ -117,7 +118,7 @@ def _pickle(entries: list[NamedTensor]) -> bytes:
     out = [b"\x80\x02", empty_dict, b"("]
     for index, entry in enumerate(entries):
         count = math.prod(entry.shape)
-        strides = (entry.shape[1], 1) if len(entry.shape) == 2 else (1,)
+        strides = tuple(math.prod(entry.shape[axis + 1 :]) for axis in range(len(entry.shape)))
         storage = _STORAGES[entry.dtype.name]
         out += [
             _text(entry.name),

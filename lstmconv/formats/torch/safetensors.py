@@ -26,7 +26,7 @@ from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
 from lstmconv.formats.tensors import NamedTensor
 from lstmconv.formats.torch.parameters import read_parameters
 from lstmconv.formats.torch.state_dict import losses, obstacle, tensors, terms
-from lstmconv.formats.torch.whole import obstacle_of_model
+from lstmconv.formats.torch.whole import obstacle_of_model, whole_tensors
 from lstmconv.model import Array, Checkpoint, Provenance, float_type
 
 __all__ = [
@@ -49,9 +49,10 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     """Write a state dict that ``safetensors.torch.load_file`` reads.
 
     Raises:
-        UnsupportedModelError: A layer does not fit ``nn.LSTM``, or its activations are unknown.
+        UnsupportedModelError: A layer does not fit ``nn.LSTM``, its activations are unknown, or a whole model is asked
+            for and the checkpoint tells none.
     """
-    listed = tensors(checkpoint, options)
+    listed = whole_tensors(checkpoint, options) if options.whole else tensors(checkpoint, options)
     write_file(listed, path, lambda of: {"format": "pt", KEY: encode(of, options)}, checkpoint)
     return [path]
 

@@ -29,6 +29,7 @@ __all__ = [
     "obstacle",
     "plain",
     "prefix_of",
+    "require_two_biases",
     "stack_tensors",
     "tensors",
     "terms",
@@ -118,8 +119,7 @@ def tensors(checkpoint: Checkpoint, options: WriteOptions) -> list[NamedTensor]:
         UsageError: Two names fall together, a prefix is missing, or the bias mode is cuDNN's.
         UnsupportedModelError: One ``nn.LSTM`` cannot hold a stack.
     """
-    if options.bias_mode not in _TWO_BIASES:
-        raise UsageError(f"bias mode {options.bias_mode!r} is cuDNN's; nn.LSTM takes input, recurrent or both-halves")
+    require_two_biases(options)
     stacks = checkpoint.stacks
     if not options.prefix and len(stacks) != 1:
         raise UsageError(f"without a prefix only one module fits, found {len(stacks)}")
@@ -133,6 +133,16 @@ def tensors(checkpoint: Checkpoint, options: WriteOptions) -> list[NamedTensor]:
     if twice:
         raise UsageError(f"two layers would both write {twice[0]!r}; give one another name with --rename")
     return listed
+
+
+def require_two_biases(options: WriteOptions) -> None:
+    """Refuse a bias mode that leaves ``nn.LSTM`` without one of its biases.
+
+    Raises:
+        UsageError: The bias mode is cuDNN's.
+    """
+    if options.bias_mode not in _TWO_BIASES:
+        raise UsageError(f"bias mode {options.bias_mode!r} is cuDNN's; nn.LSTM takes input, recurrent or both-halves")
 
 
 def prefix_of(name: str) -> str:

@@ -20,10 +20,11 @@ from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats.model_record import named_layers
 from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.tensors import NamedTensor
-from lstmconv.formats.torch.state_dict import obstacle, prefix_of, stack_tensors
+from lstmconv.formats.torch.state_dict import obstacle, prefix_of, require_two_biases, stack_tensors
 from lstmconv.layouts import ArrayLayout, rows_of
 from lstmconv.model import (
     Array,
+    Checkpoint,
     Gates,
     GRUDirection,
     Layer,
@@ -48,7 +49,14 @@ from lstmconv.model.kinds import (
 
 _Direction = TypeVar("_Direction", LSTMDirection, GRUDirection | SimpleRNNDirection)
 
-__all__ = ["model_tensors", "obstacle_of_model", "projections_joined"]
+__all__ = [
+    "halves_fit",
+    "model_tensors",
+    "obstacle_of_model",
+    "projections_joined",
+    "recurrent_extra_state",
+    "whole_tensors",
+]
 
 
 def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:
@@ -72,13 +80,25 @@ def _unknown_activation(layer: Layer) -> str | None:
     return None
 
 
+def whole_tensors(checkpoint: Checkpoint, options: WriteOptions) -> list[NamedTensor]:
+    """List every tensor of the model that a checkpoint tells.
+
+    Raises:
+        UnsupportedModelError: It tells none; or as :func:`model_tensors`.
+    """
+    if checkpoint.model is None:
+        raise UnsupportedModelError(f"{checkpoint.provenance.source} does not tell its model")
+    return model_tensors(checkpoint.model, options)
+
+
 def model_tensors(model: Model, options: WriteOptions) -> list[NamedTensor]:
     """List every tensor of a model, layer by layer.
 
     Raises:
         UnsupportedModelError: See :func:`obstacle_of_model`.
-        UsageError: Two layers would have one name.
+        UsageError: Two layers would have one name, or the bias mode is cuDNN's.
     """
+    require_two_biases(options)
     reason = obstacle_of_model(model, options)
     if reason is not None:
         raise UnsupportedModelError(reason)

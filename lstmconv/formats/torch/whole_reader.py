@@ -9,9 +9,28 @@ from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.model_record import Place, rebuild_model
 from lstmconv.formats.torch.state_dict import prefix_of
 from lstmconv.layouts import TORCH, rows_of
-from lstmconv.model import Array, Gates, Model
+from lstmconv.model import Array, Checkpoint, Gates, Model, Provenance
+from lstmconv.model.chains import chains_of, lstm_layers, stacks_of
 
-__all__ = ["read_model"]
+__all__ = ["read_model", "read_whole"]
+
+
+def read_whole(described: object, state: Mapping[str, Array], provenance: Provenance) -> Checkpoint:
+    """Return what a whole file holds: the model, and its LSTM layers, of which there may be none.
+
+    Raises:
+        UnreadableFileError: As :func:`read_model`.
+    """
+    model = read_model(described, state, provenance.source)
+    chains = chains_of(model)
+    return Checkpoint(
+        layers=lstm_layers(model),
+        provenance=provenance,
+        edges=chains.edges,
+        branching=chains.branching,
+        joined={stack.name: tuple(layer.name for layer in stack.layers) for stack in stacks_of(model)},
+        model=model,
+    )
 
 
 def read_model(described: object, state: Mapping[str, Array], source: str) -> Model:
@@ -40,9 +59,9 @@ def _found(state: Mapping[str, Array], source: str, place: Place) -> Array | Gat
 
 
 def _plain(state: Mapping[str, Array], place: Place) -> Array | None:
-    row = rows_of(place.kind)[place.attribute]
-    stored = state.get(prefix_of(place.layer) + row.torch.name)
-    if stored is None or place.shape is None:
+    row = rows_of(place.kind).get(place.attribute)
+    stored = None if row is None else state.get(prefix_of(place.layer) + row.torch.name)
+    if row is None or stored is None or place.shape is None:
         return None
     return row.view(stored, "torch")
 
