@@ -92,8 +92,8 @@ class Weighed:
 
     @property
     def nearest(self) -> tuple[Outcome, Worst] | None:
-        """The mistake that is nearest to what rounding may do, in units of it."""
-        return min(self.told, key=lambda pair: pair[1].ratio, default=None)
+        """The mistake that leads least off."""
+        return min(self.told, key=lambda pair: pair[1].deviation, default=None)
 
 
 def told(wrong: Sequence[tuple[Outcome, Worst]], noises: Mapping[Any, Noise], settings: Settings) -> Weighed:

@@ -22,9 +22,9 @@ class Evidence:
         found: The deviation of the output with the largest ratio of deviation to noise.
         noise: What rounding may do to that output, or the tolerance given.
         noise_source: ``"bound"`` derived, ``"spread"`` measured over re-orderings, ``"given"`` by the user.
-        nearest: What the mistake nearest to rounding, in units of it, would have caused on the same inputs; ``None`` if
-            none could be told from rounding.
-        nearest_noise: What rounding may do to that output.
+        nearest: The smallest deviation that any mistake of the catalogue would have caused on the same inputs;
+            ``None`` if none could be told from rounding.
+        nearest_noise: What rounding may do to that output, a tenth of it at most.
         mistake: That mistake.
         mistakes: How many were computed.
         untold: How many of them could not be told from rounding.
