@@ -333,6 +333,15 @@ def test_a_step_of_time_distributed_is_a_sample():
         np.testing.assert_allclose(run(model, {"x": x})["each"], want.reshape(2, 7, 5), rtol=0, atol=FLOAT32_NOISE)
 
 
+def test_layers_of_one_name_inside_and_outside_of_time_distributed_keep_their_own_weights():
+    inside, outside = dense(rows=3, columns=3), kinds.Dense("dense", 2 * numbers(3, 3))
+    inner = Model("inner", (Input("step", (None, 3)),), (Call("dense", inside, (T("step"),)),), {"y": T("dense")})
+    model = chain(TimeDistributed("each", inner), outside)
+    x = numbers(2, 7, 3)
+    want = (x @ inside.kernel + inside.bias) @ outside.kernel
+    np.testing.assert_allclose(run(model, {"x": x})["dense"], want, rtol=0, atol=FLOAT32_NOISE)
+
+
 # Files
 
 

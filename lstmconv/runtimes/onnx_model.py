@@ -55,16 +55,17 @@ def load_model(path: Path) -> LoadedModel:
     )
 
 
-def decode_model(path: Path, layers: Iterable[Layer]) -> Mapping[str, DecodedLayer]:
+def decode_model(path: Path, layers: Iterable[Layer], *, frameworks: bool = True) -> Mapping[str, DecodedLayer]:
     """Return every layer's arrays by its name, from the initializers ``<layer>.<array>``; external ones are mapped.
 
-    Of the given layers only names, ways and the count of heads are read, never a number: what a kernel's axes are is
-    seen from the node that reads it. ``Conv`` has W ``[M, C/group, spatial...]`` (ONNX operator specification,
-    Conv-11), ``ConvTranspose`` W ``[C, M/group, spatial...]`` (ConvTranspose-11).
+    Of the given layers only names, ways and the count of heads are read, never a number; no framework is loaded either
+    way. What a kernel's axes are is seen from the node that reads it:
+    ``Conv`` has W ``[M, C/group, spatial...]`` (ONNX operator specification, Conv-11), ``ConvTranspose`` W
+    ``[C, M/group, spatial...]`` (ConvTranspose-11).
     """
-    model = parse(path)
-    stored = {entry.name: entry for entry in model.graph.initializer}
-    readers = {name: node.op_type for node in model.graph.node for name in node.input if name in stored}
+    graph = parse(path).graph
+    stored = {entry.name: entry for entry in graph.initializer}
+    readers = {name: node.op_type for node in graph.node for name in node.input if name in stored}
     known = {one.name: one for layer in layers for one in (layer.layers if isinstance(layer, Stack) else (layer,))}
     own: dict[str, dict[str, str]] = {name: {} for name in known}
     for name in stored:

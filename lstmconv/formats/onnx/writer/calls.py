@@ -65,7 +65,8 @@ class CallWriter:
     Attributes:
         graph: The graph in the making.
         name: The call's, which leads the names of its tensors.
-        layer: Its name leads the names of its weights.
+        layer: The called layer.
+        owner: Its name in the whole model, which leads the names of its weights.
         dtype: The model's float type.
         inputs: What it is called with.
         masks: The masks that reach it, bool.
@@ -75,6 +76,7 @@ class CallWriter:
     graph: Graph
     name: str
     layer: Layer
+    owner: str
     dtype: np.dtype[np.generic]
     inputs: tuple[Value, ...]
     masks: tuple[Value | None, ...]
@@ -95,12 +97,12 @@ class CallWriter:
         return self.graph.add(operator, inputs, f"{self.name}.{label}", **attributes)
 
     def weight(self, key: str) -> str:
-        """Return the initializer ``<layer>.<key>`` of one of the layer's arrays, laid out as ONNX takes it."""
+        """Return the initializer ``<owner>.<key>`` of one of the layer's arrays, laid out as ONNX takes it."""
         array: Array = getattr(self.layer, key)
         row = rows_of(type(self.layer).__name__).get(key)
         stored = array if row is None else row.parts(array, "onnx")[0]
         shape = tuple(map(int, stored.shape))
-        return self.graph.weight(NamedTensor(f"{self.layer.name}.{key}", shape, self.dtype, pieces_of(stored)))
+        return self.graph.weight(NamedTensor(f"{self.owner}.{key}", shape, self.dtype, pieces_of(stored)))
 
     def number(self, value: object, dtype: npt.DTypeLike | None = None) -> str:
         """Return a constant of the model's float type."""

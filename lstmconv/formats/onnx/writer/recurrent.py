@@ -111,8 +111,9 @@ class RecurrentWriter:
         dtype: np.dtype[np.generic],
         steps: Steps | None = None,
         bias_mode: BiasMode | None = None,
+        owner: str = "",
     ) -> None:
-        """Take a layer, and the name of the call, which leads all names but those of the weights."""
+        """Take a layer, the name of the call, which leads all names, and the owner, which leads the weights'."""
         self.graph = graph
         self.layer = layer
         self.name = name
@@ -120,6 +121,7 @@ class RecurrentWriter:
         self.steps = steps
         self.bias_mode = bias_mode
         self.letters = states_of(layer)
+        self.owner = owner or layer.name
 
     def named(self, name: str) -> str:
         """Lead a name with the call's."""
@@ -236,8 +238,8 @@ class RecurrentWriter:
 
         The first node of a layer has the layer's name, those of later calls the call's.
         """
-        first = f"{self.layer.name}.W{suffix}" not in self.graph.shared
-        lead = self.layer.name if first else self.name
+        first = f"{self.owner}.W{suffix}" not in self.graph.shared
+        lead = self.owner if first else self.name
         weights = [
             self._weight("W", suffix, directions),
             self._weight("R", suffix, directions),
@@ -260,7 +262,7 @@ class RecurrentWriter:
 
     def _weight(self, key: str, suffix: str, directions: Sequence[Direction]) -> str:
         """Return the initializer, which all calls of a layer share; none where no half has a bias."""
-        name = f"{self.layer.name}.{key}{suffix}"
+        name = f"{self.owner}.{key}{suffix}"
         if name in self.graph.shared:
             return self.graph.shared[name]
         if key == "B":

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from lstmconv.errors import UnsupportedModelError
+from lstmconv.formats.model_record import name_inside
 from lstmconv.formats.onnx.writer.calls import CallWriter, Type, Value, element_of
 from lstmconv.formats.onnx.writer.graph_builder import Graph, Size
 from lstmconv.formats.onnx.writer.kinds import WRITERS, Writer
@@ -68,13 +69,20 @@ class _ModelWriter:
     """Adds the calls of a model, or of one inside TimeDistributed, to a graph."""
 
     def __init__(
-        self, graph: Graph, model: Model, dtype: np.dtype[np.generic], options: WriteOptions, lead: str = ""
+        self,
+        graph: Graph,
+        model: Model,
+        dtype: np.dtype[np.generic],
+        options: WriteOptions,
+        lead: str = "",
+        above: str = "",
     ) -> None:
         self.graph = graph
         self.model = model
         self.dtype = dtype
         self.options = options
         self.lead = lead
+        self.above = above
         self.shapes = infer(model)
         self.values: dict[Tensor, Value] = {}
         self.masks: dict[tuple[str, bool], Mask] = {}
@@ -99,6 +107,7 @@ class _ModelWriter:
             self.graph,
             self.lead + call.name,
             layer,
+            name_inside(layer.name, self.above),
             self.dtype,
             tuple(self.values[tensor] for tensor in call.inputs),
             masks,
@@ -155,7 +164,10 @@ class _ModelWriter:
         for layer, name in layers:
             steps = None if mask is None else self._steps(mask, time_major=layer.time_major)
             initial = self._initial(layer, name, given)
-            recurrent = RecurrentWriter(self.graph, layer, self.lead + name, self.dtype, steps, self.options.bias_mode)
+            owner = name_inside(layer.name, self.above)
+            recurrent = RecurrentWriter(
+                self.graph, layer, self.lead + name, self.dtype, steps, self.options.bias_mode, owner
+            )
             ran = recurrent.add(x, initial, batch_first=layer is last and not layer.time_major)
             outputs, x = ran.outputs, ran.outputs[0]
             self.finals[name] = ran.states
@@ -224,7 +236,7 @@ class _ModelWriter:
             entry.name: Value(_flat(writer, value, entry.shape[1:]), value.type, entry.shape)
             for entry, value in zip(inner.inputs, outer, strict=False)
         }
-        nested = _ModelWriter(self.graph, inner, self.dtype, self.options, f"{writer.name}/")
+        nested = _ModelWriter(self.graph, inner, self.dtype, self.options, f"{writer.name}/", writer.owner)
         y = nested.add(given)[tensor]
         sizes = writer.shapes[0]
         if sizes.count(None) <= 1:
