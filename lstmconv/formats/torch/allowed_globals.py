@@ -155,10 +155,17 @@ class Pairs:
     takes_state: bool = False
     """Whether it is an ``OrderedDict``, on which torch hangs ``_metadata``."""
 
+    def __setitem__(self, key: object, value: object) -> None:
+        """Add an entry, as ``SETITEM`` does."""
+        self.pairs.append((key, value))
+
 
 @dataclass(frozen=True)
 class Opaque:
     """A value that is no tensor and holds none by name: bytes, a set, a device."""
+
+    def add(self, entry: object) -> None:
+        """Take no notice of an entry of a set (``ADDITEMS``)."""
 
 
 OPAQUE = Opaque()

@@ -1,18 +1,20 @@
 """Read PyTorch's pickles as plain data: no name in them is looked up and nothing in them is called.
 
-A pickle is a program for a stack machine. The one here has only the opcodes that ``torch.save``
-writes for tensors and plain containers, and its ``REDUCE`` knows the functions of
-:mod:`~lstmconv.formats.torch.allowed_globals` alone. Dictionaries are lists of pairs, so that no key that a
-hostile file made up is hashed.
+A pickle is a program for a stack machine. Python's own machine (``pickle._Unpickler``, in Python) runs here with the
+opcodes that ``torch.save`` writes for tensors and plain containers, and no others. ``GLOBAL`` and ``REDUCE`` know the
+names of :mod:`~lstmconv.formats.torch.allowed_globals` alone. Dictionaries become :class:`Pairs` and sets
+:data:`OPAQUE`, so that no key that a hostile file made up is hashed.
 """
 
 from __future__ import annotations
 
+import pickle
 import pickletools
 import re
+import struct
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Any, Protocol, cast
 
@@ -22,7 +24,6 @@ from lstmconv.formats.torch.allowed_globals import (
     ForbiddenName,
     Foreign,
     Function,
-    Opaque,
     Pairs,
     Refused,
     Storage,
@@ -35,174 +36,101 @@ from lstmconv.formats.torch.allowed_globals import (
 __all__ = ["Pickled", "load"]
 
 _MAX_NAMES = 100
+_OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
+_PLAIN = {
+    "PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "INT", "LONG", "BININT", "BININT1", "BININT2",
+    "LONG1", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES",
+    "SHORT_BINBYTES", "BINBYTES8", "EMPTY_LIST", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "BINPUT",
+    "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET", "APPEND", "APPENDS", "ADDITEMS", "SETITEM", "SETITEMS",
+    "GLOBAL", "STACK_GLOBAL", "BINPERSID",
+}  # fmt: skip
+"""The opcodes that Python's own machine may run: they move values, and call nothing but the methods below."""
 
 
-@dataclass
-class _Machine:
-    """The stack machine: the current stack, those below its marks, and the memo."""
+class _TensorUnpickler(pickle._Unpickler):
+    """Python's machine with another meaning of names, calls, states and containers."""
 
-    stack: list[object] = field(default_factory=list)
-    below: list[list[object]] = field(default_factory=list)
-    memo: dict[int, object] = field(default_factory=dict)
-    storages: dict[str, Storage] = field(default_factory=dict)
+    stack: list[Any]
+    metastack: list[list[Any]]
+    append: Callable[[object], None]
+    read: Callable[[int], bytes]
 
-    def ignore(self, _: object) -> None:
-        """``PROTO``, ``FRAME``, ``STOP``."""
+    def __init__(self, file: Readable) -> None:
+        super().__init__(cast("IO[bytes]", file), fix_imports=False, encoding="latin-1")
+        self.storages: dict[str, Storage] = {}
+        self.dispatch = _Counted()  # type: ignore[misc]  # load() looks each opcode up in it
 
-    def push(self, argument: object) -> None:
-        self.stack.append(argument)
+    def find_class(self, module: str, name: str) -> Any:
+        return meaning(module, name)
 
-    def push_none(self, _: object) -> None:
-        self.stack.append(None)
+    def persistent_load(self, pid: Any) -> Any:
+        storage = storage_named(pid)
+        self.storages.setdefault(storage.key, storage)
+        return storage
 
-    def push_true(self, _: object) -> None:
-        self.stack.append(True)
-
-    def push_false(self, _: object) -> None:
-        self.stack.append(False)
-
-    def push_opaque(self, _: object) -> None:
-        self.stack.append(OPAQUE)
-
-    def push_dict(self, _: object) -> None:
-        self.stack.append(Pairs([]))
-
-    def push_list(self, _: object) -> None:
-        self.stack.append([])
-
-    def push_tuple(self, _: object) -> None:
-        self.stack.append(())
-
-    def mark(self, _: object) -> None:
-        self.below.append(self.stack)
-        self.stack = []
-
-    def above_mark(self) -> list[object]:
-        items, self.stack = self.stack, self.below.pop()
-        return items
-
-    def tuple_above_mark(self, _: object) -> None:
-        items = self.above_mark()
-        self.stack.append(tuple(items))
-
-    def tuple_of_1(self, _: object) -> None:
-        self.stack[-1] = (self.stack[-1],)
-
-    def tuple_of_2(self, _: object) -> None:
-        self.stack[-2:] = [(self.stack[-2], self.stack[-1])]
-
-    def tuple_of_3(self, _: object) -> None:
-        self.stack[-3:] = [(self.stack[-3], self.stack[-2], self.stack[-1])]
-
-    def remember(self, index: Any) -> None:
-        self.memo[index] = self.stack[-1]
-
-    def memoize(self, _: object) -> None:
-        self.memo[len(self.memo)] = self.stack[-1]
-
-    def recall(self, index: Any) -> None:
-        self.stack.append(self.memo[index])
-
-    def append(self, _: object) -> None:
-        self.extend_by([self.stack.pop()])
-
-    def appends(self, _: object) -> None:
-        self.extend_by(self.above_mark())
-
-    def extend_by(self, items: list[object]) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, list):
-            raise Refused(f"its pickle appends to {kind(target)}, expected a list; nothing was executed")
-        target.extend(items)
-
-    def add_items(self, _: object) -> None:
-        self.above_mark()
-        if not isinstance(self.stack[-1], Opaque):
-            raise Refused("its pickle adds to what is no set; nothing was executed")
-
-    def set_item(self, _: object) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        self.update_by([key, value])
-
-    def set_items(self, _: object) -> None:
-        self.update_by(self.above_mark())
-
-    def update_by(self, items: list[object]) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, Pairs):
-            raise Refused(f"its pickle sets items of {kind(target)}, expected a dict; nothing was executed")
-        target.pairs.extend(zip(items[::2], items[1::2], strict=True))
-
-    def name(self, argument: Any) -> None:
-        module, _, attribute = argument.partition(" ")  # genops joins both lines by a space
-        self.stack.append(meaning(module, attribute))
-
-    def name_from_stack(self, _: object) -> None:
-        attribute, module = self.stack.pop(), self.stack.pop()
-        if not isinstance(module, str) or not isinstance(attribute, str):
-            raise Refused("its pickle names something by other than text; nothing was executed")
-        self.stack.append(meaning(module, attribute))
-
-    def call(self, _: object) -> None:
+    def load_reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, Function):
             raise Refused(f"its pickle calls {kind(function)}, expected what builds a tensor; nothing was executed")
-        self.stack.append(function(arguments))
+        self.append(function(arguments))
 
-    def state(self, _: object) -> None:
-        """``BUILD``: torch hangs ``_metadata`` on a state dict (torch/nn/modules/module.py); it is dropped."""
-        state = self.stack.pop()
-        target = self.stack[-1]
+    def load_build(self) -> None:
+        """Drop the ``_metadata`` that torch hangs on a state dict (torch/nn/modules/module.py)."""
+        state, target = self.stack.pop(), self.stack[-1]
         if not isinstance(target, Pairs) or not target.takes_state or not isinstance(state, Pairs):
             raise Refused(f"its pickle sets the state of {kind(target)}; nothing was executed")
 
-    def persistent(self, _: object) -> None:
-        storage = storage_named(self.stack.pop())
-        self.storages.setdefault(storage.key, storage)
-        self.stack.append(storage)
+    def load_empty_dictionary(self) -> None:
+        self.append(Pairs([]))
+
+    def load_empty_set(self) -> None:
+        self.append(OPAQUE)
+
+    def load_bytearray8(self) -> None:
+        """Read the bytes; Python's own machine makes as many as they claim to be."""
+        self.read(struct.unpack("<Q", self.read(8))[0])
+        self.append(OPAQUE)
 
 
-_ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
-    **dict.fromkeys(("PROTO", "FRAME", "STOP"), _Machine.ignore),
-    **dict.fromkeys(("INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"), _Machine.push),
-    **dict.fromkeys(("BINSTRING", "SHORT_BINSTRING"), _Machine.push),  # Python 2's str
-    **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _Machine.push),
-    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "EMPTY_SET"), _Machine.push_opaque),
-    "NONE": _Machine.push_none,
-    "NEWTRUE": _Machine.push_true,
-    "NEWFALSE": _Machine.push_false,
-    "EMPTY_DICT": _Machine.push_dict,
-    "EMPTY_LIST": _Machine.push_list,
-    "EMPTY_TUPLE": _Machine.push_tuple,
-    "MARK": _Machine.mark,
-    "TUPLE": _Machine.tuple_above_mark,
-    "TUPLE1": _Machine.tuple_of_1,
-    "TUPLE2": _Machine.tuple_of_2,
-    "TUPLE3": _Machine.tuple_of_3,
-    "BINPUT": _Machine.remember,
-    "LONG_BINPUT": _Machine.remember,
-    "MEMOIZE": _Machine.memoize,
-    "BINGET": _Machine.recall,
-    "LONG_BINGET": _Machine.recall,
-    "APPEND": _Machine.append,
-    "APPENDS": _Machine.appends,
-    "ADDITEMS": _Machine.add_items,
-    "SETITEM": _Machine.set_item,
-    "SETITEMS": _Machine.set_items,
-    "GLOBAL": _Machine.name,
-    "STACK_GLOBAL": _Machine.name_from_stack,
-    "REDUCE": _Machine.call,
-    "BUILD": _Machine.state,
-    "BINPERSID": _Machine.persistent,
+_ACTIONS: Mapping[int, Callable[[Any], None]] = {
+    **{code: action for code, action in pickle._Unpickler.dispatch.items() if _OPCODES[code] in _PLAIN},
+    pickle.REDUCE[0]: _TensorUnpickler.load_reduce,
+    pickle.BUILD[0]: _TensorUnpickler.load_build,
+    pickle.EMPTY_DICT[0]: _TensorUnpickler.load_empty_dictionary,
+    pickle.EMPTY_SET[0]: _TensorUnpickler.load_empty_set,
+    pickle.BYTEARRAY8[0]: _TensorUnpickler.load_bytearray8,
 }
 
 
+class _Counted(dict[int, Callable[[Any], None]]):
+    """The allowed opcodes; counts how often one is looked up."""
+
+    def __init__(self) -> None:
+        super().__init__(_ACTIONS)
+        self.count, self.most = 0, PICKLE_OPCODES.value
+        self.last = pickle.STOP[0]
+
+    def __getitem__(self, code: int) -> Callable[[Any], None]:
+        self.count += 1
+        if self.count > self.most:
+            raise Refused(
+                f"its pickle has over {self.most:,} opcodes; save the state dict alone, or, {PICKLE_OPCODES.way_out}"
+            )
+        self.last = code
+        return super().__getitem__(code)
+
+    def __missing__(self, code: int) -> Callable[[Any], None]:
+        name = _OPCODES.get(code, f"{code:#04x}")
+        raise Foreign(f"its pickle uses the opcode {name}, which no state dict has; nothing was executed")
+
+
 class Readable(Protocol):
-    """What a pickle is read from: a file, an ``io.BytesIO`` or an ``mmap.mmap``."""
+    """What a pickle is read from: an ``io.BytesIO`` or an ``mmap.mmap``."""
 
     def read(self, size: int, /) -> bytes: ...
     def readline(self) -> bytes: ...
     def tell(self) -> int: ...
+    def seek(self, position: int, /) -> object: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +138,7 @@ class Pickled:
     """What a pickle holds.
 
     Attributes:
-        value: Text, numbers, ``None``, tuples, lists, :class:`Pairs`, :class:`Tensor`,
+        value: Text, bytes, numbers, ``None``, tuples, lists, :class:`Pairs`, :class:`Tensor`,
             :class:`Unread`, :class:`Storage`, or something opaque that has no tensors.
         storages: For each key the first storage of that key, whether or not a tensor is seen in it.
         opcodes: How many opcodes it has, which bounds the entries of all its containers.
@@ -225,50 +153,43 @@ def load(file: Readable) -> Pickled:
     """Read one pickle and leave the file behind it.
 
     Raises:
-        Refused: It has a name, an opcode or a tensor that is not allowed, or more opcodes than any state dict.
-        ValueError, IndexError, KeyError, TypeError: It is damaged.
+        Refused: It has a name, an opcode or a tensor that is not allowed, more opcodes than any state dict, or it does
+            not come to one value.
+        ValueError, EOFError, pickle.UnpicklingError: It is damaged.
     """
-    with warnings.catch_warnings():
-        # A damaged string may hold escapes that pickletools warns of; what is wrong with the file is said once.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return _load(file)
-
-
-def _load(file: Readable) -> Pickled:
-    machine = _Machine()
-    opcodes = pickletools.genops(cast("IO[bytes]", file))
-    count, most = 0, PICKLE_OPCODES.value
-    for count, (opcode, argument, _) in enumerate(opcodes, 1):
-        if count > most:
-            raise Refused(
-                f"its pickle has over {most:,} opcodes; save the state dict alone, or, {PICKLE_OPCODES.way_out}"
-            )
-        action = _ACTIONS.get(opcode.name)
-        if action is None:
-            raise Foreign(f"its pickle uses the opcode {opcode.name}, which no state dict has; nothing was executed")
-        try:
-            action(machine, argument)
-        except ForbiddenName as error:
-            raise Foreign(_explanation([str(error), *_forbidden(opcodes)])) from None
-    if machine.below or len(machine.stack) != 1:
+    start = file.tell()
+    machine = _TensorUnpickler(file)
+    opcodes = cast("_Counted", machine.dispatch)
+    try:
+        value = machine.load()
+    except ForbiddenName as error:
+        file.seek(start)
+        raise Foreign(_explanation(_forbidden(file) or [str(error)])) from None
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise Refused(
+            f"its pickle uses the opcode {_OPCODES[opcodes.last]} on values that it is not for; the file is damaged"
+        ) from error
+    if machine.metastack or machine.stack:
         raise Refused("its pickle does not end with one value; the file is damaged")
-    return Pickled(machine.stack[0], machine.storages, count)
+    return Pickled(value, machine.storages, opcodes.count)
 
 
-def _forbidden(opcodes: Iterator[Any]) -> list[str]:
-    """Return the forbidden names in the rest of a pickle, so that it can be called what it is."""
+def _forbidden(file: Readable) -> list[str]:
+    """Return the forbidden names in a pickle, so that it can be called what it is."""
     names: dict[str, None] = {}
     texts = ["", ""]
-    try:
-        for opcode, argument, _ in islice(opcodes, PICKLE_OPCODES.value):
-            if opcode.name == "GLOBAL":
-                texts = argument.split(" ", 1)
-            elif isinstance(argument, str):
-                texts = [texts[-1], argument]
-            if opcode.name in ("GLOBAL", "STACK_GLOBAL") and len(names) < _MAX_NAMES:
-                names.update(dict.fromkeys(_if_forbidden(texts[0], texts[1])))
-    except ValueError:  # damaged behind the name that is refused anyway
-        pass
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # pickletools warns of escapes in a damaged string.
+        try:
+            for opcode, argument, _ in islice(pickletools.genops(cast("IO[bytes]", file)), PICKLE_OPCODES.value):
+                if opcode.name == "GLOBAL":
+                    texts = cast(str, argument).split(" ", 1)  # genops joins both lines by a space.
+                elif isinstance(argument, str):
+                    texts = [texts[-1], argument]
+                if opcode.name in ("GLOBAL", "STACK_GLOBAL") and len(names) < _MAX_NAMES:
+                    names.update(dict.fromkeys(_if_forbidden(texts[0], texts[1])))
+        except ValueError:  # Damage behind the name that is refused anyway.
+            pass
     return list(names)
 
 
