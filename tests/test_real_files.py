@@ -15,6 +15,10 @@ import pytest
 
 import lstmconv
 from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError
+from lstmconv.formats.keras.reader.open_file import open_file
+from lstmconv.formats.keras.reader.read import interpret
+from lstmconv.formats.options import ReadOptions
+from lstmconv.semantics import run_model
 from tests._cases import assert_direction
 
 KERAS_2_HARD_SIGMOID = "hard_sigmoid(alpha=0.2, beta=0.5)"
@@ -132,6 +136,32 @@ def test_file_without_an_lstm_is_refused_with_the_reason(real_files: Path, name:
     assert REFUSED[name] in message
     assert Path(name).name in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *REFUSED])
+def test_published_file_with_a_config_is_a_whole_model_that_computes_what_keras_computed(real_files: Path, name: str):
+    """The recordings lie in ``real_outputs`` beside the folder: what genuine Keras computed."""
+    try:
+        file = open_file(real_files / name)
+    except LstmconvError:
+        return
+    if file.config is None:
+        return
+    model = interpret(file, ReadOptions()).model
+    assert model is not None
+    assert model.outputs
+    recorded = real_files.parent / "real_outputs" / f"{name}.npz"
+    if not recorded.is_file():
+        return
+    assert model.unknown == ()
+    with np.load(recorded) as recording:
+        inputs = [recording[f"x:{k}"] for k in range(len(model.inputs))]
+        inputs = [x.astype(np.float32) / 8 if x.dtype == np.int8 else x for x in inputs]
+        found = list(run_model(model, inputs).values())
+        tolerance = max(float(recording["tol"]) if "tol" in recording.files else 0, 3e-5)
+        for k in range(len(model.outputs)):
+            desired = recording[f"y:{k}"]
+            np.testing.assert_allclose(found[k], desired, rtol=0, atol=tolerance * np.abs(desired).max())
 
 
 # Predictions that Keras 2.0.8 on Theano published beside its weights

@@ -493,6 +493,12 @@ def good_files(folder: Path) -> list[Path]:
             for name in ("subclassed.keras", "rnn_cells.keras", "bfloat16.keras", "shared.h5")
         ),
         *(golden / "tf-keras-2.21.0" / name for name in ("stacked_cells.h5", "cudnn_bidirectional.h5", "lstm.keras")),
+        *(
+            golden / "whole" / "keras-3.15.1" / name
+            for name in ("nested.keras", "mask_nested.keras", "states_from_layers.keras", "operations.keras")
+        ),
+        *(golden / "whole" / "tf-keras-2.21.0" / name for name in ("states_from_layers.keras", "shared_layer.h5")),
+        *(golden / "whole" / "keras-1.2.2" / name for name in ("merge_of_models.h5", "shared_and_nested.h5")),
         golden / "tf-2.13.1" / "lstm.keras",
         golden / "keras-2.2.4" / "bidirectional_no_bias.h5",
         golden / "keras-1.2.2" / "bidirectional_concat_cpu.h5",

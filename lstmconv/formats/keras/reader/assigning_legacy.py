@@ -113,7 +113,7 @@ def _by_names(owners: Sequence[Leaf], stored: Sequence[Stored]) -> dict[Entry, l
     found: dict[Entry, list[Stored]] = {}
     for scope, arrays in by_scope.items():
         scores = [_score(owner, scope) for owner in owners]
-        best = max(scores)
+        best = max(scores, default=0)
         if not best or scores.count(best) > 1:
             return None
         found.setdefault(owners[scores.index(best)].entry, []).extend(arrays)

@@ -14,7 +14,7 @@ from lstmconv.formats.keras.reader.cells_legacy import group_names, legacy_cells
 from lstmconv.formats.keras.reader.cells_saveable import saveable_cells
 from lstmconv.formats.keras.reader.counting import Counts
 from lstmconv.formats.keras.reader.discovery import Discovered, discover
-from lstmconv.formats.keras.reader.entries import Entry, read_entries
+from lstmconv.formats.keras.reader.entries import Entry, ModelEntry, read_entries
 from lstmconv.formats.keras.reader.layers import Layers
 from lstmconv.formats.keras.reader.lstm import direction_of
 from lstmconv.formats.keras.reader.open_file import Config, KerasFile, open_config
@@ -67,7 +67,7 @@ def _entry(description: Config, file: KerasFile) -> Entry | None:
     """Read a config; ``None`` for a model class of the user's own that lists no layers."""
     try:
         entry = read_entries(description.model, group_names(file.weights) if file.kind == "legacy" else ())
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise UnreadableFileError(f"the model config is not one that Keras writes ({error!r})") from error
     return entry if entry.model is not None and entry.model.members else None
 
@@ -77,19 +77,13 @@ def _described(entry: Entry, cells: Sequence[Cell], producer: Producer, *, outsi
     file, listed = producer.file, entry.model
     if listed is None:
         return None
-    stored: dict[Entry, list[Stored]]
-    places: dict[Entry, str] = {}
-    if file.kind == "saveable":
-        stored, places = assign_saveable(file, listed)
-    else:
-        version = producer.config.version if producer.config is not None else None
-        stored = assign_legacy(file, listed, Counts(version or file.version), producer.notes, outside=outside)
-    layers = Layers(stored, places, producer)
     try:
+        stored, places = _assigned(listed, producer, outside=outside)
+        layers = Layers(stored, places, producer)
         model = with_masking(trace(listed, layers))
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        if isinstance(error, UnreadableFileError | UnsupportedModelError):
-            raise
+    except (UnreadableFileError, UnsupportedModelError):
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise UnreadableFileError(f"the model config is not one that Keras writes ({error!r})") from error
     skipped = [*layers.skipped, *_not_owned(cells, stored)]
     lstms = lstm_layers(model)
@@ -108,6 +102,17 @@ def _described(entry: Entry, cells: Sequence[Cell], producer: Producer, *, outsi
         unknown=producer.question if any(layer.recurrent_activation is None for layer in lstms) else None,
         model=model if entry.package is None else None,
     )
+
+
+def _assigned(
+    model: ModelEntry, producer: Producer, *, outside: bool
+) -> tuple[Mapping[Entry, Sequence[Stored]], Mapping[Entry, str]]:
+    """Give every object of the config its arrays; return them and where the file keeps each."""
+    file = producer.file
+    if file.kind == "saveable":
+        return assign_saveable(file, model)
+    version = producer.config.version if producer.config is not None else None
+    return assign_legacy(file, model, Counts(version or file.version), producer.notes, outside=outside), {}
 
 
 def _not_owned(cells: Sequence[Cell], stored: Mapping[Entry, Sequence[Stored]]) -> list[Skipped]:
