@@ -90,6 +90,8 @@ def _described(entry: Entry, cells: Sequence[Cell], producer: Producer, *, outsi
     refuse_many_layers(len(lstms), "the model config")
     if not lstms and not layers.skipped and cells:
         return None
+    if not lstms and (model.unknown or entry.package is not None):
+        raise NoLSTMError(_no_lstm(file.name, skipped), skipped)
     chains = chains_of(model)
     return Checkpoint(
         layers=lstms,
