@@ -244,6 +244,18 @@ def test_inputs_outputs_and_weights_of_the_same_names_stay_apart():
     np.testing.assert_array_equal(found["dense.product_1"], z)
 
 
+def test_an_output_of_an_inputs_name_is_returned_by_keras_name(tmp_path):
+    path = tmp_path / "model.onnx"
+    calls = (Call("twice", kinds.Merge("twice", "add"), (T("x"), T("x"))),)
+    model = Model("m", (Input("x", (None, 3)),), calls, {"x": T("twice"), "x_1": T("x")})
+    path.write_bytes(onnx_format.build_model(model, WriteOptions()).SerializeToString())
+    loaded, x = load_model(path), numbers(2, 3)
+    found = loaded.compute({"x": x})
+    assert list(found) == ["x", "x_1"]
+    np.testing.assert_array_equal(found["x"], x + x)
+    np.testing.assert_array_equal(found["x_1"], x)
+
+
 def test_token_ids_are_int64_and_what_else_reads_numbers_is_float():
     table = kinds.Embedding("embedding", numbers(11, 3))
     ids = Input("ids", (None, 7), "float32")

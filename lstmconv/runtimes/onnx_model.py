@@ -28,6 +28,8 @@ _DTYPES = {
 def load_model(path: Path) -> LoadedModel:
     """Load a file into ONNX Runtime, once for all runs.
 
+    Outputs are named as Keras names them, also where the file has another name because an input is called so.
+
     Raises:
         NotRunError: ONNX Runtime does not take it; the text is its own.
     """
@@ -40,7 +42,7 @@ def load_model(path: Path) -> LoadedModel:
     except Exception as error:
         raise NotRunError(f"ONNX Runtime does not load it: {str(error).splitlines()[0]}") from error
     inputs = {entry.name: np.dtype(_DTYPES[entry.type]) for entry in session.get_inputs()}
-    outputs = tuple(entry.name for entry in session.get_outputs())
+    outputs = tuple(entry.doc_string or entry.name for entry in parse(path).graph.output)
 
     def compute(given: Mapping[str, Array]) -> Mapping[str, Array]:
         feeds = {name: np.asarray(given[name]).astype(dtype, copy=False) for name, dtype in inputs.items()}

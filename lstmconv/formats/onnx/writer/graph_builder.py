@@ -105,9 +105,16 @@ class Graph:
         self.inputs.append(self._declared(self.free_name(name), element, shape))
         return str(self.inputs[-1].name)
 
-    def give_output(self, name: str, tensor: str, element: int, shape: Sequence[Size]) -> None:
-        """Declare an output of a name that :meth:`free_name` gave: from :meth:`finish` on the tensor has it."""
+    def give_output(
+        self, name: str, tensor: str, element: int, shape: Sequence[Size], meant: str | None = None
+    ) -> None:
+        """Declare an output of a name that :meth:`free_name` gave: from :meth:`finish` on the tensor has it.
+
+        Where another name was meant, which an input has, the output's doc_string says that.
+        """
         self.outputs.append(self._declared(name, element, shape))
+        if meant not in (None, name):
+            self.outputs[-1].doc_string = meant
         self.results.append((name, tensor))
 
     def _declared(self, name: str, element: int, shape: Sequence[Size]) -> Any:

@@ -27,7 +27,7 @@ __all__ = ["add_model"]
 def add_model(graph: Graph, model: Model, dtype: np.dtype[np.generic], options: WriteOptions) -> None:
     """Add a model's inputs, the nodes of its calls, and its outputs by Keras' names.
 
-    An output that has an input's name gets a number behind it.
+    An output that has an input's name gets a number behind it; its doc_string is the name that was meant.
 
     Args:
         graph: Empty.
@@ -43,12 +43,13 @@ def add_model(graph: Graph, model: Model, dtype: np.dtype[np.generic], options: 
         name = graph.take_input(entry.name, writer.element(kind), _sizes(entry, model))
         given[entry.name] = Value(name, kind, entry.shape)
     writer.take_all_states()
-    names = {name: graph.free_name(name) for name in model.outputs}
+    clashing = {name for name in model.outputs if name in graph.taken}  # What can keep its name keeps it.
+    names = {name: graph.free_name(name) for name in sorted(model.outputs, key=clashing.__contains__)}
     values = writer.add(given)
     for name, tensor in model.outputs.items():
         value = values[tensor]
         shape: list[Size] = ["batch" if axis == 0 and size is None else size for axis, size in enumerate(value.shape)]
-        graph.give_output(names[name], value.name, writer.element(value.type), shape)
+        graph.give_output(names[name], value.name, writer.element(value.type), shape, name)
     writer.give_all_states()
 
 
