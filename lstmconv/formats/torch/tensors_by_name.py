@@ -146,7 +146,7 @@ def _resolve(container: Container) -> tuple[Mapping[str, Array], tuple[str, ...]
             notes[key] = f"'{shown(key)}' is left out: {found.reason}"
             continue
         tensors[key] = _array(shown(key), found, container)
-    if not tensors:
+    if not tensors and container.record is None:  # A whole model may have no weights at all.
         raise Tensorless("holds no tensors, expected a state dict; save module.state_dict()")
     return MappingProxyType(tensors), tuple(notes.values())
 
