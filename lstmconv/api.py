@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lstmconv.arrays.copying import BiasMode, rounding_of_sum
-from lstmconv.errors import UnreadableFileError, UsageError
-from lstmconv.formats import Artifact, BufferSizes, Format, ReadOptions, WriteOptions, by_name, by_suffix, open_file
-from lstmconv.formats import stem as stem_of
-from lstmconv.formats.hashing import begin_hashing
+from lstmconv.arrays.bias_modes import BiasMode
+from lstmconv.converting import Conversion, ConvertOptions, Stacking, convert_file
+from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions, by_name, by_suffix
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Model, Provenance, Stack
-from lstmconv.model.stacking import join, unstacked
-from lstmconv.publishing import publish, refuse_changed, refuse_existing, staging, stamps_of, stored_meanwhile
+from lstmconv.opening import load_file, open_artifact
+from lstmconv.publishing import publish, refuse_existing, staging
 
 if TYPE_CHECKING:
     import onnx
@@ -29,10 +25,7 @@ __all__ = [
     "convert",
     "from_onnx",
     "from_torch",
-    "in_folder",
     "load",
-    "open_artifact",
-    "read",
     "save",
     "to_cudnn",
     "to_onnx",
@@ -40,35 +33,7 @@ __all__ = [
     "verify",
 ]
 
-_LARGE_BYTES = 256 << 20
-"""Over this size a target is stored on the disk while it is verified."""
-
 PathLike: TypeAlias = "str | os.PathLike[str]"
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What :func:`convert` did.
-
-    Attributes:
-        source: The checkpoint that was read, as far as it was converted.
-        paths: Every file written.
-        reports: One a target, empty without verification.
-        notes: What was assumed, overruled or skipped, in whole sentences.
-    """
-
-    source: Checkpoint
-    paths: tuple[Path, ...]
-    reports: tuple[Report, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def report(self) -> Report:
-        """All targets' checks as one report."""
-        from lstmconv.proof.report import Report
-
-        names = ", ".join(report.target for report in self.reports)
-        return Report(names, tuple(check for report in self.reports for check in report.checks))
 
 
 def load(
@@ -102,42 +67,18 @@ def load(
     >>> layer.name, layer.forward.weight_ih.shape          # gates i f g o, units, features
     ('lstm', (4, 16, 1))
     """
-    options = ReadOptions(None if config is None else Path(config), activation, recurrent_activation, buffer)
-    checkpoint = read(Path(path), options, format)
-    begin_hashing(checkpoint)
-    return checkpoint
+    return load_file(Path(path), _read_options(format, config, activation, recurrent_activation, buffer))
 
 
-def read(file: Path, options: ReadOptions, format: str | None = None) -> Checkpoint:
-    """Read as :func:`load` does; the file is hashed only when its hash is asked for, and must still be there then."""
-    return open_artifact(file, options, format).checkpoint
-
-
-def open_artifact(file: Path, options: ReadOptions | None = None, format: str | None = None) -> Artifact:
-    """Open and read a file of any format; an error of the system becomes one line.
-
-    Raises:
-        UnreadableFileError, UnsupportedModelError, UsageError: As :func:`load`.
-    """
-    _refuse_no_file(file)
-    if options is not None and options.config is not None:
-        _refuse_no_file(options.config)
-    try:
-        artifact = open_file(file, options, format)
-        _ = artifact.checkpoint
-        return artifact
-    except EOFError as error:  # Not an OSError, and the command line would take it for the user's.
-        raise UnreadableFileError(f"{file.name}: cannot be read: it ends too early") from error
-    except OSError as error:
-        raise UnreadableFileError(f"{file.name}: cannot be read ({error.strerror or error})") from error
-
-
-def _refuse_no_file(path: Path) -> None:
-    """Refuse what is not there, and what may never end: pipes and devices."""
-    if not path.exists():
-        raise UnreadableFileError(f"{path}: no such file")
-    if not path.is_file() and not path.is_dir():
-        raise UnreadableFileError(f"{path}: neither a file nor a folder (a pipe, a device?), expected a file")
+def _read_options(
+    format: str | None,
+    config: PathLike | None,
+    activation: str | None,
+    recurrent_activation: str | None,
+    buffer: BufferSizes | None,
+) -> ReadOptions:
+    place = None if config is None else Path(config)
+    return ReadOptions(place, activation, recurrent_activation, buffer, format)
 
 
 def from_torch(module: nn.Module, *, name: str | None = None) -> Checkpoint:
@@ -174,40 +115,6 @@ def from_onnx(model: onnx.ModelProto, *, name: str = "model.onnx") -> Checkpoint
 
     origin = Provenance(name, hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(), "ONNX model")
     return read_model(model, name, origin, ReadOptions(), None)
-
-
-def _select(
-    checkpoint: Checkpoint, layers: Sequence[str] | None, rename: Mapping[str, str] | None
-) -> tuple[Checkpoint, dict[str, str]]:
-    """Pick and rename layers and stacks; return them and each new name's source name."""
-    known = [layer.name for layer in checkpoint.layers]
-    stacks = dict(checkpoint.joined)
-    unknown = [name for name in [*(layers or []), *(rename or {})] if name not in known and name not in stacks]
-    if unknown:
-        raise UsageError(f"no LSTM layer {unknown[0]!r}; there are {', '.join([*stacks, *known])}")
-    wanted = {inner for name in layers or known for inner in stacks.get(name, (name,))}
-    picked = [layer for layer in checkpoint.layers if layer.name in wanted]
-    names = {layer.name: layer.name for layer in picked}
-    joined: dict[str, tuple[str, ...]] = {}
-    for stack, inside in stacks.items():
-        new = (rename or {}).get(stack, stack)
-        names |= {name: new + name.removeprefix(stack) for name in inside if name in names and name.startswith(stack)}
-        if wanted.issuperset(inside):
-            joined[new] = inside
-    names |= {old: new for old, new in (rename or {}).items() if old in names and old not in stacks}
-    if len(set(names.values())) < len(names):
-        raise UsageError("two layers would get the same name; give each its own with --rename")
-    edges = checkpoint.edges
-    if edges is not None:
-        edges = tuple((names[a], names[b]) for a, b in edges if a in names and b in names)
-    selected = replace(
-        checkpoint,
-        layers=tuple(replace(layer, name=names[layer.name]) for layer in picked),
-        edges=edges,
-        branching=tuple(names[name] for name in checkpoint.branching if name in names),
-        joined={stack: tuple(names[name] for name in inside) for stack, inside in joined.items()},
-    )
-    return selected, {new: old for old, new in names.items()}
 
 
 def save(
@@ -247,13 +154,12 @@ def convert(
     states: bool | None = None,
     lengths: bool = False,
     raw: bool = False,
-    stack: Literal["all", "partial", "none"] | None = None,
+    stack: Stacking | None = None,
     keras_version: int | None = None,
     weights_only: bool = False,
     format: str | None = None,
     buffer: BufferSizes | None = None,
     progress: Callable[[str], None] | None = None,
-    stage_in: Callable[..., AbstractContextManager[Path]] = staging,
 ) -> Conversion:
     """Convert a file and prove that the result holds and computes the same.
 
@@ -286,122 +192,31 @@ def convert(
         weights_only: Keras ``.h5`` without a model config.
         format, buffer: See :func:`load`.
         progress: Called with a line before each long step.
-        stage_in: Gives the folder in which targets are put together; see :func:`lstmconv.publishing.shared_staging`.
 
     Raises:
         VerificationError: The target does not hold or compute the same; nothing is left behind.
         UnreadableFileError, UnsupportedModelError, UsageError, TargetExistsError: One line each.
     """
-    say = progress or (lambda _: None)
-    path = Path(source)
-    say(f"Reading {path.name}")
-    _refuse_no_file(path)
-    stamps = stamps_of([path] if config is None else [path, Path(config)])
-    checkpoint = load(
-        path,
-        format=format,
-        config=config,
-        activation=activation,
-        recurrent_activation=recurrent_activation,
-        buffer=buffer,
+    options = ConvertOptions(
+        to=(to,) if isinstance(to, str) else tuple(to or ()),
+        layers=tuple(layers or ()),
+        rename=rename or {},
+        stack=stack,
+        verify=verify,
+        force=force,
+        read=_read_options(format, config, activation, recurrent_activation, buffer),
+        write=WriteOptions(
+            dtype=dtype,
+            bias_mode=bias_mode,
+            opset=opset,
+            states=states,
+            lengths=lengths,
+            raw=raw,
+            keras_version=keras_version,
+            weights_only=weights_only,
+        ),
     )
-    stamps |= stamps_of([path.parent / part for part in checkpoint.provenance.parts])
-    checkpoint.refuse_unknown()
-    selected, sources = _select(checkpoint, layers, rename)
-    places = _places(path, None if target is None else Path(target), to, raw=raw)
-    refuse_existing(list(places), path, force=force)
-    options = WriteOptions(
-        dtype=dtype,
-        bias_mode=bias_mode,
-        opset=opset,
-        states=states,
-        lengths=lengths,
-        raw=raw,
-        sources=sources,
-        keras_version=keras_version,
-        weights_only=weights_only,
-    )
-    from lstmconv.proof.verifying import verify_file
-
-    reports: list[Report] = []
-    notes: list[str] = []
-    folder = next(iter(places)).parent
-    with stage_in(folder, create=len(places) > 1) as stage:
-        staged: list[Path] = []
-        for place, chosen in places.items():
-            say(f"Writing {place.name}")
-            fitting = _stacked(selected, stack, chosen)
-            options = replace(options, prefix=not (layers and len(fitting.stacks) == 1))
-            written = chosen.write(fitting, stage / place.name, options)
-            staged += written
-            notes += _losses(fitting, chosen, place, options)
-            say(f"Verifying {place.name}")
-            with stored_meanwhile(written) if _nbytes(fitting) > _LARGE_BYTES else nullcontext():
-                reports.append(verify_file(checkpoint, chosen.open(stage / place.name), run=verify))
-                reports[-1].raise_for_failure()
-        refuse_existing([folder / part.name for part in staged], path, force=force)
-        refuse_changed(stamps)
-        paths = publish(staged, folder, force=force)
-    skipped = [f"skipped {entry.name} ({entry.class_name}): {entry.reason}" for entry in checkpoint.skipped]
-    told = tuple(dict.fromkeys([*checkpoint.notes, *skipped, *notes]))
-    return Conversion(selected, tuple(paths), tuple(reports), told)
-
-
-def _nbytes(checkpoint: Checkpoint) -> int:
-    """Return the size of all weights, as the source stores them."""
-    halves = (half for layer in checkpoint.layers for half in layer.directions)
-    return sum(gate.nbytes for half in halves for gates in half.arrays.values() for gate in gates)
-
-
-def _stacked(checkpoint: Checkpoint, stack: str | None, chosen: Format) -> Checkpoint:
-    """Join or open the layers as asked, as far as the format can hold them."""
-    if stack is None:
-        return checkpoint
-    if stack not in ("all", "partial", "none"):
-        raise UsageError(f"stack is {stack!r}, expected all, partial or none")
-    alone = unstacked(checkpoint)
-    return alone if stack == "none" else join(alone, chosen.obstacle, partial=stack == "partial")
-
-
-def _losses(checkpoint: Checkpoint, chosen: Format, place: Path, options: WriteOptions) -> Iterator[str]:
-    """Say what the target does not hold of the source, in whole sentences."""
-    one = chosen.biases == "one" or options.bias_mode not in (None, "double")
-    for layer in checkpoint.layers:
-        rounded = [ulps for half in layer.directions if (ulps := rounding_of_sum(half)) is not None] if one else []
-        if rounded:
-            kind = f"by {max(rounded):.2g} ulp at most" if max(rounded) else "exactly"
-            yield f"{place.name}: {layer.name}: its two biases are written as their sum, rounded {kind}"
-        if layer.masking and not options.lengths:
-            yield f"{layer.name}: its model masks steps; the target runs every step"
-        elif layer.masking:
-            yield f"{layer.name}: its model masks steps; the target masks those beyond its lengths (right padding)"
-    yield from chosen.losses(checkpoint, place, options)
-
-
-def _places(source: Path, target: Path | None, to: str | Sequence[str] | None, *, raw: bool) -> dict[Path, Format]:
-    """Decide which files to write, in which format."""
-    names = [to] if isinstance(to, str) else list(dict.fromkeys(to or []))
-    if not names:
-        if target is None:
-            raise UsageError("neither a target nor --to is given; say what to write, such as model.onnx or --to onnx")
-        return {target: by_suffix(target)}
-    chosen = [by_name(name) for name in names]
-    if len(chosen) == 1 and target is not None and not target.is_dir():
-        return {target: chosen[0]}
-    return in_folder(source, source.parent if target is None else target, names, raw=raw)
-
-
-def in_folder(source: Path, folder: Path, to: Sequence[str], *, raw: bool) -> dict[Path, Format]:
-    """Return the files that a source is written to in a folder, under its own name, each with its format.
-
-    Raises:
-        UsageError: An unknown format.
-    """
-    return {folder / (stem_of(source) + _suffix(entry, raw=raw)): entry for entry in map(by_name, to)}
-
-
-def _suffix(entry: Format, *, raw: bool) -> str:
-    return entry.raw_suffix if raw and entry.raw_suffix is not None else entry.suffixes[0]
+    return convert_file(Path(source), None if target is None else Path(target), options, progress)
 
 
 def verify(
@@ -438,14 +253,7 @@ def verify(
     from lstmconv.proof.verifying import verify_file
 
     if not isinstance(source, Checkpoint):
-        source = load(
-            source,
-            format=format,
-            config=config,
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            buffer=buffer,
-        )
+        source = load_file(Path(source), _read_options(format, config, activation, recurrent_activation, buffer))
     source.refuse_unknown()
     return verify_file(source, open_artifact(Path(target)), Settings(atol, rtol, seed, batch, steps))
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 
+from lstmconv.arrays.bias_modes import BIAS_MODES, BiasMode
 from lstmconv.arrays.mapping import let_go
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.layouts import Pattern
@@ -35,9 +36,6 @@ __all__ = [
     "slabs",
 ]
 
-BiasMode: TypeAlias = Literal["input", "recurrent", "both-halves", "double", "single-input", "single-recurrent", "none"]
-"""Where a bias goes. In formats with two biases: ``input`` (b, 0), ``recurrent`` (0, b), ``both-halves`` (b/2, b/2).
-cuDNN has four modes: ``double`` (b, 0), ``single-input``, ``single-recurrent``, ``none``."""
 
 Piece: TypeAlias = "tuple[Pattern, Gates] | Array"
 """Consecutive stored numbers: gates in the order of a pattern, or an array as it is."""
@@ -281,8 +279,8 @@ def place_bias(
     Raises:
         UsageError: ``none`` for a layer that has a bias, or a mode that does not exist.
     """
-    if mode is not None and mode not in get_args(BiasMode):
-        raise UsageError(f"bias mode {mode!r} is unknown; expected one of {', '.join(get_args(BiasMode))}")
+    if mode is not None and mode not in BIAS_MODES:
+        raise UsageError(f"bias mode {mode!r} is unknown; expected one of {', '.join(BIAS_MODES)}")
     total = _total(direction)
     if total is None and not zeros and mode != "double":
         return None, None

@@ -1,5 +1,5 @@
 """The command line."""
 
-from lstmconv.cli.commands import app, build_only, main
+from lstmconv.cli.program import app, build_only, main
 
 __all__ = ["app", "build_only", "main"]

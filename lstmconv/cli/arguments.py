@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -68,13 +67,11 @@ class _Plainly:
 
 
 def _plain(value: Any, annotation: Any, parameter: Any) -> Any:
-    """Return a word as a str, Path, int, or member of an Enum."""
+    """Return a word as a str, Path or int."""
     if not isinstance(annotation, type) or parameter.parser is not None:
         raise _NotPlainError
     if isinstance(value, annotation):
         return value
-    if isinstance(value, str) and issubclass(annotation, Enum) and value in {member.value for member in annotation}:
-        return annotation(value)
     if isinstance(value, str) and annotation is Path and (os.access(value, os.R_OK) or not os.path.lexists(value)):
         return Path(value)
     if isinstance(value, str) and annotation is int and value.isdecimal():

@@ -10,13 +10,14 @@ import numpy as np
 
 from lstmconv.activations import SIGMOID, TANH
 from lstmconv.arrays.copying import BiasMode, place_bias
+from lstmconv.explaining.layout_names import LAYOUT_NAMES
 from lstmconv.formats import by_name
 from lstmconv.formats.cudnn import manifest
 from lstmconv.layouts import CUDNN, CUDNN_LSTM_LAYER, KERAS, KERAS_1, ONNX, TORCH, Layout, Pattern
 from lstmconv.model import Array, Gates, LSTMDirection, LSTMLayer, Stack
 
 __all__ = [
-    "LAYOUT_NAMES",
+    "LAYOUTS_BY_NAME",
     "ArrayBlocks",
     "Block",
     "FormatLayout",
@@ -28,15 +29,9 @@ __all__ = [
     "stored_biases",
 ]
 
-LAYOUT_NAMES: Mapping[str, Layout] = {
-    "keras": KERAS,
-    "keras-1": KERAS_1,
-    "keras-cudnn": CUDNN_LSTM_LAYER,
-    "torch": TORCH,
-    "onnx": ONNX,
-    "cudnn": CUDNN,
-}
-"""The rows of the table by the names that ``--format`` takes."""
+LAYOUTS_BY_NAME: Mapping[str, Layout] = dict(
+    zip(LAYOUT_NAMES, (KERAS, KERAS_1, CUDNN_LSTM_LAYER, TORCH, ONNX, CUDNN), strict=True)
+)
 
 Role = Literal["input matrix", "recurrent matrix", "bias", "input bias", "recurrent bias"]
 
@@ -105,7 +100,7 @@ class FormatLayout:
     """A stack of layers as one format stores it.
 
     Attributes:
-        format: A key of :data:`LAYOUT_NAMES`.
+        format: A key of :data:`LAYOUTS_BY_NAME`.
         row: Its row of the table.
         own: The source is stored so.
         obstacle: Why the format cannot hold the layers, and the way out; then ``halves`` is empty.
@@ -183,7 +178,7 @@ def _alike(array: Array) -> Gates:
 
 def shown_names(own: Layout) -> tuple[str, ...]:
     """Return the names of the layouts that are shown by default: the source's own, PyTorch's, ONNX' and cuDNN's."""
-    first = next(name for name, row in LAYOUT_NAMES.items() if row is own)
+    first = next(name for name, row in LAYOUTS_BY_NAME.items() if row is own)
     return tuple(dict.fromkeys((first, "torch", "onnx", "cudnn")))
 
 
@@ -192,10 +187,10 @@ def shown(stack: Stack, name: str, own: Layout) -> FormatLayout:
 
     Args:
         stack: The layers.
-        name: A key of :data:`LAYOUT_NAMES`.
+        name: A key of :data:`LAYOUTS_BY_NAME`.
         own: The row in which the source stores them.
     """
-    row = LAYOUT_NAMES[name]
+    row = LAYOUTS_BY_NAME[name]
     if row is CUDNN:
         return _packed(stack, name, own)
     obstacle = None if row is own else _obstacle(stack, name)
@@ -205,7 +200,7 @@ def shown(stack: Stack, name: str, own: Layout) -> FormatLayout:
 
 def _obstacle(stack: Stack, name: str) -> str | None:
     """Say why a format cannot hold a stack whatever its unknown activations are."""
-    if LAYOUT_NAMES[name] in (KERAS, KERAS_1):  # Keras holds what the layers are, each on its own.
+    if LAYOUTS_BY_NAME[name] in (KERAS, KERAS_1):  # Keras holds what the layers are, each on its own.
         return None
     layers = [
         replace(

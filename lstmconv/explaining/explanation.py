@@ -16,7 +16,6 @@ from lstmconv.activations import describe_activation
 from lstmconv.arrays.copying import BiasMode, rounding_of_sum
 from lstmconv.errors import UsageError
 from lstmconv.explaining.blocks import (
-    LAYOUT_NAMES,
     ArrayBlocks,
     FormatLayout,
     HalfLayout,
@@ -27,6 +26,7 @@ from lstmconv.explaining.blocks import (
     stored_biases,
 )
 from lstmconv.explaining.equations import equations
+from lstmconv.explaining.layout_names import LAYOUT_NAMES
 from lstmconv.explaining.steps import GateSums, Step, one_step
 from lstmconv.layouts import KERAS, Layout, by_name
 from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Provenance, Stack
@@ -119,8 +119,8 @@ def explain(checkpoint: Checkpoint, layer: str | None = None, formats: Sequence[
     Args:
         checkpoint: Its layers.
         layer: A layer or a stack by its name; the first by default.
-        formats: Keys of :data:`~lstmconv.explaining.blocks.LAYOUT_NAMES`; by default the source's own, PyTorch, ONNX
-            and cuDNN.
+        formats: Some of :data:`~lstmconv.explaining.layout_names.LAYOUT_NAMES`; by default the source's own, PyTorch,
+            ONNX and cuDNN.
 
     Raises:
         UsageError: There is no such layer, or no such format.

@@ -90,33 +90,33 @@ What no other format recognises is left to the Keras reader, which says what it 
 
 
 def detect(path: Path, options: ReadOptions | None = None) -> Format:
-    """Return the format of a file, by its content; by its suffix where the content cannot tell.
+    """Return the format of a file: the user's, else by its content, else by its suffix.
 
     Raises:
         UnreadableFileError: There is no such file, it is empty, or it is a Git LFS pointer.
     """
     if not path.exists():
         raise UnreadableFileError(f"{path}: no such file")
+    if options is not None and options.format is not None:
+        return by_name(options.format)
     if options is not None and options.buffer is not None:
         return next(entry for entry in FORMATS if entry.raw_suffix is not None)
     found = Beginning(path, b"" if path.is_dir() else beginning(path))
     return next(entry for entry in FORMATS if entry.recognises(found))
 
 
-def open_file(path: Path, options: ReadOptions | None = None, format: str | None = None) -> Artifact:
+def open_file(path: Path, options: ReadOptions | None = None) -> Artifact:
     """Open a file of any format.
 
     Args:
         path: The file.
         options: What the user says about it.
-        format: One of :data:`FORMATS` by name, where the content should not decide.
 
     Raises:
         UnreadableFileError: It is not there, it is damaged, or it is of no format.
-        UsageError: An unknown ``format``.
+        UsageError: ``options.format`` is unknown.
     """
-    chosen = detect(path, options) if format is None else by_name(format)
-    return chosen.open(path, options)
+    return detect(path, options).open(path, options)
 
 
 def by_name(name: str) -> Format:

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
 
 from lstmconv.formats.options import ReadOptions, WriteOptions
-from lstmconv.formats.record import Record
-from lstmconv.model import Checkpoint, LSTMLayer, Model, Stack
+
+if TYPE_CHECKING:  # The command line's help lists the formats, and must not wait for NumPy.
+    from lstmconv.formats.record import Record
+    from lstmconv.model import Checkpoint, LSTMLayer, Model, Stack
 
 __all__ = ["Artifact", "Beginning", "Format", "Module", "Opened"]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from lstmconv.arrays.bias_modes import BUFFER_BIAS_MODES, BiasMode
 from lstmconv.errors import UsageError
 
-if TYPE_CHECKING:
-    from lstmconv.arrays.copying import BiasMode
+__all__ = ["DTYPES", "BufferSizes", "ReadOptions", "WriteOptions"]
 
-__all__ = ["BufferSizes", "ReadOptions", "WriteOptions"]
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+"""The element types that weights are written with."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class BufferSizes:
         for name in ("input_size", "hidden_size", "num_layers"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected at least 1")
-        modes = ("double", "single-input", "single-recurrent", "none")
-        if self.bias_mode not in modes:
-            raise UsageError(f"a cuDNN buffer's bias mode is one of {', '.join(modes)}, found {self.bias_mode!r}")
+        if self.bias_mode not in BUFFER_BIAS_MODES:
+            known = ", ".join(BUFFER_BIAS_MODES)
+            raise UsageError(f"a cuDNN buffer's bias mode is one of {known}, found {self.bias_mode!r}")
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,14 @@ class ReadOptions:
         activation: Overrules the file's, by Keras name.
         recurrent_activation: Likewise.
         buffer: The sizes of a bare cuDNN buffer.
+        format: The file's format by its name; ``None`` if the content decides.
     """
 
     config: Path | None = None
     activation: str | None = None
     recurrent_activation: str | None = None
     buffer: BufferSizes | None = None
+    format: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,11 @@ import numpy as np
 
 from lstmconv.arrays.copying import Piece, joined, slabs
 from lstmconv.errors import UnsupportedModelError
-from lstmconv.formats.options import WriteOptions
+from lstmconv.formats.options import DTYPES, WriteOptions
 from lstmconv.model import Array, Gates, Layer, LSTMLayer, Model, Stack, TimeDistributed, float_type
 from lstmconv.model.kinds import Constant, Kind, Rescaling
 
 __all__ = ["NamedTensor", "dtype_of", "dtype_of_model", "dtype_of_variables"]
-
-_FLOAT_TYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 class NamedTensor(NamedTuple):
@@ -84,7 +82,7 @@ def dtype_of_variables(layer: Layer) -> np.dtype[np.generic] | None:
         layers = layer.layers if isinstance(layer, Stack) else (layer,)
         directions = [direction for one in layers for direction in one.directions]
         arrays = [direction.weight_ih for direction in directions]
-    found = {array.dtype.newbyteorder("=") for array in arrays if array.dtype.name in _FLOAT_TYPES}
+    found = {array.dtype.newbyteorder("=") for array in arrays if array.dtype.name in DTYPES}
     if len(found) > 1:
         names = " and ".join(sorted(dtype.name for dtype in found))
         raise UnsupportedModelError(f"{layer.name}: its variables are {names}; choose one with --dtype")

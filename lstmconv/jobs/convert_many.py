@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lstmconv.converting import ConvertOptions, convert_file, in_folder
 from lstmconv.errors import LstmconvError, UsageError
 from lstmconv.jobs import workers
 from lstmconv.proof.report import VerificationError
@@ -66,32 +67,28 @@ class Converted:
 def convert_many(
     sources: Sequence[Path],
     folder: Path | None,
-    to: Sequence[str],
+    options: ConvertOptions,
     *,
     jobs: int | None = None,
     skip_existing: bool = False,
-    **options: Any,
 ) -> Iterator[Converted]:
     """Convert each file, and yield the results in the order of the files.
 
     Args:
         sources: Files.
         folder: The folder of the targets; by default, each target lies beside its source.
-        to: The formats.
+        options: How to convert each.
         jobs: The number of processes; by default, the number of cores.
         skip_existing: Skip sources already converted from identical bytes (options are ignored).
-        options: Further arguments of :func:`lstmconv.api.convert`.
 
     Raises:
         UsageError: No format is given, or two sources would be written to the same target.
     """
-    from lstmconv import api
-
-    if not to:
+    if not options.to:
         raise UsageError("several sources need --to, such as --to onnx")
     owners: dict[Path, Path] = {}
     for source in sources:
-        for place in api.in_folder(source, folder or source.parent, to, raw=bool(options.get("raw"))):
+        for place in in_folder(source, folder or source.parent, options.to, raw=options.write.raw):
             if place in owners:
                 raise UsageError(f"{owners[place]} and {source} have the same target {place}; convert them separately")
             owners[place] = source
@@ -103,9 +100,12 @@ def convert_many(
             if count > 1:  # A folder with one target needs no shared stage.
                 with suppress(UsageError):  # The error appears again for each of its files.
                     stages[target] = open_stages.enter_context(staging(target))
-        options["stage_in"] = partial(shared_staging, stages)
         work: Callable[[Path], Converted] = partial(
-            _convert, folder=folder, to=tuple(to), skip_existing=skip_existing, options=options
+            _convert,
+            folder=folder,
+            options=options,
+            skip_existing=skip_existing,
+            stage_in=partial(shared_staging, stages),
         )
         for outcome in workers.run(work, sources, jobs):
             yield outcome.value or Converted(
@@ -114,18 +114,21 @@ def convert_many(
 
 
 def _convert(
-    source: Path, *, folder: Path | None, to: Sequence[str], skip_existing: bool, options: Mapping[str, Any]
+    source: Path,
+    *,
+    folder: Path | None,
+    options: ConvertOptions,
+    skip_existing: bool,
+    stage_in: Callable[..., AbstractContextManager[Path]],
 ) -> Converted:
     """Convert one file; an error becomes its result."""
-    from lstmconv import api
-
     name = str(source)
     try:
         if skip_existing and source.is_file():
-            places = api.in_folder(source, folder or source.parent, to, raw=bool(options.get("raw")))
+            places = in_folder(source, folder or source.parent, options.to, raw=options.write.raw)
             if all(place.is_file() for place in places) and _are_made_from(source, places):
                 return Converted(name, "skipped", tuple(map(str, places)), "converted from identical bytes before")
-        done = api.convert(source, folder, to=to, **options)
+        done = convert_file(source, folder, options, stage_in=stage_in)
     except VerificationError as error:
         return Converted(name, "not equal", detail=str(error), reports=(error.report.to_json(),))
     except (LstmconvError, OSError) as error:

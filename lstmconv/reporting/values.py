@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lstmconv import api
 from lstmconv.explaining.blocks import FormatLayout, shown, shown_names
 from lstmconv.explaining.inspection import describe_checkpoint
 from lstmconv.formats.record import Record
 from lstmconv.layouts import by_name
 from lstmconv.model import GATES, Checkpoint, Provenance, Stack
+from lstmconv.opening import open_artifact
 from lstmconv.proof.report import Report
 from lstmconv.reporting.weights import HalfWeights, weights_of
 
@@ -122,7 +122,7 @@ def verdict(report: Report) -> Verdict:
 def _target(checkpoint: Checkpoint, target: Path) -> TargetValues:
     from lstmconv.proof.verifying import verify_file
 
-    artifact = api.open_artifact(target)
+    artifact = open_artifact(target)
     report = verify_file(checkpoint, artifact)
     same = None if artifact.record is None else artifact.record.made_from(checkpoint)
     return TargetValues(report, verdict(report), artifact.checkpoint.provenance, artifact.record, same)

@@ -139,16 +139,10 @@ def main() -> None:
     import safetensors  # noqa: F401
     import typer.main
 
-    import lstmconv.cli
-    import lstmconv.cli.output
-    import lstmconv.explaining.inspection
-    import lstmconv.formats.cudnn
-    import lstmconv.formats.keras
-    import lstmconv.formats.onnx.reader.read
-    import lstmconv.formats.torch.pt
+    from lstmconv.cli import program
 
     # Typer builds the same commands anew for each call, which takes longer than reading a small file.
-    lstmconv.cli.app = typer.main.get_command(lstmconv.cli.app)
+    program.app = typer.main.get_command(program.app)
     gc.collect()
     gc.freeze()  # What is loaded now is never garbage; collecting after each job need not look at it.
     forks = "--fork" in sys.argv

@@ -1,0 +1,208 @@
+"""The command ``lstmconv convert``: one source, or many."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from typer.core import TyperCommand
+
+from lstmconv.arrays.bias_modes import BIAS_MODES, BiasMode
+from lstmconv.cli.options import FORMAT_NAMES, Json, SourceOptions, choice, listed, takes_source_options
+from lstmconv.errors import UsageError
+from lstmconv.formats.options import DTYPES, WriteOptions
+
+if TYPE_CHECKING:
+    from lstmconv.converting import ConvertOptions, Stacking
+
+__all__ = ["StackCommand", "convert"]
+
+_STACKING = ("all", "partial", "none")
+
+
+class StackCommand(TyperCommand):
+    """``--stack`` alone means ``--stack=all``, and never takes the argument that follows it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, ["--stack=all" if argument == "--stack" else argument for argument in args])
+
+
+@takes_source_options
+def convert(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SOURCE [TARGET] | SOURCE...",
+            help="A source and its target. With several --to, the target is a folder. Three or more paths, a quoted "
+            "pattern, or --into: every path is a source.",
+            show_default=False,
+        ),
+    ],
+    *,
+    to: Annotated[
+        list[str] | None,
+        choice(
+            FORMAT_NAMES,
+            metavar="FORMAT",
+            help=f"Format of the target: {listed(FORMAT_NAMES)}. Default: decided by its suffix. Repeatable.",
+        ),
+    ] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Convert only this layer or stack. Repeatable.")
+    ] = None,
+    stack: Annotated[
+        str | None,
+        choice(
+            _STACKING,
+            metavar="[=partial|none]",
+            help="Join layers that feed each other directly into one module. =partial joins what fits, =none splits "
+            "stacks. Default: as in the source.",
+        ),
+    ] = None,
+    rename: Annotated[
+        list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a layer or stack. Repeatable.")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        choice(
+            DTYPES, metavar="TYPE", help=f"Element type of the target: {listed(DTYPES)}. Default: as in the source."
+        ),
+    ] = None,
+    opset: Annotated[int | None, typer.Option(help="ONNX operator set. Default: 14, or 22 for bfloat16.")] = None,
+    bias_mode: Annotated[
+        str | None,
+        choice(
+            BIAS_MODES,
+            metavar="MODE",
+            help="Where the bias b goes in a format with two biases: input (b, 0), recurrent (0, b), both-halves "
+            "(b/2, b/2); for cuDNN also double, single-input, single-recurrent, none. Default: nothing is lost. For a "
+            "bare cuDNN buffer as the source: the biases in the source.",
+        ),
+    ] = None,
+    keras_version: Annotated[
+        int | None,
+        typer.Option(
+            min=2, max=3, help="Keras version of a Keras target. Default: 3 if it can hold the layers, else 2."
+        ),
+    ] = None,
+    weights_only: Annotated[
+        bool, typer.Option("--weights-only", help="Write a Keras .h5 without the model's config.")
+    ] = False,
+    states: Annotated[
+        bool | None, typer.Option(help="Initial states as ONNX inputs. Default: only for stateful layers.")
+    ] = None,
+    lengths: Annotated[
+        bool, typer.Option("--lengths", help="Sequence lengths as an ONNX input (right padding).")
+    ] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Write a bare cuDNN buffer (.bin) beside a JSON file.")] = False,
+    reading: SourceOptions,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Compare the weights, but do not run the target.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing targets.")] = False,
+    into: Annotated[
+        Path | None, typer.Option("--into", metavar="FOLDER", help="Folder for the targets of many sources.")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of processes for many sources. Default: the number of cores."),
+    ] = None,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing",
+            help="Skip sources already converted from identical bytes (options are ignored).",
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Convert a file's LSTM layers, and check that the result computes the same.
+
+    \b
+    lstmconv convert model.h5 model.pt
+    lstmconv convert model.h5 out --to onnx --to torch
+    lstmconv convert lstm.pt lstm.keras
+    lstmconv convert 'models/*.h5' --to onnx --into converted
+    """  # noqa: D301  # typer keeps the lines after a backspace as they are
+    from lstmconv.cli.patterns import several
+    from lstmconv.converting import ConvertOptions
+
+    read = reading.read_options()
+    options = ConvertOptions(
+        to=tuple(to or ()),
+        layers=tuple(layer or ()),
+        rename=_renamed(rename or []),
+        stack=cast("Stacking | None", stack),
+        verify=not no_verify,
+        force=force,
+        read=read,
+        write=WriteOptions(
+            dtype=dtype,
+            bias_mode=None if read.buffer else cast(BiasMode | None, bias_mode),
+            opset=opset,
+            states=states,
+            lengths=lengths,
+            raw=raw,
+            keras_version=keras_version,
+            weights_only=weights_only,
+        ),
+    )
+    if several(files, into, options.to, force=force):
+        _convert_many(files, into, options, jobs=jobs, skip_existing=skip_existing, json=json)
+        return
+    if skip_existing or jobs is not None:
+        raise UsageError("--jobs and --skip-existing are for many sources; for one or two sources, add --into FOLDER")
+    _convert_one(files[0], files[1] if len(files) > 1 else None, options, json=json)
+
+
+def _convert_one(source: Path, target: Path | None, options: "ConvertOptions", *, json: bool) -> None:
+    from lstmconv.cli import output
+    from lstmconv.converting import convert_file
+
+    with output.progress(source) as say:
+        done = convert_file(source, target, options, say)
+    output.show_notes(done.notes)
+    if json:
+        output.show_json(
+            {
+                "source": done.source.provenance.source,
+                "paths": [str(path) for path in done.paths],
+                "verified": options.verify,
+                "reports": [report.to_json() for report in done.reports],
+                "notes": list(done.notes),
+            }
+        )
+        return
+    for report in done.reports:
+        output.show_report(report)
+    output.show_paths(done.paths)
+
+
+def _convert_many(
+    files: list[Path],
+    into: Path | None,
+    options: "ConvertOptions",
+    *,
+    jobs: int | None,
+    skip_existing: bool,
+    json: bool,
+) -> None:
+    from lstmconv.cli import output
+    from lstmconv.cli.patterns import expand
+    from lstmconv.jobs.convert_many import convert_many
+
+    sources = expand(files)
+    done = convert_many(sources, into, options, jobs=jobs, skip_existing=skip_existing)
+    results = list(output.bar(done, len(sources), None if json else output.show_converted))
+    if json:
+        output.show_json({"results": [result.to_json() for result in results]})
+    else:
+        output.show_totals([result.status for result in results])
+    raise typer.Exit(max((result.exit_code for result in results), default=0))
+
+
+def _renamed(pairs: list[str]) -> dict[str, str]:
+    split = [pair.partition("=") for pair in pairs]
+    for old, sign, new in split:
+        if not (old and sign and new):
+            raise UsageError(f"--rename {old}{sign}{new}: expected OLD=NEW")
+    return {old: new for old, _, new in split}

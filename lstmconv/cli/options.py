@@ -1,0 +1,158 @@
+"""Options that several commands share, declared once.
+
+The names that an option takes come from the place that defines them, so help, errors and completion list the same.
+Nothing here may load NumPy: ``--help`` imports it.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from lstmconv.arrays.bias_modes import BUFFER_BIAS_MODES, BiasMode
+from lstmconv.errors import UsageError
+from lstmconv.formats import FORMATS
+from lstmconv.formats.options import DTYPES, BufferSizes, ReadOptions
+
+__all__ = ["FORMAT_NAMES", "Json", "Source", "SourceOptions", "choice", "listed", "takes_source_options"]
+
+FORMAT_NAMES = tuple(sorted(entry.name for entry in FORMATS))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them.
+
+    >>> listed(("input", "recurrent", "none"))
+    'input, recurrent or none'
+    """
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def choice(names: Sequence[str], *declarations: str, metavar: str, help: str) -> Any:
+    """Declare an option that takes one of some names; typer refuses others and completes these."""
+
+    def known(value: str | list[str] | None) -> Any:
+        for each in [value] if isinstance(value, str) else value or []:
+            if each not in names:
+                raise typer.BadParameter(f"{each!r} is not one of {', '.join(names)}.")
+        return value
+
+    return typer.Option(*declarations, metavar=metavar, help=help, callback=known, autocompletion=lambda: list(names))
+
+
+Source = Annotated[
+    Path,
+    typer.Argument(
+        help="A Keras file of any version, .pt, .safetensors, .onnx or .cudnn.safetensors.", show_default=False
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+_BUFFER = "(only for a bare cuDNN buffer)"
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What a user may say about the source; each field is an option of every command that reads one."""
+
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Config of the model, for a weights-only Keras file: model.json, .h5 or .keras."
+        ),
+    ] = None
+    activation: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Keras name of the activation; replaces the file's.")
+    ] = None
+    recurrent_activation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Keras name of the recurrent activation; replaces the file's. hard_sigmoid_keras2 and "
+            "hard_sigmoid_keras3 are the two functions that Keras calls hard_sigmoid.",
+        ),
+    ] = None
+    source_format: Annotated[
+        str | None,
+        choice(
+            FORMAT_NAMES,
+            "--from",
+            metavar="FORMAT",
+            help=f"Format of the source: {listed(FORMAT_NAMES)}. Default: decided by the file's content.",
+        ),
+    ] = None
+    input_size: Annotated[int | None, typer.Option(help=f"Features {_BUFFER}.")] = None
+    hidden_size: Annotated[int | None, typer.Option(help=f"Units {_BUFFER}.")] = None
+    layers: Annotated[int, typer.Option(help=f"Number of layers {_BUFFER}.")] = 1
+    bidirectional: Annotated[
+        bool, typer.Option("--bidirectional", help=f"The layers have two directions {_BUFFER}.")
+    ] = False
+    bias_mode: Annotated[
+        str | None,
+        choice(
+            BUFFER_BIAS_MODES,
+            metavar="MODE",
+            help=f"Biases in the source {_BUFFER}: {listed(BUFFER_BIAS_MODES)}. Default: double.",
+        ),
+    ] = None
+    buffer_dtype: Annotated[
+        str, choice(DTYPES, metavar="TYPE", help=f"Element type of the source {_BUFFER}: {listed(DTYPES)}.")
+    ] = "float32"
+
+    @property
+    def buffer(self) -> BufferSizes | None:
+        """The sizes of a bare cuDNN buffer; ``None`` for any other source.
+
+        Raises:
+            UsageError: One of both sizes is missing.
+        """
+        if self.input_size is None and self.hidden_size is None:
+            return None
+        if self.input_size is None or self.hidden_size is None:
+            raise UsageError("a bare cuDNN buffer needs both --input-size and --hidden-size")
+        mode = cast(BiasMode, self.bias_mode or "double")
+        return BufferSizes(self.input_size, self.hidden_size, self.layers, self.bidirectional, mode, self.buffer_dtype)
+
+    def read_options(self) -> ReadOptions:
+        """Return what the API takes."""
+        return ReadOptions(
+            config=self.config,
+            activation=self.activation,
+            recurrent_activation=self.recurrent_activation,
+            buffer=self.buffer,
+            format=self.source_format,
+        )
+
+
+def takes_source_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command every option of :class:`SourceOptions` in place of its parameter ``reading``.
+
+    An option that the command declares itself, with a help text of its own, reaches both.
+    """
+    own = inspect.signature(command).parameters
+    names = [field.name for field in fields(SourceOptions)]
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        reading = SourceOptions(**{name: values[name] for name in names})
+        command(**{name: value for name, value in values.items() if name in own}, reading=reading)
+
+    shared = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=field.type,
+        )
+        for field in fields(SourceOptions)
+        if field.name not in own
+    ]
+    parameters = [each for one in own.values() for each in (shared if one.name == "reading" else [one])]
+    annotations: dict[str, Any] = {each.name: each.annotation for each in parameters}
+    run.__dict__["__signature__"] = inspect.Signature(parameters)  # typer reads both.
+    run.__annotations__ = annotations
+    return run

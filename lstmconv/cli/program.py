@@ -1,0 +1,103 @@
+"""The program: its commands' frame, its errors and its exit codes.
+
+Exit codes: 0 done and equal, 1 not equal, 2 could not do it.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from lstmconv._version import __version__
+from lstmconv.cli import commands
+from lstmconv.cli.arguments import Group
+from lstmconv.cli.convert import StackCommand, convert
+from lstmconv.errors import LstmconvError
+from lstmconv.proof.report import VerificationError
+
+__all__ = ["app", "build_only", "main"]
+
+app = typer.Typer(
+    name="lstmconv",
+    cls=Group,
+    help="Convert trained LSTMs between Keras, PyTorch, ONNX and cuDNN, and prove that they compute the same.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # Plain help: loading rich takes longer than everything else that --help does.
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done and equal, 1 not equal, 2 could not do it.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lstmconv {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command(cls=StackCommand)(convert)
+for _command in (
+    commands.inspect,
+    commands.explain,
+    commands.verify,
+    commands.report,
+    commands.check,
+    commands.formats,
+):
+    app.command()(_command)
+
+
+def build_only(name: str) -> None:
+    """Build the options of one command only: building those of all commands takes 10 ms."""
+    if "_LSTMCONV_COMPLETE" in os.environ:  # A shell asks for the options of any command.
+        return
+    for entry in app.registered_commands:
+        if entry.callback is not None and entry.callback.__name__ != name:
+            entry.callback = _without_options(entry.callback)
+
+
+def _without_options(command: Callable[..., Any]) -> Callable[[], None]:
+    """Return a command with the name and the help that the list of commands shows."""
+
+    def shown() -> None:
+        pass
+
+    shown.__name__, shown.__doc__ = command.__name__, command.__doc__
+    return shown
+
+
+def main() -> None:
+    """Run the command line; every error is one line and an exit code."""
+    try:
+        app()
+    except VerificationError as error:
+        _fail(error, 1)
+    except LstmconvError as error:
+        _fail(error, 2)
+    except OSError as error:
+        _fail(error, 2)
+    except Exception as error:
+        if os.environ.get("LSTMCONV_DEBUG"):
+            raise
+        _fail(f"unexpected {type(error).__name__}: {error}; set LSTMCONV_DEBUG=1 to see the traceback", 2)
+
+
+def _fail(error: object, code: int) -> None:
+    from lstmconv.cli import output
+
+    report = getattr(error, "report", None)
+    if report is not None:
+        output.show_report(report)
+    output.show_error(str(error))
+    sys.exit(code)

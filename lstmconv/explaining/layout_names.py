@@ -1,0 +1,7 @@
+"""The names by which ``lstmconv explain --format`` knows the rows of :mod:`lstmconv.layouts`; it loads nothing."""
+
+from __future__ import annotations
+
+__all__ = ["LAYOUT_NAMES"]
+
+LAYOUT_NAMES = ("keras", "keras-1", "keras-cudnn", "torch", "onnx", "cudnn")
