@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import lstmconv
+from lstmconv.converting import ConvertOptions
 from lstmconv.jobs import workers
 
 SAMPLES = Path(__file__).parent.parent / "sample_weights"
@@ -138,6 +139,7 @@ def test_a_check_that_fails_is_the_exit_code_where_nothing_is_worse(folder):
     """One that could not be converted is worse: 2."""
     code = (
         "import sys\nfrom lstmconv import cli\nfrom lstmconv.jobs import convert_many as batch\n"
+        "from lstmconv.converting import ConvertOptions\n"
         "batch._convert = lambda source, **_: batch.Converted(str(source), 'not equal', detail='differs')\n"
         "sys.argv = ['lstmconv', 'convert', 'a.h5', 'b.h5', '--to', 'onnx', '--into', 'out']\ncli.main()"
     )
@@ -192,7 +194,8 @@ def test_nothing_is_left_beside_the_targets_of_many_files(tmp_path, formats):
     (tmp_path / "cut.h5").write_bytes(SAMPLE.read_bytes()[:1000])
     shutil.copy(HANGING, tmp_path / "hanging.weights.h5")
     sources = [tmp_path / name for name in (*names[:3], "cut.h5", "hanging.weights.h5", *names[3:])]
-    done = list(convert_many.convert_many(sources, tmp_path / "out", formats, jobs=2, verify=False))
+    options = ConvertOptions(to=tuple(formats), verify=False)
+    done = list(convert_many.convert_many(sources, tmp_path / "out", options, jobs=2))
     assert [one.status for one in done] == ["converted"] * 3 + ["failed"] * 2 + ["converted"] * 3
     suffixes = {"onnx": ".onnx", "torch": ".pt", "safetensors": ".safetensors"}
     expected = {f"m{number}{suffixes[name]}" for number in range(6) for name in formats}
@@ -207,7 +210,7 @@ def test_targets_beside_sources_in_a_folder_that_may_not_be_written_stop_no_othe
         shutil.copy(SAMPLE, tmp_path / folder / "m.h5")
     (tmp_path / "a" / "m.safetensors").mkdir()
     sources = [tmp_path / "a" / "m.h5", tmp_path / "b" / "m.h5"]
-    done = list(convert_many.convert_many(sources, None, ["safetensors"], jobs=2, verify=False))
+    done = list(convert_many.convert_many(sources, None, ConvertOptions(to=("safetensors",), verify=False), jobs=2))
     assert [one.status for one in done] == ["failed", "converted"]
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["m.h5", "m.safetensors"]
 
@@ -221,7 +224,9 @@ def test_more_folders_than_files_may_be_open_are_no_obstacle(tmp_path):
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))\n"
         "from pathlib import Path; from lstmconv.jobs import convert_many as batch\n"
-        "done = list(batch.convert_many(sorted(Path('.').glob('*/*.h5')), None, ['torch'], jobs=2, verify=False))\n"
+        "from lstmconv.converting import ConvertOptions\n"
+        "options = ConvertOptions(to=('torch',), verify=False)\n"
+        "done = list(batch.convert_many(sorted(Path('.').glob('*/*.h5')), None, options, jobs=2))\n"
         "print(len(done), {one.status for one in done})"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -69,8 +69,13 @@ def verify(
     source: Source,
     target: Annotated[Path, typer.Argument(help="The file to compare with the source.", show_default=False)],
     *,
-    atol: Annotated[float | None, typer.Option(help="Absolute tolerance. Default: the computed noise.")] = None,
-    rtol: Annotated[float | None, typer.Option(help="Relative tolerance. Default: the computed noise.")] = None,
+    atol: Annotated[
+        float | None, typer.Option(help="Absolute tolerance. Default: the computed noise, or 0 with --rtol.")
+    ] = None,
+    rtol: Annotated[
+        float | None,
+        typer.Option(help="Tolerance relative to the expected value. Default: the computed noise, or 0 with --atol."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Random seed for the test inputs.")] = 0,
     batch: Annotated[int, typer.Option(help="Number of test sequences.")] = 3,
     steps: Annotated[int, typer.Option(help="Time steps of each test sequence.")] = 16,
