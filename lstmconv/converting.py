@@ -65,8 +65,8 @@ class Conversion:
     Attributes:
         source: The checkpoint that was read, as far as it was converted.
         paths: Every file written.
-        reports: One a target, empty without verification.
-        notes: What was assumed, overruled or skipped, in whole sentences.
+        reports: One report for each target.
+        notes: Assumptions, replaced options and skipped layers, in sentences.
     """
 
     source: Checkpoint
@@ -144,7 +144,7 @@ def _select(
     stacks = dict(checkpoint.joined)
     unknown = [name for name in [*layers, *rename] if name not in known and name not in stacks]
     if unknown:
-        raise UsageError(f"no LSTM layer {unknown[0]!r}; there are {', '.join([*stacks, *known])}")
+        raise UsageError(f"no LSTM layer {unknown[0]!r}; the file has {', '.join([*stacks, *known])}")
     wanted = {inner for name in layers or known for inner in stacks.get(name, (name,))}
     picked = [layer for layer in checkpoint.layers if layer.name in wanted]
     names = {layer.name: layer.name for layer in picked}
@@ -156,7 +156,7 @@ def _select(
             joined[new] = inside
     names |= {old: new for old, new in rename.items() if old in names and old not in stacks}
     if len(set(names.values())) < len(names):
-        raise UsageError("two layers would get the same name; give each its own with --rename")
+        raise UsageError("two layers would get the same name; give each a different one with --rename")
     edges = checkpoint.edges
     if edges is not None:
         edges = tuple((names[a], names[b]) for a, b in edges if a in names and b in names)
@@ -185,7 +185,7 @@ def _stacked(checkpoint: Checkpoint, stack: Stacking | None, chosen: Format) -> 
 
 
 def _losses(checkpoint: Checkpoint, chosen: Format, place: Path, options: WriteOptions) -> Iterator[str]:
-    """Say what the target does not hold of the source, in whole sentences."""
+    """Say in sentences what the source has and the target does not."""
     one = chosen.biases == "one" or options.bias_mode not in (None, "double")
     for layer in checkpoint.layers:
         rounded = [ulps for half in layer.directions if (ulps := rounding_of_sum(half)) is not None] if one else []
@@ -204,7 +204,7 @@ def _places(source: Path, target: Path | None, to: Sequence[str], *, raw: bool) 
     names = tuple(dict.fromkeys(to))
     if not names:
         if target is None:
-            raise UsageError("neither a target nor --to is given; say what to write, such as model.onnx or --to onnx")
+            raise UsageError("no target is given; add one, such as model.onnx, or a format, such as --to onnx")
         return {target: by_suffix(target)}
     chosen = [by_name(name) for name in names]
     if len(chosen) == 1 and target is not None and not target.is_dir():

@@ -1,7 +1,8 @@
-"""Turn the words of a command line into values without pydantic.
+"""Convert command-line words to values without pydantic.
 
-typer imports pydantic for it (from 0.29 on), which alone takes longer than all that ``lstmconv inspect`` needs
-besides NumPy and h5py. What is plainly right is converted here; all else goes to typer, which says what is wrong.
+From version 0.29 on, typer imports pydantic for this, which takes longer than everything else that ``lstmconv
+inspect`` loads besides NumPy and h5py. Words that are clearly valid are converted here; typer gets all others and
+reports what is wrong.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ __all__ = ["Group"]
 
 
 class Group(TyperGroup):
-    """A group of commands, whose parameters convert plain words themselves."""
+    """A group of commands whose parameters convert clearly valid words themselves."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the group's own parameters."""
@@ -40,11 +41,11 @@ def _lightened(parameters: list[Any]) -> list[Any]:
 
 
 class _NotPlainError(Exception):
-    """A word that typer should look at."""
+    """A word that typer should convert or refuse."""
 
 
 class _Plainly:
-    """Stands in for a parameter's ``RuntimeParam``, and makes typer's own only where it is needed."""
+    """Replaces a parameter's ``RuntimeParam``, and builds typer's own only if it is needed."""
 
     def __init__(self, typers_own: Callable[[], Any]) -> None:
         self._typers_own = typers_own

@@ -1,4 +1,4 @@
-"""What the command line shows: results on stdout, talk on stderr."""
+"""What the command line shows: results on stdout; notes, errors and progress on stderr."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ __all__ = [
 ]
 
 _BAR_ITEMS = 16
-"""Fewer are done before a bar is drawn."""
+"""Draw a progress bar from this many files on."""
 
 Result = TypeVar("Result")
 
 _MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not run": ("–", "yellow"), "warned": ("!", "yellow")}
 _LONG_WORK_BYTES = 64 << 20
-"""Under this size a conversion takes less than a second, and nobody needs to be told."""
+"""Below this size a conversion takes less than a second, so no progress is shown."""
 _BAR_SECONDS = 0.1
 
 
 def _print(text: str, *, err: bool = False) -> None:
-    """Print a line; its styles are left out where nobody sees them.
+    """Print a line, with styles only on a terminal.
 
-    Not by rich, which takes as long to load as all of lstmconv: only bars that move are worth it.
+    rich is not used: it takes as long to load as the rest of lstmconv. Only moving bars need it.
     """
     typer.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)
 
 
 _COMMANDS = re.compile("[\x7f-\x9f\ud800-\udfff]")
-"""What JSON leaves as it is though a terminal takes it for a command, or cannot show it."""
+"""Characters that JSON does not escape, although a terminal executes them or cannot show them."""
 _LONGEST_ERROR = 2000
 
 
@@ -74,7 +74,7 @@ def _mark(status: str) -> str:
 
 @contextmanager
 def progress(source: Path) -> Iterator[Callable[[str], None]]:
-    """Show what is being done to a large file, on a terminal only."""
+    """Show the current step of a conversion of a large file, on a terminal only."""
     size = source.stat().st_size if source.is_file() else 0
     if not sys.stderr.isatty() or size < _LONG_WORK_BYTES:
         yield lambda _: None
@@ -87,7 +87,7 @@ def progress(source: Path) -> Iterator[Callable[[str], None]]:
 
 
 def bar(results: Iterable[Result], total: int, show: Callable[[Result], None] | None) -> Iterator[Result]:
-    """Pass results on, each shown as it comes; of many, on a terminal, a bar first, and all of them after it."""
+    """Yield the results and show each; for many files on a terminal, show a bar first and all results after it."""
     if total < _BAR_ITEMS or not sys.stderr.isatty():
         for result in results:
             if show is not None:
@@ -98,7 +98,7 @@ def bar(results: Iterable[Result], total: int, show: Callable[[Result], None] | 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # No auto_refresh: its thread would keep lstmconv.jobs.workers from forking, the quick way to start processes.
+    # No auto_refresh: with a second thread, lstmconv.jobs.workers could not fork, the fast way to start processes.
     with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as moving:
         task = moving.add_task("", total=total)
         drawn = 0.0
@@ -116,18 +116,18 @@ def bar(results: Iterable[Result], total: int, show: Callable[[Result], None] | 
 
 
 def show_converted(result: Converted) -> None:
-    """Print one line for one of many files; what went wrong goes to stderr."""
+    """Print one line for one of many files; an error goes to stderr."""
     for note in result.notes:
         _print(f"{typer.style('note:', fg='yellow')} {printable(note)}", err=True)
     if result.status in ("failed", "not equal"):
         show_error(result.detail)
         return
-    arrow = "is there already:" if result.status == "skipped" else "→"
+    arrow = "was converted before:" if result.status == "skipped" else "→"
     _print(f"{printable(result.source)} {arrow} {printable(', '.join(result.paths))}{_proved(result.reports)}")
 
 
 def _proved(reports: Sequence[Mapping[str, Any]]) -> str:
-    """Say what the checks found, as far as they ran."""
+    """Return the result of the checks that ran."""
     if not reports:
         return ""
     checks = [check for report in reports for check in report["checks"]]
@@ -138,7 +138,7 @@ def _proved(reports: Sequence[Mapping[str, Any]]) -> str:
 
 
 def show_totals(statuses: Sequence[str]) -> None:
-    """Print how many files ended how."""
+    """Print the number of files for each status."""
     counts = [(status, statuses.count(status)) for status in dict.fromkeys(statuses)]
     files = "1 file" if len(statuses) == 1 else f"{len(statuses):,} files"
     _print(f"{files}: " + ", ".join(f"{count:,} {status}" for status, count in counts))
@@ -171,7 +171,7 @@ def show_paths(paths: Sequence[Path]) -> None:
 
 
 def show_report(report: Report) -> None:
-    """Print one line a check."""
+    """Print one line for each check."""
     _print(_bold(printable(report.target)))
     width = max((len(check.layer) for check in report.checks), default=0)
     for check in report.checks:
@@ -182,12 +182,12 @@ def show_report(report: Report) -> None:
 
 
 def show_summary(results: Sequence[CheckResult]) -> None:
-    """Print how many files were checked, and how many ended how."""
+    """Print the number of files checked, and the number for each status."""
     _print(_summary(results))
 
 
 def show_checked(result: CheckResult) -> None:
-    """Print what was found in a file that holds an LSTM or cannot be passed."""
+    """Print the findings for a file; a file without LSTMs and without findings prints nothing."""
     if not result.findings and not result.layers:
         return
     mark = _mark("failed") if not result.passed else _mark("warned" if result.findings else "passed")
@@ -217,7 +217,7 @@ def _summary(results: Sequence[CheckResult]) -> str:
 
 
 def show_annotations(results: Sequence[CheckResult]) -> None:
-    """Print each finding as a workflow command of GitHub Actions, which shows it at the file.
+    """Print each finding as a GitHub Actions workflow command, so that it appears at the file.
 
     Source: github.com/actions/toolkit, packages/core/src/command.ts, ``escapeData`` and ``escapeProperty``.
     """
@@ -236,14 +236,14 @@ def show_annotations(results: Sequence[CheckResult]) -> None:
 
 
 def show_layouts() -> None:
-    """Print the table of layouts, a block a format."""
+    """Print the table of layouts, one block for each format."""
     from lstmconv.layouts import LAYOUTS
 
-    _print("Stored axes by name; einops' notation, with i f g o the gates (Keras calls g c).")
+    _print("Stored axes in einops notation. The gates are i, f, g, o (Keras calls g c).")
     for row in LAYOUTS:
-        apart = "" if "gate" in row.weight_ih else ", an array each"
+        separate = "" if "gate" in row.weight_ih else ", an array each"
         _print(f"\n{_bold(row.name)}")
-        _line("gates", f"{' '.join(row.gates)}{apart}")
+        _line("gates", f"{' '.join(row.gates)}{separate}")
         _line("input matrix", f"{row.weight_ih:38} {row.arrays[0]}")
         _line("recurrent matrix", f"{row.weight_hh:38} {row.arrays[1]}")
         _line("bias", f"{row.bias:38} {row.arrays[2]}")
@@ -289,7 +289,7 @@ def _show_direction(direction: Mapping[str, Any]) -> None:
     columns = ", ".join(
         f"{gate} {GATE_NAMES[gate]} {start}:{stop}" for gate, (start, stop) in direction["gate_ranges"].items()
     )
-    where = {"arrays": "arrays apart, in this order", "units": "rows of each matrix in the flat buffer"}.get(
+    where = {"arrays": "separate arrays, in this order", "units": "rows of each matrix in the flat buffer"}.get(
         direction["gate_axis"], direction["gate_axis"]
     )
     _line("gates", f"{columns}  ({where})")
@@ -297,8 +297,8 @@ def _show_direction(direction: Mapping[str, Any]) -> None:
     if forget is not None:
         _line(
             "forget bias",
-            f"{forget['min']:.3g} to {forget['max']:.3g}, mean {forget['mean']:.3g}; Keras starts it at 1, the file "
-            "holds it, nothing is to be added",
+            f"{forget['min']:.3g} to {forget['max']:.3g}, mean {forget['mean']:.3g}; Keras initialises it to "
+            "1, and the stored values include that: add nothing",
         )
     backwards = ", runs backwards" if direction["go_backwards"] else ""
     _line("activation", direction["activations"] + backwards)
@@ -306,8 +306,8 @@ def _show_direction(direction: Mapping[str, Any]) -> None:
 
 def _bias_meaning(count: int) -> str:
     if count == 2:
-        return "two, one for the input and one for the state; kept apart where the target has two"
-    return "added once, to the sum of both products; PyTorch, ONNX and cuDNN have two biases: this one and zeros"
+        return "two, one for the input and one for the state; both are kept if the target has two"
+    return "added once to the sum of both products; PyTorch, ONNX and cuDNN have two biases: this one and zeros"
 
 
 def _line(label: str, text: str) -> None:

@@ -24,7 +24,7 @@ def expand(arguments: Sequence[Path]) -> list[Path]:
         if is_pattern(argument):
             matches = [Path(name) for name in sorted(glob(str(argument), recursive=True))]  # noqa: PTH207  # absolute too
             if not matches:
-                raise UsageError(f"no file matches the pattern {argument}")
+                raise UsageError(f"no file matches the pattern {argument}; check the folder and the spelling")
         found |= dict.fromkeys(matches)
     return list(found)
 
@@ -51,7 +51,7 @@ def several(arguments: Sequence[Path], folder: Path | None, to: Sequence[str], *
 
         if not arguments[1].name.lower().endswith(by_name(to[0]).suffixes):
             raise UsageError(
-                f"is {arguments[1]} a second source, or the target to replace? For two sources pass --into FOLDER; "
-                f"for a target, a name ending in {by_name(to[0]).suffixes[0]}"
+                f"is {arguments[1]} a second source, or the target to replace? For two sources, add --into FOLDER; "
+                f"for a target, use a name ending in {by_name(to[0]).suffixes[0]}"
             )
     return False

@@ -1,4 +1,4 @@
-"""Show an explanation on a terminal: equations, gate blocks, the bias's way, one step in numbers."""
+"""Show an explanation on a terminal: equations, gate blocks, where the bias goes, one step in numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lstmconv.model import LSTMLayer, sizes
 __all__ = ["show_explanation"]
 
 _NARROWEST = 40
-"""Characters: below, as where a terminal calls itself 0 wide, it breaks the lines itself."""
+"""Characters. On a narrower terminal, such as one that reports a width of 0, the terminal breaks the lines."""
 
 
 def show_explanation(explanation: Explanation) -> None:
@@ -30,7 +30,7 @@ def show_explanation(explanation: Explanation) -> None:
     console.push_theme(Theme(FEW_COLOURS if console.color_system == "standard" else COLOURS))
     for line in _page(explanation, console):
         shown = _encodable(line, console.encoding)
-        if console.color_system is None:  # Only a colour makes a space at the end of a line seen.
+        if console.color_system is None:  # Without colour, spaces at the end of a line are invisible.
             shown.rstrip()
         console.print(shown, soft_wrap=True)
 
@@ -73,7 +73,7 @@ def _page(explanation: Explanation, console: Console) -> Iterator[Text]:
 
 
 def _wrapped(line: Text, console: Console, width: int) -> Iterator[Text]:
-    """Break a line that is too long; what follows begins under it."""
+    """Break a line that is too long; the rest keeps its indentation."""
     indent = len(line.plain) - len(line.plain.lstrip())
     for part in line[indent:].wrap(console, width - indent):
         part.rstrip()
@@ -87,7 +87,7 @@ def _head(explanation: Explanation) -> Iterator[Text]:
         line.append(f"  {printable(kind)}, {sizes(layer.input_size, layer.hidden_size)}, {layer.dtype}", "not bold")
         yield line
     if explanation.source is None:
-        yield Text("An example with made-up weights; lstmconv explain FILE shows your own layer.")
+        yield Text("An example with made-up weights. lstmconv explain FILE shows your own layer.")
     else:
         yield Text(f"{printable(explanation.source)}: {explanation.file_format}, stored as {explanation.own.name}")
 
@@ -113,11 +113,11 @@ def _directions(layer: LSTMLayer) -> Iterator[str]:
     if layer.bidirectional:
         first, second = ("first", "last") if not layer.go_backwards else ("last", "first")
         yield (
-            f"The forward half runs from the {first} step, the backward half, with arrays of its own, from the "
-            f"{second}; merge {layer.merge_mode}."
+            f"The forward half runs from the {first} step, the backward half from the {second}, with arrays of its "
+            f"own; merge {layer.merge_mode}."
         )
     elif layer.go_backwards:
-        yield "It runs backwards, from the last step to the first (go_backwards)."
+        yield "The layer runs backwards, from the last step to the first (go_backwards)."
 
 
 # The bias
@@ -126,17 +126,17 @@ def _directions(layer: LSTMLayer) -> Iterator[str]:
 def _bias(explanation: Explanation, width: int) -> Iterator[Text]:
     bias = explanation.bias
     if not bias.stored:
-        yield Text("  The layer has none (use_bias=False): nothing is to be placed.")
+        yield Text("  The layer has none (use_bias=False).")
         return
     if len(bias.stored) == 1:
         yield Text(
-            "  The one bias is added once, to the sum of both products: a format with two biases takes it as one of "
-            "them, and zeros as the other."
+            "  The bias is added once, to the sum of both products. A format with two biases stores it as one of them, "
+            "and zeros as the other."
         )
     else:
         yield Text(
-            "  Both biases are added to the same sum, so only their sum counts: a format with two keeps them apart, "
-            "Keras' one bias is their sum."
+            "  Both biases are added to the same sum, so only their sum matters. A format with two biases keeps both; "
+            "Keras' single bias is their sum."
         )
     placed = [layout for layout in explanation.layouts if layout.obstacle is None and not layout.own]
     said = [(layout.row.name, _held(layout), layout.row.gates) for layout in placed]
@@ -156,7 +156,7 @@ def _bias(explanation: Explanation, width: int) -> Iterator[Text]:
             for mode, parts in bias.cudnn_modes.items()
         }
         modes = [f"{mode.removeprefix('CUDNN_RNN_')} {' and '.join(names)}" for mode, names in stored.items()]
-        yield Text(f"  cuDNN's bias mode says which it stores: {', '.join(modes)}.")
+        yield Text(f"  cuDNN's bias mode decides which biases are stored: {', '.join(modes)}.")
     if bias.rounding is not None:
         exact = f"rounds by {bias.rounding:.2g} ulp at most" if bias.rounding else "is exact"
         yield Text(f"  The sum of this layer's two biases {exact}.")
@@ -175,7 +175,9 @@ def _step(explanation: Explanation, width: int) -> Iterator[Text]:
     half = ", forward half" if layer.bidirectional else ""
     yield Text("")
     yield Text(f"One step of unit {step.unit} of {printable(layer.name)}{half}, in numbers", "bold")
-    yield Text(f"  With the stored weights in float64; x, h and c are drawn with seed {step.seed}, in eighths.")
+    yield Text(
+        f"  Computed in float64 from the stored weights. x, h and c are random multiples of 1/8 (seed {step.seed})."
+    )
     yield from _given(step, width)
     yield from _table(explanation, width)
 
@@ -184,7 +186,7 @@ def _given(step: Step, width: int) -> Iterator[Text]:
     for name, values in (("x", step.x), ("h", step.h)):
         shown = _fitting([f"{value:g}" for value in values[:40]], ", ", len(values), "numbers", width - 8)
         yield Text(f"  {name} = [{shown}]")
-    yield Text(f"  c = {step.c:g}, of the unit")
+    yield Text(f"  c = {step.c:g} (of this unit)")
 
 
 def _table(explanation: Explanation, width: int) -> Iterator[Text]:
@@ -221,17 +223,17 @@ def _table(explanation: Explanation, width: int) -> Iterator[Text]:
 def _verdict(step: Step) -> str:
     sums = [value for gate in step.gates for value in (gate.input_side, gate.recurrent_side)]
     if not all(map(math.isfinite, (*sums, step.difference))):
-        return "Weights of this unit are NaN, infinite or too large: there is nothing to compare in all its sums."
+        return "Some weights of this unit are NaN, infinite or too large, so the sums cannot be compared."
     if step.same:
         return "Equal to the last bit: it does not matter to which product the bias is added."
     return (
-        f"Equal but for {step.difference:.1e}, what float64 rounds when a sum changes its order: it does not matter to "
-        "which product the bias is added."
+        f"Equal except for {step.difference:.1e}, the rounding of float64 in another order of summation: it does not "
+        "matter to which product the bias is added."
     )
 
 
 def _products(gate: GateSums, step: Step, width: int) -> Iterator[Text]:
-    """Write out the two sums of products of one gate, as far as a line holds them."""
+    """Write the two sums of products of one gate, as many terms as fit on a line."""
     for name, values, weights, total in (
         ("x", step.x, gate.weights_ih, gate.input_product),
         ("h", step.h, gate.weights_hh, gate.recurrent_product),
@@ -246,7 +248,7 @@ def _products(gate: GateSums, step: Step, width: int) -> Iterator[Text]:
 
 
 def _fitting(terms: list[str], joint: str, count: int, things: str, room: int) -> str:
-    """Join as many terms as fit, and say how many more there are."""
+    """Join as many terms as fit, and give the number of the others."""
     for number in range(len(terms), 0, -1):
         rest = f"{joint}… {count - number:,} more" if number < count else ""
         text = joint.join(terms[:number]) + rest
@@ -265,4 +267,4 @@ def _foot(explanation: Explanation) -> Iterator[Text]:
     if explanation.others:
         names = ", ".join(map(printable, explanation.others))
         yield Text("")
-        yield Text(f"Other LSTM layers of the file, for --layer: {names}")
+        yield Text(f"Other LSTM layers in the file (for --layer): {names}")

@@ -63,12 +63,13 @@ def _sentences(explanation: Explanation, drawn: Sequence[Panel], lines: int) -> 
     """Say how the drawing measures."""
     every = {direction.hidden_size for layer in explanation.layers for direction in layer.directions}
     units = sizes(0, *every).partition(", ")[2] if len(every) == 1 else "units, however many,"
-    yield f"To scale: a gate's {units} are {lines} lines or {2 * lines} characters; numbers on edges are indices."
+    yield f"Drawn to scale: a gate's {units} are {lines} lines or {2 * lines} characters."
+    yield "Numbers along edges are indices."
     arrays = [array for panel in drawn for array in panel.arrays]
     if any(array.fit == "cut" for array in arrays):
-        yield "An edge of ≀ is cut: the array goes on."
+        yield "≀ marks a cut edge: the array continues."
     if any(array.fit == "widened" or array.array.axis == "flat" for array in arrays):
-        yield "What is too small for its letter is drawn larger."
+        yield "Blocks too small for a letter are drawn larger."
     if any(array.array.content == "zeros" for array in arrays):
         yield "i=0 is a block of zeros."
 

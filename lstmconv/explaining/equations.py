@@ -28,7 +28,7 @@ def equations(direction: LSTMDirection, own: FormatLayout, arrays: tuple[ArrayBl
 
 
 def _names(direction: LSTMDirection) -> tuple[str, str]:
-    """Name both activations; by their parts where one name would stand for two functions."""
+    """Name both activations; ``rec`` and ``act`` if one name would mean two functions."""
     recurrent, other = direction.recurrent_activation, direction.activation
     alike = recurrent is not None and other is not None and recurrent != other and recurrent.name == other.name
     return (
@@ -86,7 +86,7 @@ def _definitions(direction: LSTMDirection, rec: str, act: str) -> Iterator[str]:
         (direction.activation, act, "--activation"),
     ):
         if activation is None:
-            yield f"{name} is unknown: the file does not say it; pass --config, or {option}"
+            yield f"{name} is unknown: the file does not state it; pass --config or {option}"
         elif activation.name == "hard_sigmoid":
             slope, offset = activation["alpha"], activation["beta"]
             yield f"{name}(v) = clip({slope:.7g} * v + {offset:.7g}, 0, 1)"

@@ -1,6 +1,6 @@
-"""Turn a layer into what explains it, as values: where its gates lie, where its bias goes, one step of one unit.
+"""Explain a layer as values: where its gates lie, where its bias goes, one step of one unit.
 
-Nothing here draws: :mod:`lstmconv.explaining.console` puts these values on a terminal, and :func:`to_json` into JSON.
+:mod:`lstmconv.explaining.console` shows these values on a terminal, and :func:`to_json` returns them as JSON.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _CUDNN_MODES: Mapping[str, BiasMode] = {
 
 @dataclass(frozen=True)
 class BiasJourney:
-    """What becomes of a direction's bias.
+    """Where a direction's bias goes.
 
     Attributes:
         stored: Its names in the source: none, one, or the input's and the recurrent one.
-        size: Numbers of each.
-        summed: What Keras' one bias holds.
-        rounding: By how many units in the last place at most the sum of two is rounded; ``None`` without two.
+        size: Elements of each.
+        summed: What Keras' single bias holds.
+        rounding: Largest rounding of the sum of two biases, in units in the last place; ``None`` without two.
         cudnn_modes: What ``(bW, bR)`` hold in each of cuDNN's bias modes; ``None`` is not stored.
     """
 
@@ -114,7 +114,7 @@ def example() -> Checkpoint:
 
 
 def explain(checkpoint: Checkpoint, layer: str | None = None, formats: Sequence[str] = ()) -> Explanation:
-    """Explain a layer, or the layers of a stack; only what is shown is read.
+    """Explain a layer, or the layers of a stack; only the weights that are shown are read.
 
     Args:
         checkpoint: Its layers.
@@ -164,7 +164,7 @@ def _chosen(checkpoint: Checkpoint, name: str | None) -> tuple[Stack, tuple[LSTM
             if layer.name == name:
                 return stack, (layer,)
     known = [*checkpoint.joined, *(layer.name for layer in checkpoint.layers)]
-    raise UsageError(f"no LSTM layer {name!r}; there are {', '.join(known)}")
+    raise UsageError(f"no LSTM layer {name!r}; the file has {', '.join(known)}")
 
 
 def _only(layout: FormatLayout, layers: tuple[LSTMLayer, ...]) -> FormatLayout:

@@ -119,7 +119,7 @@ def _facts(stack: Stack, layout: FormatLayout, halves: Sequence[HalfLayout], *, 
     if several:
         yield halves[0].layer
     if layout.format == "torch":
-        cell = ", in an nn.LSTMCell in nothing" if stack.first.class_name == "nn.LSTMCell" else ""
+        cell = " (in an nn.LSTMCell, in nothing)" if stack.first.class_name == "nn.LSTMCell" else ""
         yield f"names end in {places}{cell}"
     elif halves[0].half or layout.size is not None:
         yield places

@@ -1,4 +1,4 @@
-"""One step of one unit, computed twice in float64: the bias added to the input's side, and to the state's."""
+"""Compute one step of one unit twice in float64: with the bias added to the input product, and to the state product."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _omitted(direction: LSTMDirection) -> str | None:
         if activation is None:
             return f"the {said} is unknown; pass --config or --{kind.replace('_', '-')}"
         if activation.coupled:
-            return f"the {said} {activation.name} runs over all units at once"
+            return f"the {said} {activation.name} needs all units at once"
     return None
 
 

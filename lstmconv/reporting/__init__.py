@@ -32,7 +32,7 @@ def place_of(source: Path, targets: Sequence[Path], output: Path | None, *, forc
     place = source.parent / f"{stem(source)}.report.html" if output is None else output
     for target in targets:
         if place.exists() and target.exists() and place.samefile(target):
-            raise UsageError(f"{place.name} is one of the files to compare; choose another -o")
+            raise UsageError(f"{place.name} is one of the files to compare; choose another file with -o")
     refuse_existing([place], source, force=force)
     return place
 

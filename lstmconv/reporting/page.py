@@ -27,7 +27,7 @@ _GATE_PIXELS = 44
 """Pixels along which a gate's units are drawn, in every array of every format."""
 _SIDE = Side(_GATE_PIXELS, shortest=18, longest=220)
 _DRAWN = 24
-"""Directions whose weights are drawn; of more, the tables alone: a page of 2 MB is quick to open."""
+"""Draw the weights of at most so many directions, so that the page stays below 2 MB; tables show the others."""
 _LISTED = 24
 _AXES = {"W": "feature", "R": "previous unit"}
 _KIND_WORDS = {
@@ -116,7 +116,7 @@ _VERDICTS = {
 
 
 def _overall(values: ReportValues) -> dict[str, Any]:
-    """Say what all targets together are, the worst of them, and then each."""
+    """Return the worst verdict of all targets, and a sentence for each target."""
     found = [target.verdict for target in values.targets]
     if not found:
         said = "No target was given: nothing was compared, and nothing is proven. The report shows the source alone."
@@ -126,9 +126,9 @@ def _overall(values: ReportValues) -> dict[str, Any]:
     source = printable(values.described["source"])
     said_of = {
         "equal": f"holds the same weights bit for bit and computes the same as {source}.",
-        "equal so far": f"holds the same weights bit for bit as {source}; what was not run is named below.",
+        "equal so far": f"holds the same weights bit for bit as {source}; the checks that did not run are named below.",
         "not equal": f"does not hold or compute the same as {source}.",
-        "not run": f"was not compared with {source}: that is neither equal nor different.",
+        "not run": f"was not compared with {source}, so it is neither proven equal nor different.",
     }
     lines = [f"{printable(target.report.target)} {said_of[target.verdict]}" for target in values.targets]
     return {"kind": kind, "mark": mark, "word": word, "said": lines}
@@ -151,7 +151,7 @@ def _proof(index: int, target: Any) -> dict[str, Any]:
 
 
 def _reasons(checks: Sequence[Check]) -> Iterator[str]:
-    """Say of each layer what its first failure is: the bits, where they were compared, name it most exactly."""
+    """Yield the first failure of each layer; if the bits were compared, they name it most exactly."""
     failed = [check for check in checks if check.status == "failed"]
     for name in dict.fromkeys(check.layer for check in failed):
         first = next(check for check in failed if check.layer == name)
@@ -269,7 +269,7 @@ def _drawings(name: str, array: ArrayWeights, marks: Sequence[Mark]) -> list[tup
 
 
 def _said(scan: Scan, marks: Sequence[Mark]) -> str:
-    """Say what a heat map and its histogram show."""
+    """Describe a heat map and its histogram in words."""
     parts = [f"{scan.shape[0]:,} by {scan.shape[1]:,} weights from {number(scan.smallest)} to {number(scan.largest)}"]
     parts.append(f"mean {number(scan.mean)}, standard deviation {number(scan.deviation)}")
     parts += [f"{scan.nan:,} NaN"] if scan.nan else []
