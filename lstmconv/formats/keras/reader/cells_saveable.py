@@ -6,7 +6,6 @@ Source: keras/src/saving/saving_lib.py ``_save_state``: each object writes its v
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from lstmconv.errors import UnreadableFileError
@@ -14,7 +13,7 @@ from lstmconv.formats.hdf5.tree import Group, StoredArray
 from lstmconv.formats.keras.reader.cells import FUSED, Cell, natural
 from lstmconv.formats.safety.limits import refuse_many_layers
 
-__all__ = ["OLDER_ROOT", "cell_at", "saveable_cells", "stored_path", "user_name"]
+__all__ = ["OLDER_ROOT", "cell_at", "saveable_cells", "user_name"]
 
 OLDER_ROOT = "_layer_checkpoint_dependencies"
 """What Keras 2.12 to 2.14 call ``layers``."""
@@ -65,26 +64,6 @@ def user_name(root: Group, path: str) -> str:
     # Lists and dicts of layers have no name of their own where layers have one.
     named = [own for _, own in names if own is not None]
     return "/".join(named if names and names[-1][1] is not None else [own or part for part, own in names])
-
-
-def stored_path(root: Group, path: str) -> str:
-    """Return where a file keeps the object that the config puts at ``path``.
-
-    Keras 2.12 to 2.14 list a layer that has weights twice (``layer_with_weights-0``, ``layer-1``) and
-    count both: the second LSTM lies at ``lstm_2``. There the n-th group of a class is the n-th layer.
-    """
-    parts = path.split("/")
-    found: list[str] = []
-    for part in parts:
-        if found and found[-1] == OLDER_ROOT:
-            base, _, number = part.rpartition("_")
-            base, index = (base, int(number)) if re.fullmatch("[0-9]{1,9}", number) else (part, 0)
-            group = root.group("/".join(found))
-            pattern = re.compile(re.escape(base) + r"(_\d+)?")
-            siblings = sorted((key for key in group.children if pattern.fullmatch(key)), key=natural) if group else []
-            part = siblings[index] if index < len(siblings) else part
-        found.append(part)
-    return "/".join(found)
 
 
 def cell_at(root: Group, path: str) -> Cell | None:
