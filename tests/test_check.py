@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -866,6 +867,25 @@ def test_a_file_that_brings_its_process_down_is_said_to_in_one_line(folder):
     assert done.returncode == 1
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["✓", "✗", "✓", "3"]
     assert "hangs on it" in done.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills its own process")
+def test_a_process_that_is_killed_is_the_result_of_its_files_alone(folder, monkeypatch):
+    """Two jobs for three files; what a library does to its process stops neither the other files nor the caller."""
+    from lstmconv.checking.running import _Run
+
+    def one(self, path):
+        if path.name == "b.h5":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return checked(self, path)
+
+    checked = _Run.one
+    monkeypatch.setattr(_Run, "one", one)
+    for name in ("a.h5", "b.h5", "c.h5"):
+        write_lstm(folder / name)
+    results = lstmconv.check(["a.h5", "b.h5", "c.h5"], jobs=2)
+    assert [result.status for result in results] == ["passed", "not done", "passed"]
+    assert "checking b.h5: it crashes the process that reads it (signal 9)" in str(results[1].findings)
 
 
 def test_patterns_are_expanded_and_one_that_fits_nothing_is_told(folder):

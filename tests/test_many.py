@@ -79,7 +79,7 @@ def hang(path: Path) -> None:
 
 def test_a_file_that_hangs_the_library_costs_its_time_limit():
     (outcome,) = workers.run(hang, [SAMPLE], 1)
-    assert outcome.error == "reading it takes too long: the file is damaged"
+    assert "the HDF5 library hangs on it (over 1 s): a damaged file" in (outcome.error or "")
 
 
 # The command line

@@ -61,7 +61,8 @@ def checked(files: Sequence[Path], settings: PathLike | None, *, deep: bool, job
         if given is None and file.parent not in by_folder:
             by_folder[file.parent] = find_settings(file)
     run = _Run(FileCache(), frozenset(file.absolute() for file in files), given, by_folder, deep=deep)
-    return map(run.one, files) if jobs == 1 else _in_processes(run, files, jobs)
+    alone = jobs == 1 or os.environ.get("LSTMCONV_DEBUG")  # An error's traceback does not leave a process.
+    return map(run.one, files) if alone else _in_processes(run, files, jobs)
 
 
 def _in_processes(run: _Run, files: Sequence[Path], jobs: int) -> Iterator[CheckResult]:
@@ -76,9 +77,12 @@ def _in_processes(run: _Run, files: Sequence[Path], jobs: int) -> Iterator[Check
     for file in files:
         while file not in known:
             outcome = next(outcomes)
-            # A file that crashed its process is read again here, by a child that reports the fault.
-            results = outcome.value if outcome.value is not None else run.several(outcome.item)
-            known |= zip(outcome.item, results, strict=True)
+            if outcome.value is None:
+                names = " with ".join(path.name for path in outcome.item)
+                ended = Finding("unavailable", "error", f"checking {names}: {outcome.error}")
+                known |= {path: CheckResult(str(path), "not done", (ended,)) for path in outcome.item}
+            else:
+                known |= zip(outcome.item, outcome.value, strict=True)
         yield known[file]
 
 

@@ -1,7 +1,8 @@
 """Apply a function to many files in several processes; a file that crashes its process does not stop the others.
 
-Threads would not do: the HDF5 library has one lock, and a damaged file may crash or hang it. A file may crash a worker
-(see :data:`lstmconv.formats.hdf5.confinement.expendable`); a new worker replaces it.
+Threads would not do: the HDF5 library has one lock, and other libraries may crash on a damaged file; a new worker then
+replaces the one that ended. ``concurrent.futures.ProcessPoolExecutor`` would not do either: when one worker ends, it
+ends the others in the middle of their files, and does not tell which file was the cause.
 """
 
 from __future__ import annotations
@@ -136,8 +137,6 @@ class _Worker:
 
 
 def _ending(code: int) -> str:
-    if hasattr(signal, "SIGALRM") and code == -signal.SIGALRM:
-        return "reading it takes too long: the file is damaged"
     if code < 0:
         return f"it crashes the process that reads it (signal {-code}): the file is damaged"
     return f"the process that reads it ended with exit code {code}"
@@ -145,9 +144,6 @@ def _ending(code: int) -> str:
 
 def _work(connection: Connection, function: Callable[[Any], Any], inherited: Sequence[Connection]) -> None:
     """Answer each item with a result until the connection closes."""
-    from lstmconv.formats.hdf5 import confinement
-
-    confinement.expendable = True
     for other in inherited:
         other.close()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):

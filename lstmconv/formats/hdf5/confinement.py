@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -24,14 +23,14 @@ from lstmconv.model import Array
 
 __all__ = ["described"]
 
-expendable = False
-"""Whether this process may die of a file, as :mod:`lstmconv.jobs.workers` may; then no child reads it first."""
+_OUT_OF_TIME = [getattr(signal, name) for name in ("SIGXCPU", "SIGALRM") if hasattr(signal, name)]
+"""What ends a confined process that takes too long."""
 _NO_FORK = {"jax", "tensorflow"}
 """They run threads of their own that a forked child would lack."""
 _PATIENCE = 3
 """How much longer than its processor time a walk may last: on a busy machine, on a slow disk."""
-_LONGEST_MILLISECONDS = 2**31 - 1
-"""poll(2) counts in an int."""
+_LONGEST_SECONDS = 2**31 - 1
+"""setitimer(2) counts in a C long of at least so many bits."""
 _LARGE_BYTES = 128 << 20
 """The numbers of such a file, where they are chunked, go to the disk and not into memory."""
 _OWN_BYTES = 384 << 20
@@ -47,17 +46,12 @@ def described(content: Path | Array, name: str) -> BinaryIO:
     size = content.stat().st_size if isinstance(content, Path) else content.nbytes
     seconds = WALK_SECONDS.value + size / 1e8
     sink = _nameless(size)
-    if expendable and hasattr(signal, "setitimer"):
-        _in_this_process(content, name, sink, seconds)
-        return sink
-    if hasattr(os, "fork") and threading.active_count() == 1 and not _NO_FORK & sys.modules.keys():
-        code = _in_fork(content, name, sink, seconds)
-    else:
-        code = _in_new_process(content, name, sink, seconds)
+    forks = hasattr(os, "fork") and threading.active_count() == 1 and not _NO_FORK & sys.modules.keys()
+    code = (_in_fork if forks else _in_new_process)(content, name, sink, seconds)
     if code == 0:
         return sink
     sink.close()
-    if code is None or code == -getattr(signal, "SIGXCPU", 0):
+    if code is None or -code in _OUT_OF_TIME:
         raise UnreadableFileError(
             f"{name}: the HDF5 library hangs on it (over {seconds:.0f} s): a damaged file; {WALK_SECONDS.way_out}"
         )
@@ -75,22 +69,12 @@ def _nameless(size: int) -> BinaryIO:
     return cast(BinaryIO, tempfile.TemporaryFile())
 
 
-def _in_this_process(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -> None:
-    """Walk the file here: a crash ends the process, and so does SIGALRM, which nobody handles."""
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        describe(content, name, sink)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
 def _in_fork(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -> int | None:
-    """Return the child's exit code, negative for a signal, or ``None`` if it was stopped."""
+    """Return the child's exit code, negative for a signal."""
     import h5py  # noqa: F401  # Here and not in the child: the next child has it too.
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python and JAX warn of forking beside threads: the caller has looked.
-        ended, held = os.pipe()
         child = os.fork()
     if child == 0:
         try:
@@ -99,22 +83,17 @@ def _in_fork(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -
         except BaseException:
             os._exit(1)
         os._exit(0)
-    os.close(held)  # The child alone holds it now: its end is the pipe's, and the wait is as short as its work.
-    in_time = False
     try:
-        waiting = select.poll()
-        waiting.register(ended)
-        in_time = bool(waiting.poll(min(1000 * _PATIENCE * seconds, _LONGEST_MILLISECONDS)))
-    finally:
-        if not in_time:
-            os.kill(child, signal.SIGKILL)
-        os.close(ended)
         status = os.waitpid(child, 0)[1]
-    return os.waitstatus_to_exitcode(status) if in_time else None
+    except BaseException:  # Such as KeyboardInterrupt.
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
+    return os.waitstatus_to_exitcode(status)
 
 
 def confine(content: Path | Array, seconds: float) -> None:
-    """Keep this process quiet, leave no core file, and bound its processor time and its memory.
+    """Keep this process quiet, leave no core file, and bound its time and its memory.
 
     Memory is bounded where the system says how much the process has.
     """
@@ -123,6 +102,8 @@ def confine(content: Path | Array, seconds: float) -> None:
     except ImportError:  # Windows has no such limits.
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # Which ends the process.
+    signal.setitimer(signal.ITIMER_REAL, min(_PATIENCE * seconds, _LONGEST_SECONDS))
     spent = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])  # What a fresh interpreter took to start.
     _lower(resource.RLIMIT_CPU, math.ceil(spent + seconds) + 1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
