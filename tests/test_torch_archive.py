@@ -325,11 +325,11 @@ def test_types_that_numpy_lacks_are_left_out_with_a_note(tmp_path):
         assert "float8_e4m3fn" in file.notes[0]
 
 
-def test_provenance_is_the_record_of_its_name(tmp_path):
+def test_lstmconvs_record_is_the_one_of_its_name(tmp_path):
     records = records_of(save(tmp_path, random_state()))
-    assert read_tensors(write_zip(tmp_path / "without.pt", records)).provenance is None
+    assert read_tensors(write_zip(tmp_path / "without.pt", records)).record is None
     records["model/extra/lstmconv.json"] = '{"größe": 1}'.encode()
-    assert read_tensors(write_zip(tmp_path / "with.pt", records)).provenance == '{"größe": 1}'
+    assert read_tensors(write_zip(tmp_path / "with.pt", records)).record == '{"größe": 1}'
 
 
 def test_a_legacy_storage_may_be_a_view_of_another(tmp_path):
