@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lstmconv.arrays.bias_modes import BiasMode
-from lstmconv.converting import Conversion, ConvertOptions, Stacking, convert_file
+from lstmconv.converting import Conversion, ConvertOptions, convert_file
 from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions, by_name, by_suffix
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Model, Provenance, Stack
 from lstmconv.opening import load_file, open_artifact
 from lstmconv.publishing import publish, refuse_existing, staging
+from lstmconv.selection import Stacking, Wish
 
 if TYPE_CHECKING:
     import onnx
@@ -141,6 +142,7 @@ def convert(
     target: PathLike | None = None,
     *,
     to: str | Sequence[str] | None = None,
+    whole: bool | None = None,
     layers: Sequence[str] | None = None,
     rename: Mapping[str, str] | None = None,
     verify: bool = True,
@@ -172,6 +174,9 @@ def convert(
             if not given.
         to: ``"torch"``, ``"safetensors"``, ``"onnx"``, ``"cudnn"``, ``"keras"``, ``"keras-cudnn"``, or several;
             else ``target``'s suffix decides.
+        whole: ``True`` writes the whole model or fails; ``False`` writes the LSTM layers alone; ``None`` writes the
+            whole model where the source says it, every layer of it is known and the target can hold it, and else the
+            LSTM layers with a note. ``layers``, ``stack`` and ``lengths`` ask for LSTM layers alone, and so does cuDNN.
         layers: Only these, by the name of a layer or of a stack. A single one is written without its name as
             a prefix in state dicts.
         rename: New names by old ones.
@@ -199,9 +204,7 @@ def convert(
     """
     options = ConvertOptions(
         to=(to,) if isinstance(to, str) else tuple(to or ()),
-        layers=tuple(layers or ()),
-        rename=rename or {},
-        stack=stack,
+        wish=Wish(whole, tuple(layers or ()), rename or {}, stack),
         verify=verify,
         force=force,
         read=_read_options(format, config, activation, recurrent_activation, buffer),

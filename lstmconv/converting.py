@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING
 
-from lstmconv.arrays.copying import rounding_of_sum
 from lstmconv.errors import UsageError
 from lstmconv.formats import Format, ReadOptions, WriteOptions, by_name, by_suffix
 from lstmconv.formats import stem as stem_of
 from lstmconv.model import Checkpoint
-from lstmconv.model.stacking import join, unstacked
 from lstmconv.opening import load_file, refuse_no_file
 from lstmconv.publishing import publish, refuse_changed, refuse_existing, staging, stamps_of, stored_meanwhile
+from lstmconv.selection import Wish, select
 
 if TYPE_CHECKING:
     from lstmconv.proof.report import Report
 
-__all__ = ["Conversion", "ConvertOptions", "Stacking", "convert_file", "in_folder"]
+__all__ = ["Conversion", "ConvertOptions", "convert_file", "in_folder"]
 
 _LARGE_BYTES = 256 << 20
 """Over this size a target is stored on the disk while it is verified."""
-
-Stacking: TypeAlias = Literal["all", "partial", "none"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +31,7 @@ class ConvertOptions:
 
     Attributes:
         to: Names of formats; none if the target's suffix decides.
-        layers: Only these layers or stacks; none for all.
-        rename: New names by old ones.
-        stack: Join or split stacks; ``None`` keeps them as the source has them.
+        wish: What of the source goes into the targets.
         verify: Run each target in its own framework.
         force: Replace existing files.
         read: How to read the source.
@@ -44,18 +39,11 @@ class ConvertOptions:
     """
 
     to: tuple[str, ...] = ()
-    layers: tuple[str, ...] = ()
-    rename: Mapping[str, str] = field(default_factory=dict)
-    stack: Stacking | None = None
+    wish: Wish = field(default_factory=Wish)
     verify: bool = True
     force: bool = False
     read: ReadOptions = field(default_factory=ReadOptions)
     write: WriteOptions = field(default_factory=WriteOptions)
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown way of stacking."""
-        if self.stack is not None and self.stack not in get_args(Stacking):
-            raise UsageError(f"stack is {self.stack!r}, expected all, partial or none")
 
 
 @dataclass(frozen=True)
@@ -108,95 +96,35 @@ def convert_file(
     checkpoint = load_file(source, options.read)
     stamps |= stamps_of([source.parent / part for part in checkpoint.provenance.parts])
     checkpoint.refuse_unknown()
-    selected, sources = _select(checkpoint, options.layers, options.rename)
     places = _places(source, target, options.to, raw=options.write.raw)
     refuse_existing(list(places), source, force=options.force)
+    chosen = {place: select(checkpoint, options.wish, place, entry, options.write) for place, entry in places.items()}
     reports: list[Report] = []
-    notes: list[str] = []
     folder = next(iter(places)).parent
     with stage_in(folder, create=len(places) > 1) as stage:
         staged: list[Path] = []
-        for place, chosen in places.items():
+        for place, selection in chosen.items():
             say(f"Writing {place.name}")
-            fitting = _stacked(selected, options.stack, chosen)
-            alone = bool(options.layers) and len(fitting.stacks) == 1
-            write = replace(options.write, sources=sources, prefix=not alone)
-            written = chosen.write(fitting, stage / place.name, write)
+            written = places[place].write(selection.checkpoint, stage / place.name, selection.options)
             staged += written
-            notes += _losses(fitting, chosen, place, write)
             say(f"Verifying {place.name}")
-            with stored_meanwhile(written) if _nbytes(fitting) > _LARGE_BYTES else nullcontext():
-                reports.append(verify_file(checkpoint, chosen.open(stage / place.name), run=options.verify))
+            with stored_meanwhile(written) if _nbytes(selection.checkpoint) > _LARGE_BYTES else nullcontext():
+                reports.append(verify_file(checkpoint, places[place].open(stage / place.name), run=options.verify))
                 reports[-1].raise_for_failure()
         refuse_existing([folder / part.name for part in staged], source, force=options.force)
         refuse_changed(stamps)
         paths = publish(staged, folder, force=options.force)
     skipped = [f"skipped {entry.name} ({entry.class_name}): {entry.reason}" for entry in checkpoint.skipped]
-    told = tuple(dict.fromkeys([*checkpoint.notes, *skipped, *notes]))
-    return Conversion(selected, tuple(paths), tuple(reports), told)
-
-
-def _select(
-    checkpoint: Checkpoint, layers: Sequence[str], rename: Mapping[str, str]
-) -> tuple[Checkpoint, dict[str, str]]:
-    """Pick and rename layers and stacks; return them and each new name's source name."""
-    known = [layer.name for layer in checkpoint.layers]
-    stacks = dict(checkpoint.joined)
-    unknown = [name for name in [*layers, *rename] if name not in known and name not in stacks]
-    if unknown:
-        raise UsageError(f"no LSTM layer {unknown[0]!r}; the file has {', '.join([*stacks, *known])}")
-    wanted = {inner for name in layers or known for inner in stacks.get(name, (name,))}
-    picked = [layer for layer in checkpoint.layers if layer.name in wanted]
-    names = {layer.name: layer.name for layer in picked}
-    joined: dict[str, tuple[str, ...]] = {}
-    for stack, inside in stacks.items():
-        new = rename.get(stack, stack)
-        names |= {name: new + name.removeprefix(stack) for name in inside if name in names and name.startswith(stack)}
-        if wanted.issuperset(inside):
-            joined[new] = inside
-    names |= {old: new for old, new in rename.items() if old in names and old not in stacks}
-    if len(set(names.values())) < len(names):
-        raise UsageError("two layers would get the same name; give each a different one with --rename")
-    edges = checkpoint.edges
-    if edges is not None:
-        edges = tuple((names[a], names[b]) for a, b in edges if a in names and b in names)
-    selected = replace(
-        checkpoint,
-        layers=tuple(replace(layer, name=names[layer.name]) for layer in picked),
-        edges=edges,
-        branching=tuple(names[name] for name in checkpoint.branching if name in names),
-        joined={stack: tuple(names[name] for name in inside) for stack, inside in joined.items()},
-    )
-    return selected, {new: old for old, new in names.items()}
+    alone = not any(selection.options.whole for selection in chosen.values())
+    notes = [note for selection in chosen.values() for note in selection.notes]
+    told = tuple(dict.fromkeys([*checkpoint.notes, *(skipped if alone else ()), *notes]))
+    return Conversion(next(iter(chosen.values())).checkpoint, tuple(paths), tuple(reports), told)
 
 
 def _nbytes(checkpoint: Checkpoint) -> int:
     """Return the size of all weights, as the source stores them."""
     halves = (half for layer in checkpoint.layers for half in layer.directions)
     return sum(gate.nbytes for half in halves for gates in half.arrays.values() for gate in gates)
-
-
-def _stacked(checkpoint: Checkpoint, stack: Stacking | None, chosen: Format) -> Checkpoint:
-    """Join or open the layers as asked, as far as the format can hold them."""
-    if stack is None:
-        return checkpoint
-    alone = unstacked(checkpoint)
-    return alone if stack == "none" else join(alone, chosen.obstacle, partial=stack == "partial")
-
-
-def _losses(checkpoint: Checkpoint, chosen: Format, place: Path, options: WriteOptions) -> Iterator[str]:
-    """Say in sentences what the source has and the target does not."""
-    one = chosen.biases == "one" or options.bias_mode not in (None, "double")
-    for layer in checkpoint.layers:
-        rounded = [ulps for half in layer.directions if (ulps := rounding_of_sum(half)) is not None] if one else []
-        if rounded:
-            kind = f"by {max(rounded):.2g} ulp at most" if max(rounded) else "exactly"
-            yield f"{place.name}: {layer.name}: its two biases are written as their sum, rounded {kind}"
-        if layer.masking and not options.lengths:
-            yield f"{layer.name}: its model masks steps; the target runs every step"
-        elif layer.masking:
-            yield f"{layer.name}: its model masks steps; the target masks those beyond its lengths (right padding)"
-    yield from chosen.losses(checkpoint, place, options)
 
 
 def _places(source: Path, target: Path | None, to: Sequence[str], *, raw: bool) -> dict[Path, Format]:

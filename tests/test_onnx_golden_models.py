@@ -7,9 +7,10 @@ import onnx
 import pytest
 
 from lstmconv.formats import onnx as onnx_format
+from lstmconv.formats import open_file
 from lstmconv.formats.hdf5 import tree
 from lstmconv.formats.options import WriteOptions
-from lstmconv.runtimes.onnx_model import load_model
+from lstmconv.runtimes import session
 from tests._cases import walk_here
 from tests.golden.whole.cases import whole_models
 from tests.test_whole_reading import NOT_COMPARED, OF_THE_PYTORCH_BACKEND, TOLERANCE, model_of
@@ -42,7 +43,7 @@ def test_onnx_runtime_computes_what_keras_computed(path, npz, tmp_path):
     onnx.checker.check_model(proto, full_check=True)
     file = tmp_path / "model.onnx"
     file.write_bytes(proto.SerializeToString())
-    loaded = load_model(file)
+    loaded = session(open_file(file)).load_model()
     names = [entry.name for entry in model.inputs]
     assert list(loaded.inputs)[: len(names)] == names
     with np.load(npz) as golden:

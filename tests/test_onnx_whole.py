@@ -12,7 +12,7 @@ import pytest
 
 from lstmconv.activations import LINEAR, TANH, Activation
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats import WriteOptions
+from lstmconv.formats import WriteOptions, open_file
 from lstmconv.formats import onnx as onnx_format
 from lstmconv.model import (
     Call,
@@ -27,7 +27,7 @@ from lstmconv.model import (
     TimeDistributed,
     kinds,
 )
-from lstmconv.runtimes.onnx_model import decode_model, load_model
+from lstmconv.runtimes import session as session_of
 from lstmconv.semantics.graph import run_model, state_slots, stateful_calls
 from tests.contract.building import FLOAT32_NOISE, bits, expected, make_checkpoint, make_half, make_halves, make_layer
 
@@ -249,7 +249,7 @@ def test_an_output_of_an_inputs_name_is_returned_by_keras_name(tmp_path):
     calls = (Call("twice", kinds.Merge("twice", "add"), (T("x"), T("x"))),)
     model = Model("m", (Input("x", (None, 3)),), calls, {"x": T("twice"), "x_1": T("x")})
     path.write_bytes(onnx_format.build_model(model, WriteOptions()).SerializeToString())
-    loaded, x = load_model(path), numbers(2, 3)
+    loaded, x = session_of(open_file(path)).load_model(), numbers(2, 3)
     found = loaded.compute({"x": x})
     assert list(found) == ["x", "x_1"]
     np.testing.assert_array_equal(found["x"], x + x)
@@ -419,7 +419,7 @@ def test_every_array_is_decoded_bit_for_bit(tmp_path, monkeypatch, beside):
     checkpoint = make_checkpoint(make_layer(make_half()), model=model)
     written = onnx_format.write(checkpoint, path, WriteOptions(whole=True))
     assert [file.name for file in written] == (["every.onnx", "every.onnx.data"] if beside else ["every.onnx"])
-    found = decode_model(path, model.layers)
+    found = session_of(open_file(path)).decode_model(model.layers)
     assert sorted(found) == sorted(layer.name for layer in model.layers)
     for layer in model.layers:
         if isinstance(layer, kinds.Kind):
@@ -441,7 +441,7 @@ def test_a_file_is_loaded_once_and_run_often(tmp_path):
     path = tmp_path / "model.onnx"
     model = chain(dense(rows=3))
     onnx_format.write(make_checkpoint(make_layer(make_half()), model=model), path, WriteOptions(whole=True))
-    loaded = load_model(path)
+    loaded = session_of(open_file(path)).load_model()
     assert list(loaded.inputs) == ["x"]
     assert loaded.outputs == ("dense",)
     layer = model.calls[0].layer

@@ -15,7 +15,7 @@ from torch import nn
 import lstmconv
 from lstmconv.activations import HARD_SIGMOID_KERAS_3, Activation, parse_activation
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
-from lstmconv.formats import WriteOptions, by_suffix
+from lstmconv.formats import WriteOptions, by_suffix, open_file
 from lstmconv.formats.model_record import arrays_of, describe_model, named_layers
 from lstmconv.formats.torch import pt
 from lstmconv.formats.torch.whole import model_tensors
@@ -38,8 +38,7 @@ from lstmconv.model import (
 )
 from lstmconv.model import kinds as k
 from lstmconv.model.chains import lstm_layers
-from lstmconv.runtimes import DecodedDirection
-from lstmconv.runtimes.torch_model import decode_model, load_model
+from lstmconv.runtimes import DecodedDirection, session
 from lstmconv.semantics.recurrent import run_layer
 from lstmconv.torch import GRU, from_model, load
 
@@ -715,7 +714,7 @@ def test_a_whole_file_is_a_plain_state_dict_and_gives_module_and_model_again(tmp
 def test_every_array_of_a_whole_file_is_decoded_bit_for_bit(tmp_path, suffix, frameworks):
     model = everything()
     written(model, tmp_path / f"model{suffix}")
-    decoded = decode_model(tmp_path / f"model{suffix}", model.layers, frameworks=frameworks)
+    decoded = session(open_file(tmp_path / f"model{suffix}")).decode_model(model.layers, frameworks=frameworks)
     held = [one for layer in model.layers for one in (layer.layers if isinstance(layer, Stack) else (layer,))]
     wanted = {layer.name: arrays_of(layer) for layer in held}
     wanted = {name: arrays for name, arrays in wanted.items() if arrays}
@@ -735,7 +734,7 @@ def test_every_array_of_a_whole_file_is_decoded_bit_for_bit(tmp_path, suffix, fr
 def test_a_whole_file_runs_by_its_inputs_names(tmp_path):
     model = everything()
     written(model, tmp_path / "model.pt")
-    loaded = load_model(tmp_path / "model.pt")
+    loaded = session(open_file(tmp_path / "model.pt")).load_model()
     ids = np.arange(14).reshape(2, 7) % 11
     assert dict(loaded.inputs) == {"x": np.dtype("int32")}
     for _ in "ab":  # A stateful layer starts anew.

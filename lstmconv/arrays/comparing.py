@@ -11,7 +11,7 @@ from lstmconv.arrays.copying import copy_block, in_threads
 from lstmconv.arrays.mapping import let_go
 from lstmconv.model import GATES, Array, Gates
 
-__all__ = ["Difference", "difference"]
+__all__ = ["ArrayDifference", "Difference", "array_difference", "difference"]
 
 _ROWS = 256
 _COLUMNS = 4096
@@ -61,6 +61,28 @@ def difference(expected: Gates, stored: Gates) -> Difference | None:
             first = letter, *_first_wrong(wanted_gate, stored_gate)
         count += wrong
     return None if first is None else Difference(count, math.prod(expected.shape), *first)
+
+
+class ArrayDifference(NamedTuple):
+    """How two plain arrays differ; the attributes are those of :class:`Difference`."""
+
+    wrong: int
+    total: int
+    place: tuple[int, ...]
+    found: Any
+    expected: Any
+
+
+def array_difference(expected: Array, stored: Array) -> ArrayDifference | None:
+    """Return how the bits of two arrays of one shape differ, or ``None``; see :func:`difference`.
+
+    Raises:
+        UnsupportedModelError: An expected value does not fit the dtype of the stored ones.
+    """
+    wanted, found = np.atleast_1d(expected), np.atleast_1d(stored)
+    flat = [each.reshape(len(each), -1) if each.ndim > 2 else each for each in (wanted, found)]
+    wrong = _count_wrong(*flat) if wanted.size else 0
+    return ArrayDifference(wrong, wanted.size, *_first_wrong(wanted, found)) if wrong else None
 
 
 def _count_wrong(wanted: Array, stored: Array) -> int:

@@ -118,7 +118,8 @@ def _read(path: Path) -> CheckedFile:
     except ForeignFileError as error:
         return CheckedFile(path, None, foreign=str(error))
     try:
-        return CheckedFile(path, artifact, artifact.checkpoint, artifact.checkpoint.skipped)
+        found = artifact.checkpoint
+        return CheckedFile(path, artifact, found if found.layers else None, found.skipped)
     except NoLSTMError as error:
         return CheckedFile(path, artifact, None, error.skipped)
 

@@ -12,7 +12,8 @@ from lstmconv.errors import UsageError
 from lstmconv.formats.options import DTYPES, WriteOptions
 
 if TYPE_CHECKING:
-    from lstmconv.converting import ConvertOptions, Stacking
+    from lstmconv.converting import ConvertOptions
+    from lstmconv.selection import Stacking
 
 __all__ = ["StackCommand", "convert"]
 
@@ -44,6 +45,15 @@ def convert(
             FORMAT_NAMES,
             metavar="FORMAT",
             help=f"Format of the target: {listed(FORMAT_NAMES)}. Default: decided by its suffix. Repeatable.",
+        ),
+    ] = None,
+    whole: Annotated[
+        bool | None,
+        typer.Option(
+            "--whole/--lstm-only",
+            help="Convert the whole model or fail; or only its LSTM layers. Default: the whole model if every layer is "
+            "known and the target can hold it, else the LSTM layers with a note.",
+            show_default=False,
         ),
     ] = None,
     layer: Annotated[
@@ -115,7 +125,7 @@ def convert(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Convert a file's LSTM layers, and check that the result computes the same.
+    """Convert a model with LSTM layers, or the layers alone, and check that the result computes the same.
 
     \b
     lstmconv convert model.h5 model.pt
@@ -125,13 +135,12 @@ def convert(
     """  # noqa: D301  # typer keeps the lines after a backspace as they are
     from lstmconv.cli.patterns import several
     from lstmconv.converting import ConvertOptions
+    from lstmconv.selection import Wish
 
     read = reading.read_options()
     options = ConvertOptions(
         to=tuple(to or ()),
-        layers=tuple(layer or ()),
-        rename=_renamed(rename or []),
-        stack=cast("Stacking | None", stack),
+        wish=Wish(whole, tuple(layer or ()), _renamed(rename or []), cast("Stacking | None", stack)),
         verify=not no_verify,
         force=force,
         read=read,

@@ -61,6 +61,7 @@ FORMATS = (
         runtime="onnx",
         recognises=detection.is_onnx,
         states_activations=True,
+        runs_graphs=True,
     ),
     Format(
         name="keras-cudnn",
@@ -80,6 +81,7 @@ FORMATS = (
         recognises=detection.always,
         biases="one",
         states_activations=True,
+        runs_graphs=True,
         from_keras=True,
     ),
 )

@@ -85,6 +85,7 @@ class Format:
         biases: ``"two"`` apart, or ``"one"``, their sum.
         states_activations: A file that something else wrote says its activations and directions.
         from_keras: Files that Keras writes: sources rather than targets.
+        runs_graphs: Its files say how layers are wired; a state dict does not, and holds what layers it can.
         raw_suffix: What it is written with under ``--raw``.
         modules: What its weights load into, where that computes tanh and sigmoid only: ``nn.LSTM``.
     """
@@ -98,6 +99,7 @@ class Format:
     biases: Literal["one", "two"] = "two"
     states_activations: bool = False
     from_keras: bool = False
+    runs_graphs: bool = False
     raw_suffix: str | None = None
     modules: str | None = None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from lstmconv._version import __version__
@@ -109,6 +109,7 @@ class Record:
         edges: See :class:`~lstmconv.model.Checkpoint`.
         notes: What was assumed while reading the source.
         activations_given: The user named an activation, over the source's own or where it tells none.
+        sources: The names that renamed layers have in the source, by their names in this file.
         scope: ``whole``: the file is the whole model, described by ``model``; ``layers``: the LSTM layers alone.
         model: The graph; see :mod:`lstmconv.formats.model_record`.
         dtype, bias_mode, prefix, opset, states, lengths, keras_version_written, weights_only:
@@ -125,6 +126,7 @@ class Record:
     edges: tuple[tuple[str, str], ...] | None = None
     notes: tuple[str, ...] = ()
     activations_given: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict)
     scope: Literal["layers", "whole"] = "layers"
     model: Mapping[str, Any] | None = None
     dtype: str | None = None
@@ -179,6 +181,9 @@ def describe(checkpoint: Checkpoint, options: WriteOptions) -> Record:
         edges=checkpoint.edges,
         notes=checkpoint.notes,
         activations_given=checkpoint.activations_given,
+        sources={new: old for new, old in sources.items() if new != old},
+        scope="whole" if options.whole else "layers",
+        model=describe_model(checkpoint.model) if options.whole and checkpoint.model is not None else None,
         dtype=options.dtype,
         bias_mode=options.bias_mode,
         prefix=options.prefix,
@@ -187,8 +192,6 @@ def describe(checkpoint: Checkpoint, options: WriteOptions) -> Record:
         lengths=options.lengths,
         keras_version_written=options.keras_version,
         weights_only=options.weights_only,
-        scope="whole" if options.whole else "layers",
-        model=describe_model(checkpoint.model) if options.whole and checkpoint.model is not None else None,
     )
 
 

@@ -24,6 +24,7 @@ from lstmconv.proof.pairing import paired
 from lstmconv.proof.report import Check, Report
 from lstmconv.proof.trials import Settings
 from lstmconv.proof.weights import as_read, check_structure, check_weights, computes_otherwise, rounded, with_biases
+from lstmconv.proof.whole_file import check_whole_file
 from lstmconv.runtimes import session
 
 __all__ = ["verify_file"]
@@ -48,6 +49,8 @@ def verify_file(source: Checkpoint, target: Artifact, settings: Settings | None 
     opened = session(target)
     try:
         held = target.checkpoint  # Refuses damaged files before a framework meets them.
+        if record is not None and record.scope == "whole" and source.model is not None:
+            return Report(name, tuple(check_whole_file(source.model, record, opened, settings, run=run)))
         pairs, how = paired(source, record, held)
         start = time.perf_counter()
         decoded = opened.decode([stack for stack, _ in pairs], frameworks=run)

@@ -1,7 +1,7 @@
 """Run a written file in its own framework, and decode its weights by a path of their own.
 
 :func:`session` gives the :class:`Session` of an opened file. A file is loaded by its framework once, whatever is run
-of it, and run stack by stack; the names are those of the stacks in the file.
+of it: stack by stack, by their names in the file, or a whole model from its inputs to its outputs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from lstmconv.formats import Artifact
 from lstmconv.formats.record import Record
-from lstmconv.model import Array, Gates, Stack
+from lstmconv.model import Array, Gates, Layer, Stack
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -165,6 +165,23 @@ class Session(ABC):
         Raises:
             NotRunError: That cannot be done here.
         """
+
+    def decode_model(self, layers: Sequence[Layer], *, frameworks: bool = True) -> Mapping[str, DecodedLayer]:
+        """Return every layer's arrays of a whole file, by the layer's name; layers that it does not hold are left out.
+
+        Args:
+            layers: Whose arrays; no number of theirs is read.
+            frameworks: As for :meth:`decode`.
+        """
+        return {}
+
+    def load_model(self) -> LoadedModel:
+        """Load a whole file.
+
+        Raises:
+            NotRunError: That cannot be done here.
+        """
+        raise NotRunError("whole models of this format are not run")
 
     def seen_by_target(self, stack: Stack) -> Stack:
         """Return the Keras layers whose outputs the file's must equal: by default the stack itself."""

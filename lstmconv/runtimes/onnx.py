@@ -14,12 +14,22 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from lstmconv._optional import require
-from lstmconv.arrays.mapping import mapped
-from lstmconv.formats.onnx.reader.parse_lazily import OWN
-from lstmconv.model import Array, Gates
-from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, NotRunError, Outputs, Precision, Session
+from lstmconv.model import Array, Layer
+from lstmconv.runtimes import (
+    Decoded,
+    DecodedDirection,
+    DecodedLayer,
+    Inputs,
+    Loaded,
+    LoadedModel,
+    NotRunError,
+    Outputs,
+    Precision,
+    Session,
+)
+from lstmconv.runtimes.onnx_arrays import array_of, gate_rows
 
-__all__ = ["RUNTIME", "array_of", "gate_rows"]
+__all__ = ["RUNTIME"]
 
 _Evaluate: TypeAlias = "Callable[[Sequence[str], Mapping[str, Array]], list[Any]]"
 """Takes the wanted outputs and the inputs by name, and returns the outputs."""
@@ -71,6 +81,18 @@ class _OnnxModel(Session):
             )
             for name in names
         }
+
+    def decode_model(self, layers: Sequence[Layer], *, frameworks: bool = True) -> Mapping[str, DecodedLayer]:
+        """Return every layer's arrays from the initializers, external ones mapped."""
+        from lstmconv.runtimes.onnx_model import decode_model
+
+        return decode_model(self._model, self.artifact.path, layers)
+
+    def load_model(self) -> LoadedModel:
+        """Load the whole file into ONNX Runtime."""
+        from lstmconv.runtimes.onnx_model import load_model
+
+        return load_model(self._model, self.artifact.path)
 
     @cached_property
     def _framework(self) -> _Framework:
@@ -128,25 +150,6 @@ def _dtype(entry: Any) -> np.dtype[Any]:
 def _zeros(entry: Any) -> Array:
     """Return the smallest input that a declaration allows."""
     return np.zeros([axis.dim_value or 1 for axis in entry.type.tensor_type.shape.dim], _dtype(entry))
-
-
-def gate_rows(stored: Array) -> Gates:
-    """Cut [4H, ...] stored i o f c (LSTM-14, Inputs) into the gates i f g o."""
-    hidden = stored.shape[0] // 4
-    i, o, f, g = (stored[block * hidden : (block + 1) * hidden] for block in range(4))
-    return Gates(i, f, g, o)
-
-
-def array_of(tensor: Any, path: Path) -> Array:
-    """Return an initializer; a large one, or external data (ONNX, docs/ExternalData.md), is mapped and not read."""
-    helper = require("onnx.external_data_helper", "Reading ONNX files")
-    if not helper.uses_external_data(tensor):
-        array: Array = require("onnx.numpy_helper", "Reading ONNX files").to_array(tensor)
-        return array
-    where = helper.ExternalDataInfo(tensor)
-    dtype = require("onnx.helper", "Reading ONNX files").tensor_dtype_to_np_dtype(tensor.data_type)
-    file = path if where.location == OWN else path.parent / where.location
-    return mapped(file, dtype, where.offset or 0, tuple(tensor.dims))
 
 
 def _decode_layer(model: Any, stored: Mapping[str, Array], name: str, *, swapped: bool) -> tuple[DecodedDirection, ...]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lstmconv._optional import require
-from lstmconv.formats.onnx.reader.parse_lazily import parse
 from lstmconv.model import Array, Gates, Layer, LSTMLayer, RecurrentLayer, Stack
 from lstmconv.model.kinds import MultiHeadAttention
 from lstmconv.runtimes import DecodedDirection, DecodedLayer, LoadedModel, NotRunError, Precision
-from lstmconv.runtimes.onnx import array_of, gate_rows
+from lstmconv.runtimes.onnx_arrays import array_of, gate_rows
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["decode_model", "load_model"]
 
@@ -25,7 +28,7 @@ _DTYPES = {
 """What lstmconv writes, by ONNX Runtime's names."""
 
 
-def load_model(path: Path) -> LoadedModel:
+def load_model(model: onnx.ModelProto, path: Path) -> LoadedModel:
     """Load a file into ONNX Runtime, once for all runs.
 
     Outputs are named as Keras names them, also where the file has another name because an input is called so.
@@ -42,7 +45,7 @@ def load_model(path: Path) -> LoadedModel:
     except Exception as error:
         raise NotRunError(f"ONNX Runtime does not load it: {str(error).splitlines()[0]}") from error
     inputs = {entry.name: np.dtype(_DTYPES[entry.type]) for entry in session.get_inputs()}
-    outputs = tuple(entry.doc_string or entry.name for entry in parse(path).graph.output)
+    outputs = tuple(entry.doc_string or entry.name for entry in model.graph.output)
 
     def compute(given: Mapping[str, Array]) -> Mapping[str, Array]:
         feeds = {name: np.asarray(given[name]).astype(dtype, copy=False) for name, dtype in inputs.items()}
@@ -57,7 +60,7 @@ def load_model(path: Path) -> LoadedModel:
     )
 
 
-def decode_model(path: Path, layers: Iterable[Layer], *, frameworks: bool = True) -> Mapping[str, DecodedLayer]:
+def decode_model(model: onnx.ModelProto, path: Path, layers: Iterable[Layer]) -> Mapping[str, DecodedLayer]:
     """Return every layer's arrays by its name, from the initializers ``<layer>.<array>``; external ones are mapped.
 
     Of the given layers only names, ways and the count of heads are read, never a number; no framework is loaded either
@@ -65,9 +68,8 @@ def decode_model(path: Path, layers: Iterable[Layer], *, frameworks: bool = True
     ``Conv`` has W ``[M, C/group, spatial...]`` (ONNX operator specification, Conv-11), ``ConvTranspose`` W
     ``[C, M/group, spatial...]`` (ConvTranspose-11).
     """
-    graph = parse(path).graph
-    stored = {entry.name: entry for entry in graph.initializer}
-    readers = {name: node.op_type for node in graph.node for name in node.input if name in stored}
+    stored = {entry.name: entry for entry in model.graph.initializer}
+    readers = {name: node.op_type for node in model.graph.node for name in node.input if name in stored}
     known = {one.name: one for layer in layers for one in (layer.layers if isinstance(layer, Stack) else (layer,))}
     own: dict[str, dict[str, str]] = {name: {} for name in known}
     for name in stored:

@@ -15,13 +15,25 @@ import numpy as np
 from lstmconv._optional import require
 from lstmconv.errors import MissingDependencyError
 from lstmconv.formats.torch.parameters import modules
-from lstmconv.model import Array, Gates, LSTMLayer, Stack, float_type
-from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, Outputs, Precision, Session, numbered_states
+from lstmconv.model import Array, Layer, LSTMLayer, Stack, float_type
+from lstmconv.runtimes import (
+    Decoded,
+    DecodedDirection,
+    DecodedLayer,
+    Inputs,
+    Loaded,
+    LoadedModel,
+    Outputs,
+    Precision,
+    Session,
+    numbered_states,
+)
+from lstmconv.runtimes.torch_arrays import blocks
 
-__all__ = ["RUNTIME", "StateDict", "blocks"]
+__all__ = ["RUNTIME"]
 
 
-class StateDict(Session):
+class _StateDict(Session):
     """A ``.pt`` or ``.safetensors`` file; the content of its artifact is the tensors as lstmconv reads them."""
 
     @cached_property
@@ -80,6 +92,19 @@ class StateDict(Session):
             )
         return decoded
 
+    def decode_model(self, layers: Sequence[Layer], *, frameworks: bool = True) -> Mapping[str, DecodedLayer]:
+        """Return every layer's arrays as PyTorch loads them, or as a reader does that calls nothing."""
+        from lstmconv.runtimes.torch_model import decode_model
+
+        described = None if self.record is None else self.record.model
+        return decode_model(self.arrays(frameworks=frameworks), described, layers)
+
+    def load_model(self) -> LoadedModel:
+        """Build the module of the whole file."""
+        from lstmconv.runtimes.torch_model import load_model
+
+        return load_model(self.artifact)
+
     def load(self, name: str, way: int = 0) -> Loaded:
         """Load one stack strictly; half precisions are widened first, which is exact."""
         prefix = self._names[name]
@@ -101,12 +126,6 @@ def _numpy(tensor: Any) -> Array:
     if tensor.dtype == torch.bfloat16:
         return np.asarray(tensor.view(torch.int16).numpy().view(float_type("bfloat16")))
     return np.asarray(tensor.numpy())
-
-
-def blocks(rows: Array) -> Gates:
-    """Cut rows into the gates i f g o (torch.nn.LSTM, Variables)."""
-    hidden = rows.shape[0] // 4
-    return Gates(rows[0:hidden], rows[hidden : 2 * hidden], rows[2 * hidden : 3 * hidden], rows[3 * hidden :])
 
 
 def _suffixes(prefix: str, state: Mapping[str, Any]) -> list[str]:
@@ -163,4 +182,4 @@ _OWN = r"(weight|bias)_(ih|hh)(_l\d+)?(_reverse)?|_extra_state"
 _FIRST = re.compile(r"weight_ih(_l0)?$")
 """What the first layer's input matrix is called: each module has one."""
 
-RUNTIME = StateDict
+RUNTIME = _StateDict

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lstmconv._optional import require
-from lstmconv.formats import open_file
+from lstmconv.formats import Artifact
 from lstmconv.model import Array, Gates, Layer, LSTMLayer, RecurrentLayer, Stack, TimeDistributed
 from lstmconv.model.kinds import (
     BatchNormalization,
@@ -22,17 +21,17 @@ from lstmconv.model.kinds import (
     TransposedConvolution,
 )
 from lstmconv.runtimes import DecodedDirection, DecodedLayer, LoadedModel, Precision
-from lstmconv.runtimes.torch import StateDict, blocks
+from lstmconv.runtimes.torch_arrays import blocks
 
 __all__ = ["decode_model", "load_model"]
 
 
-def load_model(path: Path) -> LoadedModel:
+def load_model(artifact: Artifact) -> LoadedModel:
     """Build the module of a whole file, once for all runs; half precisions are widened first, which is exact."""
     torch = require("torch", "Running a state dict")
-    from lstmconv.torch import load
+    from lstmconv.torch import to_torch
 
-    module = load(path)
+    module: Any = to_torch(artifact.checkpoint)
     floats = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
     wide = torch.float64 if torch.float64 in floats else torch.float32
     module = module.to(wide)
@@ -51,16 +50,14 @@ def load_model(path: Path) -> LoadedModel:
     return LoadedModel(f"torch {torch.__version__}", Precision(width, width), inputs, module.output_names, compute)
 
 
-def decode_model(path: Path, layers: Iterable[Layer], *, frameworks: bool = True) -> Mapping[str, DecodedLayer]:
+def decode_model(state: Mapping[str, Array], described: object, layers: Iterable[Layer]) -> Mapping[str, DecodedLayer]:
     """Return every layer's arrays by its name, as PyTorch loads them.
 
     Of the given layers only names, kinds and the count of heads are read, and whether a layer has an array in whose
     place PyTorch's module needs one: ones, or zeros. Sources: torch.nn.Linear, Conv1d, ConvTranspose1d, BatchNorm1d,
     LayerNorm, LSTM, GRU, RNN, MultiheadAttention, Variables.
     """
-    artifact = open_file(path)
-    state = StateDict(artifact).arrays(frameworks=frameworks)
-    stated = dict(_stated(None if artifact.record is None else artifact.record.model))
+    stated = dict(_stated(described))
     decoded: dict[str, DecodedLayer] = {}
     for layer in layers:
         prefix = layer.name.replace("/", ".") + "."

@@ -26,7 +26,7 @@ from lstmconv.formats.overrides import overruled
 from lstmconv.formats.record import Record, RecordedLayer
 from lstmconv.formats.restoring import restore
 from lstmconv.formats.safety.limits import refuse_many_layers
-from lstmconv.model import Checkpoint, LSTMLayer, Model, Provenance, Skipped
+from lstmconv.model import Checkpoint, LSTMLayer, Provenance, Skipped
 from lstmconv.model.chains import chains_of, lstm_layers, stacks_of, with_masking
 
 __all__ = ["interpret"]
@@ -100,7 +100,7 @@ def _described(entry: Entry, cells: Sequence[Cell], producer: Producer, *, outsi
         edges=chains.edges,
         branching=chains.branching,
         joined={stack.name: tuple(layer.name for layer in stack.layers) for stack in stacks_of(model)},
-        notes=tuple(dict.fromkeys((*producer.notes, *_state_notes(model)))),
+        notes=tuple(dict.fromkeys(producer.notes)),
         unknown=producer.question if any(layer.recurrent_activation is None for layer in lstms) else None,
         model=model if entry.package is None else None,
     )
@@ -125,16 +125,6 @@ def _not_owned(cells: Sequence[Cell], stored: Mapping[Entry, Sequence[Stored]]) 
         for cell in cells
         if cell.kind in LSTM_KINDS and not any(array.path in owned for array in cell.arrays.values())
     ]
-
-
-def _state_notes(model: Model) -> list[str]:
-    """Say which LSTMs start from a state that the model gives them."""
-    notes: list[str] = []
-    for call in model.calls:
-        if call.states and isinstance(call.layer, LSTMLayer):
-            sources = ", ".join(dict.fromkeys(f"'{tensor.source}'" for tensor in call.states))
-            notes.append(f"{call.layer.name}: its initial state is {sources}; alone it starts from zeros")
-    return notes
 
 
 def _discovered(cells: list[Cell], producer: Producer, options: ReadOptions) -> Checkpoint:

@@ -1,0 +1,191 @@
+"""A file of a whole model against its source: every array of every layer, and the whole model run.
+
+Two scopes, each reported once for the model:
+
+* *structure* and *weights*: inputs and outputs by name; every array of every layer is decoded again, by a path that
+  shares nothing with the writer, and compared with the source bit for bit;
+* *model*: the file is run in its own framework from its inputs to its outputs, and compared with the float64
+  reference of the graph (:mod:`lstmconv.proof.models`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lstmconv.arrays.comparing import ArrayDifference, Difference, array_difference, difference
+from lstmconv.arrays.copying import BiasMode, place_bias
+from lstmconv.errors import UnsupportedModelError
+from lstmconv.formats.record import Record
+from lstmconv.model import Array, Gates, Layer, LSTMDirection, LSTMLayer, Model, RecurrentLayer, Stack
+from lstmconv.model.kinds import Constant, Kind, Rescaling, Unknown
+from lstmconv.model.renaming import renamed
+from lstmconv.proof.judging import refused
+from lstmconv.proof.models.checking import check_model
+from lstmconv.proof.report import Check
+from lstmconv.proof.trials import Settings
+from lstmconv.runtimes import DecodedDirection, DecodedLayer, Session
+
+__all__ = ["check_whole_file"]
+
+
+def check_whole_file(
+    source: Model, record: Record, session: Session, settings: Settings, *, run: bool
+) -> Iterator[Check]:
+    """Compare a file of a whole model with its source's model.
+
+    Args:
+        source: The source's model.
+        record: The file's.
+        session: The file in its own framework.
+        settings: Inputs and tolerances.
+        run: Run the file; else the model is reported as not run.
+    """
+    expected = renamed(source, {old: new for new, old in record.sources.items()})
+    start = time.perf_counter()
+    decoded = session.decode_model(expected.layers)
+    spent = time.perf_counter() - start
+    yield _structure(expected, decoded)
+    yield _weights(expected, decoded, record)
+    if not run:
+        yield Check(expected.name, "model", "not run", "as asked")
+        return
+    if expected.unknown:
+        first = expected.unknown[0]
+        yield Check(expected.name, "model", "not run", f"{first.name} ({first.class_name}) is unknown: {first.reason}")
+        return
+    start = time.perf_counter()
+    yield replace(_model(expected, session, settings, record), seconds=round(spent + time.perf_counter() - start, 3))
+
+
+def _model(expected: Model, session: Session, settings: Settings, record: Record) -> Check:
+    try:
+        loaded = session.load_model()
+    except Exception as error:  # A framework refuses a file in its own kind of error.
+        return refused(expected.name, "model", error)
+    named = [entry.name for entry in expected.inputs]
+    problem = _misnamed("inputs", named, [name for name in loaded.inputs if name in named or "." not in name])
+    problem = problem or _misnamed("outputs", list(expected.outputs), list(loaded.outputs)[: len(expected.outputs)])
+    if problem is not None:
+        return Check(expected.name, "model", "failed", f"{problem} · {loaded.framework}")
+    states = None
+    if record.states:
+        states = {call.name for call in expected.calls if isinstance(call.layer, LSTMLayer | RecurrentLayer | Stack)}
+    return check_model(expected, loaded.compute, loaded.precision, settings, framework=loaded.framework, states=states)
+
+
+def _misnamed(what: str, expected: list[str], found: list[str]) -> str | None:
+    return None if expected == found else f"its {what} are {', '.join(found)}, expected {', '.join(expected)}"
+
+
+def _held(model: Model) -> list[Layer]:
+    """Return the layers that have arrays of their own in a file; constants are parts of the graph."""
+    return [layer for layer in model.layers if not isinstance(layer, Unknown | Constant | Rescaling) and _sized(layer)]
+
+
+def _sized(layer: Layer) -> bool:
+    return isinstance(layer, LSTMLayer | RecurrentLayer | Stack) or bool(layer.arrays)
+
+
+def _parts(layer: Layer) -> tuple[LSTMLayer | RecurrentLayer | Kind, ...]:
+    return layer.layers if isinstance(layer, Stack) else (layer,)
+
+
+def _structure(expected: Model, decoded: Mapping[str, DecodedLayer]) -> Check:
+    """Compare which layers are there."""
+    wanted = [part.name for layer in _held(expected) for part in _parts(layer)]
+    missing = [name for name in wanted if name not in decoded]
+    if missing:
+        return Check(expected.name, "structure", "failed", f"the file has no arrays of {', '.join(missing)}")
+    inputs = ", ".join(f"{entry.name} {_shape(entry.shape)}" for entry in expected.inputs)
+    layers = f"{len(expected.layers)} layers, {len(wanted)} with weights"
+    return Check(expected.name, "structure", "passed", f"{layers} · {inputs} → {', '.join(expected.outputs)}")
+
+
+def _shape(shape: tuple[int | None, ...]) -> str:
+    return "(" + ", ".join("?" if size is None else str(size) for size in shape) + ")"
+
+
+def _weights(expected: Model, decoded: Mapping[str, DecodedLayer], record: Record) -> Check:
+    """Compare every array bit for bit; the first that differs is named."""
+    compared = arrays = 0
+    for layer in _held(expected):
+        for part in _parts(layer):
+            if part.name not in decoded:
+                continue
+            try:
+                for name, wanted, found in _pairs(part, decoded[part.name], record):
+                    problem = _difference(wanted, found)
+                    if problem is not None:
+                        detail = f"{part.name}: {name} {problem}"
+                        return Check(expected.name, "weights", "failed", detail, diagnosis=None)
+                    compared += 0 if found is None else math.prod(found.shape)
+                    arrays += found is not None
+            except UnsupportedModelError as error:
+                return Check(expected.name, "weights", "failed", f"{part.name}: {error}")
+    return Check(expected.name, "weights", "passed", f"{compared:,} numbers of {arrays} arrays are equal bit for bit")
+
+
+def _pairs(
+    layer: LSTMLayer | RecurrentLayer | Kind, decoded: DecodedLayer, record: Record
+) -> Iterator[tuple[str, Any, Any]]:
+    """Pair each array of a layer, in the model's axes, with what the file holds of it."""
+    if isinstance(layer, LSTMLayer | RecurrentLayer):
+        zeros = isinstance(layer, LSTMLayer) and layer.has_bias
+        halves = ("forward ", "backward ") if len(layer.directions) > 1 else ("",)
+        if len(decoded) != len(layer.directions):
+            raise UnsupportedModelError(f"{len(decoded)} directions, expected {len(layer.directions)}")
+        for half, direction, found in zip(halves, layer.directions, decoded, strict=True):
+            if isinstance(direction, LSTMDirection) and isinstance(found, DecodedDirection):
+                yield from _lstm_pairs(half, direction, found, record.bias_mode, zeros=zeros)
+            elif isinstance(found, Mapping):
+                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+                    yield f"{half}{name}", getattr(direction, name, None), found.get(name)
+        return
+    found_arrays = decoded if isinstance(decoded, Mapping) else {}
+    for name, array in layer.arrays.items():
+        yield name, array, found_arrays.get(name)
+    for name in found_arrays:
+        if name not in layer.arrays:
+            yield name, None, found_arrays[name]
+
+
+def _lstm_pairs(
+    half: str, direction: LSTMDirection, found: DecodedDirection, mode: BiasMode | None, *, zeros: bool
+) -> Iterator[tuple[str, Gates | None, Gates | None]]:
+    yield f"{half}weight_ih", direction.weight_ih, found.weight_ih
+    yield f"{half}weight_hh", direction.weight_hh, found.weight_hh
+    bias_ih, bias_hh = place_bias(direction, mode, zeros=zeros)
+    yield f"{half}bias_ih", bias_ih, found.bias_ih
+    yield f"{half}bias_hh", bias_hh, found.bias_hh
+
+
+def _difference(wanted: Gates | Array | None, found: Gates | Array | None) -> str | None:
+    """Say how an array differs; zeros and ones that a framework needs in place of a missing array are no difference."""
+    if wanted is None and found is None:
+        return None
+    if found is None:
+        return "is missing in the file"
+    if wanted is None:
+        neutral = np.asarray(found)
+        return None if not neutral.any() or (neutral == 1).all() else "is in the file and not in the source"
+    if wanted.shape != found.shape:
+        return f"is {found.shape}, expected {wanted.shape}"
+    differs: Difference | ArrayDifference | None
+    if isinstance(wanted, Gates) and isinstance(found, Gates):
+        differs = difference(wanted, found)
+    else:
+        differs = array_difference(np.asarray(wanted), np.asarray(found))
+    if differs is None:
+        return None
+    gate = f"gate {differs.gate} at " if isinstance(differs, Difference) else ""
+    where = f"{gate}{list(differs.place)}"
+    return (
+        f"differs in {differs.wrong:,} of {differs.total:,} numbers, first in {where}: {differs.found} where the "
+        f"source has {differs.expected}"
+    )

@@ -1,0 +1,242 @@
+"""Decide what of a source goes into a target: the whole model, or some of its LSTM layers, and by which names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from lstmconv.arrays.copying import rounding_of_sum
+from lstmconv.errors import NoLSTMError, UnsupportedModelError, UsageError
+from lstmconv.formats import Format, WriteOptions
+from lstmconv.model import Checkpoint, Layer, LSTMLayer, Model, Stack
+from lstmconv.model.chains import lstm_layers
+from lstmconv.model.kinds import Identity, Kind, Unknown
+from lstmconv.model.renaming import renamed
+from lstmconv.model.stacking import join, unstacked
+
+__all__ = ["Selection", "Stacking", "Wish", "select"]
+
+Stacking: TypeAlias = Literal["all", "partial", "none"]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a user asks for.
+
+    Attributes:
+        whole: The whole model or an error (``True``), the LSTM layers alone (``False``), or what can be had (``None``).
+        layers: Only these, by the name of a layer or of a stack; none for all.
+        rename: New names by old ones.
+        stack: How layers that feed each other directly are joined; ``None`` leaves them as the source has them.
+    """
+
+    whole: bool | None = None
+    layers: Sequence[str] = ()
+    rename: Mapping[str, str] = field(default_factory=dict)
+    stack: Stacking | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself.
+
+        Raises:
+            UsageError: The whole model, and a part of it.
+        """
+        if self.whole and (self.layers or self.stack is not None):
+            raise UsageError("--whole asks for the whole model, and --layer and --stack for LSTM layers alone")
+        if self.stack not in (None, "all", "partial", "none"):
+            raise UsageError(f"stack is {self.stack!r}, expected all, partial or none")
+
+    @property
+    def part(self) -> bool:
+        """Whether the user asks for LSTM layers alone."""
+        return self.whole is False or bool(self.layers) or self.stack is not None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What goes into one target.
+
+    Attributes:
+        checkpoint: With the new names, and joined as asked.
+        options: How it is written.
+        notes: What is not carried, and why, in whole sentences.
+    """
+
+    checkpoint: Checkpoint
+    options: WriteOptions
+    notes: tuple[str, ...]
+
+
+def select(checkpoint: Checkpoint, wish: Wish, target: Path, chosen: Format, options: WriteOptions) -> Selection:
+    """Choose what of a source is written to one target.
+
+    Args:
+        checkpoint: The source.
+        wish: What the user asks for.
+        target: The file, for notes.
+        chosen: Its format.
+        options: How it is written, as far as the user says.
+
+    Raises:
+        UnsupportedModelError: ``wish.whole``, and the source, a layer or the format does not allow it; no LSTM layer.
+        UsageError: No layer of a given name, or two layers would get one name.
+    """
+    reason = None if wish.part or options.lengths else _obstacle(checkpoint, chosen, options)
+    if wish.whole and options.lengths:
+        raise UsageError("--lengths is for LSTM layers alone; a whole model masks as Keras does")
+    if wish.whole and reason is not None:
+        raise UnsupportedModelError(f"{checkpoint.provenance.source}: cannot be converted whole: {reason}")
+    if reason is None and not wish.part and not options.lengths and checkpoint.model is not None:
+        return _whole(checkpoint, checkpoint.model, wish, target, chosen, options)
+    selected = _layers(checkpoint, wish, target, chosen, options)
+    left = () if checkpoint.model is None or wish.part or options.lengths else _not_carried(checkpoint.model)
+    if not left:
+        return selected
+    note = f"{target.name}: holds the LSTM layers alone, without {_listed(left)}: {reason}"
+    return replace(selected, notes=(note, *selected.notes))
+
+
+def _obstacle(checkpoint: Checkpoint, chosen: Format, options: WriteOptions) -> str | None:
+    """Say why a source's model cannot be written whole, or ``None``."""
+    model = checkpoint.model
+    if model is None:
+        return "the file does not say its model; pass --config model.json"
+    if model.unknown and chosen.runs_graphs:
+        first = model.unknown[0]
+        return f"{first.name} ({first.class_name}): {first.reason}"
+    return chosen.obstacle_of_model(model, options)
+
+
+def _whole(
+    checkpoint: Checkpoint, model: Model, wish: Wish, target: Path, chosen: Format, options: WriteOptions
+) -> Selection:
+    if wish.whole and model.unknown:
+        first = model.unknown[0]
+        reason = f"{first.name} ({first.class_name}): {first.reason}"
+        raise UnsupportedModelError(f"{checkpoint.provenance.source}: cannot be converted whole: {reason}")
+    names = dict(wish.rename)
+    known = [layer.name for layer in model.layers]
+    missing = next((name for name in names if name not in known), None)
+    if missing is not None:
+        raise UsageError(f"no layer {missing!r}; the file has {', '.join(known)}")
+    if len({names.get(name, name) for name in known}) < len(set(known)):
+        raise UsageError("two layers would get the same name; give each a different one with --rename")
+    moved = renamed(model, names)
+    made = replace(checkpoint, model=moved, layers=lstm_layers(moved), edges=None, branching=(), joined={})
+    made = replace(made, joined=_renamed_stacks(checkpoint.joined, names))
+    notes = list(chosen.losses(made, target, options))
+    if moved.unknown:
+        notes.append(
+            f"{target.name}: holds the arrays of the known layers; {_listed(moved.unknown)} is not carried: "
+            f"{moved.unknown[0].reason}"
+        )
+    return Selection(made, replace(options, whole=True, sources={new: old for old, new in names.items()}), tuple(notes))
+
+
+def _renamed_stacks(joined: Mapping[str, tuple[str, ...]], names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    return {
+        names.get(stack, stack): tuple(names.get(name, name) for name in inside) for stack, inside in joined.items()
+    }
+
+
+def _layers(checkpoint: Checkpoint, wish: Wish, target: Path, chosen: Format, options: WriteOptions) -> Selection:
+    """Choose LSTM layers alone."""
+    if not checkpoint.layers:
+        reason = "no LSTM layer in it, and only the whole model could be converted"
+        raise NoLSTMError(f"{checkpoint.provenance.source}: {reason}", checkpoint.skipped)
+    picked, sources = _picked(checkpoint, wish.layers, wish.rename)
+    fitting = _stacked(picked, wish.stack, chosen)
+    reached = _given_states(checkpoint, sources)
+    states = True if options.states is None and reached else options.states
+    prefix = not (wish.layers and len(fitting.stacks) == 1)
+    options = replace(options, whole=False, sources=sources, states=states, prefix=prefix)
+    return Selection(fitting, options, tuple(_losses(fitting, reached, chosen, target, options)))
+
+
+def _picked(
+    checkpoint: Checkpoint, layers: Sequence[str], rename: Mapping[str, str]
+) -> tuple[Checkpoint, dict[str, str]]:
+    """Pick and rename layers and stacks; return them and each new name's source name."""
+    known = [layer.name for layer in checkpoint.layers]
+    stacks = dict(checkpoint.joined)
+    unknown = [name for name in [*layers, *rename] if name not in known and name not in stacks]
+    if unknown:
+        raise UsageError(f"no LSTM layer {unknown[0]!r}; the file has {', '.join([*stacks, *known])}")
+    wanted = {inner for name in layers or known for inner in stacks.get(name, (name,))}
+    picked = [layer for layer in checkpoint.layers if layer.name in wanted]
+    names = {layer.name: layer.name for layer in picked}
+    joined: dict[str, tuple[str, ...]] = {}
+    for stack, inside in stacks.items():
+        new = rename.get(stack, stack)
+        names |= {name: new + name.removeprefix(stack) for name in inside if name in names and name.startswith(stack)}
+        if wanted.issuperset(inside):
+            joined[new] = inside
+    names |= {old: new for old, new in rename.items() if old in names and old not in stacks}
+    if len(set(names.values())) < len(names):
+        raise UsageError("two layers would get the same name; give each a different one with --rename")
+    edges = checkpoint.edges
+    if edges is not None:
+        edges = tuple((names[a], names[b]) for a, b in edges if a in names and b in names)
+    selected = replace(
+        checkpoint,
+        layers=tuple(replace(layer, name=names[layer.name]) for layer in picked),
+        edges=edges,
+        branching=tuple(names[name] for name in checkpoint.branching if name in names),
+        joined={stack: tuple(names[name] for name in inside) for stack, inside in joined.items()},
+    )
+    return selected, {new: old for old, new in names.items()}
+
+
+def _stacked(checkpoint: Checkpoint, stack: Stacking | None, chosen: Format) -> Checkpoint:
+    """Join or open the layers as asked, as far as the format can hold them."""
+    if stack is None:
+        return checkpoint
+    alone = unstacked(checkpoint)
+    return alone if stack == "none" else join(alone, chosen.obstacle, partial=stack == "partial")
+
+
+def _given_states(checkpoint: Checkpoint, sources: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return the chosen layers that start from a state that the model gives them, each with what gives it."""
+    found: dict[str, tuple[str, ...]] = {}
+    for call in () if checkpoint.model is None else checkpoint.model.calls:
+        layers = call.layer.layers if isinstance(call.layer, Stack) else (call.layer,)
+        for new, old in sources.items():
+            if call.states and any(layer.name == old for layer in layers if isinstance(layer, LSTMLayer)):
+                found[new] = tuple(dict.fromkeys(f"'{tensor.source}'" for tensor in call.states))
+    return found
+
+
+def _losses(
+    checkpoint: Checkpoint, given: Mapping[str, Sequence[str]], chosen: Format, target: Path, options: WriteOptions
+) -> Iterator[str]:
+    """Say what a target of LSTM layers does not hold of the source, in whole sentences."""
+    one = chosen.biases == "one" or options.bias_mode not in (None, "double")
+    for layer in checkpoint.layers:
+        rounded = [ulps for half in layer.directions if (ulps := rounding_of_sum(half)) is not None] if one else []
+        if rounded:
+            kind = f"by {max(rounded):.2g} ulp at most" if max(rounded) else "exactly"
+            yield f"{target.name}: {layer.name}: its two biases are written as their sum, rounded {kind}"
+        if layer.masking and not options.lengths:
+            yield f"{layer.name}: its model masks steps; the target runs every step"
+        elif layer.masking:
+            yield f"{layer.name}: its model masks steps; the target masks those beyond its lengths (right padding)"
+        if layer.name in given:
+            how = "takes it as an input" if chosen.runs_graphs and options.states else "is to be given it by the caller"
+            yield f"{layer.name}: its model starts it from {' and '.join(given[layer.name])}; the target {how}"
+    yield from chosen.losses(checkpoint, target, options)
+
+
+def _not_carried(model: Model) -> tuple[Layer, ...]:
+    """Return the layers that compute something and are no LSTMs."""
+    return tuple(layer for layer in model.layers if isinstance(layer, Kind) and not isinstance(layer, Identity))
+
+
+def _listed(layers: Sequence[Layer], most: int = 4) -> str:
+    """Name some layers, each with its class."""
+    named = [
+        f"{layer.name} ({layer.class_name if isinstance(layer, Unknown) else type(layer).__name__})" for layer in layers
+    ]
+    more = f" and {len(named) - most} more" if len(named) > most else ""
+    return ", ".join(named[:most]) + more
