@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         UsageError,
     )
-    from lstmconv.formats import BufferSizes
+    from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions
     from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack
     from lstmconv.proof.report import Check, Report, VerificationError
     from lstmconv.semantics import reference
@@ -43,6 +43,7 @@ __all__ = [
     "LstmconvError",
     "MissingDependencyError",
     "NoLSTMError",
+    "ReadOptions",
     "Report",
     "Stack",
     "TargetExistsError",
@@ -50,6 +51,7 @@ __all__ = [
     "UnsupportedModelError",
     "UsageError",
     "VerificationError",
+    "WriteOptions",
     "__version__",
     "check",
     "convert",
@@ -80,7 +82,7 @@ _HOMES = {
     "checking": ("CheckResult", "Finding", "check"),
     "activations": ("Activation",),
     "errors": tuple(name for name in __all__ if name.endswith("Error") and name != "VerificationError"),
-    "formats": ("BufferSizes",),
+    "formats": ("BufferSizes", "ReadOptions", "WriteOptions"),
     "model": ("Checkpoint", "Gates", "LSTMDirection", "LSTMLayer", "Stack"),
     "semantics": ("reference",),
     "proof.report": ("Check", "Report", "VerificationError"),

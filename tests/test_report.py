@@ -165,6 +165,23 @@ def test_gates_have_the_colours_of_explain(stacked):
         assert f".gate-{gate} {{ color: {ink}; background: {fill}; }}" in text
 
 
+def test_blocks_are_drawn_to_scale(stacked):
+    """A gate of 7 units is 44 pixels long: 5 features are 31 pixels, 7 previous units 44, a stack's 14 features 88."""
+    text = stacked[0].read_text("utf-8")
+    panel = text.partition("<h4>PyTorch")[2].partition("</article>")[0]
+    arrays = re.findall(r'aria-label="(?:input|recurrent) matrix (\S+)">\s*<li><span [^>]*style="([^"]+)"', panel)
+    assert arrays == [
+        ("weight_ih_l0", "width:31px;height:44px"),
+        ("weight_hh_l0", "width:44px;height:44px"),
+        ("weight_ih_l0_reverse", "width:31px;height:44px"),
+        ("weight_hh_l0_reverse", "width:44px;height:44px"),
+        ("weight_ih_l1", "width:88px;height:44px"),
+        ("weight_hh_l1", "width:44px;height:44px"),
+        ("weight_ih_l1_reverse", "width:88px;height:44px"),
+        ("weight_hh_l1_reverse", "width:44px;height:44px"),
+    ]
+
+
 def test_a_wrong_target_is_named_and_the_exit_code_is_1(tmp_path):
     """Input and output gate exchanged in all four tensors."""
     api.convert(SAMPLES / "airline_passengers.h5", tmp_path / "right.pt", verify=False)
