@@ -29,6 +29,8 @@ Float64: TypeAlias = npt.NDArray[np.float64]
 _SPREADS = (0.5, 2.0, 6.0)
 """Standard deviations of what an input adds to the first sums, sequence by sequence (as one LSTM's trials have)."""
 _BATCHES = (5, 2)
+_LONG = 1 << 8
+"""From so many steps on three sequences are run: one of each magnitude, padded right, left and with holes."""
 _LENGTHS = (7, 11, 17, 29, 61, 127, 257, 509, 1021)
 """Lengths to try where they are open: windows need some."""
 _LONGER = 4
@@ -83,6 +85,8 @@ def _open_sizes(model: Model) -> Iterator[tuple[Shape, ...]]:
 
 def _filled(model: Model, batch: int, length: int) -> tuple[Shape, ...] | None:
     """Fill in the open sizes; ``None`` where some layer cannot take them."""
+    if any((entry.shape[1] or 0) >= _LONG for entry in model.inputs if len(entry.shape) == 3):
+        batch = min(batch, len(_SPREADS))
     shapes = tuple(
         tuple((batch if axis == 0 else length) if size is None else size for axis, size in enumerate(entry.shape))
         for entry in model.inputs

@@ -26,7 +26,9 @@ __all__ = ["wrong_models"]
 
 _OPERATIONS = 10**10
 """So many operations may the mistakes about all recurrent layers take: two seconds or so."""
-_FEWEST = 12
+_GATES = 500
+"""What the gates of a unit cost in a step beside the products, in operations."""
+_FEWEST = 6
 _PAIRS = 30
 """Pairs of layers whose weights are exchanged, at most."""
 
@@ -51,7 +53,8 @@ def _most(model: Model, trial: ModelTrial) -> int:
     for call in model.calls:
         tensors = [Tensor(call.name), *call.inputs]
         places = max(int(np.prod(trial.values[tensor].shape[:-1])) for tensor in tensors)
-        operations += 2 * weights_in(call.layer) * places
+        units = sum(direction.hidden_size for direction in directions_of(call.layer))
+        operations += (2 * weights_in(call.layer) + _GATES * units) * places
         directions += len(directions_of(call.layer))
     return max(_FEWEST, _OPERATIONS // (operations * directions + 1))
 

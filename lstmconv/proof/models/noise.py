@@ -80,11 +80,7 @@ class _Rounded:
     ) -> tuple[tuple[Array, ...], tuple[Float64, ...]]:
         self._calls += 1
         if isinstance(layer, (LSTMLayer, RecurrentLayer, Stack)):
-            cell = drawn(self._precision, self._calls)
-            ahead = [array[None] for array in inputs]  # Cells that draw have an axis in front.
-            begun = None if states is None else [state[None] for state in states]
-            found, after = compute(layer, ahead, begun, masks, cell)
-            return tuple(array[0] for array in found), tuple(state[0] for state in after)
+            return self._recurrent(layer, inputs, states, masks)
         if isinstance(layer, TimeDistributed):
             return (self._time_distributed(layer, inputs[0]),), ()
         rule = _RULES.get(type(layer))
@@ -96,6 +92,28 @@ class _Rounded:
         return tuple(
             self.draw.narrowed(array) if stored and array.dtype.kind == "f" else array for array in found
         ), after
+
+    def _recurrent(
+        self, layer: LSTMLayer | RecurrentLayer | Stack, inputs: Arrays, states: Arrays | None, masks: Sequence[Any]
+    ) -> tuple[tuple[Array, ...], tuple[Float64, ...]]:
+        """Give the cells, which draw along an axis in front, the draws apart where one mask is all draws'."""
+        cell = drawn(self._precision, self._calls)
+        mask = next(iter(masks), None)
+        draws = 1
+        if not getattr(layer.first if isinstance(layer, Stack) else layer, "time_major", False):
+            each = None if mask is None else mask.reshape(DRAWS, -1, *mask.shape[1:])
+            if each is None or (each == each[:1]).all():
+                draws, masks = DRAWS, [None if each is None else each[0]]
+
+        def ahead(array: Array) -> Array:
+            return array.reshape(draws, len(array) // draws, *array.shape[1:])
+
+        def behind(array: Array) -> Array:
+            return array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
+
+        begun = None if states is None else [ahead(state) for state in states]
+        found, after = compute(layer, [ahead(array) for array in inputs], begun, masks, cell)
+        return tuple(map(behind, found)), tuple(map(behind, after))
 
     def _time_distributed(self, layer: TimeDistributed, x: Array) -> Array:
         inner = layer.model
