@@ -18,7 +18,7 @@ import pytest
 
 from lstmconv.formats import WriteOptions
 from lstmconv.formats.onnx import build_model
-from lstmconv.model import LSTMLayer, Model
+from lstmconv.model import LSTMLayer, Model, kinds
 from lstmconv.proof.models import check_model
 from lstmconv.proof.models.rounding import in_dtype
 from lstmconv.proof.trials import Settings
@@ -144,6 +144,18 @@ def test_the_states_of_a_stateful_layer_are_run_too():
     check = check_model(model, forgetful, FLOAT32, Settings())
     assert check.status == "failed"
     assert check.diagnosis == "initial states dropped in lstm_1: pass them on"
+
+
+def test_a_model_that_no_inputs_fit_is_not_run():
+    """Embed ids that are computed, and are in no table."""
+    build = Builder(5)
+    tokens = build.given((None, 7), "int32")
+    far = build.add(kinds.Constant("far", np.array(1000, np.int64)))
+    ids = build.add(kinds.Operation("add", "add"), tokens, far)
+    model = build.model(build.add(kinds.Embedding("embedding", build.draw(13, 5)), ids))
+    check = check_model(model, lambda _: {}, FLOAT32, Settings())
+    assert check.status == "not run"
+    assert "token ids go from" in check.detail
 
 
 def test_exchanged_weights_of_two_layers_are_named():

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lstmconv.errors import UnsupportedModelError
 from lstmconv.model import Call, Model
 from lstmconv.proof.judging import deviations, judged, misshapen, refused, told
 from lstmconv.proof.models.inputs import ModelTrial, draw_trials
@@ -60,8 +59,8 @@ def check_model(
     held = in_dtype(model, precision.stored)
     try:
         trials = draw_trials(held, streamed, precision.stored, settings)
-    except UnsupportedModelError as error:
-        return Check(model.name, "model", "not run", str(error))
+    except (ValueError, IndexError) as error:  # Our own errors are among them: no inputs are known that fit the model.
+        return Check(model.name, "model", "not run", f"no inputs were found that it runs on: {error}")
     returned: dict[ModelTrial, dict[str, npt.NDArray[np.float64]]] = {}
     for trial in trials:
         try:

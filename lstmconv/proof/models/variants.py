@@ -168,16 +168,23 @@ class _Walk:
         states = self._states(call, read)
         if states is not None and is_streamed(call, self._trial.inputs):
             states = [np.broadcast_to(state, (len(numbers), *state.shape)) for state in states]
-        found, after = along(
-            call.layer,
-            [read(tensor) for tensor in call.inputs],
-            states,
-            [None if mask is None else read(mask) for mask in call.masks],
-            compute,
-            len(numbers),
-        )
+        inputs = [read(tensor) for tensor in call.inputs]
+        masks = [None if mask is None else read(mask) for mask in call.masks]
+        try:
+            found, after = along(call.layer, inputs, states, masks, compute, len(numbers))
+        except (ValueError, IndexError):  # Of wrong numbers some may be no token ids: that version is left out.
+            self._each(call, numbers)
+            return
         for place, number in enumerate(numbers):
             self._keep(call, number, tuple(array[place] for array in found), tuple(state[place] for state in after))
+
+    def _each(self, call: Call, numbers: Sequence[int]) -> None:
+        """Compute a call of each version alone, where not all can be."""
+        if len(numbers) == 1:
+            self._lost.update(numbers)
+            return
+        for number in numbers:
+            self._all(call, [number])
 
     def _keep(self, call: Call, number: int, found: Sequence[Array], after: Sequence[Float64]) -> None:
         """Keep what differs from what the model computes."""
