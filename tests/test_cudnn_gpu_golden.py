@@ -12,7 +12,6 @@ import pytest
 import lstmconv
 from lstmconv.formats.cudnn import manifest
 from lstmconv.model import Gates, LSTMDirection, LSTMLayer, Stack
-from lstmconv.runtimes.cudnn import RUNS
 from lstmconv.semantics import run_stack
 from tests._fake_cudnn import FakeCudnn
 from tests.golden import make_cudnn_gpu
@@ -195,7 +194,7 @@ def test_gates_of_another_meaning_are_recorded_and_found_again(tmp_path, gates):
 
 def test_what_pytorch_computes_is_recorded_in_the_order_of_cudnns_states(tmp_path, monkeypatch):
     """The float64 interpreter stands in for PyTorch on a GPU."""
-    monkeypatch.setattr(make_cudnn_gpu, "RUNS", (None, RUNS[0]))
+    monkeypatch.setattr(make_cudnn_gpu, "ON_GPU", 0)
     cases = [case for case in CASES if case.hidden_size == 5]
     differing, path = run_script(tmp_path, FakeCudnn(), cases)
     assert differing == 0

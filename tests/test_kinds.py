@@ -11,9 +11,9 @@ import pytest
 from keras import layers
 
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, LINEAR, SIGMOID, TANH, Activation
+from lstmconv.formats import open_file
 from lstmconv.formats.keras.reader.kinds import LayerEntry, build, mask_rule, per_step, variables_of
 from lstmconv.formats.keras.reader.open_file import KerasVersion
-from lstmconv.formats.keras.reader.read import read as read_file
 from lstmconv.model import kinds
 from lstmconv.model.graph import TimeDistributed
 from lstmconv.model.recurrent import RecurrentLayer
@@ -349,7 +349,7 @@ def test_a_class_of_the_users_own_is_unknown_also_where_keras_wraps_it(tmp_path,
     x = keras.Input(SEQUENCE)
     file = tmp_path / "model.keras"
     keras.Model(x, wrap(GRU(3, return_sequences=True, name="g"))(layers.LSTM(2, return_sequences=True)(x))).save(file)
-    (unknown,) = read_file(file).model.unknown
+    (unknown,) = open_file(file).checkpoint.model.unknown
     assert "mine>GRU" in f"{unknown.class_name} {unknown.reason}"
     assert "a class of the user's own: the file does not tell what it computes" in unknown.reason
 

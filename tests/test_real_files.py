@@ -142,7 +142,7 @@ def test_file_without_an_lstm_is_refused_with_the_reason(real_files: Path, name:
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("name", [*LAYERS, *REFUSED, *WITHOUT_AN_LSTM])
+@pytest.mark.parametrize("name", sorted({*LAYERS, *REFUSED, *WITHOUT_AN_LSTM}))
 def test_published_file_with_a_config_is_a_whole_model_that_computes_what_keras_computed(real_files: Path, name: str):
     """The recordings lie in ``real_outputs`` beside the folder: what genuine Keras computed."""
     try:

@@ -31,11 +31,10 @@ from pathlib import Path
 import numpy as np
 
 import lstmconv
-from lstmconv.formats import WriteOptions
+from lstmconv.formats import WriteOptions, open_file
 from lstmconv.formats.cudnn import manifest, write
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Provenance, Stack
-from lstmconv.runtimes import Inputs, NotRunError
-from lstmconv.runtimes.cudnn import RUNS
+from lstmconv.runtimes import Inputs, NotRunError, session
 from lstmconv.semantics import run_stack
 from tests.golden.cudnn_api import (
     BIAS_MODES,
@@ -235,16 +234,23 @@ def forward(cudnn, handle, case, rnn, space, arrays, device):
         return {key: value.cpu().numpy() for key, value in (("y", y), ("hy", hy), ("cy", cy))}
 
 
+ON_GPU = 1
+"""Which of the weight space's ways to run is cuDNN itself; 0 is the interpreter."""
+
+
 def run_torch(case, stack, arrays):
     """Run the same weights as lstmconv does for a user with a GPU: a written file, through ``torch._cudnn_rnn``."""
-    _, on_gpu = RUNS
     states = [arrays[key][k].astype(np.float64) for k in range(case.pseudo_layers) for key in ("hx", "cx")]
     names = tuple(layer.name for layer in stack.layers)
     checkpoint = Checkpoint(stack.layers, Provenance("seeded", "0" * 64, "random"), joined={stack.name: names})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.cudnn.safetensors"
         write(checkpoint, path, WriteOptions(bias_mode=MODES[case.bias_mode]))
-        found = on_gpu(path, stack.name).compute(Inputs(arrays["x"].astype(np.float64), tuple(states)))
+        found = (
+            session(open_file(path))
+            .load(stack.name, ON_GPU)
+            .compute(Inputs(arrays["x"].astype(np.float64), tuple(states)))
+        )
     stacked = {f"torch_{s}y": np.stack([found[f"{s}{k}"] for k in range(case.pseudo_layers)]) for s in "hc"}
     return {key: array.astype(case.dtype) for key, array in {"torch_y": found["y"], **stacked}.items()}
 
