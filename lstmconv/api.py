@@ -49,17 +49,17 @@ def load(
     """Read every LSTM layer of a file; weights are read-only views into it.
 
     Args:
-        path: A Keras file of any generation, a PyTorch state dict (``.pt``, ``.safetensors``), an ONNX
-            model, a cuDNN weight space; what it is is decided by its content.
-        format: One of ``lstmconv.formats.FORMATS`` by name, where the content should not decide.
-        config: ``model.to_json()``, or a Keras file with a config, for weights-only Keras files.
-        activation: Overrules the file's activation, by Keras name.
-        recurrent_activation: Overrules the file's recurrent activation.
+        path: A Keras file of any version, a PyTorch state dict (``.pt``, ``.safetensors``), an ONNX model or a
+            cuDNN weight space. The content decides which.
+        format: A name from ``lstmconv.formats.FORMATS``; by default, the content decides.
+        config: A file with ``model.to_json()``, or a Keras file with a config, for a weights-only Keras file.
+        activation: Keras name of the activation; replaces the file's.
+        recurrent_activation: Keras name of the recurrent activation; replaces the file's.
         buffer: The sizes of a bare cuDNN buffer.
 
     Raises:
-        UnreadableFileError: Not such a file, or a damaged one.
-        UnsupportedModelError: No LSTM in it.
+        UnreadableFileError: The file is of no known format, or damaged.
+        UnsupportedModelError: The file has no LSTM.
         UsageError: An unknown ``format``, or a bare buffer without its sizes.
 
     >>> import lstmconv
@@ -90,10 +90,10 @@ def from_torch(module: nn.Module, *, name: str | None = None) -> Checkpoint:
 
     Args:
         module: An ``nn.LSTM``, ``nn.LSTMCell`` or :class:`lstmconv.torch.LSTM`, or any module that holds some.
-        name: What to call it; for a module that holds several, what leads their names.
+        name: Its name; if the module has several LSTMs, the beginning of their names.
 
     Raises:
-        UnsupportedModelError: No LSTM in it that converts (``proj_size``, quantised, weight_norm).
+        UnsupportedModelError: It has no LSTM that converts (``proj_size``, quantised, weight_norm).
     """
     from lstmconv.torch import read_module
 
@@ -104,11 +104,11 @@ def from_onnx(model: onnx.ModelProto, *, name: str = "model.onnx") -> Checkpoint
     """Return the LSTM nodes of an ONNX model as layers.
 
     Args:
-        model: Its weights are in it; load external data first.
-        name: What messages call it.
+        model: A model that contains its weights; load external data first.
+        name: Its name in messages.
 
     Raises:
-        UnsupportedModelError: No LSTM node in it that converts.
+        UnsupportedModelError: It has no LSTM node that converts.
     """
     import hashlib
 
@@ -165,36 +165,35 @@ def convert(
 ) -> Conversion:
     """Convert a file and prove that the result holds and computes the same.
 
-    Every target is written beside its place, verified there, and moved only then: a failure leaves
-    no file behind, and an older one as it was.
+    Every target is written to a temporary folder beside its place, verified, and only then moved. After a failure
+    there is no new file, and an older one is unchanged.
 
     Args:
         source: See :func:`load`.
-        target: The file to write; a folder if ``to`` names several formats; beside the source
-            if not given.
-        to: ``"torch"``, ``"safetensors"``, ``"onnx"``, ``"cudnn"``, ``"keras"``, ``"keras-cudnn"``, or several;
-            else ``target``'s suffix decides.
+        target: The file to write, or a folder if ``to`` names several formats. By default, the target lies beside
+            the source.
+        to: ``"torch"``, ``"safetensors"``, ``"onnx"``, ``"cudnn"``, ``"keras"``, ``"keras-cudnn"``, or several.
+            By default, ``target``'s suffix decides.
         whole: ``True`` writes the whole model or fails; ``False`` writes the LSTM layers alone; ``None`` writes the
             whole model where the source says it, every layer of it is known and the target can hold it, and else the
             LSTM layers with a note. ``layers``, ``stack`` and ``lengths`` ask for LSTM layers alone, and so does cuDNN.
-        layers: Only these, by the name of a layer or of a stack. A single one is written without its name as
-            a prefix in state dicts.
+        layers: Names of the layers or stacks to convert. The keys of a state dict with a single one have no prefix.
         rename: New names by old ones.
-        verify: Run the file in its own framework too. Structure and weights, bit for bit, are compared in any case.
+        verify: Run the file in its own framework. Structure and weights are always compared, bit for bit.
         force: Replace existing files.
         config, activation, recurrent_activation: See :func:`load`.
-        dtype: ``float16``, ``bfloat16``, ``float32``, ``float64``; rounds once. The stored one by default.
+        dtype: ``float16``, ``bfloat16``, ``float32`` or ``float64``; by default the stored one. Weights round once.
         bias_mode: ``input`` (b, 0), ``recurrent`` (0, b), ``both-halves`` (b/2, b/2); for cuDNN also
             ``double``, ``single-input``, ``single-recurrent``, ``none``.
         opset: ONNX operator set; 14 by default, 22 for bfloat16.
         states: Initial states as ONNX inputs; by default for stateful layers.
         lengths: Sequence lengths as ONNX inputs (right padding), with Keras' masked outputs.
-        raw: The bare cuDNN buffer (``.bin``) beside a JSON file.
+        raw: Write a bare cuDNN buffer (``.bin``) beside a JSON file.
         stack: ``"all"`` joins layers that feed each other directly into one ``nn.LSTM``, one chained ONNX
-            graph, one weight space, or fails; ``"partial"`` joins what fits; ``"none"`` opens every stack; by
-            default stacks stay as the source has them. Keras always gets single layers.
-        keras_version: 2 or 3, for Keras targets; by default 3 where it can hold the layers.
-        weights_only: Keras ``.h5`` without a model config.
+            graph or one weight space, or fails; ``"partial"`` joins what fits; ``"none"`` splits every stack. By
+            default, stacks stay as in the source. Keras targets always have single layers.
+        keras_version: 2 or 3, for Keras targets; by default 3 if it can hold the layers.
+        weights_only: Write a Keras ``.h5`` without the model's config.
         format, buffer: See :func:`load`.
         progress: Called with a line before each long step.
 
@@ -241,13 +240,13 @@ def verify(
 
     Args:
         source: A file of any format, or a checkpoint already loaded.
-        target: A file of any format. Its layers are told by what lstmconv noted in it, by their names, or,
-            where the numbers of layers are equal, by their order.
-        format, config, activation, recurrent_activation, buffer: Of the source; see :func:`load`.
-        atol, rtol: Tolerances; by default what rounding may do, see :mod:`lstmconv.proof.rounding`.
-        seed: Of the inputs.
-        batch: Sequences run.
-        steps: Time steps run.
+        target: A file of any format. Its layers are paired with the source's by lstmconv's record in it, by their
+            names, or, if both have the same number of layers, by their order.
+        format, config, activation, recurrent_activation, buffer: How to read the source; see :func:`load`.
+        atol, rtol: Tolerances; by default, the noise of rounding (:mod:`lstmconv.proof.rounding`).
+        seed: Random seed for the test inputs.
+        batch: Number of test sequences.
+        steps: Time steps of each test sequence.
 
     Raises:
         UnreadableFileError, UnsupportedModelError, UsageError: One line each.

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import lstmconv
-from lstmconv.errors import LstmconvError
+from lstmconv.errors import LstmconvError, NoLSTMError
 from lstmconv.explaining.explanation import example, explain, to_json
+from lstmconv.model import Checkpoint, Provenance
 from tests._cases import random
 from tests.contract.building import Half, make_checkpoint, make_layer
 
@@ -373,6 +374,13 @@ def test_a_damaged_file_is_one_line(tmp_path):
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
 
 
+def test_a_model_without_an_lstm_is_refused_by_name():
+    """A whole model of other layers is read, and has nothing to explain."""
+    model = Checkpoint((), Provenance("gru.keras", "", "Keras .keras archive"))
+    with pytest.raises(NoLSTMError, match=r"^gru\.keras: the model has no LSTM layer"):
+        explain(model)
+
+
 def test_every_real_file_is_explained(real_files):
     """Whatever opens is explained, and fits."""
     seen = 0
@@ -380,6 +388,8 @@ def test_every_real_file_is_explained(real_files):
         try:
             checkpoint = lstmconv.load(path)
         except (LstmconvError, OSError):
+            continue
+        if not checkpoint.layers:  # A whole model of other layers.
             continue
         explanation = explain(checkpoint)
         json.dumps(to_json(explanation), allow_nan=False)

@@ -1,4 +1,4 @@
-"""Where every gate of every array lies in each format, as values; the rows of :mod:`lstmconv.layouts` say it."""
+"""Where every gate of every array lies in each format, as values from the rows of :mod:`lstmconv.layouts`."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Block:
 
     Attributes:
         gate: ``i``, ``f``, ``g`` or ``o``.
-        start: First index along the array's gate axis; of a flat buffer, in elements from its beginning.
+        start: First index along the array's gate axis; in a flat buffer, the offset in elements.
         stop: The index after the last.
-        array: The stored array that holds the block.
-        lin_layer_id: cuDNN's number for it.
+        array: Name of the stored array that contains the block.
+        lin_layer_id: cuDNN's linLayerID of the block.
     """
 
     gate: str
@@ -60,14 +60,14 @@ class ArrayBlocks:
     """One array of a layer's direction, seen as four blocks.
 
     Attributes:
-        name: In the format's own terms; several, where each gate has its own array.
-        role: What it does.
-        shape: Of the stored array; of each, where there are four; of one matrix, in a flat buffer. A part of
-            an array (ONNX' ``Wb`` in ``B``) has the part's shape.
-        axis: What the blocks' indices count: ``rows`` or ``columns`` of the array, elements of a ``flat``
-            buffer, or nothing, as the gates are ``apart``, in arrays of their own.
+        name: The format's own name; four names if each gate has an array of its own.
+        role: What the array is for.
+        shape: Shape of the stored array; of each of the four arrays if there are four; of one matrix in a flat buffer;
+            of the part if it is part of an array (ONNX' ``Wb`` in ``B``).
+        axis: What the blocks' indices count: ``rows`` or ``columns`` of the array, or elements of a ``flat`` buffer.
+            ``apart`` means that each gate has an array of its own.
         blocks: In stored order.
-        content: Of a bias: which stored bias it is, ``"zeros"``, or the sum of two, by the source's names.
+        content: For a bias: the source's name of the stored bias, ``"zeros"``, or the sum of two names.
     """
 
     name: str
@@ -85,7 +85,7 @@ class HalfLayout:
     Attributes:
         layer: The layer's name.
         half: ``forward`` or ``backward``; ``None`` in a layer of one direction.
-        place: Where the format keeps this direction: ``forward_layer``, ``_l0_reverse``, ``[1]``, ``pseudoLayer 1``.
+        place: Where the format stores this direction: ``forward_layer``, ``_l0_reverse``, ``[1]``, ``pseudoLayer 1``.
         arrays: Input matrix, recurrent matrix, biases.
     """
 
@@ -102,8 +102,8 @@ class FormatLayout:
     Attributes:
         format: A key of :data:`LAYOUTS_BY_NAME`.
         row: Its row of the table.
-        own: The source is stored so.
-        obstacle: Why the format cannot hold the layers, and the way out; then ``halves`` is empty.
+        own: Whether the source has this layout.
+        obstacle: Why the format cannot hold the layers, and what to do instead; ``halves`` is empty then.
         size: Elements of cuDNN's flat buffer.
         halves: Layer by layer, forward before backward.
     """
@@ -140,16 +140,16 @@ def bias_names(row: Layout, held: Sequence[bool], hidden: int, place: str = "") 
 
 
 def stored_biases(direction: LSTMDirection) -> tuple[bool, bool]:
-    """Say whether a direction has an input bias, and a recurrent one."""
+    """Return whether a direction has an input bias, and whether it has a recurrent one."""
     return direction.bias_ih is not None, direction.bias_hh is not None
 
 
 def placed(
     direction: LSTMDirection, names: Sequence[str], mode: BiasMode | None, *, zeros: bool
 ) -> tuple[str | None, ...]:
-    """Say what a target's input and recurrent bias hold of the source's: its name, ``"zeros"``, a sum, or ``None``.
+    """Return what a target's input and recurrent bias hold: a name of the source's, ``"zeros"``, a sum, or ``None``.
 
-    :func:`~lstmconv.arrays.copying.place_bias` tells, run on numbers that stand for the biases.
+    :func:`~lstmconv.arrays.copying.place_bias` decides, run on numbers that stand for the biases.
 
     Args:
         direction: The source.
@@ -199,7 +199,7 @@ def shown(stack: Stack, name: str, own: Layout) -> FormatLayout:
 
 
 def _obstacle(stack: Stack, name: str) -> str | None:
-    """Say why a format cannot hold a stack whatever its unknown activations are."""
+    """Return why a format cannot hold a stack, whatever its unknown activations are, or ``None``."""
     if LAYOUTS_BY_NAME[name] in (KERAS, KERAS_1):  # Keras holds what the layers are, each on its own.
         return None
     layers = [
@@ -234,7 +234,7 @@ def _side(layer: LSTMLayer, index: int) -> str | None:
 
 
 def _place(layer: LSTMLayer, row: Layout, number: int, index: int) -> str:
-    """Say where a format keeps a direction."""
+    """Return where a format stores a direction."""
     if row is TORCH:
         return f"_l{number}{'_reverse' if index else ''}"
     if row is ONNX:  # Halves of unequal units are nodes of their own.
@@ -269,7 +269,7 @@ def _arrays(direction: LSTMDirection, row: Layout, place: str, contents: Sequenc
 
 
 def _contents(direction: LSTMDirection, row: Layout, names: Sequence[str], *, zeros: bool) -> tuple[str, ...]:
-    """Say what each bias of a target holds, input before recurrent; only those that it stores."""
+    """Return what each bias that a target stores holds, input before recurrent."""
     if row.biases == "one":
         both = placed(direction, names, "single-input", zeros=False)
     else:
@@ -295,7 +295,7 @@ def _matrix(direction: LSTMDirection, row: Layout, role: Role, pattern: Pattern,
 
 
 def _packed(stack: Stack, name: str, own: Layout) -> FormatLayout:
-    """Read the blocks of cuDNN's buffer off its manifest."""
+    """Take the blocks of cuDNN's buffer from its manifest."""
     obstacle = None if own is CUDNN else _obstacle(stack, name)
     if obstacle is not None:
         return FormatLayout(name, CUDNN, False, obstacle, None, ())

@@ -14,7 +14,7 @@ import numpy as np
 
 from lstmconv.activations import describe_activation
 from lstmconv.arrays.copying import BiasMode, rounding_of_sum
-from lstmconv.errors import UsageError
+from lstmconv.errors import NoLSTMError, UsageError
 from lstmconv.explaining.blocks import (
     ArrayBlocks,
     FormatLayout,
@@ -123,6 +123,7 @@ def explain(checkpoint: Checkpoint, layer: str | None = None, formats: Sequence[
             ONNX and cuDNN.
 
     Raises:
+        NoLSTMError: The model has no LSTM layer.
         UsageError: There is no such layer, or no such format.
     """
     stack, layers = _chosen(checkpoint, layer)
@@ -154,6 +155,11 @@ def explain(checkpoint: Checkpoint, layer: str | None = None, formats: Sequence[
 def _chosen(checkpoint: Checkpoint, name: str | None) -> tuple[Stack, tuple[LSTMLayer, ...]]:
     """Pick a stack with all its layers, or one layer and the stack that holds it."""
     stacks = checkpoint.stacks
+    if not stacks:
+        source = checkpoint.provenance.source
+        raise NoLSTMError(
+            f"{source}: the model has no LSTM layer, and only LSTM layers are explained", checkpoint.skipped
+        )
     if name is None:
         return stacks[0], stacks[0].layers
     for stack in stacks:

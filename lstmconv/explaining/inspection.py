@@ -20,7 +20,7 @@ def describe_checkpoint(checkpoint: Checkpoint, *, hashed: bool = True) -> dict[
 
     Args:
         checkpoint: What a file holds.
-        hashed: With the file's hash, which takes long for a large one.
+        hashed: Include the file's hash, which takes long for a large file.
     """
     origin = checkpoint.provenance
     return {
@@ -82,7 +82,7 @@ def _direction(direction: LSTMDirection) -> dict[str, Any]:
 
 
 def _gate_axis(row: Layout) -> str:
-    """Say along which axis of the matrices the gates lie; the biases have them along their only one."""
+    """Return the axis of the matrices along which the gates lie."""
     stored = row.weight_hh
     if "gate" not in stored:
         return "arrays"
@@ -92,7 +92,7 @@ def _gate_axis(row: Layout) -> str:
 
 
 def _forget_bias(direction: LSTMDirection) -> dict[str, float] | None:
-    """Summarise the stored forget bias: both biases' sum where there are two."""
+    """Summarise the stored forget bias; two biases are summed."""
     with np.errstate(all="ignore"):  # NaN and infinities are shown as what they are.
         parts = [np.asarray(b.f, np.float64) for b in (direction.bias_ih, direction.bias_hh) if b is not None]
         if not parts:
@@ -102,7 +102,7 @@ def _forget_bias(direction: LSTMDirection) -> dict[str, float] | None:
 
 
 def _target(entry: Format, layer: LSTMLayer, unknown: str | None) -> dict[str, Any]:
-    """Say whether a format can hold a layer, and on which terms."""
+    """Return whether a format can hold a layer, and in what form."""
     if unknown is not None:
         return {"possible": False, "note": "the activations are unknown; pass --config or --recurrent-activation"}
     try:

@@ -23,13 +23,13 @@ class GateSums:
     Attributes:
         gate: ``i``, ``f``, ``g`` or ``o``.
         weights_ih: ``(input,)``: the unit's row of the input matrix.
-        weights_hh: ``(hidden,)``: likewise of the recurrent matrix.
+        weights_hh: ``(hidden,)``: the unit's row of the recurrent matrix.
         input_product: The sum of ``weights_ih * x``.
         recurrent_product: The sum of ``weights_hh * h``.
-        biases: The stored ones: none, one, or the input's and the recurrent one.
+        biases: The stored biases: none, one, or the input and the recurrent bias.
         input_side: ``(input_product + bias) + recurrent_product``; of two biases, their sum is the bias.
         recurrent_side: ``input_product + (recurrent_product + bias)``.
-        activated: The activation of the first; ``None`` where it is unknown, or needs the other units.
+        activated: The activation of ``input_side``; ``None`` if it is unknown or needs the other units.
     """
 
     gate: str
@@ -49,15 +49,15 @@ class Step:
 
     Attributes:
         unit: Its number, from 0.
-        seed: Of ``x``, ``h`` and ``c``, which are drawn in eighths, so that products stay short.
+        seed: Random seed of ``x``, ``h`` and ``c``, which are multiples of 1/8, so that products stay short.
         x: ``(input,)``: the step's input.
         h: ``(hidden,)``: the state before.
         c: The unit's cell state before.
         gates: In the order in which the source stores them.
-        new_c: The cell state after, computed with the bias on the input's side, and on the state's; ``None``
-            without activations.
-        new_h: The unit's output, likewise.
-        difference: The largest one between both ways, of the gates' sums and of the output.
+        new_c: The cell state after the step, with the bias added to the input product and to the state product;
+            ``None`` without activations.
+        new_h: The unit's output, computed both ways.
+        difference: The largest difference between both ways, over the gates' sums and the output.
         omitted: Why ``activated``, ``new_c`` and ``new_h`` are ``None``.
     """
 
@@ -79,13 +79,13 @@ class Step:
 
 
 def one_step(direction: LSTMDirection, order: str, unit: int = UNIT, seed: int = SEED) -> Step:
-    """Compute one step of one unit twice, from what the direction stores of that unit, and nothing else of it.
+    """Compute one step of one unit twice; only this unit's weights are read.
 
     Args:
-        direction: Its arrays are read at one unit's rows only.
+        direction: The weights.
         order: The order in which to list the gates.
-        unit: Which one.
-        seed: Of the step's input and of the state before.
+        unit: Number of the unit.
+        seed: Random seed of the step's input and of the state before.
     """
     rng = np.random.default_rng(seed)
     x, h = (rng.integers(-8, 9, size) / 8 for size in (direction.input_size, direction.hidden_size))
@@ -144,7 +144,7 @@ def _sums(
 
 
 def _outputs(direction: LSTMDirection, gates: tuple[GateSums, ...], side: str, c: float) -> tuple[float, float]:
-    """Return the unit's new c and h, from its gates' sums computed one way."""
+    """Return the unit's new c and h from its gates' sums."""
     act, rec = direction.activation, direction.recurrent_activation
     if act is None or rec is None:
         raise ValueError("both activations are known here")
@@ -160,7 +160,7 @@ def _at(activation: Activation, z: float) -> float:
 
 
 def _omitted(direction: LSTMDirection) -> str | None:
-    """Say why a unit's gates cannot be computed, or ``None``."""
+    """Return why a unit's gates cannot be computed, or ``None``."""
     for kind in ("activation", "recurrent_activation"):
         activation: Activation | None = getattr(direction, kind)
         said = kind.replace("_", " ")
@@ -172,7 +172,7 @@ def _omitted(direction: LSTMDirection) -> str | None:
 
 
 def _distance(first: float, second: float) -> float:
-    """Return how far two numbers lie apart; two that are both NaN, or the same infinity, not at all."""
+    """Return the distance of two numbers; 0 if both are NaN or the same infinity."""
     if first == second or (np.isnan(first) and np.isnan(second)):
         return 0.0
     return abs(first - second)

@@ -1,4 +1,4 @@
-"""What a user may say about a file that is read, and choose about one that is written."""
+"""Options for reading and writing files."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 @dataclass(frozen=True)
 class BufferSizes:
-    """What a bare cuDNN buffer does not say of itself.
+    """The sizes of a bare cuDNN buffer, which does not contain them.
 
     Attributes:
         input_size: Features of one time step.
         hidden_size: Units.
-        num_layers: Layers, each on the sequence of the one before it.
-        bidirectional: Two pseudo-layers a layer.
+        num_layers: Number of layers, each fed by the one before it.
+        bidirectional: Each layer has two pseudo-layers.
         bias_mode: ``double``, ``single-input``, ``single-recurrent`` or ``none``.
-        dtype: Of its elements.
+        dtype: The element type.
     """
 
     input_size: int
@@ -47,12 +47,12 @@ class BufferSizes:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a user may say about a file that is read.
+    """How to read a file.
 
     Attributes:
-        config: ``model.to_json()``, or a Keras file with a config, for weights-only Keras files.
-        activation: Overrules the file's, by Keras name.
-        recurrent_activation: Likewise.
+        config: A file with ``model.to_json()``, or a Keras file with a config, for a weights-only Keras file.
+        activation: Keras name of the activation; replaces the file's.
+        recurrent_activation: Keras name of the recurrent activation; replaces the file's.
         buffer: The sizes of a bare cuDNN buffer.
         format: The file's format by its name; ``None`` if the content decides.
     """
@@ -66,7 +66,7 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """What a user may choose about a written file.
+    """How to write a file.
 
     Attributes:
         dtype: ``float16``, ``bfloat16``, ``float32`` or ``float64``; ``None`` keeps the stored one.

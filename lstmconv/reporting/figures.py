@@ -1,4 +1,4 @@
-"""Draw figures with matplotlib as SVG that stands inside a page: its text, its ink and its ids are the page's own.
+"""Draw figures with matplotlib as SVG inside a page: in the page's font and text colour, with unique ids.
 
 No name of a file's or layer's is drawn: matplotlib would read mathematics into a ``$``.
 """
@@ -100,7 +100,7 @@ def _written(figure: Figure, name: str, title: str, description: str) -> str:
 
 
 def _own_ids(root: ET.Element, name: str) -> None:
-    """Drop the ids that nothing refers to, and make the others the figure's own."""
+    """Remove unused ids, and make the others unique to the figure."""
     text = ET.tostring(root, encoding="unicode")
     used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', text))
     wanted = {first or second for first, second in used}
@@ -117,7 +117,7 @@ def _own_ids(root: ET.Element, name: str) -> None:
 
 
 def _coloured(picture: npt.NDArray[np.float64], limit: float) -> npt.NDArray[np.uint8]:
-    """Colour weights: zero is the page itself, whatever its colour, and magnitude is opacity.
+    """Colour weights: zero is transparent, and magnitude is opacity.
 
     Over white and over black alike each step of opacity changes the lightness by nearly the same amount, and the
     two signs differ in hue for any colour vision.
@@ -203,9 +203,9 @@ def _histogram(axes: Axes, scan: Scan, limit: float, colour: str) -> None:
 
 
 def deviations(name: str, title: str, description: str, evidence: Evidence) -> str:
-    """Draw what a comparison of outputs found over the time steps, on a logarithmic scale.
+    """Draw the deviations of a comparison of outputs over the time steps, on a logarithmic scale.
 
-    A deviation of exactly 0 has no place there: it is drawn at the lower edge, hollow.
+    A deviation of exactly 0 is drawn hollow at the lower edge, because the scale has no 0.
     """
     import matplotlib as mpl
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator

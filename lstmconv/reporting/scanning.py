@@ -17,9 +17,9 @@ from lstmconv.model import Array
 __all__ = ["BINS", "PICTURE", "Scan", "counted", "scanned"]
 
 PICTURE = 96
-"""The most cells of a picture along each axis: about as many as a figure has pixels for."""
+"""Largest number of cells of a picture along each axis: about as many as a figure has pixels."""
 BINS = 48
-"""Of a histogram, from minus the largest magnitude to plus it: an even number, so that 0 is an edge."""
+"""Number of bins of a histogram, from minus the largest magnitude to plus it: even, so that 0 is an edge."""
 _BAND_BYTES = 8 << 20
 
 Float64 = npt.NDArray[np.float64]
@@ -64,7 +64,7 @@ class Scan:
 
     @property
     def size(self) -> int:
-        """How many weights there are."""
+        """Number of weights."""
         return self.shape[0] * self.shape[1]
 
     @property
@@ -91,7 +91,7 @@ def _two_axes(values: Array) -> Array:
 
 
 def scanned(values: Array) -> Scan:
-    """Look at a gate's weights, ``(unit, feature)`` or ``(unit,)``, once."""
+    """Read a gate's weights, ``(unit, feature)`` or ``(unit,)``, for the first time."""
     values = _two_axes(values)
     units, features = values.shape
     block = (max(-(-units // PICTURE), 1), max(-(-features // PICTURE), 1))
@@ -137,7 +137,7 @@ def scanned(values: Array) -> Scan:
 
 
 def _largest(part: Array, block: tuple[int, int]) -> Float64:
-    """Return of each block the weight that is largest in magnitude; NaN and infinities win."""
+    """Return the weight of largest magnitude in each block; NaN and infinities count as largest."""
     if block == (1, 1):
         return part.astype(np.float64)
     bounds = []
@@ -149,7 +149,7 @@ def _largest(part: Array, block: tuple[int, int]) -> Float64:
 
 
 def counted(values: Array, scan: Scan, limit: float) -> Scan:
-    """Look at the weights a second time: the histogram over ``-limit`` to ``limit``, and the deviation."""
+    """Read the weights a second time, for the histogram over ``-limit`` to ``limit``, and the deviation."""
     counts = np.zeros(BINS, np.int64)
     off = 0.0
     bounds = (-limit, limit) if limit else (-1.0, 1.0)

@@ -1,4 +1,4 @@
-"""Everything a report says, as values: the source, its layers and weights, the layouts, and a proof a target."""
+"""Everything that a report shows, as values: the source, its layers, weights and layouts, and each target's proof."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Verdict = Literal["equal", "equal so far", "not equal", "not run"]
 
 @dataclass(frozen=True, eq=False)
 class TargetValues:
-    """A target beside its source.
+    """A target that was compared with the source.
 
     Attributes:
         report: What the verification found.
-        verdict: In a word: ``equal so far`` where weights are equal and something else was not run.
+        verdict: ``equal so far`` if the weights are equal and another check did not run.
         provenance: The file; ``None`` where it cannot be read without a library that is missing.
         record: What lstmconv recorded in it, or ``None``.
         made_from_source: Whether it records the source's own SHA-256; ``None`` without a record.
@@ -74,14 +74,14 @@ class ReportValues:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was assumed while reading, and why activations are unknown."""
+        """Assumptions made while reading, and why activations are unknown."""
         return (*self.checkpoint.notes, *([self.checkpoint.unknown] if self.checkpoint.unknown else []))
 
 
 def gather(
     checkpoint: Checkpoint, targets: Sequence[Path], say: Callable[[str], None] = lambda _: None
 ) -> ReportValues:
-    """Compare every target, and look at every weight.
+    """Compare every target, and read every weight.
 
     Args:
         checkpoint: The source.
@@ -95,7 +95,7 @@ def gather(
     for target in targets:
         say(f"Verifying {target.name}")
         compared.append(_target(checkpoint, target))
-    say("Looking at every weight")
+    say("Reading every weight")
     return ReportValues(
         checkpoint=checkpoint,
         described=describe_checkpoint(checkpoint),
@@ -111,7 +111,7 @@ def _layouts(stack: Stack) -> tuple[FormatLayout, ...]:
 
 
 def verdict(report: Report) -> Verdict:
-    """Say in a word what a verification found; what was not run is never passed."""
+    """Return the verdict of a verification; a check that did not run never counts as passed."""
     if report.failures:
         return "not equal"
     if not report.passed:
