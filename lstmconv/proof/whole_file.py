@@ -48,7 +48,7 @@ def check_whole_file(
     """
     expected = renamed(source, {old: new for new, old in record.sources.items()})
     start = time.perf_counter()
-    decoded = session.decode_model(expected.layers)
+    decoded = session.decode_model(expected.layers, frameworks=run)
     spent = time.perf_counter() - start
     yield _structure(expected, decoded)
     yield _weights(expected, decoded, record)
