@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Provenance, float_type
+from lstmconv.model import Checkpoint, Gates, Input, LSTMDirection, LSTMLayer, Model, Provenance, float_type
 
 
 def gates(*shape: int, dtype: str = "float32") -> Gates:
@@ -144,3 +144,10 @@ def test_bfloat16_is_the_dtype_of_ml_dtypes():
 def test_no_other_dtype_can_be_named(name: str):
     with pytest.raises(UsageError, match="float16, bfloat16, float32, float64"):
         float_type(name)
+
+
+def test_open_axes_have_names_that_say_whose_they_are():
+    one = Model("m", (Input("months", (None, 12, 1)),), (), {})
+    assert one.described_inputs == "months (batch, 12, 1)"
+    two = Model("m", (Input("words", (None, None)), Input("tags", (None, None, 3)), Input("age", (7, 1))), (), {})
+    assert two.described_inputs == "words (batch, words.time), tags (batch, tags.time, 3), age (7, 1)"

@@ -147,6 +147,25 @@ class Model:
         """The layers that lstmconv does not compute."""
         return tuple(layer for layer in self.layers if isinstance(layer, Unknown))
 
+    def axes_of(self, entry: Input) -> tuple[int | str, ...]:
+        """Return the sizes of an input's axes, with a name for each that Keras leaves open.
+
+        All inputs share the batch; the times of several inputs need not be the same, and have the input's name.
+
+        >>> model = Model("m", (Input("months", (None, None, 1)),), (), {})
+        >>> model.axes_of(model.inputs[0])
+        ('batch', 'time', 1)
+        """
+        several = sum(None in other.shape[1:] for other in self.inputs) > 1
+        lead = f"{entry.name}." if several else ""
+        open_axes = ("batch", f"{lead}time", *(f"{lead}axis_{axis}" for axis in range(2, len(entry.shape))))
+        return tuple(name if size is None else size for name, size in zip(open_axes, entry.shape, strict=False))
+
+    @property
+    def described_inputs(self) -> str:
+        """The inputs as a person reads them, in order: ``months (batch, 12, 1), ids (batch, 7)``."""
+        return ", ".join(f"{entry.name} ({', '.join(map(str, self.axes_of(entry)))})" for entry in self.inputs)
+
     def calls_of(self, layer: Layer) -> tuple[Call, ...]:
         """Return all calls of one layer, not those inside TimeDistributed."""
         return tuple(call for call in self.calls if call.layer is layer)

@@ -102,13 +102,11 @@ def _structure(expected: Model, decoded: Mapping[str, DecodedLayer]) -> Check:
     missing = [name for name in wanted if name not in decoded]
     if missing:
         return Check(expected.name, "structure", "failed", f"the file has no arrays of {', '.join(missing)}")
-    inputs = ", ".join(f"{entry.name} {_shape(entry.shape)}" for entry in expected.inputs)
-    layers = f"{len(expected.layers)} layers, {len(wanted)} with weights"
-    return Check(expected.name, "structure", "passed", f"{layers} · {inputs} → {', '.join(expected.outputs)}")
-
-
-def _shape(shape: tuple[int | None, ...]) -> str:
-    return "(" + ", ".join("?" if size is None else str(size) for size in shape) + ")"
+    known = [part for layer in expected.layers if not isinstance(layer, Constant) for part in _parts(layer)]
+    count = f"{len(known)} layer{'s' * (len(known) != 1)}"
+    layers = f"{count}, {len(wanted)} with weights" if len(wanted) < len(known) else f"{count} with weights"
+    outputs = ", ".join(expected.outputs)
+    return Check(expected.name, "structure", "passed", f"{layers} · {expected.described_inputs} → {outputs}")
 
 
 def _weights(expected: Model, decoded: Mapping[str, DecodedLayer], record: Record) -> Check:

@@ -108,7 +108,7 @@ def test_a_file_that_fixes_an_open_size_fails(batch, steps, fixed):
 def test_a_model_says_what_was_run():
     check = check_model(sequence_model(), onnx_run(sequence_model()), FLOAT32, Settings(), framework="onnxruntime")
     assert (check.layer, check.level, check.status) == ("model", "model", "passed")
-    assert "the output for 'input_1' (5, 7, 3) and (2, 11, 3) · onnxruntime" in check.detail
+    assert "run on input_1 (5, 7, 3) and (2, 11, 3) · onnxruntime" in check.detail
     assert check.evidence.found <= check.evidence.noise
     assert check.evidence.nearest_noise * 10 <= check.evidence.nearest
 

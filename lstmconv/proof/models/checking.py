@@ -111,9 +111,9 @@ def _streamed(model: Model, states: Collection[str] | None) -> tuple[Call, ...]:
 
 
 def _sizes_of(model: Model, trials: Sequence[ModelTrial]) -> str:
-    """Say what was run: how many inputs and outputs, and on which sizes."""
+    """Say on which sizes of its first input the file was run."""
     name = model.inputs[0].name
     shapes = " and ".join(str(trial.inputs[name].shape) for trial in trials)
-    more = f" and {len(model.inputs) - 1} more" if len(model.inputs) > 1 else ""
-    outputs = f"{len(model.outputs)} outputs" if len(model.outputs) > 1 else "the output"
-    return f"{outputs} for '{name}' {shapes}{more}"
+    others = len(model.inputs) - 1
+    more = f", with {others} other input{'s' * (others != 1)}" if others else ""
+    return f"run on {name} {shapes}{more}"

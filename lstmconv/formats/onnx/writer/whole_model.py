@@ -17,7 +17,7 @@ from lstmconv.formats.onnx.writer.obstacles import is_stateful
 from lstmconv.formats.onnx.writer.recurrent import RecurrentWriter, States, halves_of, state_groups, states_of
 from lstmconv.formats.options import WriteOptions
 from lstmconv.model import LSTMLayer, Model, RecurrentLayer, Shape, Stack, Tensor, TimeDistributed
-from lstmconv.model.graph import Call, Input
+from lstmconv.model.graph import Call
 from lstmconv.model.kinds import Constant, Kind
 from lstmconv.model.shapes import infer
 
@@ -40,7 +40,7 @@ def add_model(graph: Graph, model: Model, dtype: np.dtype[np.generic], options: 
     given = {}
     for entry in model.inputs:
         kind: Type = "int" if entry.name in tokens else "bool" if entry.dtype == "bool" else "float"
-        name = graph.take_input(entry.name, writer.element(kind), _sizes(entry, model))
+        name = graph.take_input(entry.name, writer.element(kind), model.axes_of(entry))
         given[entry.name] = Value(name, kind, entry.shape)
     writer.take_all_states()
     clashing = {name for name in model.outputs if name in graph.taken}  # What can keep its name keeps it.
@@ -51,19 +51,6 @@ def add_model(graph: Graph, model: Model, dtype: np.dtype[np.generic], options: 
         shape: list[Size] = ["batch" if axis == 0 and size is None else size for axis, size in enumerate(value.shape)]
         graph.give_output(names[name], value.name, writer.element(value.type), shape, name)
     writer.give_all_states()
-
-
-def _sizes(entry: Input, model: Model) -> list[Size]:
-    """Return the sizes of an input's axes, with a name for each that Keras leaves open.
-
-    All inputs share the batch; the time of several need not be the same.
-    """
-    several = sum(None in other.shape[1:] for other in model.inputs) > 1
-    lead = f"{entry.name}." if several else ""
-    return [
-        size if size is not None else "batch" if axis == 0 else f"{lead}time" if axis == 1 else f"{lead}axis_{axis}"
-        for axis, size in enumerate(entry.shape)
-    ]
 
 
 class _ModelWriter:
