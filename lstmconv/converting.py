@@ -55,12 +55,14 @@ class Conversion:
         paths: Every file written.
         reports: One report for each target.
         notes: Assumptions, replaced options and skipped layers, in sentences.
+        usage: How each target is used: what loads it, or what it takes.
     """
 
     source: Checkpoint
     paths: tuple[Path, ...]
     reports: tuple[Report, ...]
     notes: tuple[str, ...]
+    usage: tuple[str, ...] = ()
 
     @property
     def report(self) -> Report:
@@ -100,6 +102,7 @@ def convert_file(
     refuse_existing(list(places), source, force=options.force)
     chosen = {place: select(checkpoint, options.wish, place, entry, options.write) for place, entry in places.items()}
     reports: list[Report] = []
+    usage: list[str] = []
     folder = next(iter(places)).parent
     with stage_in(folder, create=len(places) > 1) as stage:
         staged: list[Path] = []
@@ -109,8 +112,11 @@ def convert_file(
             staged += written
             say(f"Verifying {place.name}")
             with stored_meanwhile(written) if _nbytes(selection.checkpoint) > _LARGE_BYTES else nullcontext():
-                reports.append(verify_file(checkpoint, places[place].open(stage / place.name), run=options.verify))
+                artifact = places[place].open(stage / place.name)
+                reports.append(verify_file(checkpoint, artifact, run=options.verify))
                 reports[-1].raise_for_failure()
+            said = places[place].usage(artifact, place)
+            usage += [] if said is None else [f"{place.name}: {said}"]
         refuse_existing([folder / part.name for part in staged], source, force=options.force)
         refuse_changed(stamps)
         paths = publish(staged, folder, force=options.force)
@@ -118,7 +124,7 @@ def convert_file(
     alone = not any(selection.options.whole for selection in chosen.values())
     notes = [note for selection in chosen.values() for note in selection.notes]
     told = tuple(dict.fromkeys([*checkpoint.notes, *(skipped if alone else ()), *notes]))
-    return Conversion(next(iter(chosen.values())).checkpoint, tuple(paths), tuple(reports), told)
+    return Conversion(next(iter(chosen.values())).checkpoint, tuple(paths), tuple(reports), told, tuple(usage))
 
 
 def _nbytes(checkpoint: Checkpoint) -> int:

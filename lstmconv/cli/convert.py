@@ -178,12 +178,14 @@ def _convert_one(source: Path, target: Path | None, options: "ConvertOptions", *
                 "verified": options.verify,
                 "reports": [report.to_json() for report in done.reports],
                 "notes": list(done.notes),
+                "usage": list(done.usage),
             }
         )
         return
     for report in done.reports:
         output.show_report(report)
     output.show_paths(done.paths)
+    output.show_usage(done.usage)
 
 
 def _convert_many(

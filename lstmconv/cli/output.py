@@ -37,6 +37,7 @@ __all__ = [
     "show_report",
     "show_summary",
     "show_totals",
+    "show_usage",
 ]
 
 _BAR_ITEMS = 16
@@ -168,6 +169,12 @@ def show_paths(paths: Sequence[Path]) -> None:
     """Print the files written, one a line."""
     for path in paths:
         _print(f"wrote {printable(str(path))}")
+
+
+def show_usage(lines: Sequence[str]) -> None:
+    """Print how each target is used, one a line."""
+    for line in lines:
+        _print(printable(line))
 
 
 def show_report(report: Report) -> None:

@@ -28,7 +28,7 @@ from lstmconv.activations import SIGMOID, TANH
 from lstmconv.arrays.copying import BiasMode, Piece, joined, place_bias
 from lstmconv.arrays.mapping import mapped
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
-from lstmconv.formats.format import Opened
+from lstmconv.formats.format import Artifact, Opened
 from lstmconv.formats.hashing import hashing
 from lstmconv.formats.options import BufferSizes, ReadOptions, WriteOptions
 from lstmconv.formats.overrides import overruled
@@ -64,6 +64,7 @@ __all__ = [
     "open_file",
     "pack",
     "terms",
+    "usage",
     "write",
 ]
 
@@ -111,6 +112,10 @@ def obstacle_of_model(model: Model, options: WriteOptions) -> str:
 def terms(layer: LSTMLayer) -> str:
     """Say as what cuDNN holds a layer."""
     return "one packed weight space"
+
+
+def usage(artifact: Artifact, place: Path) -> None:
+    """Say nothing: a weight space is for a program that calls cuDNN, and the manifest in the file says where all is."""
 
 
 def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:

@@ -70,6 +70,9 @@ class Module(Protocol):
     def terms(self, layer: LSTMLayer) -> str:
         """Say as what the format holds a layer that it can hold: ``one LSTM node``."""
 
+    def usage(self, artifact: Artifact, place: Path) -> str | None:
+        """Say in a line how a written file is used from its place: what loads it, or what it takes; or ``None``."""
+
 
 @dataclass(frozen=True)
 class Format:
@@ -140,6 +143,10 @@ class Format:
     def losses(self, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
         """Say in whole sentences what the source tells and the written file does not."""
         return self._module.losses(checkpoint, path, options)
+
+    def usage(self, artifact: Artifact, place: Path) -> str | None:
+        """Say in a line how a file that lstmconv wrote is used from its place; ``None`` where nothing is to be said."""
+        return self._module.usage(artifact, place)
 
     def has_suffix(self, path: Path) -> bool:
         """Whether a file name ends as this format's do."""

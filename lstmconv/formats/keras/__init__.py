@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstmconv.formats.format import Opened
+from lstmconv.formats.format import Artifact, Opened
 from lstmconv.formats.options import ReadOptions, WriteOptions
 
 if TYPE_CHECKING:
     from lstmconv.model import Checkpoint, LSTMLayer, Model, Stack
 
-__all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "terms", "write"]
+__all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
 
 
 def open_file(path: Path, options: ReadOptions) -> Opened:
@@ -39,6 +39,16 @@ def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:
 def terms(layer: LSTMLayer) -> str:
     """Say as what a Keras file holds a layer."""
     return "one LSTM layer"
+
+
+def usage(artifact: Artifact, place: Path) -> str | None:
+    """Say what loads a written file; ``None`` for a file of others."""
+    record = artifact.record
+    if record is None:
+        return None
+    if record.weights_only or place.name.lower().endswith(".weights.h5"):
+        return f'load it into a model of these layers with model.load_weights("{place.as_posix()}")'
+    return f'load it with keras.models.load_model("{place.as_posix()}")'
 
 
 def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lstmconv.activations import SIGMOID, TANH
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats.keras import obstacle_of_model, open_file
+from lstmconv.formats.keras import obstacle_of_model, open_file, usage
 from lstmconv.formats.keras.writer.arrays import CUDNN_LSTM
 from lstmconv.formats.keras.writer.dialect import KERAS_2
 from lstmconv.formats.keras.writer.write import losses, write_as
@@ -18,7 +18,7 @@ from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.tensors import dtype_of
 from lstmconv.model import Checkpoint, LSTMLayer, Stack
 
-__all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "terms", "write"]
+__all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
 
 _TWO_BIASES = (None, "input", "recurrent", "both-halves", "double")
 

@@ -30,6 +30,7 @@ from lstmconv._version import __version__
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats.format import Opened
 from lstmconv.formats.onnx.functions import onnx_function
+from lstmconv.formats.onnx.usage import usage
 from lstmconv.formats.options import ReadOptions, WriteOptions
 from lstmconv.formats.record import KEY, encode
 from lstmconv.formats.tensors import dtype_of, dtype_of_model
@@ -48,6 +49,7 @@ __all__ = [
     "obstacle_of_model",
     "open_file",
     "terms",
+    "usage",
     "write",
 ]
 

@@ -24,10 +24,11 @@ from lstmconv.formats.record import KEY, encode, parse_record
 from lstmconv.formats.tensors import NamedTensor
 from lstmconv.formats.torch.parameters import read_parameters
 from lstmconv.formats.torch.state_dict import losses, obstacle, tensors, terms
+from lstmconv.formats.torch.usage import usage
 from lstmconv.formats.torch.whole import obstacle_of_model, whole_tensors
 from lstmconv.model import Array, Checkpoint, Provenance
 
-__all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "read_state_dict", "terms", "write"]
+__all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "read_state_dict", "terms", "usage", "write"]
 
 _FOLDER = "archive"
 _ALIGNMENT = 64

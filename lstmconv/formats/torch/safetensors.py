@@ -26,6 +26,7 @@ from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
 from lstmconv.formats.tensors import NamedTensor
 from lstmconv.formats.torch.parameters import read_parameters
 from lstmconv.formats.torch.state_dict import losses, obstacle, tensors, terms
+from lstmconv.formats.torch.usage import usage
 from lstmconv.formats.torch.whole import obstacle_of_model, whole_tensors
 from lstmconv.model import Array, Checkpoint, Provenance, float_type
 
@@ -38,6 +39,7 @@ __all__ = [
     "read_metadata",
     "read_safetensors",
     "terms",
+    "usage",
     "write",
     "write_file",
 ]

@@ -1,0 +1,40 @@
+"""What a written ONNX model takes and returns: one line for whoever holds it now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lstmconv._optional import require
+from lstmconv.formats.format import Artifact
+
+__all__ = ["usage"]
+
+_SHOWN = 4
+"""So many inputs are named; a line has to stay a line."""
+
+
+def usage(artifact: Artifact, place: Path) -> str | None:
+    """Say the inputs of a model with their shapes and types, and its outputs.
+
+    Args:
+        artifact: The file.
+        place: Where it will lie.
+    """
+    graph: Any = getattr(artifact.content, "graph", None)
+    if graph is None or artifact.record is None:
+        return None
+    inputs, outputs = list(map(_input, graph.input)), [entry.name for entry in graph.output]
+    return f"takes {_listed(inputs)}; returns {_listed(outputs)}"
+
+
+def _input(entry: Any) -> str:
+    helper = require("onnx.helper", "Reading ONNX files")
+    tensor = entry.type.tensor_type
+    sizes = ", ".join(size.dim_param or str(size.dim_value) for size in tensor.shape.dim)
+    return f"{entry.name} ({sizes}) {helper.tensor_dtype_to_np_dtype(tensor.elem_type).name}"
+
+
+def _listed(texts: list[str]) -> str:
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return ", ".join(texts[:_SHOWN]) + more
