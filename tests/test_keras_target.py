@@ -30,13 +30,12 @@ from lstmconv.activations import (
     parse_activation,
 )
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
-from lstmconv.formats import ReadOptions, WriteOptions, keras
+from lstmconv.formats import WriteOptions, keras, open_file
 from lstmconv.formats.keras import cudnn_lstm
 from lstmconv.formats.keras.writer import hdf5_files as keras_files
 from lstmconv.formats.keras.writer.dialect import KERAS_2, KERAS_3, described
 from lstmconv.model import Stack
-from lstmconv.runtimes import Inputs, NotRunError
-from lstmconv.runtimes import keras as runtime
+from lstmconv.runtimes import Inputs, NotRunError, session
 from tests.contract.building import (
     FLOAT32_NOISE,
     FLOAT64_NOISE,
@@ -462,7 +461,7 @@ def test_tf_keras_builds_cudnn_lstm_layers_and_converts_them_to_lstm(tmp_path):
 
 def test_a_cudnn_lstm_notes_that_it_has_both_biases_even_where_the_source_has_none(tmp_path):
     cudnn_lstm.write(CUDNN_CASES["no bias"].checkpoint(), tmp_path / "m.cudnn.h5", WriteOptions())
-    assert runtime.provenance(tmp_path / "m.cudnn.h5")["bias_mode"] == "double"
+    assert open_file(tmp_path / "m.cudnn.h5").record.bias_mode == "double"
 
 
 def two_biases(dtype="float32"):
@@ -528,7 +527,7 @@ def special_half(dtype):
 def test_every_bit_pattern_survives(dtype, file, tmp_path):
     half = special_half(dtype)
     keras.write(make_checkpoint(make_layer(half)), tmp_path / file, WriteOptions())
-    layer = keras.read(tmp_path / file, ReadOptions()).layers[0]
+    layer = open_file(tmp_path / file).checkpoint.layers[0]
     for found, wanted in zip(layer.forward.arrays.values(), make_layer(half).forward.arrays.values(), strict=True):
         np.testing.assert_array_equal(bits(np.asarray(found)), bits(np.asarray(wanted)))
 
@@ -693,10 +692,10 @@ def test_the_provenance_has_the_names_in_the_file_and_their_sources(tmp_path):
     )
     for file in ("m.keras", "m.h5", "m.weights.h5"):
         keras.write(checkpoint, tmp_path / file, WriteOptions(sources={"z": "original"}))
-        noted = runtime.provenance(tmp_path / file)
-        assert [(entry["name"], entry["source"]) for entry in noted["layers"]] == [("x_y", "x/y"), ("z", "original")]
-        assert [entry["layers"] for entry in noted["stacks"]] == [["x_y"], ["z"]]
-        assert noted["edges"] == [["x_y", "z"]]
+        record = open_file(tmp_path / file).record
+        assert [(layer.name, layer.source) for layer in record.layers] == [("x_y", "x/y"), ("z", "original")]
+        assert [stack.layers for stack in record.stacks] == [("x_y",), ("z",)]
+        assert record.edges == (("x_y", "z"),)
 
 
 def test_many_layers_split_their_attributes_as_keras_does(tmp_path, monkeypatch, keras_3):
@@ -761,7 +760,7 @@ GENUINE = [
 @pytest.mark.parametrize(("genuine", "major", "forward", "backward"), GENUINE, ids=lambda value: str(value))
 def test_a_file_has_the_paths_and_attributes_of_a_genuine_one(genuine, major, forward, backward, tmp_path):
     source = GOLDEN / genuine
-    checkpoint = keras.read(source, ReadOptions())
+    checkpoint = open_file(source).checkpoint
     target = tmp_path / source.name
     if "own" in genuine and major == 2:  # Real tf-keras writes this and cannot load it.
         forward_half = replace(checkpoint.layers[0].forward, bias_ih=None)
@@ -807,7 +806,7 @@ def test_a_layers_config_agrees_with_the_genuine_one_key_by_key(genuine, tmp_pat
     source, target = GOLDEN / genuine, tmp_path / "m.h5"
     major = 2 if genuine.startswith("tf") else 3
     module = cudnn_lstm if "cudnn" in genuine else keras
-    module.write(keras.read(source, ReadOptions()), target, WriteOptions(keras_version=major))
+    module.write(open_file(source).checkpoint, target, WriteOptions(keras_version=major))
     theirs = {entry["config"]["name"]: entry for entry in config_of(source)["config"]["layers"]}
     compared = 0
     for entry in config_of(target)["config"]["layers"]:
@@ -846,7 +845,7 @@ def test_the_runtime_decodes_and_runs_what_is_written(name, file, tmp_path, kera
 def assert_decodes(case, file, cudnn=False):
     for source, (halves, _) in case.layers.items():
         name = case.names.get(source, source)
-        for half, found in zip(halves, runtime.decode(file, [name], None)[name], strict=True):
+        for half, found in zip(halves, session(open_file(file)).decode([name])[name], strict=True):
             h = half.hidden
             for array, matrix in ((half.kernel, found.weight_ih), (half.recurrent, found.weight_hh)):
                 literal = np.stack([array[:, k * h : (k + 1) * h].T for k in range(4)])
@@ -882,7 +881,7 @@ def assert_runtime_agrees(case, file, framework=""):
                         bias=None if half.bias is None else half.bias.astype(float)) for half in halves]  # fmt: skip
         x, states = make_inputs(len(halves[0].kernel), 4, 7, [half.hidden for half in halves])
         given = x.swapaxes(0, 1) if options.get("time_major") else x
-        loaded = runtime.RUNS[0](file, name)
+        loaded = session(open_file(file)).load(name)
         assert loaded.framework.startswith(framework)
         outputs = loaded.compute(Inputs(given, tuple(states)))
         several = options.get("return_sequences") is not False
@@ -911,11 +910,10 @@ GENUINE_FILES = [
 
 @pytest.mark.parametrize("case", GENUINE_FILES)
 def test_the_runtime_decodes_genuine_files(case):
-    checkpoint = keras.read(GOLDEN / case, ReadOptions())
-    if case.endswith(".weights.h5"):
-        assert runtime.provenance(GOLDEN / case) is None
-    for layer in checkpoint.layers:
-        decoded = runtime.decode(GOLDEN / case, [layer.name], None)[layer.name]
+    artifact = open_file(GOLDEN / case)
+    assert artifact.record is None
+    for layer in artifact.checkpoint.layers:
+        decoded = session(artifact).decode([layer.name])[layer.name]
         for half, found in zip(layer.directions, decoded, strict=True):
             np.testing.assert_array_equal(np.asarray(half.weight_ih), found.weight_ih)
             np.testing.assert_array_equal(np.asarray(half.weight_hh), found.weight_hh)
@@ -943,13 +941,13 @@ def hostile(tmp_path, **entry):
 def test_a_file_that_names_other_classes_is_not_run(entry, tmp_path):
     file = hostile(tmp_path, **entry)
     with pytest.raises(NotRunError, match=f"other layers .{entry['class_name']}.: not run"):
-        runtime.RUNS[0](file, "lstm").compute(Inputs(np.zeros((1, 1, 3)), (np.zeros((1, 5)),) * 2))
+        session(open_file(file)).load("lstm").compute(Inputs(np.zeros((1, 1, 3)), (np.zeros((1, 5)),) * 2))
 
 
 def test_a_foreign_file_of_weights_only_is_not_run():
     file = GOLDEN / "keras-3.15.1" / "lstm.weights.h5"
     with pytest.raises(NotRunError, match="weights only"):
-        runtime.RUNS[0](file, "encoder").compute(Inputs(np.zeros((1, 1, 3)), ()))
+        session(open_file(file)).load("encoder").compute(Inputs(np.zeros((1, 1, 3)), ()))
 
 
 def test_a_file_of_keras_2_names_the_library_that_it_needs(tmp_path):
@@ -957,11 +955,11 @@ def test_a_file_of_keras_2_names_the_library_that_it_needs(tmp_path):
         pytest.skip("tf_keras is installed")
     keras.write(CASES["time first"].checkpoint(), tmp_path / "m.keras", WriteOptions())
     with pytest.raises(NotRunError, match="pip install tf-keras"):
-        runtime.RUNS[0](tmp_path / "m.keras", "lstm").compute(Inputs(np.zeros((1, 1, 3)), ()))
+        session(open_file(tmp_path / "m.keras")).load("lstm").compute(Inputs(np.zeros((1, 1, 3)), ()))
 
 
 def test_a_layer_that_is_not_there_is_named(tmp_path):
     for file in ("m.keras", "m.h5", "m.weights.h5"):
         keras.write(CASES["plain"].checkpoint(), tmp_path / file, WriteOptions())
         with pytest.raises(UnreadableFileError, match="no LSTM layer 'other'"):
-            runtime.decode(tmp_path / file, ["other"], None)
+            session(open_file(tmp_path / file)).decode(["other"])

@@ -18,7 +18,6 @@ from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import WriteOptions
 from lstmconv.formats import onnx as onnx_format
 from lstmconv.model import LSTMLayer
-from lstmconv.proof.verifying import verify_file
 from tests.contract.building import (
     FLOAT32_NOISE,
     FLOAT64_NOISE,
@@ -31,6 +30,7 @@ from tests.contract.building import (
     make_halves,
     make_inputs,
     make_layer,
+    verified,
 )
 
 UNBOUNDED_NOISE = 5e-5
@@ -543,7 +543,7 @@ def test_trap_35_the_reference_evaluator_never_judges_a_layer_whose_activations_
     checkpoint = make_checkpoint(*made)
     target = tmp_path / "m.onnx"
     lstmconv.save(checkpoint, target)
-    report = verify_file(checkpoint, target)
+    report = verified(checkpoint, target)
     assert {check.layer for check in report.checks if check.status == "not run"} == refused
     assert not report.failures
 
@@ -573,7 +573,7 @@ def test_weights_over_the_limit_lie_in_a_file_beside_the_model(tmp_path, monkeyp
     ready = onnxruntime.InferenceSession(tmp_path / "big.onnx", providers=["CPUExecutionProvider"])
     found = ready.run(["lstm.y"], {"lstm.x": x.astype(np.float32)})[0]
     np.testing.assert_allclose(found, expected(halves, x)[0][0], rtol=0, atol=FLOAT32_NOISE)
-    assert verify_file(checkpoint, tmp_path / "big.onnx").passed
+    assert verified(checkpoint, tmp_path / "big.onnx").passed
 
 
 def test_two_layers_run_each_with_its_own_numbers():
@@ -606,6 +606,6 @@ def test_every_combination_that_is_written_is_proved(tmp_path, sequences, length
     assert isinstance(layer, LSTMLayer)
     checkpoint = make_checkpoint(layer)
     onnx_format.write(checkpoint, tmp_path / "m.onnx", WriteOptions(states=states, lengths=lengths))
-    report = verify_file(checkpoint, tmp_path / "m.onnx")
+    report = verified(checkpoint, tmp_path / "m.onnx")
     report.raise_for_failure()
     assert report.complete

@@ -13,7 +13,9 @@ import h5py
 import numpy as np
 
 from lstmconv.activations import SIGMOID, TANH, Activation
+from lstmconv.formats import open_file
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Provenance
+from lstmconv.proof.verifying import verify_file
 
 FLOAT32_NOISE = 5e-6
 """A dozen steps of float32 LSTM with outputs of about 1 stay within a few units of 1e-7 each step."""
@@ -205,3 +207,8 @@ def write_h5(path, halves_by_name, *, activation="tanh", recurrent_activation="s
         model = {"class_name": "Sequential", "config": {"name": "sequential", "layers": layers}}
         file.attrs["model_config"] = json.dumps(model)
     return path
+
+
+def verified(source, path, settings=None):
+    """Open a written file and compare it with its source."""
+    return verify_file(source, open_file(path), settings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from lstmconv.proof.verifying import verify_file
+from tests.contract.building import verified
 from tests.proof.test_mutants import SUFFIXES, cases, wrong_file
 
 
@@ -19,7 +19,7 @@ def main() -> None:
         counts = dict.fromkeys(("all", "weights", "outputs", "weights named", "outputs named"), 0)
         with tempfile.TemporaryDirectory() as folder:
             for mutant, features, hidden, backward in cases(suffix):
-                report = verify_file(*wrong_file(Path(folder), suffix, mutant, features, hidden, backward))
+                report = verified(*wrong_file(Path(folder), suffix, mutant, features, hidden, backward))
                 counts["all"] += 1
                 for check in report.failures:
                     named = any(words in (check.diagnosis or "") for words in mutant.words)

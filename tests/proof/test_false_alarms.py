@@ -14,8 +14,7 @@ import pytest
 import lstmconv
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, SIGMOID
 from lstmconv.proof.trials import Settings
-from lstmconv.proof.verifying import verify_file
-from tests.contract.building import make_checkpoint, make_half, make_layer
+from tests.contract.building import make_checkpoint, make_half, make_layer, verified
 from tests.property.strategies import DTYPES
 
 COUNT = int(os.environ.get("LSTMCONV_CONVERSIONS", "200"))
@@ -53,7 +52,7 @@ def test_right_conversions_are_never_called_wrong(part, tmp_path):
         layer, suffix, written, settings = conversion(random)
         source, target = make_checkpoint(layer), tmp_path / f"m{suffix}"
         lstmconv.save(source, target, force=True, **written)
-        report = verify_file(source, target, settings)
+        report = verified(source, target, settings)
         ran += any(check.level == "outputs" and check.status == "passed" for check in report.checks)
         if not report.passed:
             alarms.append((number, suffix, settings, layer.dtype, [check.detail for check in report.failures]))
@@ -65,6 +64,6 @@ def test_a_float16_layer_of_many_steps_passes_where_a_fixed_tolerance_would_not(
     half = replace(make_half(3, 31, dtype="float16"))
     source = make_checkpoint(make_layer(half))
     lstmconv.save(source, tmp_path / "m.onnx")
-    report = verify_file(source, tmp_path / "m.onnx", Settings(steps=200))
+    report = verified(source, tmp_path / "m.onnx", Settings(steps=200))
     assert report.passed
     assert max(check.deviation for check in report.checks if check.level == "outputs") > 1e-5

@@ -20,8 +20,7 @@ from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3
 from lstmconv.model import Gates
 from lstmconv.proof import verifying
 from lstmconv.proof.report import Check, Report
-from lstmconv.proof.verifying import verify_file
-from tests.contract.building import make_checkpoint, make_half, make_halves, make_layer
+from tests.contract.building import make_checkpoint, make_half, make_halves, make_layer, verified
 from tests.proof.mutants import MUTANTS, Mutant, arrays_of, mutated, with_backward, with_forward
 
 SUFFIXES = (".pt", ".safetensors", ".onnx", ".cudnn.safetensors", ".keras", ".weights.h5")
@@ -62,7 +61,7 @@ def judged(folder, suffix) -> tuple[list[str], list[str], int]:
     missed, unnamed = [], []
     for mutant, features, hidden, backward in chosen:
         source, target = wrong_file(folder, suffix, mutant, features, hidden, backward)
-        report = verify_file(source, target)
+        report = verified(source, target)
         label = f"{mutant.name} ({features}, {hidden}){' backward' if backward else ''}"
         levels = {check.level for check in report.failures}
         if report.passed or levels != {"weights", "outputs"}:
@@ -95,7 +94,7 @@ def test_a_bias_in_the_wrong_half_computes_the_same_and_is_found_by_its_bits(tmp
     _, _, bias = arrays_of(half)
     moved = replace(half.direction(), bias_ih=Gates(*(0 * bias)), bias_hh=Gates(*bias))
     lstmconv.save(make_checkpoint(with_forward(make_layer(half), moved)), tmp_path / "m.pt")
-    report = verify_file(make_checkpoint(make_layer(half)), tmp_path / "m.pt")
+    report = verified(make_checkpoint(make_layer(half)), tmp_path / "m.pt")
     (check,) = report.failures
     assert check.level == "weights"
     assert check.diagnosis == "bias in the wrong half: the input's bias is the first half"
@@ -112,7 +111,7 @@ def onnx_mutant(folder, layer, change):
     model = onnx.load(target)
     change(model.graph)
     onnx.save(model, target)
-    return verify_file(source, target)
+    return verified(source, target)
 
 
 def node(graph, kind):
@@ -138,7 +137,7 @@ def test_another_recurrent_activation_is_named(own, written, words, suffix, tmp_
         return make_layer(make_half(3, 5, **({} if rec is None else {"recurrent_activation": rec})))
 
     lstmconv.save(make_checkpoint(layer(written)), tmp_path / f"m{suffix}")
-    report = verify_file(make_checkpoint(layer(own)), tmp_path / f"m{suffix}")
+    report = verified(make_checkpoint(layer(own)), tmp_path / f"m{suffix}")
     assert {check.level for check in report.failures} == {"structure", "outputs"}
     assert words in failed_outputs(report).diagnosis
 
@@ -173,7 +172,7 @@ def test_dropped_initial_states_are_named(tmp_path):
 
 def test_exchanged_halves_of_the_output_are_named(tmp_path):
     source = make_checkpoint(make_layer(*make_halves(3, 5)))
-    report = verify_file(source, _swapped_halves(tmp_path, source))
+    report = verified(source, _swapped_halves(tmp_path, source))
     assert failed_outputs(report).diagnosis.startswith("weights of the directions exchanged")
     weights = next(check for check in report.failures if check.level == "weights")
     assert weights.diagnosis == "the backward weights stand where the forward weights should"
@@ -194,7 +193,7 @@ def test_another_merge_mode_is_named(mode, tmp_path):
     source = make_checkpoint(make_layer(*make_halves(3, 5), merge_mode="sum"))
     wrong = make_checkpoint(make_layer(*make_halves(3, 5), merge_mode=mode))
     lstmconv.save(wrong, tmp_path / "m.onnx")
-    report = verify_file(source, tmp_path / "m.onnx")
+    report = verified(source, tmp_path / "m.onnx")
     assert failed_outputs(report).diagnosis.startswith(f"halves merged by {mode}")
 
 
@@ -203,7 +202,7 @@ def test_exchanged_layers_of_a_stack_are_named(tmp_path):
     source = make_checkpoint(below, above, joined={"s": ("a", "b")})
     wrong = make_checkpoint(replace(above, name="a"), replace(below, name="b"), joined={"s": ("a", "b")})
     lstmconv.save(wrong, tmp_path / "m.pt")
-    report = verify_file(source, tmp_path / "m.pt")
+    report = verified(source, tmp_path / "m.pt")
     assert failed_outputs(report).diagnosis.startswith("layers a and b exchanged")
     weights = next(check for check in report.failures if check.level == "weights")
     assert weights.diagnosis == "the weights of b stand where the weights of a should"
@@ -217,7 +216,7 @@ def test_a_mistake_in_an_upper_layer_is_placed(tmp_path):
     wrong_above = with_forward(make_layer(above, name="b"), mutated(above, mutant))
     wrong = make_checkpoint(make_layer(below, name="a"), wrong_above, joined=joined)
     lstmconv.save(wrong, tmp_path / "m.cudnn.safetensors")
-    report = verify_file(source, tmp_path / "m.cudnn.safetensors")
+    report = verified(source, tmp_path / "m.cudnn.safetensors")
     for check in report.failures:
         assert "gates f and o exchanged in R" in check.diagnosis
         assert "b" in check.diagnosis.split(":")[0].split() or "(b)" in check.diagnosis
@@ -240,7 +239,7 @@ def test_what_no_mistake_explains_is_located(array, index, starts, tmp_path):
     changed = getattr(half, array).copy()
     changed[index] += 0.5
     lstmconv.save(make_checkpoint(make_layer(replace(half, **{array: changed}))), tmp_path / "m.pt")
-    check = failed_outputs(verify_file(make_checkpoint(make_layer(half)), tmp_path / "m.pt"))
+    check = failed_outputs(verified(make_checkpoint(make_layer(half)), tmp_path / "m.pt"))
     assert check.diagnosis == starts
 
 
@@ -252,7 +251,7 @@ def test_rounded_weights_are_named(narrow, tmp_path):
     dtype = np.float16 if narrow == "float16" else ml_dtypes.bfloat16
     arrays = {key: getattr(half, key).astype(dtype).astype(np.float32) for key in ("kernel", "recurrent", "bias")}
     lstmconv.save(make_checkpoint(make_layer(replace(half, **arrays))), tmp_path / "m.pt")
-    report = verify_file(make_checkpoint(make_layer(half)), tmp_path / "m.pt")
+    report = verified(make_checkpoint(make_layer(half)), tmp_path / "m.pt")
     weights = next(check for check in report.failures if check.level == "weights")
     assert f"was rounded to {narrow}" in weights.diagnosis
 
@@ -260,7 +259,7 @@ def test_rounded_weights_are_named(narrow, tmp_path):
 def test_the_diagnosis_is_in_the_json_and_in_the_error(tmp_path):
     mutant = next(mutant for mutant in MUTANTS if mutant.name == "gates i and o exchanged everywhere")
     source, target = wrong_file(tmp_path, ".pt", mutant, 3, 5, backward=False)
-    report = verify_file(source, target)
+    report = verified(source, target)
     assert "gates i and o exchanged" in json.dumps(report.to_json())
     with pytest.raises(
         lstmconv.VerificationError, match="gates i and o exchanged: put the gates into the order i f g o"
@@ -276,4 +275,4 @@ def test_outputs_see_a_wrong_bias_of_a_file_without_a_record(tmp_path, monkeypat
     lstmconv.save(make_checkpoint(make_layer(wrong)), tmp_path / "m.safetensors")
     source = make_checkpoint(make_layer(half))
     other = replace(source, provenance=source.provenance._replace(hashed="1" * 64))
-    assert failed_outputs(verify_file(other, tmp_path / "m.safetensors")).layer == "lstm"
+    assert failed_outputs(verified(other, tmp_path / "m.safetensors")).layer == "lstm"

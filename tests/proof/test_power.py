@@ -15,8 +15,7 @@ from lstmconv.model import Stack
 from lstmconv.proof import outputs
 from lstmconv.proof.power import outcomes
 from lstmconv.proof.trials import Settings, draw
-from lstmconv.proof.verifying import verify_file
-from tests.contract.building import make_checkpoint, make_half, make_halves, make_layer
+from tests.contract.building import make_checkpoint, make_half, make_halves, make_layer, verified
 from tests.proof.mutants import MUTANTS, arrays_of
 
 STATES = frozenset({"states"})
@@ -117,7 +116,7 @@ def test_equal_gates_cannot_be_told_and_it_says_so(tmp_path):
     kernel, recurrent, bias = half.kernel.copy(), half.recurrent.copy(), half.bias.copy()
     for array in (kernel, recurrent, bias):
         array[..., 15:20] = array[..., 0:5]  # The output gate is the input gate.
-    check = outputs_of(verify_file(*converted(tmp_path, replace(half, kernel=kernel, recurrent=recurrent, bias=bias))))
+    check = outputs_of(verified(*converted(tmp_path, replace(half, kernel=kernel, recurrent=recurrent, bias=bias))))
     assert "i from o" in check.evidence.cannot_tell
     assert "mistakes cannot be told apart here (i from o" in check.detail
     assert "the bits decide" in check.detail
@@ -126,13 +125,13 @@ def test_equal_gates_cannot_be_told_and_it_says_so(tmp_path):
 def test_a_layer_of_zeros_tells_nothing_and_passes_by_its_bits(tmp_path):
     half = make_half(3, 5)
     zero = replace(half, kernel=0 * half.kernel, recurrent=0 * half.recurrent, bias=0 * half.bias)
-    check = outputs_of(verify_file(*converted(tmp_path, zero)))
+    check = outputs_of(verified(*converted(tmp_path, zero)))
     assert "i from f from g from o in W" in check.evidence.cannot_tell
 
 
 def test_a_tolerance_that_would_let_mistakes_pass_proves_nothing(tmp_path):
     source, target = converted(tmp_path, make_half(3, 5))
-    report = verify_file(source, target, Settings(atol=2.0))
+    report = verified(source, target, Settings(atol=2.0))
     check = next(check for check in report.checks if check.level == "outputs")
     assert check.status == "not run"
     assert "proves nothing" in check.detail
@@ -142,12 +141,12 @@ def test_a_tolerance_that_would_let_mistakes_pass_proves_nothing(tmp_path):
 @pytest.mark.parametrize(("tolerance", "status"), [(1e-4, "passed"), (1e-12, "failed")])
 def test_a_given_tolerance_overrules_the_noise(tolerance, status, tmp_path):
     source, target = converted(tmp_path, make_half(3, 5))
-    check = next(c for c in verify_file(source, target, Settings(atol=tolerance)).checks if c.level == "outputs")
+    check = next(c for c in verified(source, target, Settings(atol=tolerance)).checks if c.level == "outputs")
     assert (check.status, check.evidence.noise_source, check.tolerance) == (status, "given", tolerance)
 
 
 def test_the_evidence_puts_noise_between_what_was_found_and_the_nearest_mistake(tmp_path):
-    check = outputs_of(verify_file(*converted(tmp_path, make_half(3, 5), ".onnx", states=True)))
+    check = outputs_of(verified(*converted(tmp_path, make_half(3, 5), ".onnx", states=True)))
     evidence = check.evidence
     assert evidence.found <= evidence.noise
     assert evidence.nearest_noise <= evidence.nearest / 10
@@ -160,7 +159,7 @@ def test_the_evidence_puts_noise_between_what_was_found_and_the_nearest_mistake(
 @pytest.mark.parametrize("scale", [1e-4, 1e-2])
 def test_small_weights_are_still_told_apart(scale, tmp_path):
     """Show what a tolerance of 1e-5 misses: outputs so small that no mistake reaches it."""
-    check = outputs_of(verify_file(*converted(tmp_path, make_half(3, 5, scale=scale, bias=False))))
+    check = outputs_of(verified(*converted(tmp_path, make_half(3, 5, scale=scale, bias=False))))
     assert check.evidence.nearest is not None
     assert not [entry for entry in check.evidence.cannot_tell if " in W" in entry]
 
@@ -168,7 +167,7 @@ def test_small_weights_are_still_told_apart(scale, tmp_path):
 def test_what_does_not_fit_into_memory_is_not_run(tmp_path, monkeypatch):
     monkeypatch.setattr(outputs, "_free_bytes", lambda: 1000)
     source, target = converted(tmp_path, make_half(3, 5))
-    report = verify_file(source, target)
+    report = verified(source, target)
     check = next(check for check in report.checks if check.level == "outputs")
     assert (check.status, check.evidence) == ("not run", None)
     assert "GB of memory" in check.detail

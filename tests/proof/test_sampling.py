@@ -17,8 +17,7 @@ from lstmconv.model import Stack
 from lstmconv.model.stacking import join
 from lstmconv.proof import judging, outputs, sampling, verifying
 from lstmconv.proof.report import Check
-from lstmconv.proof.verifying import verify_file
-from tests.contract.building import make_checkpoint, make_half, make_halves, make_layer
+from tests.contract.building import make_checkpoint, make_half, make_halves, make_layer, verified
 from tests.proof.mutants import MUTANTS
 from tests.proof.test_mutants import wrong_file
 
@@ -59,7 +58,7 @@ def test_right_conversions_pass_and_say_of_how_many_units(case: str, suffix: str
         done = lstmconv.save(make_checkpoint(layer), tmp_path / f"m{suffix}")
     except lstmconv.UnsupportedModelError:
         pytest.skip("the format has no such layer")
-    check = outputs_of(verify_file(make_checkpoint(layer), done[0]))
+    check = outputs_of(verified(make_checkpoint(layer), done[0]))
     if suffix == ".keras" and "needs tf_keras" in check.detail:
         pytest.skip(check.detail)
     assert check.status == "passed", check.detail
@@ -76,7 +75,7 @@ def test_every_mutant_is_caught_by_a_few_units(suffix: str, tmp_path, monkeypatc
     unnamed = []
     for mutant in random.Random(suffix).sample(chosen, 10 if suffix == ".keras" else 25):
         source, target = wrong_file(tmp_path, suffix, mutant, 11, 11, suffix != ".onnx")
-        check = outputs_of(verify_file(source, target))
+        check = outputs_of(verified(source, target))
         assert check.status == "failed", f"{mutant.name}: {check.detail}"
         if not any(word in mutant.name for word in whole) and not any(
             words in (check.diagnosis or "") for words in mutant.words
@@ -90,7 +89,7 @@ def test_time_that_runs_the_other_way_is_named(states: bool, tmp_path):
     backwards = make_checkpoint(make_layer(make_half(7, 11, seed=6, go_backwards=True)))
     forwards = make_checkpoint(make_layer(make_half(7, 11, seed=6)))
     lstmconv.save(forwards, tmp_path / "m.onnx", states=states)
-    check = outputs_of(verify_file(backwards, tmp_path / "m.onnx"))
+    check = outputs_of(verified(backwards, tmp_path / "m.onnx"))
     assert (check.status, check.diagnosis) == ("failed", "time reversed: run every direction the other way")
 
 
@@ -106,29 +105,29 @@ def stack(bidirectional: bool) -> lstmconv.Checkpoint:
 def test_a_stack_is_computed_layer_by_layer_from_what_the_file_returned(bidirectional: bool, suffix: str, tmp_path):
     joined = stack(bidirectional)
     lstmconv.save(joined, tmp_path / f"m{suffix}")
-    check = outputs_of(verify_file(joined, tmp_path / f"m{suffix}"))
+    check = outputs_of(verified(joined, tmp_path / f"m{suffix}"))
     assert check.status == "passed", check.detail
     wrong = joined.layers[1].forward
     exchanged = replace(wrong, weight_hh=lstmconv.Gates(*(np.roll(g, 1, 0) for g in wrong.weight_hh)))
     upper = replace(joined.layers[1], forward=exchanged)
     lstmconv.save(replace(joined, layers=(joined.layers[0], upper)), tmp_path / f"w{suffix}")
-    assert outputs_of(verify_file(joined, tmp_path / f"w{suffix}")).status == "failed"
+    assert outputs_of(verified(joined, tmp_path / f"w{suffix}")).status == "failed"
 
 
 def test_a_stack_without_initial_states_is_not_run(tmp_path):
     joined = stack(bidirectional=False)
     lstmconv.save(joined, tmp_path / "m.onnx", states=False)
-    check = outputs_of(verify_file(joined, tmp_path / "m.onnx"))
+    check = outputs_of(verified(joined, tmp_path / "m.onnx"))
     assert (check.status, "the file takes none" in check.detail) == ("not run", True)
     lstmconv.save(joined, tmp_path / "m.onnx", states=True, force=True)
-    assert outputs_of(verify_file(joined, tmp_path / "m.onnx")).status == "passed"
+    assert outputs_of(verified(joined, tmp_path / "m.onnx")).status == "passed"
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "sparsemax"])
 def test_activations_that_take_all_units_at_once_are_not_run(name: str, tmp_path):
     layer = make_layer(make_half(7, 11, seed=1, activation=lstmconv.Activation(name)))
     lstmconv.save(make_checkpoint(layer), tmp_path / "m.pt")
-    check = outputs_of(verify_file(make_checkpoint(layer), tmp_path / "m.pt"))
+    check = outputs_of(verified(make_checkpoint(layer), tmp_path / "m.pt"))
     assert (check.status, f"{name} takes all at once" in check.detail) == ("not run", True)
 
 
@@ -147,7 +146,7 @@ def test_only_the_rows_of_the_units_are_taken(tmp_path, monkeypatch):
     taken = []
     rows = sampling._rows
     monkeypatch.setattr(sampling, "_rows", lambda *arguments: taken.append(rows(*arguments)) or taken[-1])
-    assert outputs_of(verify_file(make_checkpoint(layer), tmp_path / "m.pt")).status == "passed"
+    assert outputs_of(verified(make_checkpoint(layer), tmp_path / "m.pt")).status == "passed"
     assert {one.weight_ih.shape for one in taken} == {(4, UNITS, 257)}
     assert {one.weight_hh.shape for one in taken} == {(4, UNITS, 263)}
     assert isinstance(Stack("lstm", (layer,)).first, lstmconv.LSTMLayer)
