@@ -138,6 +138,7 @@ class Format:
             UnsupportedModelError: The format cannot hold a layer, or an activation is unknown.
             UsageError: The options do not fit the format.
         """
+        checkpoint.refuse_unknown()
         return self._module.write(checkpoint, path, options)
 
     def losses(self, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
