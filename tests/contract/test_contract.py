@@ -45,6 +45,12 @@ def target(request, tmp_path):
     return folder / f"model{SUFFIXES[request.param]}"
 
 
+@pytest.fixture(params=["torch", "safetensors", "onnx"])
+def whole_target(request, tmp_path):
+    """Return a file of each format that holds a whole model."""
+    return tmp_path / f"model{SUFFIXES[request.param]}"
+
+
 @pytest.fixture
 def source(tmp_path):
     return write_h5(tmp_path / "model.h5", {"first": [make_half(3, 5, 1)], "second": make_halves(5, 7, 2)})
@@ -67,11 +73,19 @@ def noted(path):
 
 
 def test_a_written_file_is_proved(source, target):
-    result = lstmconv.convert(source, target)
+    result = lstmconv.convert(source, target, whole=False)
     assert result.paths[0] == target
     levels = {(check.layer, check.level) for check in result.report.checks if check.status == "passed"}
     assert levels == {(name, level) for name in ("first", "second") for level in ("structure", "weights", "outputs")}
     assert lstmconv.verify(source, target).passed
+
+
+def test_a_written_whole_model_is_proved(source, whole_target):
+    result = lstmconv.convert(source, whole_target, whole=True)
+    levels = {(check.layer, check.level) for check in result.report.checks if check.status == "passed"}
+    assert levels == {("sequential", level) for level in ("structure", "weights", "model")}
+    assert lstmconv.verify(source, whole_target).passed
+    assert noted(whole_target)["scope"] == "whole"
 
 
 def test_provenance_names_the_source_its_hash_and_the_version(source, target):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmconv.formats.options import DTYPES
 from lstmconv.model import Layer, LSTMLayer, Model, RecurrentLayer, Stack, TimeDistributed, float_type, kinds
 from lstmconv.proof.weights import rounded
 
@@ -14,7 +15,7 @@ __all__ = ["in_dtype"]
 
 
 def in_dtype(model: Model, dtype: str) -> Model:
-    """Round all float arrays that are wider than a dtype."""
+    """Round all float arrays that a dtype does not hold."""
     made: dict[int, Layer] = {}
     calls = []
     for call in model.calls:
@@ -28,9 +29,9 @@ def in_dtype(model: Model, dtype: str) -> Model:
 def _layer(layer: Layer, dtype: str) -> Layer:
     narrow = np.dtype(float_type(dtype))
     if isinstance(layer, Stack):
-        return rounded(layer, narrow) if layer.dtype.itemsize > narrow.itemsize else layer
+        return rounded(layer, narrow) if _rounds(layer.dtype, narrow) else layer
     if isinstance(layer, LSTMLayer):
-        return rounded(Stack(layer.name, (layer,)), narrow).first if layer.dtype.itemsize > narrow.itemsize else layer
+        return rounded(Stack(layer.name, (layer,)), narrow).first if _rounds(layer.dtype, narrow) else layer
     if isinstance(layer, RecurrentLayer):
         halves = [_arrays(half, vars(half), narrow) for half in layer.directions]
         return replace(layer, forward=halves[0], backward=halves[1] if len(halves) > 1 else None)
@@ -46,7 +47,12 @@ def _arrays(record: Any, arrays: Any, narrow: np.dtype[Any]) -> Any:
     """Return a record with its wide arrays rounded."""
     changed = {}
     for name, array in arrays.items():
-        if isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.dtype.itemsize > narrow.itemsize:
+        if isinstance(array, np.ndarray) and _rounds(array.dtype, narrow):
             with np.errstate(all="ignore"):
                 changed[name] = array.astype(narrow)
     return replace(record, **changed) if changed else record
+
+
+def _rounds(dtype: np.dtype[Any], narrow: np.dtype[Any]) -> bool:
+    """Whether a float is rounded to another: bfloat16 and float16, of one width, hold each other's numbers neither."""
+    return dtype.name in DTYPES and dtype.itemsize >= narrow.itemsize and dtype.newbyteorder("=") != narrow
