@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lstmconv.arrays.bias_modes import BiasMode
 from lstmconv.converting import Conversion, ConvertOptions, convert_file
+from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions, by_name, by_suffix
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Model, Provenance, Stack
 from lstmconv.opening import load_file, open_artifact
@@ -276,23 +278,47 @@ def to_torch(source: Checkpoint | LSTMLayer | Model) -> nn.Module:
 
 
 def to_onnx(
-    checkpoint: Checkpoint | LSTMLayer,
+    source: Checkpoint | LSTMLayer | Model,
     *,
+    whole: bool | None = None,
     dtype: str | None = None,
     bias_mode: BiasMode | None = None,
     opset: int | None = None,
     states: bool | None = None,
     lengths: bool = False,
 ) -> onnx.ModelProto:
-    """Return an ONNX model of every layer; see :mod:`lstmconv.formats.onnx` for its inputs and outputs.
+    """Return an ONNX model of the whole model, or of LSTM layers; :mod:`lstmconv.formats.onnx` has inputs and outputs.
+
+    Args:
+        source: A checkpoint, a model, or one layer.
+        whole: ``False`` takes a checkpoint's LSTM layers alone, each with inputs and outputs of its own; ``True`` its
+            whole model; ``None`` the whole model where the checkpoint tells one, and else the layers. ``lengths`` asks
+            for layers alone.
+        dtype, bias_mode, opset, states, lengths: See :func:`convert`.
 
     Raises:
-        UnsupportedModelError: ONNX' LSTM cannot compute a layer.
+        UnsupportedModelError: ONNX cannot compute a layer, a layer of the whole model is unknown, or ``whole`` is true
+            and the checkpoint tells no model.
+        UsageError: ``whole`` and ``lengths`` are both true.
     """
-    from lstmconv.formats.onnx import build
+    from lstmconv.formats.onnx import build, build_model
 
-    whole = Checkpoint((checkpoint,), Provenance("", "", "")) if isinstance(checkpoint, LSTMLayer) else checkpoint
-    return build(whole, WriteOptions(dtype, bias_mode, opset, states, lengths))
+    if whole and lengths:
+        raise UsageError("lengths are for LSTM layers alone; a whole model masks as Keras does")
+    options = WriteOptions(dtype, bias_mode, opset, states, lengths)
+    if isinstance(source, Model):
+        return build_model(source, options)
+    if isinstance(source, LSTMLayer):
+        return build(Checkpoint((source,), Provenance("", "", "")), options)
+    wanted = source.model is not None and not lengths if whole is None else whole
+    if not wanted:
+        return build(source, options)
+    try:
+        return build(source, replace(options, whole=True))
+    except UnsupportedModelError as error:
+        if whole or not source.layers:
+            raise
+        raise UnsupportedModelError(f"{error}; pass whole=False for the LSTM layers alone") from error
 
 
 def to_cudnn(layer: LSTMLayer | Stack, *, bias_mode: BiasMode | None = None, dtype: str | None = None) -> Array:

@@ -88,13 +88,14 @@ def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:
 
 
 def build(checkpoint: Checkpoint, options: WriteOptions) -> onnx.ModelProto:
-    """Build the LSTM layers' model; see the module's docstring for its inputs and outputs.
+    """Build the LSTM layers, or with ``options.whole`` the model; the module's docstring has its inputs and outputs.
 
     Raises:
-        UnsupportedModelError: ONNX cannot compute a layer, or its activations are unknown.
+        UnsupportedModelError: ONNX cannot compute a layer, its activations are unknown, or the checkpoint tells no
+            model.
         UsageError: The operator set is too old or too new for what is asked.
     """
-    model = _with_weights(_graph_of_layers(checkpoint, options))
+    model = _with_weights(_graph_of(checkpoint, options))
     _note(model, checkpoint, options)
     return model
 
@@ -120,6 +121,15 @@ def _with_weights(graph: Graph) -> onnx.ModelProto:
 def _note(model: onnx.ModelProto, checkpoint: Checkpoint, options: WriteOptions) -> None:
     onnx = require("onnx", "Writing ONNX")
     onnx.helper.set_model_props(model, {KEY: encode(checkpoint, options)})
+
+
+def _graph_of(checkpoint: Checkpoint, options: WriteOptions) -> Graph:
+    """Build the graph that the options ask for, but for the bytes of its weights."""
+    if not options.whole:
+        return _graph_of_layers(checkpoint, options)
+    if checkpoint.model is None:
+        raise UnsupportedModelError(f"{checkpoint.provenance.source} does not tell its model")
+    return _graph_of_model(checkpoint.model, options)
 
 
 def _graph_of_layers(checkpoint: Checkpoint, options: WriteOptions) -> Graph:
@@ -218,11 +228,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     Raises:
         UnsupportedModelError: As :func:`build` and :func:`build_model`, or the checkpoint tells no model.
     """
-    if not options.whole:
-        return _stored(_graph_of_layers(checkpoint, options), checkpoint, path, options)
-    if checkpoint.model is None:
-        raise UnsupportedModelError(f"{checkpoint.provenance.source} does not tell its model")
-    return _stored(_graph_of_model(checkpoint.model, options), checkpoint, path, options)
+    return _stored(_graph_of(checkpoint, options), checkpoint, path, options)
 
 
 def _stored(graph: Graph, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
