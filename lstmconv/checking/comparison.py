@@ -12,8 +12,9 @@ from lstmconv.arrays.copying import BiasMode, place_bias
 from lstmconv.checking.file_cache import CheckedFile
 from lstmconv.checking.findings import Violation
 from lstmconv.errors import UnsupportedModelError
+from lstmconv.formats import Artifact
 from lstmconv.formats.record import Record
-from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer
+from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Model
 
 __all__ = ["compare"]
 
@@ -31,6 +32,13 @@ def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Violation]
         twin: The file that was converted from the source.
     """
     checkpoint = twin.checkpoint
+    if (
+        source.model is not None
+        and twin.artifact is not None
+        and twin.record is not None
+        and twin.record.scope == "whole"
+    ):
+        return _whole_differs(source.model, twin.record, twin.artifact)
     if checkpoint is None and twin.record is not None:
         return [Violation("twin-differs", f"has no LSTM layer that lstmconv reads, but was converted from {name}")]
     if checkpoint is None:
@@ -45,6 +53,16 @@ def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Violation]
         return [Violation("twin-unpaired", f"cannot be compared with {name}: {pairing}")]
     violations = (_differs(source_layer, twin_layer, name, twin) for twin_layer, source_layer in pairs)
     return [violation for violation in violations if violation is not None]
+
+
+def _whole_differs(source: Model, record: Record, artifact: Artifact) -> list[Violation]:
+    """Compare every array of a whole model; no framework is loaded."""
+    from lstmconv.proof.trials import Settings
+    from lstmconv.proof.whole_file import check_whole_file
+    from lstmconv.runtimes import session
+
+    checks = check_whole_file(source, record, session(artifact), Settings(), run=False)
+    return [Violation("twin-differs", check.detail) for check in checks if check.status == "failed"]
 
 
 def _pairs(source: Checkpoint, twin: Checkpoint, record: Record | None) -> list[tuple[LSTMLayer, LSTMLayer]] | None:
