@@ -7,8 +7,10 @@ float64. It proves the packing as far as the packing is known; only a GPU proves
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ import numpy.typing as npt
 from lstmconv._optional import require
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.cudnn import WeightSpaces
+from lstmconv.formats.record import Record
+from lstmconv.formats.torch.safetensors import read_safetensors
 from lstmconv.model import Array, Gates, Stack
 from lstmconv.runtimes import (
     Decoded,
@@ -30,7 +34,7 @@ from lstmconv.runtimes import (
     numbered_states,
 )
 
-__all__ = ["RUNTIME"]
+__all__ = ["RUNTIME", "decode"]
 
 _BIASES = {
     "CUDNN_RNN_NO_BIAS": (False, False),
@@ -193,3 +197,10 @@ _CUDNN_LSTM = 2
 """ATen/native/cudnn/RNN.cpp ``cudnn_rnn_mode_t``: CUDNN_LSTM."""
 
 RUNTIME = _WeightSpaces
+
+
+def decode(path: Path, names: Sequence[str], record: Record | None = None) -> Decoded:
+    """Decode the named stacks of a safetensors file on its own; see :meth:`lstmconv.runtimes.Session.decode`."""
+    spaces, metadata = read_safetensors(path)
+    manifests = json.loads(metadata["cudnn"])
+    return {name: _unpack(spaces[name], manifests[name]) for name in names}

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from lstmconv._optional import require
+from lstmconv.formats import open_file
+from lstmconv.formats.record import Record
 from lstmconv.model import Array, Layer
 from lstmconv.runtimes import (
     Decoded,
@@ -29,7 +31,7 @@ from lstmconv.runtimes import (
 )
 from lstmconv.runtimes.onnx_arrays import array_of, gate_rows
 
-__all__ = ["RUNTIME"]
+__all__ = ["RUNTIME", "decode"]
 
 _Evaluate: TypeAlias = "Callable[[Sequence[str], Mapping[str, Array]], list[Any]]"
 """Takes the wanted outputs and the inputs by name, and returns the outputs."""
@@ -216,3 +218,10 @@ def _reference(model: Any, given: Sequence[str], dtype: str) -> _Framework:
 
 
 RUNTIME = _OnnxModel
+
+
+def decode(path: Path, names: Sequence[str], record: Record | None = None) -> Decoded:
+    """Decode the named stacks of a file on its own; see :meth:`lstmconv.runtimes.Session.decode`."""
+    alone = open_file(path)
+    alone.record = record
+    return RUNTIME(alone).decode(names)

@@ -8,12 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from lstmconv._optional import require
 from lstmconv.errors import MissingDependencyError
+from lstmconv.formats import open_file
+from lstmconv.formats.record import Record
 from lstmconv.formats.torch.parameters import modules
 from lstmconv.model import Array, Layer, LSTMLayer, Stack, float_type
 from lstmconv.runtimes import (
@@ -30,7 +33,7 @@ from lstmconv.runtimes import (
 )
 from lstmconv.runtimes.torch_arrays import blocks
 
-__all__ = ["RUNTIME"]
+__all__ = ["RUNTIME", "decode"]
 
 
 class _StateDict(Session):
@@ -183,3 +186,10 @@ _FIRST = re.compile(r"weight_ih(_l0)?$")
 """What the first layer's input matrix is called: each module has one."""
 
 RUNTIME = _StateDict
+
+
+def decode(path: Path, names: Sequence[str], record: Record | None = None) -> Decoded:
+    """Decode the named stacks of a file on its own; see :meth:`lstmconv.runtimes.Session.decode`."""
+    alone = open_file(path)
+    alone.record = record
+    return RUNTIME(alone).decode(names)
