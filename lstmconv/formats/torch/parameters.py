@@ -9,7 +9,7 @@ empty or ``_reverse``; a cell's names have no ``_l{k}``. RNN and GRU use the sam
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from lstmconv.formats.overrides import overruled
 from lstmconv.formats.record import Record
 from lstmconv.formats.restoring import restore
 from lstmconv.formats.safety.limits import parse_json, refuse_many_layers
+from lstmconv.formats.torch.inference_weights import inference_weights
 from lstmconv.formats.torch.state_dict import prefix_of
 from lstmconv.formats.torch.whole_reader import read_whole
 from lstmconv.layouts import TORCH
@@ -33,9 +34,11 @@ _PARAMETER = re.compile(
 _WRAPPERS = ("module", "_orig_mod")
 """What DataParallel and torch.compile put before every name (torch/nn/parallel, torch/_dynamo/eval_frame.py)."""
 _FOREIGN = {
-    r"parametrizations\.weight_\w+\.original": "weight_norm: its weights are computed; call remove_parametrizations",
-    r"weight_[ih]h_l\d+(_reverse)?_[gv]$": "weight_norm: its weights are computed; call remove_weight_norm",
-    r"weight_hh_l\d+(_reverse)?_raw$": "a WeightDrop: its weights are computed; save the wrapped nn.LSTM",
+    r"parametrizations\.(weight|bias)_\w+\.original[01]": "weight_norm: its weights are computed; "
+    "call remove_parametrizations",
+    r"parametrizations\.(weight|bias)_\w+\.": "parametrized: its weights are computed; call remove_parametrizations",
+    r"weight_[ih]h(_l\d+)?(_reverse)?_[gv]$": "weight_norm: its weights are computed; call remove_weight_norm",
+    r"weight_[ih]h(_l\d+)?(_reverse)?_orig$": "spectral_norm: its weights are computed; call remove_spectral_norm",
     r"_all_weight_values|_packed_weight|_packed_params": "quantised: its weights are integers",
 }
 """What stands in place of an LSTM's parameters where something computes them."""
@@ -89,7 +92,8 @@ def read_parameters(
     """
     if record is not None and record.model is not None:
         return overruled(read_whole(record.model, tensors, provenance), options)
-    collected, skipped = _collect(tensors, provenance.source)
+    tensors = inference_weights(tensors, provenance.source)
+    collected, skipped = _collect(tensors, provenance.source, nested=record is not None)
     prefixes = [module.prefix for module in collected]
     names = modules(prefixes) if record is None else {prefix: prefix[:-1] for prefix in prefixes}
     found: dict[str, list[LSTMLayer]] = {}
@@ -117,35 +121,85 @@ def read_parameters(
     return overruled(checkpoint, options)
 
 
-def _collect(tensors: Mapping[str, Array], source: str) -> tuple[list[_Module], list[Skipped]]:
-    """Gather the tensors of each recurrent module by its prefix; other tensors are none of ours."""
+def _collect(tensors: Mapping[str, Array], source: str, *, nested: bool) -> tuple[list[_Module], list[Skipped]]:
+    """Gather the tensors of each recurrent module by its prefix; other modules' tensors are none of ours.
+
+    Args:
+        tensors: By name.
+        source: The file's name.
+        nested: Whether one LSTM's prefix may begin with another's, as layers are named in files of lstmconv's own.
+    """
     collected: dict[str, _Module] = {}
     foreign: dict[str, str] = {}
+    others: list[str] = []
     for key, array in tensors.items():
-        own = re.search(r"[^./]*$", key)
-        last = own.group() if own is not None else key
-        prefix = key[: len(key) - len(last)]
+        prefix, last = _parted(key)
         parameter = _PARAMETER.fullmatch(last)
         if parameter is not None:
             layer = parameter["layer"]
             place = (parameter["array"], None if layer is None else int(layer), parameter["way"] or "")
             collected.setdefault(prefix, _Module(prefix)).arrays[place] = array
+            if not nested:
+                others.append(prefix)
             continue
-        for pattern, reason in _FOREIGN.items():
-            found = re.search(pattern, key)
-            if found is not None:
-                foreign.setdefault(key[: found.start()], reason)
+        found, reason = _computed(key)
+        if found is not None:
+            foreign.setdefault(key[: found.start()], reason)
+        elif last != "_extra_state":
+            others.append(key)
     refuse_many_layers(sum(len(module.arrays) for module in collected.values()) // 4 + len(foreign), source)
     names = modules([*collected, *(prefix for prefix in foreign if prefix not in collected)])
     skipped = [Skipped(names[prefix], "nn.LSTM", reason) for prefix, reason in foreign.items()]
+    further = _further(collected, others)
     kept: list[_Module] = []
     for prefix, module in collected.items():
         other = _other_class(module)
         if other is not None:
             skipped.append(Skipped(names[prefix], *other))
+        elif prefix in further:
+            skipped.append(Skipped(names[prefix], "unknown", _more_than_an_lstm(further[prefix])))
         elif prefix not in foreign:
             kept.append(module)
     return kept, skipped
+
+
+def _computed(key: str) -> tuple[re.Match[str] | None, str]:
+    """Return where in a tensor's name it says that something computes an LSTM's parameters, and what does."""
+    for pattern, reason in _FOREIGN.items():
+        found = re.search(pattern, key)
+        if found is not None:
+            return found, reason
+    return None, ""
+
+
+def _parted(key: str) -> tuple[str, str]:
+    """Part a tensor's name into its module's prefix and its name in the module."""
+    own = re.search(r"[^./]*$", key)
+    last = own.group() if own is not None else key
+    return key[: len(key) - len(last)], last
+
+
+def _further(collected: Mapping[str, _Module], others: Iterable[str]) -> Mapping[str, list[str]]:
+    """Return what stands in each module, or in modules inside it, beside an LSTM's parameters."""
+    further: dict[str, list[str]] = {}
+    for key in dict.fromkeys(others):
+        for prefix in _enclosing(key):
+            if prefix in collected and prefix != key:
+                further.setdefault(prefix, []).append(key.removeprefix(prefix))
+    return further
+
+
+def _enclosing(key: str) -> Iterator[str]:
+    """Yield the prefixes of the modules around a tensor, up to the dictionary that holds it."""
+    start = key.rfind("/") + 1
+    yield key[:start]
+    for dot in re.finditer(r"\.", key[start:]):
+        yield key[: start + dot.end()]
+
+
+def _more_than_an_lstm(found: Sequence[str]) -> str:
+    shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    return f"it holds {shown} beside an LSTM's parameters, so it computes something else; only a plain nn.LSTM converts"
 
 
 def _other_class(module: _Module) -> tuple[str, str] | None:
