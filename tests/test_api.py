@@ -237,9 +237,16 @@ def test_a_skipped_layer_and_a_mask_are_noted(tmp_path, out):
             group = file["model_weights"].create_group(name)
             group.attrs["weight_names"] = entries
         file["model_weights/gru"]["gru/gru_cell/kernel:0"] = np.zeros((5, 6), np.float32)
-    result = lstmconv.convert(path, out / "m.pt")
+    result = lstmconv.convert(path, out / "m.pt", whole=False)
     assert any("skipped gru (GRU)" in note for note in result.notes)
     assert any("lstm: its model masks steps" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".onnx"])
+def test_a_model_without_an_lstm_converts_whole(golden, out, suffix):
+    result = lstmconv.convert(golden / "whole/keras-1.2.2/activations.h5", out / f"m{suffix}")
+    levels = [(check.level, check.status) for check in result.report.checks]
+    assert levels == [("structure", "passed"), ("weights", "passed"), ("model", "passed")]
 
 
 # Existing targets, the source, links
@@ -409,12 +416,13 @@ def test_files_are_synced_before_they_are_moved(out, monkeypatch, force):
     assert names(out) == ["a"]
 
 
-def test_without_verification_weights_are_compared_and_outputs_are_not_run(source, out):
-    result = lstmconv.convert(source, out / "m.pt", verify=False)
+@pytest.mark.parametrize(("whole", "run"), [(False, "outputs"), (True, "model")])
+def test_without_verification_weights_are_compared_and_nothing_is_run(source, out, whole, run):
+    result = lstmconv.convert(source, out / "m.pt", whole=whole, verify=False)
     assert {(check.level, check.status) for check in result.report.checks} == {
         ("structure", "passed"),
         ("weights", "passed"),
-        ("outputs", "not run"),
+        (run, "not run"),
     }
     assert not result.report.complete
 
@@ -461,24 +469,27 @@ def test_raise_for_failure_names_every_failed_check():
         report("failed", "passed", "failed").raise_for_failure()
 
 
-def test_to_json_is_plain_data_of_a_fixed_shape(source, out):
-    data = json.loads(json.dumps(lstmconv.convert(source, out / "m.pt").report.to_json()))
+@pytest.mark.parametrize(("whole", "run", "checks"), [(False, "outputs", 6), (True, "model", 3)])
+def test_to_json_is_plain_data_of_a_fixed_shape(source, out, whole, run, checks):
+    data = json.loads(json.dumps(lstmconv.convert(source, out / "m.pt", whole=whole).report.to_json()))
     assert list(data) == ["target", "passed", "complete", "checks"]
     assert (data["target"], data["passed"], data["complete"]) == ("m.pt", True, True)
-    assert len(data["checks"]) == 6
+    assert len(data["checks"]) == checks
     for check in data["checks"]:
         keys = ["layer", "level", "status", "detail", "deviation", "tolerance", "evidence", "diagnosis", "seconds"]
         assert list(check) == keys
-        assert (check["seconds"] is not None) == (check["level"] == "outputs" and check["status"] != "not run")
-    outputs = [check for check in data["checks"] if check["level"] == "outputs"]
+        assert (check["seconds"] is not None) == (check["level"] == run and check["status"] != "not run")
+    outputs = [check for check in data["checks"] if check["level"] == run]
+    assert outputs
     assert all(check["deviation"] <= check["tolerance"] for check in outputs)
 
 
-def test_a_tolerance_of_zero_fails_and_says_where(source, out):
-    lstmconv.convert(source, out / "m.pt")
+@pytest.mark.parametrize(("whole", "run"), [(False, "outputs"), (True, "model")])
+def test_a_tolerance_of_zero_fails_and_says_where(source, out, whole, run):
+    lstmconv.convert(source, out / "m.pt", whole=whole)
     found = lstmconv.verify(source, out / "m.pt", atol=0.0)
     assert not found.passed
-    assert {check.level for check in found.failures} == {"outputs"}
+    assert {check.level for check in found.failures} == {run}
     assert "[" in found.failures[0].detail
     assert lstmconv.verify(source, out / "m.pt", atol=1e-4, seed=5, batch=1, steps=1).passed
 

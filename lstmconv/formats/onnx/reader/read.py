@@ -153,7 +153,7 @@ def _read(
     )
     main = main_scope(without_functions(model, name, RECURRENT), name)
     found = _nodes(main, values, overrides, verbatim=record is not None or bool(unread))
-    if not found.nodes:
+    if not found.nodes and (record is None or record.scope != "whole"):  # A whole model may have none.
         raise NoLSTMError(_nothing(name, found.skipped), found.skipped)
     modules = own_modules(found.nodes, record)
     routes = Routes(values, found.by_scope)
