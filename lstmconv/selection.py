@@ -16,7 +16,7 @@ from lstmconv.model.kinds import Identity, Kind, Unknown
 from lstmconv.model.renaming import renamed
 from lstmconv.model.stacking import join, unstacked
 
-__all__ = ["Selection", "Stacking", "Wish", "select"]
+__all__ = ["Selection", "Stacking", "Wish", "obstacle_of", "select"]
 
 Stacking: TypeAlias = Literal["all", "partial", "none"]
 
@@ -83,7 +83,7 @@ def select(checkpoint: Checkpoint, wish: Wish, target: Path, chosen: Format, opt
         UnsupportedModelError: ``wish.whole``, and the source, a layer or the format does not allow it; no LSTM layer.
         UsageError: No layer of a given name, or two layers would get one name.
     """
-    reason = None if wish.part or options.lengths else _obstacle(checkpoint, chosen, options)
+    reason = None if wish.part or options.lengths else obstacle_of(checkpoint, chosen, options)
     if wish.whole and options.lengths:
         raise UsageError("--lengths is for LSTM layers alone; a whole model masks as Keras does")
     if wish.whole and reason is not None:
@@ -98,7 +98,7 @@ def select(checkpoint: Checkpoint, wish: Wish, target: Path, chosen: Format, opt
     return replace(selected, notes=(note, *selected.notes))
 
 
-def _obstacle(checkpoint: Checkpoint, chosen: Format, options: WriteOptions) -> str | None:
+def obstacle_of(checkpoint: Checkpoint, chosen: Format, options: WriteOptions) -> str | None:
     """Say why a source's model cannot be written whole, or ``None``."""
     model = checkpoint.model
     if model is None:

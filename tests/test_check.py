@@ -23,7 +23,7 @@ import lstmconv
 from lstmconv.checking import RULES
 from lstmconv.checking.file_cache import SUFFIXES
 from lstmconv.checking.settings import find_settings
-from tests._cases import fused, lstm_config, sequential, write_legacy, write_lstm, write_saveable
+from tests._cases import fused, lstm_config, random, sequential, write_legacy, write_lstm, write_saveable
 
 ROOT = Path(__file__).parent.parent
 
@@ -913,3 +913,42 @@ def test_docs_list_every_rule():
     page = (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
     for name, rule in RULES.items():
         assert f"| `{name}` | {rule.severity} | {rule.meaning} |" in page
+
+
+# Whole models
+
+
+def dense_behind_lstm(folder):
+    """Write an LSTM and a Dense layer as Keras 2 does."""
+    named = dict(zip(("lstm_1/kernel:0", "lstm_1/recurrent_kernel:0", "lstm_1/bias:0"), fused(3, 5), strict=True))
+    dense = {"dense/kernel:0": random((5, 2), 7), "dense/bias:0": random((2,), 8)}
+    options = {"name": "dense", "units": 2, "activation": "linear", "use_bias": True}
+    config = sequential(
+        lstm_config(batch_input_shape=[None, None, 3], return_sequences=False),
+        {"class_name": "Dense", "config": options},
+    )
+    return write_legacy(folder / "model.h5", {"lstm_1": named, "dense": dense}, config=config)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt", ".safetensors"])
+def test_a_stale_layer_beside_the_lstm_fails_and_the_command_mends_it(folder, suffix):
+    dense_behind_lstm(folder)
+    convert("model.h5", f"model{suffix}", whole=True)
+    assert rules(f"model{suffix}") == ("passed", [])
+    edit("model.h5", "dense/bias:0", lambda values: values * [1, 2])
+    found = only(f"model{suffix}")
+    assert (found.rule, found.severity) == ("twin-differs", "error")
+    assert "dense: bias differs in 1 of 2 numbers, first in [1]" in found.message
+    assert found.fix == f"lstmconv convert model.h5 model{suffix} --force"
+    assert run(*shlex.split(found.fix)[1:], "--no-verify", folder=folder).returncode == 0
+    assert rules(f"model{suffix}") == ("passed", [])
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt"])
+def test_a_twin_of_lstm_layers_alone_stays_one(folder, suffix):
+    dense_behind_lstm(folder)
+    convert("model.h5", f"model{suffix}", whole=False)
+    edit("model.h5", "dense/bias:0", lambda values: values + 1)
+    assert rules(f"model{suffix}") == ("passed", [])
+    retrain("model.h5")
+    assert only(f"model{suffix}").fix == f"lstmconv convert model.h5 model{suffix} --lstm-only --force"

@@ -32,13 +32,6 @@ def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Violation]
         twin: The file that was converted from the source.
     """
     checkpoint = twin.checkpoint
-    if (
-        source.model is not None
-        and twin.artifact is not None
-        and twin.record is not None
-        and twin.record.scope == "whole"
-    ):
-        return _whole_differs(source.model, twin.record, twin.artifact)
     if checkpoint is None and twin.record is not None:
         return [Violation("twin-differs", f"has no LSTM layer that lstmconv reads, but was converted from {name}")]
     if checkpoint is None:
@@ -52,11 +45,14 @@ def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Violation]
         pairing = f"neither names nor sizes show which of {twin_names} is which of {source_names}"
         return [Violation("twin-unpaired", f"cannot be compared with {name}: {pairing}")]
     violations = (_differs(source_layer, twin_layer, name, twin) for twin_layer, source_layer in pairs)
-    return [violation for violation in violations if violation is not None]
+    found = [violation for violation in violations if violation is not None]
+    if found or source.model is None or twin.artifact is None or twin.record is None or twin.record.scope != "whole":
+        return found
+    return _whole_differs(source.model, twin.record, twin.artifact)
 
 
 def _whole_differs(source: Model, record: Record, artifact: Artifact) -> list[Violation]:
-    """Compare every array of a whole model; no framework is loaded."""
+    """Compare every array of a whole model, also of the layers that are no LSTMs; no framework is loaded."""
     from lstmconv.proof.trials import Settings
     from lstmconv.proof.whole_file import check_whole_file
     from lstmconv.runtimes import session

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, Activation, described_activation
 from lstmconv.checking.file_cache import CheckedFile
-from lstmconv.formats import format_of_name
+from lstmconv.formats import WriteOptions, format_of_name
 from lstmconv.formats.record import Record
 from lstmconv.model import Checkpoint
+from lstmconv.selection import obstacle_of
 
 __all__ = ["convert_command"]
 
@@ -29,7 +30,8 @@ def convert_command(
     """
     parts = ["lstmconv", "convert", str(source), str(target)]
     if original is not None and twin is not None and twin.record is not None and original.checkpoint is not None:
-        parts += [*_options(original.checkpoint, twin.record), *_activations(original.checkpoint, twin.record)]
+        options = _whole(twin.record) if twin.record.scope == "whole" else _layers(original.checkpoint, twin)
+        parts += [*options, *_written(twin.record), *_activations(original.checkpoint, twin.record)]
     if twin is not None:
         parts += [*_format(target, twin), "--force"]
     import shlex
@@ -37,7 +39,26 @@ def convert_command(
     return shlex.join(parts)
 
 
-def _options(source: Checkpoint, record: Record) -> Iterator[str]:
+def _whole(record: Record) -> Iterator[str]:
+    """Yield the renames of a whole model."""
+    for new, old in record.sources.items():
+        yield from ("--rename", f"{old}={new}")
+
+
+def _layers(source: Checkpoint, twin: CheckedFile) -> Iterator[str]:
+    """Yield what chooses, names and joins LSTM layers; alone, where the whole model would now be written."""
+    record, artifact = twin.record, twin.artifact
+    if record is None or artifact is None:
+        return
+    options = list(_chosen(source, record))
+    written = WriteOptions(dtype=record.dtype, bias_mode=record.bias_mode, opset=record.opset, states=record.states)
+    implied = record.lengths or any(option.startswith(("--layer", "--stack")) for option in options)
+    if not implied and obstacle_of(source, artifact.format, written) is None:
+        yield "--lstm-only"
+    yield from options
+
+
+def _chosen(source: Checkpoint, record: Record) -> Iterator[str]:
     origins = {entry.name: entry.source for entry in record.layers}
     known = [layer.name for layer in source.layers]
     chosen = [name for name in known if name in origins.values()]
@@ -50,6 +71,10 @@ def _options(source: Checkpoint, record: Record) -> Iterator[str]:
     stored = {tuple(names) for names in source.joined.values() if set(names) <= set(chosen)}
     if joined != stored:
         yield "--stack=none" if not joined else "--stack" if len(stacks) == 1 else "--stack=partial"
+
+
+def _written(record: Record) -> Iterator[str]:
+    """Yield how the file is written."""
     for option, value in (("--dtype", record.dtype), ("--bias-mode", record.bias_mode)):
         if value is not None:
             yield from (option, value)

@@ -507,8 +507,15 @@ def faulty_writer(monkeypatch):
 def test_a_failed_verification_leaves_no_target(source, target, faulty_writer, verify):
     """Without the run in a framework the weights are compared all the same."""
     with pytest.raises(VerificationError, match=r"first: weights: the recurrent matrix differs"):
-        lstmconv.convert(source, target, verify=verify)
+        lstmconv.convert(source, target, whole=False, verify=verify)
     assert list(target.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_failed_verification_of_a_whole_model_leaves_no_target(source, whole_target, faulty_writer, verify):
+    with pytest.raises(VerificationError, match=r"weights: first: weight_hh differs"):
+        lstmconv.convert(source, whole_target, whole=True, verify=verify)
+    assert not whole_target.exists()
 
 
 def test_a_failed_verification_keeps_an_old_target_byte_for_byte(source, target, faulty_writer):
