@@ -9,7 +9,6 @@ import pytest
 from einops import EinopsError
 
 from lstmconv.layouts import (
-    ARRAYS,
     CUDNN,
     CUDNN_LSTM_LAYER,
     KERAS,
@@ -20,8 +19,8 @@ from lstmconv.layouts import (
     Layout,
     Pattern,
     by_name,
-    rows_of,
 )
+from lstmconv.layouts.kinds import ARRAYS, rows_of
 
 # Units and features: distinct primes, so that a wrong axis fails; and sizes that shapes cannot tell apart.
 SIZES = [(5, 3), (3, 7), (4, 4), (1, 4), (5, 1)]

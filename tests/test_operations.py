@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from lstmconv.formats.keras.reader.kinds import LayerEntry, Operand, build_operation
+from lstmconv.formats.keras.reader.kinds import LayerEntry
+from lstmconv.formats.keras.reader.kinds.operations import build_operation
+from lstmconv.formats.keras.reader.kinds.steps import Operand
 from lstmconv.model import kinds
 
 SHAPE = (None, 5, 3)

@@ -37,6 +37,29 @@ def test_inspecting_an_h5_loads_what_reads_it(arguments):
     assert loaded_by("inspect", str(SAMPLE), *arguments) == READING
 
 
+def test_inspecting_a_small_model_loads_what_its_layers_need():
+    """An LSTM and a Dense layer: no other kinds of layers, no writer, no description of whole models."""
+    code = (
+        f"import json, sys; sys.argv = ['lstmconv', 'inspect', {str(SAMPLE)!r}]\n"
+        "from lstmconv.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "print(); print(json.dumps([name for name in sys.modules if name.startswith('lstmconv.')]))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(result.stdout.splitlines()[-1]))
+    kinds = {name.rpartition(".")[2] for name in loaded if name.startswith("lstmconv.formats.keras.reader.kinds.")}
+    assert "dense" in kinds
+    assert not kinds & {"convolution", "attention", "recurrent", "functions", "operations"}
+    unneeded = (
+        "formats.model_record",
+        "formats.keras.writer.write",
+        "layouts.kinds",
+        "formats.torch.whole",
+        "converting",
+    )
+    assert not loaded & {f"lstmconv.{name}" for name in unneeded}
+
+
 @pytest.mark.parametrize("arguments", [[], [str(SAMPLE)]])
 def test_explaining_loads_no_framework(arguments):
     """Rich draws it; inspecting does without."""

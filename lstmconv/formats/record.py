@@ -16,7 +16,6 @@ from lstmconv._version import __version__
 from lstmconv.activations import describe_activation
 from lstmconv.arrays.copying import BiasMode
 from lstmconv.errors import UnreadableFileError
-from lstmconv.formats.model_record import describe_model
 from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.safety.limits import parse_json
 from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, MergeMode
@@ -166,6 +165,8 @@ class Record:
 
 def describe(checkpoint: Checkpoint, options: WriteOptions) -> Record:
     """Return the record of a file about to be written."""
+    from lstmconv.formats.model_record import describe_model
+
     origin = checkpoint.provenance
     sources = options.sources or {}
     return Record(

@@ -6,7 +6,6 @@ has one row for each array of the other layers.
 
 from __future__ import annotations
 
-from lstmconv.layouts.kinds import ARRAYS, ArrayLayout, Stored, rows_of
 from lstmconv.layouts.lstm import (
     CUDNN,
     CUDNN_LSTM_LAYER,
@@ -21,7 +20,6 @@ from lstmconv.layouts.lstm import (
 )
 
 __all__ = [
-    "ARRAYS",
     "CUDNN",
     "CUDNN_LSTM_LAYER",
     "KERAS",
@@ -29,10 +27,7 @@ __all__ = [
     "LAYOUTS",
     "ONNX",
     "TORCH",
-    "ArrayLayout",
     "Layout",
     "Pattern",
-    "Stored",
     "by_name",
-    "rows_of",
 ]

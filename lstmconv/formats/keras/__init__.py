@@ -25,10 +25,10 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
 
 
 def obstacle(stack: Stack) -> str | None:
-    """Say why no Keras holds a stack's layers; see :func:`lstmconv.formats.keras.writer.write.obstacle`."""
-    from lstmconv.formats.keras.writer import write
+    """Say why no Keras holds a stack's layers; see :func:`lstmconv.formats.keras.writer.dialect.obstacle`."""
+    from lstmconv.formats.keras.writer import dialect
 
-    return write.obstacle(stack)
+    return dialect.obstacle(stack)
 
 
 def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:

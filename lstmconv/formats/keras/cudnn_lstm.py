@@ -10,10 +10,7 @@ from pathlib import Path
 
 from lstmconv.activations import SIGMOID, TANH
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats.keras import obstacle_of_model, open_file, usage
-from lstmconv.formats.keras.writer.arrays import CUDNN_LSTM
-from lstmconv.formats.keras.writer.dialect import KERAS_2
-from lstmconv.formats.keras.writer.write import losses, write_as
+from lstmconv.formats.keras import losses, obstacle_of_model, open_file, usage
 from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.tensors import dtype_of
 from lstmconv.model import Checkpoint, LSTMLayer, Stack
@@ -58,6 +55,10 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
         UnsupportedModelError: A layer is not what cuDNN computes, or its activations are unknown.
         UsageError: The options ask for Keras 3, which has no CuDNNLSTM, or for another file than ``.h5``.
     """
+    from lstmconv.formats.keras.writer.arrays import CUDNN_LSTM
+    from lstmconv.formats.keras.writer.dialect import KERAS_2
+    from lstmconv.formats.keras.writer.write import write_as
+
     name = path.name.lower()
     if not name.endswith((".h5", ".hdf5")) or name.endswith(".weights.h5"):
         raise UsageError(f"{path.name}: CuDNNLSTM layers go into a legacy .h5 file")

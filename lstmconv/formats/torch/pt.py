@@ -22,10 +22,9 @@ from lstmconv.formats.hashing import hashing
 from lstmconv.formats.options import ReadOptions, WriteOptions
 from lstmconv.formats.record import KEY, encode, parse_record
 from lstmconv.formats.tensors import NamedTensor
-from lstmconv.formats.torch.parameters import read_parameters
-from lstmconv.formats.torch.state_dict import losses, obstacle, tensors, terms
+from lstmconv.formats.torch import obstacle_of_model, tensors_to_write
+from lstmconv.formats.torch.state_dict import losses, obstacle, terms
 from lstmconv.formats.torch.usage import usage
-from lstmconv.formats.torch.whole import obstacle_of_model, whole_tensors
 from lstmconv.model import Array, Checkpoint, Provenance
 
 __all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "read_state_dict", "terms", "usage", "write"]
@@ -48,7 +47,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
         UnsupportedModelError: A layer does not fit ``nn.LSTM``, its activations are unknown, or a whole model is asked
             for and the checkpoint tells none.
     """
-    entries = whole_tensors(checkpoint, options) if options.whole else tensors(checkpoint, options)
+    entries = tensors_to_write(checkpoint, options)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, "data.pkl", _pickle(entries))
         _add(archive, "byteorder", b"little")
@@ -65,6 +64,7 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     Raises:
         UnreadableFileError: It is no state dict, it is damaged, or its pickle names more than tensors.
     """
+    from lstmconv.formats.torch.parameters import read_parameters
     from lstmconv.formats.torch.tensors_by_name import read_tensors
 
     file = read_tensors(path)

@@ -24,10 +24,9 @@ from lstmconv.formats.options import ReadOptions, WriteOptions
 from lstmconv.formats.record import KEY, encode, parse_record
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
 from lstmconv.formats.tensors import NamedTensor
-from lstmconv.formats.torch.parameters import read_parameters
-from lstmconv.formats.torch.state_dict import losses, obstacle, tensors, terms
+from lstmconv.formats.torch import obstacle_of_model, tensors_to_write
+from lstmconv.formats.torch.state_dict import losses, obstacle, terms
 from lstmconv.formats.torch.usage import usage
-from lstmconv.formats.torch.whole import obstacle_of_model, whole_tensors
 from lstmconv.model import Array, Checkpoint, Provenance, float_type
 
 __all__ = [
@@ -54,7 +53,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
         UnsupportedModelError: A layer does not fit ``nn.LSTM``, its activations are unknown, or a whole model is asked
             for and the checkpoint tells none.
     """
-    listed = whole_tensors(checkpoint, options) if options.whole else tensors(checkpoint, options)
+    listed = tensors_to_write(checkpoint, options)
     write_file(listed, path, lambda of: {"format": "pt", KEY: encode(of, options)}, checkpoint)
     return [path]
 
@@ -101,6 +100,8 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     Raises:
         UnreadableFileError: It is not a safetensors file, or a damaged one.
     """
+    from lstmconv.formats.torch.parameters import read_parameters
+
     tensors, metadata = read_safetensors(path)
     record = parse_record(metadata.get(KEY))
     origin = Provenance(path.name, hashing(path), "PyTorch state dict in safetensors")

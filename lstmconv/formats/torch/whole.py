@@ -21,7 +21,7 @@ from lstmconv.formats.model_record import named_layers
 from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.tensors import NamedTensor
 from lstmconv.formats.torch.state_dict import obstacle, prefix_of, require_two_biases, stack_tensors
-from lstmconv.layouts import ArrayLayout, rows_of
+from lstmconv.layouts.kinds import ArrayLayout, rows_of
 from lstmconv.model import (
     Array,
     Checkpoint,

@@ -8,7 +8,8 @@ from functools import partial
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.model_record import Place, rebuild_model
 from lstmconv.formats.torch.state_dict import prefix_of
-from lstmconv.layouts import TORCH, rows_of
+from lstmconv.layouts import TORCH
+from lstmconv.layouts.kinds import rows_of
 from lstmconv.model import Array, Checkpoint, Gates, Model, Provenance
 from lstmconv.model.chains import chains_of, lstm_layers, stacks_of
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lstmconv.formats.keras.names import snake_case
-from lstmconv.formats.keras.reader.kinds.functions import FUNCTIONS
 from lstmconv.formats.keras.reader.nodes import Node, Ref, nodes_of
 
 __all__ = ["GIVEN", "RECURRENT", "Entry", "Member", "ModelEntry", "read_entries"]
@@ -24,7 +23,8 @@ _PACKAGES = {"keras", "tf_keras", "tensorflow", "builtins"}
 """What the modules of Keras' own classes begin with."""
 GIVEN = ""
 """Stands in a :class:`Ref` for the inputs of a Sequential that lists no InputLayer."""
-_FUNCTIONS = {name for function in FUNCTIONS for name in function.names}
+_UNTRAINABLE = {*_MODELS, "InputLayer"}
+"""The classes, besides operations, whose configs do not say whether they are trainable."""
 RECURRENT = {"LSTM", "GRU", "SimpleRNN", "CuDNNLSTM", "CuDNNGRU", "RNN"}
 """Keras' own recurrent layers, whose calls take states."""
 
@@ -76,7 +76,11 @@ class Entry:
             return False
         if self.module:
             return ".ops." in self.module
-        return "trainable" not in self.config and snake_case(self.class_name) in _FUNCTIONS
+        if "trainable" in self.config or self.class_name in _UNTRAINABLE:
+            return False
+        from lstmconv.formats.keras.reader.kinds.functions import FUNCTIONS
+
+        return any(snake_case(self.class_name) in function.names for function in FUNCTIONS)
 
     def own(self, *names: str) -> bool:
         """Whether it is Keras' own class of one of these names, and no operation."""

@@ -12,7 +12,7 @@ import numpy as np
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.keras.reader.calls import Calls
 from lstmconv.formats.keras.reader.entries import GIVEN, RECURRENT, Entry, Member, ModelEntry
-from lstmconv.formats.keras.reader.kinds import OPERATOR_LAYERS, MaskRule, Operand, build_operation, mask_rule
+from lstmconv.formats.keras.reader.kinds import OPERATOR_LAYERS, MaskRule, mask_rule
 from lstmconv.formats.keras.reader.layers import Layers
 from lstmconv.formats.keras.reader.masks import Value, masks_by_version, output_mask
 from lstmconv.formats.keras.reader.nodes import Node, Ref, tensor_value
@@ -338,6 +338,8 @@ class _Tracer:
 
     def operation(self, entry: Entry, name: str, own: str, args: Any, kwargs: Any) -> list[Value]:
         """Call a function that stands between layers; it may take several records."""
+        from lstmconv.formats.keras.reader.kinds.operations import build_operation
+
         values: list[Value] = []
         steps = build_operation(self.layers.described(entry, own), _operands(args, values), _operands(kwargs, values))
         made: list[list[Value]] = []
@@ -437,6 +439,8 @@ def _values_in(value: Any) -> Iterator[Value]:
 
 def _operands(value: Any, values: list[Value]) -> Any:
     """Put an operand in the place of every tensor, at any depth, and collect the tensors."""
+    from lstmconv.formats.keras.reader.kinds.steps import Operand
+
     if isinstance(value, Value):
         values.append(value)
         return Operand(len(values) - 1, value.shape, value.dtype)

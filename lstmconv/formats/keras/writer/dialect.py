@@ -15,9 +15,9 @@ import numpy as np
 
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, Activation, parse_activation
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.model import LSTMLayer
+from lstmconv.model import LSTMLayer, Stack
 
-__all__ = ["KERAS_2", "KERAS_3", "Dialect", "by_version", "choose", "described", "neither", "refusal"]
+__all__ = ["KERAS_2", "KERAS_3", "Dialect", "by_version", "choose", "described", "neither", "obstacle", "refusal"]
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,17 @@ def neither(layer: LSTMLayer) -> str | None:
     if len(found) < len(reasons):
         return None
     return f"{'; '.join(dict.fromkeys(found))}; convert it --to onnx or torch"
+
+
+def obstacle(stack: Stack) -> str | None:
+    """Say why no Keras holds a stack's layers and what to do instead, or ``None``."""
+    for layer in stack.layers:
+        reason = neither(layer)
+        if reason is not None:
+            return reason if len(stack.layers) == 1 else f"{layer.name}: {reason}"
+    if all(any(refusal(layer, dialect) for layer in stack.layers) for dialect in (KERAS_2, KERAS_3)):
+        return "some of its layers need Keras 2 and others Keras 3; write them to two files, each with --layer"
+    return None
 
 
 def choose(layers: Sequence[LSTMLayer], version: int | None) -> Dialect:

@@ -12,28 +12,17 @@ from typing import Literal, TypeAlias
 
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats.keras.writer.arrays import LSTM, CellClass, halves_of
-from lstmconv.formats.keras.writer.dialect import KERAS_2, KERAS_3, Dialect, choose, neither, refusal
+from lstmconv.formats.keras.writer.dialect import Dialect, choose
 from lstmconv.formats.keras.writer.layer_graph import graph_of
 from lstmconv.formats.keras.writer.naming import renamed
 from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.record import encode
 from lstmconv.formats.tensors import dtype_of
-from lstmconv.model import Checkpoint, LSTMLayer, Stack
+from lstmconv.model import Checkpoint, LSTMLayer
 
-__all__ = ["losses", "obstacle", "write", "write_as"]
+__all__ = ["losses", "write", "write_as"]
 
 _Kind: TypeAlias = Literal["native", "saveable", "legacy model", "legacy weights"]
-
-
-def obstacle(stack: Stack) -> str | None:
-    """Say why no Keras holds a stack's layers and what to do instead, or ``None``."""
-    for layer in stack.layers:
-        reason = neither(layer)
-        if reason is not None:
-            return reason if len(stack.layers) == 1 else f"{layer.name}: {reason}"
-    if all(any(refusal(layer, dialect) for layer in stack.layers) for dialect in (KERAS_2, KERAS_3)):
-        return "some of its layers need Keras 2 and others Keras 3; write them to two files, each with --layer"
-    return None
 
 
 def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:

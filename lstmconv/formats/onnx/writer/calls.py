@@ -13,7 +13,7 @@ from lstmconv._optional import require
 from lstmconv.arrays.copying import Piece
 from lstmconv.formats.onnx.writer.graph_builder import Graph
 from lstmconv.formats.tensors import NamedTensor
-from lstmconv.layouts import rows_of
+from lstmconv.layouts.kinds import rows_of
 from lstmconv.model import Array, Layer, Shape
 
 __all__ = ["CallWriter", "Type", "Value", "element_of", "pieces_of"]

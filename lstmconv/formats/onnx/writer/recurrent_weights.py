@@ -15,7 +15,8 @@ from lstmconv.activations import Activation
 from lstmconv.arrays.copying import BiasMode, Piece, copy_array, fill, place_bias
 from lstmconv.errors import UsageError
 from lstmconv.formats.onnx.functions import onnx_function
-from lstmconv.layouts import ONNX, rows_of
+from lstmconv.layouts import ONNX
+from lstmconv.layouts.kinds import rows_of
 from lstmconv.model import Array, Gates, LSTMDirection
 from lstmconv.model.recurrent import GRUDirection, SimpleRNNDirection
 

@@ -11,9 +11,12 @@ from lstmconv.errors import UnsupportedModelError
 if TYPE_CHECKING:
     from lstmconv.formats.keras.reader.open_file import KerasVersion
 
-__all__ = ["NOTHING", "REQUIRED", "LayerEntry", "NotUnderstoodError", "is_integer"]
+__all__ = ["NOTHING", "OPERATOR_LAYERS", "REQUIRED", "LayerEntry", "NotUnderstoodError", "is_integer"]
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+OPERATOR_LAYERS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
+"""Layers of tf.keras that hold one function; the operations of Keras 3 are told by their module."""
 
 
 class NotUnderstoodError(UnsupportedModelError):

@@ -13,17 +13,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lstmconv.errors import UnsupportedModelError
-from lstmconv.formats.keras.reader.kinds.entry import LayerEntry, NotUnderstoodError
+from lstmconv.formats.keras.reader.kinds.entry import OPERATOR_LAYERS, LayerEntry, NotUnderstoodError
 from lstmconv.formats.keras.reader.kinds.functions import FUNCTIONS, Function
 from lstmconv.formats.keras.reader.kinds.steps import Arguments, Operand, Step
 from lstmconv.formats.keras.reader.kinds.tensorflow_nodes import function_of_node
 from lstmconv.formats.keras.reader.kinds.values import plain
 from lstmconv.model.kinds import Unknown
 
-__all__ = ["OPERATOR_LAYERS", "build_operation"]
-
-OPERATOR_LAYERS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
-"""Layers of tf.keras that hold one function; the operations of Keras 3 are told by their module."""
+__all__ = ["build_operation"]
 
 _SYMBOL = re.compile(r"(?:compat\.v1\.)?(?:(?:math|nn|linalg|__operators__)\.)?(\w+)")
 """TensorFlow's public name of a function: ``math.add``; those that its API kept from version 1 say so."""

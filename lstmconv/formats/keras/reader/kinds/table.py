@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from functools import cache
 
-from lstmconv.formats.keras.reader.kinds import (
-    activations,
-    attention,
-    convolution,
-    dense,
-    masks,
-    merging,
-    normalization,
-    pooling,
-    recurrent,
-    shaping,
-)
+from lstmconv.formats.keras.reader.kinds import masks
 from lstmconv.formats.keras.reader.kinds.entry import LayerEntry, NotUnderstoodError
 from lstmconv.formats.keras.reader.kinds.masks import MaskRule
 from lstmconv.formats.keras.reader.kinds.row import Row
 
-__all__ = ["ROWS", "mask_rule", "row_of"]
+__all__ = ["MODULES", "mask_rule", "row_of"]
 
-ROWS: Mapping[str, Row] = {
-    name: row
-    for module in (dense, activations, convolution, pooling, normalization, shaping, merging, attention, recurrent)
-    for row in module.ROWS
-    for name in row.names
-}
+MODULES = (
+    "dense", "shaping", "activations", "merging", "pooling", "convolution", "normalization", "recurrent", "attention",
+)  # fmt: skip
+"""The modules whose ``ROWS`` make up the table, the most frequent first: a file loads those up to its last class."""
 
 _READ_ELSEWHERE = {
     "LSTM": masks.recurrent,
@@ -44,13 +32,25 @@ def row_of(entry: LayerEntry) -> Row:
     Raises:
         NotUnderstoodError: There is none.
     """
-    if entry.class_name not in ROWS:
+    row = _row(entry.class_name)
+    if row is None:
         raise NotUnderstoodError(f"{entry.class_name} is not among the layers that lstmconv computes")
-    return ROWS[entry.class_name]
+    return row
 
 
 def mask_rule(entry: LayerEntry) -> MaskRule:
     """Return what a layer does with masks; one of an unknown class drops them."""
     if entry.class_name in _READ_ELSEWHERE:
         return _READ_ELSEWHERE[entry.class_name](entry)
-    return ROWS[entry.class_name].masks(entry) if entry.class_name in ROWS else masks.stops(entry)
+    row = _row(entry.class_name)
+    return masks.stops(entry) if row is None else row.masks(entry)
+
+
+@cache
+def _row(class_name: str) -> Row | None:
+    for module in MODULES:
+        rows: tuple[Row, ...] = importlib.import_module(f"lstmconv.formats.keras.reader.kinds.{module}").ROWS
+        for row in rows:
+            if class_name in row.names:
+                return row
+    return None
