@@ -18,6 +18,7 @@ from lstmconv.publishing import publish, refuse_existing, staging
 from lstmconv.selection import Stacking, Wish
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import onnx
     from torch import nn
 
@@ -237,6 +238,7 @@ def verify(
     seed: int = 0,
     batch: int = 3,
     steps: int = 16,
+    inputs: Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike] | None = None,
 ) -> Report:
     """Compare a converted file with its source: structure, weights bit for bit, outputs.
 
@@ -249,6 +251,7 @@ def verify(
         seed: Random seed for the test inputs.
         batch: Number of test sequences.
         steps: Time steps of each test sequence.
+        inputs: Your own arrays to run the target on too, by input name or in the target's order: one more check.
 
     Raises:
         UnreadableFileError, UnsupportedModelError, UsageError: One line each.
@@ -259,7 +262,7 @@ def verify(
     if not isinstance(source, Checkpoint):
         source = load_file(Path(source), _read_options(format, config, activation, recurrent_activation, buffer))
     source.refuse_unknown()
-    return verify_file(source, open_artifact(Path(target)), Settings(atol, rtol, seed, batch, steps))
+    return verify_file(source, open_artifact(Path(target)), Settings(atol, rtol, seed, batch, steps), inputs=inputs)
 
 
 def to_torch(source: Checkpoint | LSTMLayer | Model) -> nn.Module:

@@ -9,7 +9,7 @@ import typer
 from lstmconv.cli.options import Json, Source, SourceOptions, choice, listed, takes_source_options
 from lstmconv.explaining.layout_names import LAYOUT_NAMES
 
-__all__ = ["check", "explain", "formats", "inspect", "report", "verify"]
+__all__ = ["check", "explain", "formats", "inspect", "report", "run", "verify"]
 
 _MANY_FILES = 16
 """Use worker processes from this many files on."""
@@ -79,6 +79,12 @@ def verify(
     seed: Annotated[int, typer.Option(help="Random seed for the test inputs.")] = 0,
     batch: Annotated[int, typer.Option(help="Number of test sequences.")] = 3,
     steps: Annotated[int, typer.Option(help="Time steps of each test sequence.")] = 16,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="X.npz", help="Also run the target on your own arrays, by input name or in order: .npz or .npy."
+        ),
+    ] = None,
     reading: SourceOptions,
     json: Json = False,
 ) -> None:
@@ -86,15 +92,51 @@ def verify(
     from lstmconv import api
     from lstmconv.cli import output
     from lstmconv.opening import load_file
+    from lstmconv.running import read_arrays
 
+    given = None if inputs is None else read_arrays([inputs])
     checkpoint = load_file(source, reading.read_options())
-    report = api.verify(checkpoint, target, atol=atol, rtol=rtol, seed=seed, batch=batch, steps=steps)
+    report = api.verify(checkpoint, target, atol=atol, rtol=rtol, seed=seed, batch=batch, steps=steps, inputs=given)
     if json:
         output.show_json(report.to_json())
     else:
         output.show_report(report)
     if not report.passed:
         raise typer.Exit(1)
+
+
+@takes_source_options
+def run(
+    source: Source,
+    arrays: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="X.npy...",
+            help="An array for each input, in order; or one .npz with arrays by input name.",
+            show_default=False,
+        ),
+    ],
+    *,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="Y.npz", help="Write the outputs, by name.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    reading: SourceOptions,
+    json: Json = False,
+) -> None:
+    """Run a file on your own arrays: a Keras file by lstmconv's reference, any other in its own framework."""
+    from lstmconv import running
+    from lstmconv.cli import output as shown
+    from lstmconv.opening import open_artifact
+
+    given = running.read_arrays(arrays)
+    ran = running.run_artifact(open_artifact(source, reading.read_options()), given)
+    written = [] if output is None else [running.write_outputs(ran, output, [source, *arrays], force=force)]
+    if json:
+        shown.show_json({**running.to_json(ran, source), "path": str(written[0]) if written else None})
+        return
+    shown.show_outputs(source.name, ran)
+    shown.show_paths(written)
 
 
 @takes_source_options

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lstmconv.checking import CheckResult, Finding
     from lstmconv.jobs.convert_many import Converted
     from lstmconv.proof.report import Report
+    from lstmconv.running import Ran
 
 __all__ = [
     "bar",
@@ -32,6 +33,7 @@ __all__ = [
     "show_inspection",
     "show_json",
     "show_layouts",
+    "show_outputs",
     "show_notes",
     "show_paths",
     "show_report",
@@ -186,6 +188,13 @@ def show_report(report: Report) -> None:
         cost = "" if check.seconds is None else f" · {check.seconds:.1f} s"
         said = f"{printable(check.layer).ljust(width)}  {check.level:9}  {status}{printable(check.detail)}{cost}"
         _print(f"  {_mark(check.status)} {said}")
+
+
+def show_outputs(name: str, ran: Ran) -> None:
+    """Print what a file returned: each output with its shape and type."""
+    _print(f"{_bold(printable(name))}: {printable(ran.framework)}")
+    for output, array in ran.outputs.items():
+        _line(output, f"{array.shape} {array.dtype}")
 
 
 def show_summary(results: Sequence[CheckResult]) -> None:

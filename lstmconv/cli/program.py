@@ -52,6 +52,7 @@ for _command in (
     commands.explain,
     commands.verify,
     commands.report,
+    commands.run,
     commands.check,
     commands.formats,
 ):

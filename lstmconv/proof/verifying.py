@@ -20,17 +20,26 @@ from lstmconv.errors import LstmconvError, MissingDependencyError, UsageError
 from lstmconv.formats import Artifact
 from lstmconv.model import Checkpoint
 from lstmconv.proof.outputs import check_outputs
+from lstmconv.proof.own_inputs import check_own_model, check_own_stack
 from lstmconv.proof.pairing import paired
 from lstmconv.proof.report import Check, Report
 from lstmconv.proof.trials import Settings
 from lstmconv.proof.weights import as_read, check_structure, check_weights, computes_otherwise, rounded, with_biases
 from lstmconv.proof.whole_file import check_whole_file
 from lstmconv.runtimes import session
+from lstmconv.runtimes.feeding import Given
 
 __all__ = ["verify_file"]
 
 
-def verify_file(source: Checkpoint, target: Artifact, settings: Settings | None = None, *, run: bool = True) -> Report:
+def verify_file(
+    source: Checkpoint,
+    target: Artifact,
+    settings: Settings | None = None,
+    *,
+    run: bool = True,
+    inputs: Given | None = None,
+) -> Report:
     """Compare a file with its source.
 
     Args:
@@ -39,9 +48,11 @@ def verify_file(source: Checkpoint, target: Artifact, settings: Settings | None 
         settings: See :class:`Settings`.
         run: Run the target in its framework; without it structure and weights are compared, and no framework loaded.
             Outputs are then reported as not run.
+        inputs: Arrays to run the target on too, by input name or in order.
 
     Raises:
-        UsageError: The target's layers cannot be told to be the source's, or the settings make no sense.
+        UsageError: The target's layers cannot be told to be the source's, the settings make no sense, or the inputs
+            do not fit, or the target holds several stacks and no model that would wire them.
         UnreadableFileError: The target cannot be read.
     """
     settings = settings or Settings()
@@ -50,8 +61,14 @@ def verify_file(source: Checkpoint, target: Artifact, settings: Settings | None 
     try:
         held = target.checkpoint  # Refuses damaged files before a framework meets them.
         if record is not None and record.scope == "whole" and source.model is not None:
-            return Report(name, tuple(check_whole_file(source.model, record, opened, settings, run=run)))
+            whole = list(check_whole_file(source.model, record, opened, settings, run=run))
+            if inputs is not None:
+                whole.append(check_own_model(source.model, record, opened, inputs, settings))
+            return Report(name, tuple(whole))
         pairs, how = paired(source, record, held)
+        if inputs is not None and len(pairs) > 1:
+            stacks = ", ".join(stack for stack, _ in pairs)
+            raise UsageError(f"{name}: holds {stacks} and no model; --inputs is for a whole model or one layer")
         start = time.perf_counter()
         decoded = opened.decode([stack for stack, _ in pairs], frameworks=run)
         spent = time.perf_counter() - start if run else 0.0  # The framework is loaded here, or where the file is run.
@@ -87,6 +104,10 @@ def verify_file(source: Checkpoint, target: Artifact, settings: Settings | None 
             if check.status != "not run":
                 check, spent = replace(check, seconds=round(spent, 3)), 0.0
             checks.append(check)
+    if inputs is not None and checks[0].status == "passed":
+        (pair,) = pairs
+        own = pair[1] if ours else with_biases(pair[1], decoded[pair[0]])
+        checks.append(check_own_stack(source, own, opened, inputs, settings))
     return Report(name, tuple(checks))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from lstmconv.formats import Artifact
 from lstmconv.formats.record import Record
-from lstmconv.model import Array, Gates, Layer, Stack
+from lstmconv.model import Array, Gates, Layer, Shape, Stack
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -113,6 +113,7 @@ class LoadedModel(NamedTuple):
         inputs: The dtype that each input takes, by name, in the file's order.
         outputs: Their names, in the file's order.
         compute: Takes the inputs by name, cast to their dtypes, and returns all outputs by name; for many calls.
+        shapes: Of the inputs, ``None`` for a size that is open.
     """
 
     framework: str
@@ -120,6 +121,7 @@ class LoadedModel(NamedTuple):
     inputs: Mapping[str, np.dtype[Any]]
     outputs: tuple[str, ...]
     compute: Callable[[Mapping[str, Array]], Mapping[str, Array]]
+    shapes: Mapping[str, Shape]
 
 
 DecodedLayer: TypeAlias = "Mapping[str, Array] | tuple[DecodedDirection, ...] | tuple[Mapping[str, Array], ...]"

@@ -23,9 +23,9 @@ __all__ = ["decode_model", "load_model"]
 
 _DTYPES = {
     "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(int64)": "int64",
-    "tensor(bool)": "bool",
+    "tensor(int32)": "int32", "tensor(bool)": "bool",
 }  # fmt: skip
-"""What lstmconv writes, by ONNX Runtime's names."""
+"""What lstmconv writes, by ONNX Runtime's names; lengths are int32."""
 
 
 def load_model(model: onnx.ModelProto, path: Path) -> LoadedModel:
@@ -44,19 +44,30 @@ def load_model(model: onnx.ModelProto, path: Path) -> LoadedModel:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise NotRunError(f"ONNX Runtime does not load it: {str(error).splitlines()[0]}") from error
+    foreign = next((entry for entry in session.get_inputs() if entry.type not in _DTYPES), None)
+    if foreign is not None:
+        raise NotRunError(f"its input {foreign.name} is a {foreign.type}")
     inputs = {entry.name: np.dtype(_DTYPES[entry.type]) for entry in session.get_inputs()}
+    shapes = {
+        entry.name: tuple(size if isinstance(size, int) else None for size in entry.shape)
+        for entry in session.get_inputs()
+    }
     outputs = tuple(entry.doc_string or entry.name for entry in model.graph.output)
 
     def compute(given: Mapping[str, Array]) -> Mapping[str, Array]:
         feeds = {name: np.asarray(given[name]).astype(dtype, copy=False) for name, dtype in inputs.items()}
         return dict(zip(outputs, session.run(None, feeds), strict=True))
 
-    floats = {np.dtype(_DTYPES[entry.type]) for entry in (*session.get_inputs(), *session.get_outputs())}
+    floats = {
+        np.dtype(_DTYPES[entry.type])
+        for entry in (*session.get_inputs(), *session.get_outputs())
+        if entry.type in _DTYPES
+    }
     stored = next((dtype.name for dtype in floats if dtype.kind == "f"), "float32")
     # ONNX Runtime's CPU kernels are mostly float32's; float16 is cast around the nodes.
     arithmetic = "float32" if stored == "float16" else stored
     return LoadedModel(
-        f"onnxruntime {onnxruntime.__version__}", Precision(arithmetic, stored), inputs, outputs, compute
+        f"onnxruntime {onnxruntime.__version__}", Precision(arithmetic, stored), inputs, outputs, compute, shapes
     )
 
 

@@ -40,6 +40,9 @@ def load_model(artifact: Artifact) -> LoadedModel:
         name: np.dtype(width if dtype.startswith("float") else dtype) for name, dtype in module.input_types.items()
     }
 
+    model = artifact.checkpoint.model
+    shapes = {} if model is None else {entry.name: entry.shape for entry in model.inputs}
+
     def compute(given: Mapping[str, Array]) -> Mapping[str, Array]:
         module.reset_states()
         with torch.no_grad():
@@ -47,7 +50,9 @@ def load_model(artifact: Artifact) -> LoadedModel:
         outputs = found if isinstance(found, list) else [found]
         return {name: tensor.numpy() for name, tensor in zip(module.output_names, outputs, strict=True)}
 
-    return LoadedModel(f"torch {torch.__version__}", Precision(width, width), inputs, module.output_names, compute)
+    return LoadedModel(
+        f"torch {torch.__version__}", Precision(width, width), inputs, module.output_names, compute, shapes
+    )
 
 
 def decode_model(state: Mapping[str, Array], described: object, layers: Iterable[Layer]) -> Mapping[str, DecodedLayer]:

@@ -1,0 +1,102 @@
+"""A written file on a user's own inputs: one more comparison with the reference, beside the proof's.
+
+No mistakes are computed on them: that these inputs would show one is what the proof's own inputs are for.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from lstmconv.errors import UsageError
+from lstmconv.formats.record import Record
+from lstmconv.model import Checkpoint, Input, Model, Stack
+from lstmconv.model.renaming import renamed
+from lstmconv.proof.judging import judged, misshapen, refused, told
+from lstmconv.proof.models.inputs import ModelTrial
+from lstmconv.proof.models.locating import first_difference
+from lstmconv.proof.models.noise import noise_of
+from lstmconv.proof.models.rounding import in_dtype
+from lstmconv.proof.report import Check, Level
+from lstmconv.proof.trials import Settings, rounded_inputs
+from lstmconv.runtimes import LoadedModel, Session
+from lstmconv.runtimes.alone import load_alone, model_of
+from lstmconv.runtimes.feeding import Given, fed
+from lstmconv.semantics.graph import run_calls
+
+__all__ = ["check_own_model", "check_own_stack"]
+
+
+def check_own_model(source: Model, record: Record, session: Session, given: Given, settings: Settings) -> Check:
+    """Run a whole file on given inputs, and compare its outputs with the source's model.
+
+    Args:
+        source: The source's model.
+        record: The file's.
+        session: The file in its own framework.
+        given: Arrays by input name or in order; initial states that are left out are zeros.
+        settings: Tolerances.
+
+    Raises:
+        UsageError: An array does not fit.
+    """
+    expected = renamed(source, {old: new for new, old in record.sources.items()})
+    start = time.perf_counter()
+    try:
+        loaded = session.load_model()
+    except Exception as error:  # A framework refuses a file in its own kind of error.
+        return refused(expected.name, "model", error)
+    check = _compared(expected, loaded, session.artifact.path.name, given, settings, "model")
+    return replace(check, seconds=round(time.perf_counter() - start, 3))
+
+
+def check_own_stack(source: Checkpoint, stack: Stack, session: Session, given: Given, settings: Settings) -> Check:
+    """Run a file's only stack on given inputs, from zero states, and compare its outputs with the source's layers."""
+    source.refuse_unknown()
+    seen = session.seen_by_target(stack)
+    try:
+        loaded = load_alone(session, seen)
+    except Exception as error:  # As above.
+        return refused(stack.name, "outputs", error)
+    return _compared(model_of(seen), loaded, session.artifact.path.name, given, settings, "outputs")
+
+
+def _compared(model: Model, loaded: LoadedModel, where: str, given: Given, settings: Settings, level: Level) -> Check:
+    entries = [Input(name, loaded.shapes.get(name, ()), dtype.name) for name, dtype in loaded.inputs.items()]
+    stored = loaded.precision.stored
+    held = in_dtype(model, stored)
+    inputs = {
+        name: rounded_inputs(array.astype(np.float64), stored) if entry.dtype.startswith("float") else array
+        for entry, (name, array) in zip(entries, fed(where, entries, given).items(), strict=True)
+    }
+    own = [entry.name for entry in model.inputs]
+    missing = [name for name in own if name not in inputs]
+    if missing:
+        raise UsageError(f"{where} has no input {', '.join(missing)}, which the source takes")
+    states = {name: array for name, array in inputs.items() if name not in own}
+    with np.errstate(all="ignore"):
+        values, final = run_calls(held, {name: inputs[name] for name in own}, states)
+    outputs = {name: np.asarray(values[tensor], np.float64) for name, tensor in held.outputs.items()}
+    trial = ModelTrial(inputs, values, outputs | final)
+    if not any(np.isfinite(array).any() for array in trial.expected.values()):
+        return Check(model.name, level, "not run", "what the source returns for your inputs is not finite")
+    try:
+        found = loaded.compute(inputs)
+    except Exception as error:  # As above.
+        return refused(model.name, level, error)
+    problem = misshapen(trial, found)
+    said = ", ".join(f"{name} {inputs[name].shape}" for name in own)
+    if problem is not None:
+        return Check(model.name, level, "failed", f"{problem} · run on your inputs {said} · {loaded.framework}")
+    returned = {trial: {name: np.asarray(found[name], np.float64) for name in trial.expected}}
+    noises = {trial: noise_of(held, trial, loaded.precision)}
+    return judged(
+        model.name,
+        level,
+        told([], noises, settings),
+        returned,
+        f"run on your inputs {said} · {loaded.framework}",
+        lambda: first_difference(held, [trial], returned, noises),
+    )

@@ -1,0 +1,192 @@
+"""``lstmconv run`` and ``verify --inputs``: a user's own arrays, in order or by name, against real Keras."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import lstmconv
+from lstmconv.cli import app
+from lstmconv.errors import LstmconvError, TargetExistsError, UnreadableFileError, UnsupportedModelError, UsageError
+from tests.contract.building import make_half, write_h5
+
+GOLDEN = Path("tests/golden/whole/tf-keras-2.21.0")
+SAMPLE = Path("sample_weights/airline_passengers.h5")
+TOLERANCE = 1e-5
+"""Keras computed the golden numbers in float32."""
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """Every golden model that is run here, as ONNX and as a state dict."""
+    folder = tmp_path_factory.mktemp("converted")
+    for name in ("forecaster", "encoder_decoder", "lstm_stateful"):
+        lstmconv.convert(GOLDEN / f"{name}.h5", folder, to=["onnx", "torch"], verify=False)
+    lstmconv.convert(SAMPLE, folder, to=["onnx", "torch"], verify=False)
+    return folder
+
+
+def invoke(*arguments):
+    """Run the command line; an error of ours is raised, as ``main`` turns it into one line and exit code 2."""
+    done = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def recorded(name, folder, key="x"):
+    """Write a golden model's inputs as .npy files; return their paths."""
+    paths = []
+    with np.load(GOLDEN / f"{name}.npz") as golden:
+        for index in range(sum(each.startswith(f"{key}:") for each in golden)):
+            paths.append(folder / f"{key}{index}.npy")
+            np.save(paths[-1], golden[f"{key}:{index}"])
+    return paths
+
+
+@pytest.mark.parametrize("name", ["forecaster", "encoder_decoder"])
+@pytest.mark.parametrize("suffix", [".h5", ".onnx", ".pt"])
+def test_a_file_returns_what_keras_returned(name, suffix, converted, tmp_path):
+    file = (GOLDEN if suffix == ".h5" else converted) / f"{name}{suffix}"
+    shown = invoke("run", file, *recorded(name, tmp_path), "-o", tmp_path / "y.npz")
+    with np.load(GOLDEN / f"{name}.npz") as golden, np.load(tmp_path / "y.npz") as found:
+        for index, output in enumerate(golden["outputs"]):
+            np.testing.assert_allclose(found[output], golden[f"y:{index}"], rtol=TOLERANCE, atol=TOLERANCE)
+            assert f"{found[output].shape} {found[output].dtype}" in shown
+
+
+def test_arrays_of_an_npz_go_by_name_or_in_order(converted, tmp_path):
+    words, steps = (np.load(path) for path in recorded("encoder_decoder", tmp_path))
+    with np.load(GOLDEN / "encoder_decoder.npz") as golden:
+        first, second = golden["inputs"]
+    np.savez(tmp_path / "named.npz", **{second: steps, first: words})
+    np.savez(tmp_path / "ordered.npz", words, steps)
+    returned = []
+    for given in ("named", "ordered"):
+        invoke("run", converted / "encoder_decoder.onnx", tmp_path / f"{given}.npz", "-o", tmp_path / f"{given}.y.npz")
+        returned.append(dict(np.load(tmp_path / f"{given}.y.npz")))
+    for name, array in returned[0].items():
+        np.testing.assert_array_equal(array, returned[1][name])
+
+
+def test_states_that_come_out_go_in_again(converted, tmp_path):
+    """Keras ran the second batch of a stateful model from where the first ended."""
+    file, states = converted / "lstm_stateful.onnx", []
+    for key in ("x", "x2"):
+        given = recorded("lstm_stateful", tmp_path, key)
+        invoke("run", file, *given, *states, "-o", tmp_path / "y.npz", "--force")
+        with np.load(tmp_path / "y.npz") as found:
+            returned = dict(found)
+        states = []
+        for name in list(returned)[2:]:
+            states.append(tmp_path / f"{name.replace('/', '_')}.npy")
+            np.save(states[-1], returned[name])
+    with np.load(GOLDEN / "lstm_stateful.npz") as golden:
+        for index, output in enumerate(golden["outputs"]):
+            np.testing.assert_allclose(returned[output], golden[f"y2:{index}"], rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def test_json_names_the_framework_and_the_shapes(converted, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((3, 12, 1), "float32"))
+    found = json.loads(invoke("run", converted / "airline_passengers.onnx", tmp_path / "x.npy", "--json"))
+    assert found["framework"].startswith("onnxruntime ")
+    assert found["outputs"] == {"next_month": {"shape": [3, 1], "dtype": "float32"}}
+    assert (found["source"], found["path"]) == ("airline_passengers.onnx", None)
+
+
+def test_a_single_layer_without_a_model_runs_from_zeros(tmp_path):
+    x = np.random.default_rng(0).normal(size=(2, 7, 1)).astype("float32")
+    np.save(tmp_path / "x.npy", x)
+    lstmconv.convert(SAMPLE, tmp_path / "m.pt", whole=False, verify=False)
+    invoke("run", tmp_path / "m.pt", tmp_path / "x.npy", "-o", tmp_path / "y.npz")
+    layer = replace(lstmconv.load(SAMPLE)["lstm"], return_sequences=True)
+    with np.load(tmp_path / "y.npz") as found:
+        assert list(found) == ["y", "h0", "c0"]
+        np.testing.assert_allclose(found["y"], lstmconv.reference(layer, x), rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ([np.zeros((3, 12, 1))] * 2, r"takes months \(\?, 12, 1\) float32; 2 arrays are given"),
+        ([np.zeros((3, 11, 1))], r"months is \(3, 11, 1\), expected \(\?, 12, 1\)"),
+        ([np.zeros((3, 12, 1), complex)], "months is complex128, expected float32"),
+        ({"nope": np.zeros((3, 12, 1)), "months": np.zeros((3, 12, 1))}, "it has no input nope"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".h5", ".onnx", ".pt"])
+def test_arrays_that_do_not_fit_are_refused(arrays, said, suffix, converted, tmp_path):
+    file = SAMPLE if suffix == ".h5" else converted / f"airline_passengers{suffix}"
+    paths = [tmp_path / "x.npz"]
+    if isinstance(arrays, dict):
+        np.savez(paths[0], **arrays)
+    else:
+        paths = [tmp_path / f"{number}.npy" for number in range(len(arrays))]
+        for path, array in zip(paths, arrays, strict=True):
+            np.save(path, array)
+    with pytest.raises(UsageError, match=said):
+        invoke("run", file, *paths, "-o", tmp_path / "y.npz")
+    assert not (tmp_path / "y.npz").exists()
+
+
+def test_files_that_are_no_arrays_are_refused(tmp_path):
+    (tmp_path / "t.npy").write_text("hello")
+    np.save(tmp_path / "o.npy", np.array(["a"], object), allow_pickle=True)
+    for name, said in (("t.npy", "not a .npy"), ("o.npy", "not a .npy"), ("none.npy", "no such file")):
+        with pytest.raises(UnreadableFileError, match=said):
+            invoke("run", SAMPLE, tmp_path / name)
+
+
+def test_layers_that_nothing_wires_are_not_run(tmp_path):
+    source = write_h5(tmp_path / "s.h5", {"a": [make_half(3, 5, 1)], "b": [make_half(5, 7, 2)]})
+    lstmconv.convert(source, tmp_path / "m.pt", whole=False, verify=False)
+    np.save(tmp_path / "x.npy", np.zeros((2, 7, 3)))
+    with pytest.raises(UnsupportedModelError, match="holds a, b and does not say how they are wired"):
+        invoke("run", tmp_path / "m.pt", tmp_path / "x.npy")
+
+
+def test_outputs_replace_nothing_unasked(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((3, 12, 1)))
+    (tmp_path / "y.npz").write_text("precious")
+    with pytest.raises(TargetExistsError):
+        invoke("run", SAMPLE, tmp_path / "x.npy", "-o", tmp_path / "y.npz")
+    assert (tmp_path / "y.npz").read_text() == "precious"
+    with pytest.raises(LstmconvError, match=r"written as \.npz"):
+        invoke("run", SAMPLE, tmp_path / "x.npy", "-o", tmp_path / "y.txt")
+
+
+@pytest.mark.parametrize("whole", [None, False])
+@pytest.mark.parametrize("suffix", [".onnx", ".pt"])
+def test_verify_adds_a_check_on_own_inputs(suffix, whole, tmp_path):
+    x = np.random.default_rng(0).normal(size=(2, 12, 1)).astype("float32")
+    lstmconv.convert(SAMPLE, tmp_path / f"m{suffix}", whole=whole, verify=False)
+    report = lstmconv.verify(SAMPLE, tmp_path / f"m{suffix}", inputs=[x])
+    assert report.passed
+    assert [check.level for check in report.checks][-2:] == (["outputs"] * 2 if whole is False else ["model"] * 2)
+    assert "run on your inputs " in report.checks[-1].detail
+    assert report.checks[-1].evidence.found <= report.checks[-1].evidence.noise
+
+
+def test_own_inputs_fail_where_the_file_computes_something_else(converted, tmp_path):
+    checkpoint = lstmconv.load(SAMPLE)
+    calls = tuple(
+        replace(call, layer=replace(call.layer, bias=call.layer.bias + np.float32(1e-3)))
+        if call.name == "next_month"
+        else call
+        for call in checkpoint.model.calls
+    )
+    other = replace(checkpoint, model=replace(checkpoint.model, calls=calls))
+    np.savez(tmp_path / "x.npz", months=np.zeros((2, 12, 1), "float32"))
+    report = lstmconv.verify(other, converted / "airline_passengers.onnx", inputs=dict(np.load(tmp_path / "x.npz")))
+    assert report.checks[-1].status == "failed"
+    shown = CliRunner().invoke(
+        app, ["verify", str(SAMPLE), str(converted / "airline_passengers.onnx"), "--inputs", str(tmp_path / "x.npz")]
+    )
+    assert shown.exit_code == 0
+    assert "run on your inputs months (2, 12, 1)" in shown.stdout
+    with pytest.raises(UsageError, match=r"months is \(2, 12\)"):
+        lstmconv.verify(SAMPLE, converted / "airline_passengers.onnx", inputs=[np.zeros((2, 12))])
