@@ -151,7 +151,8 @@ def _layers(checkpoint: Checkpoint, wish: Wish, target: Path, chosen: Format, op
     reached = _given_states(checkpoint, sources)
     states = True if options.states is None and reached else options.states
     prefix = not (wish.layers and len(fitting.stacks) == 1)
-    options = replace(options, whole=False, sources=sources, states=states, prefix=prefix)
+    asked = tuple(sources.values()) if wish.layers else ()
+    options = replace(options, whole=False, sources=sources, asked=asked, states=states, prefix=prefix)
     return Selection(fitting, options, tuple(_losses(fitting, reached, chosen, target, options)))
 
 

@@ -13,7 +13,7 @@ from lstmconv.checking.file_cache import CheckedFile
 from lstmconv.checking.findings import Violation
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats import Artifact
-from lstmconv.formats.record import Record
+from lstmconv.formats.record import Record, lacking
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Model
 
 __all__ = ["compare"]
@@ -44,7 +44,10 @@ def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Violation]
             return [Violation("twin-differs", text)]
         pairing = f"neither names nor sizes show which of {twin_names} is which of {source_names}"
         return [Violation("twin-unpaired", f"cannot be compared with {name}: {pairing}")]
-    violations = (_differs(source_layer, twin_layer, name, twin) for twin_layer, source_layer in pairs)
+    violations = [_differs(source_layer, twin_layer, name, twin) for twin_layer, source_layer in pairs]
+    missing = lacking(source, twin.record, {layer.name for _, layer in pairs})
+    if missing:
+        violations.append(Violation("twin-differs", f"lacks {', '.join(missing)}, which {name} has"))
     found = [violation for violation in violations if violation is not None]
     if found or source.model is None or twin.artifact is None or twin.record is None or twin.record.scope != "whole":
         return found

@@ -277,10 +277,8 @@ def _interpret(path: Path, content: WeightSpaces, options: ReadOptions) -> Check
     for name, entry in content.manifests.items():
         where = f"{path.name}: '{name}'"
         found[name] = _unpacked(name, content.spaces[name], _sizes(entry, where), where, notes)
-        stated = [param.get("offset") for param in entry.get("params", [])]
         own = manifest(Stack(name, found[name]), _MODES[entry["biasMode"]])
-        if stated != [param["offset"] for param in own["params"]]:
-            raise UnreadableFileError(f"{where}: its offsets are not those of cuDNN's packed order; not read")
+        _refuse_other_params(entry.get("params", []), own["params"], where)
     restored = restore(found, content.record)
     return overruled(
         Checkpoint(
@@ -292,6 +290,19 @@ def _interpret(path: Path, content: WeightSpaces, options: ReadOptions) -> Check
         ),
         options,
     )
+
+
+def _refuse_other_params(stated: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Refuse a manifest that says anything else of any array than what the packed order makes of it."""
+    if len(stated) != len(own):
+        raise UnreadableFileError(f"{where}: its manifest lists {len(stated)} arrays, expected {len(own)}")
+    for number, (found, expected) in enumerate(zip(stated, own, strict=True)):
+        for key, value in expected.items():
+            if found.get(key) != value:
+                raise UnreadableFileError(
+                    f"{where}: its manifest's params[{number}] says {key} {found.get(key)!r}, expected {value!r} in "
+                    "cuDNN's packed order; convert the source again"
+                )
 
 
 def _beside(path: Path) -> tuple[str, ...]:

@@ -77,6 +77,7 @@ class WriteOptions:
         raw: A bare cuDNN buffer beside a JSON file.
         prefix: Layer names lead the names in a state dict.
         sources: The source's layer name for each written one that was renamed.
+        asked: The source's layers that the user asked for, where those are not all.
         keras_version: 2 or 3, the Keras whose files are written; ``None`` takes 3 where it can hold the layers.
         weights_only: Keras HDF5 without a model config.
         whole: The whole model, as :attr:`~lstmconv.model.Checkpoint.model` has it; else the LSTM layers alone.
@@ -90,6 +91,7 @@ class WriteOptions:
     raw: bool = False
     prefix: bool = True
     sources: Mapping[str, str] | None = None
+    asked: tuple[str, ...] = ()
     keras_version: int | None = None
     weights_only: bool = False
     whole: bool = False

@@ -8,7 +8,7 @@ does not fit them is somebody else's, and is not trusted.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -20,7 +20,17 @@ from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.safety.limits import parse_json
 from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, MergeMode
 
-__all__ = ["KEY", "Record", "RecordedDirection", "RecordedLayer", "RecordedStack", "describe", "encode", "parse_record"]
+__all__ = [
+    "KEY",
+    "Record",
+    "RecordedDirection",
+    "RecordedLayer",
+    "RecordedStack",
+    "describe",
+    "encode",
+    "lacking",
+    "parse_record",
+]
 
 KEY = "lstmconv"
 """The name that the record lies under."""
@@ -109,6 +119,7 @@ class Record:
         notes: What was assumed while reading the source.
         activations_given: The user named an activation, over the source's own or where it tells none.
         sources: The names that renamed layers have in the source, by their names in this file.
+        asked: The source's layers that the user asked for; empty where all of them belong in the file.
         scope: ``whole``: the file is the whole model, described by ``model``; ``layers``: the LSTM layers alone.
         model: The graph; see :mod:`lstmconv.formats.model_record`.
         dtype, bias_mode, prefix, opset, states, lengths, keras_version_written, weights_only:
@@ -126,6 +137,7 @@ class Record:
     notes: tuple[str, ...] = ()
     activations_given: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
     scope: Literal["layers", "whole"] = "layers"
     model: Mapping[str, Any] | None = None
     dtype: str | None = None
@@ -183,6 +195,7 @@ def describe(checkpoint: Checkpoint, options: WriteOptions) -> Record:
         notes=checkpoint.notes,
         activations_given=checkpoint.activations_given,
         sources={new: old for new, old in sources.items() if new != old},
+        asked=options.asked,
         scope="whole" if options.whole else "layers",
         model=describe_model(checkpoint.model) if options.whole and checkpoint.model is not None else None,
         dtype=options.dtype,
@@ -212,6 +225,19 @@ def parse_record(text: str | bytes | None) -> Record | None:
     except (UnreadableFileError, msgspec.ValidationError):
         return None
     return record
+
+
+def lacking(source: Checkpoint, record: Record | None, held: Collection[str]) -> list[str]:
+    """Name the layers of a source that a file should hold and does not.
+
+    Args:
+        source: What the file was converted from, or should hold the same weights as.
+        record: The file's own. It says which layers the user asked for; of another's file all are expected.
+        held: The source's names of the layers that the file holds.
+    """
+    asked = record.asked if record is not None else ()
+    names = [layer.name for layer in source.layers]
+    return [name for name in names if name not in held and (not asked or name in asked)]
 
 
 def _layer(layer: LSTMLayer, source: str) -> RecordedLayer:

@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from lstmconv.model import Stack
 from lstmconv.proof.diagnosis import locate
-from lstmconv.proof.judging import MARGIN, Weighed, deviations, judged, misshapen, refused, told
-from lstmconv.proof.noise import Noise, Worst, bound, spread
+from lstmconv.proof.judging import MARGIN, Weighed, deviations, judged, misshapen, number, refused, told
+from lstmconv.proof.noise import Noise, Worst, bound, given, spread, worst_of
 from lstmconv.proof.power import Outcome, outcomes
 from lstmconv.proof.report import Check
 from lstmconv.proof.sampling import SAMPLED, sample
-from lstmconv.proof.trials import Settings, Trial, draw
+from lstmconv.proof.trials import Settings, Trial, draw, draw_large
 from lstmconv.runtimes import Inputs, Loaded, Outputs, Precision, Session
 
 __all__ = ["check_outputs"]
@@ -68,6 +68,7 @@ def check_outputs(name: str, stack: Stack, session: Session, settings: Settings,
     probe, trial = draw(seen, loaded.precision.stored, settings, accepted)
     try:
         found = [ran(probe.inputs), ran(trial.inputs)]
+        large = _beyond(seen, ran, loaded.precision, settings, accepted)
     except Exception as error:
         return refused(name, "outputs", error)
     problem = misshapen(probe, found[0]) or misshapen(trial, found[1])
@@ -79,8 +80,34 @@ def check_outputs(name: str, stack: Stack, session: Session, settings: Settings,
         one: {key: np.asarray(outputs[key], np.float64) for key in one.expected}
         for one, outputs in zip((probe, trial), found, strict=True)
     }
+    if large is not None:
+        return Check(name, "outputs", "failed", f"{large} · {loaded.framework}", diagnosis=large)
     weighed = _weighed(seen, (probe, trial), loaded.precision, settings)
-    return judged(name, "outputs", weighed, returned, loaded.framework, partial(locate, seen, ran, accepted, settings))
+    return judged(
+        name, "outputs", weighed, returned, loaded.framework, partial(_located, seen, ran, accepted, settings)
+    )
+
+
+def _beyond(
+    stack: Stack,
+    ran: Callable[[Inputs], Outputs],
+    precision: Precision,
+    settings: Settings,
+    accepted: frozenset[str],
+) -> str | None:
+    """Say what large inputs show: a bound on the gates, say, that ordinary numbers never reach; ``None`` if nothing."""
+    trial = draw_large(stack, precision.stored, settings, accepted)
+    found = ran(trial.inputs)
+    if misshapen(trial, found) is not None:
+        return misshapen(trial, found)
+    allowed = bound(stack, trial, precision).allowed
+    asked = given(trial, settings.atol or 0.0, settings.rtol or 0.0).allowed
+    noise = Noise({key: np.maximum(array, asked[key]) for key, array in allowed.items()}, "bound")
+    returned = {key: np.asarray(found[key], np.float64) for key in trial.expected}
+    worst = worst_of(returned, trial.expected, noise)
+    if worst.ratio <= 1.0:
+        return None
+    return f"on inputs of large numbers it deviates by {number(worst.deviation)} at {worst.place}"
 
 
 def _check_sampled(
@@ -102,6 +129,16 @@ def _check_sampled(
     weighed = told(deviations(steps.catalogue, steps.noises), steps.noises, settings)
     units = f"{min(SAMPLED, stack.first.hidden_size)} of {stack.first.hidden_size:,} units"
     return judged(name, "outputs", weighed, steps.returned, f"{units} · {loaded.framework}", lambda: None)
+
+
+def _located(
+    stack: Stack, ran: Callable[[Inputs], Outputs], accepted: frozenset[str], settings: Settings
+) -> str | None:
+    """Say where a difference starts, if the file takes the inputs that tell it."""
+    try:
+        return locate(stack, ran, accepted, settings)
+    except Exception:  # A framework refuses inputs in its own kind of error; that the outputs differ is known already.
+        return None
 
 
 def _widest(stack: Stack) -> int:

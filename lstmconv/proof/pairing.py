@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from lstmconv.errors import UsageError
-from lstmconv.formats.record import Record
+from lstmconv.formats.record import Record, lacking
 from lstmconv.model import Checkpoint, LSTMLayer, Stack
 
-__all__ = ["paired"]
+__all__ = ["Pairing", "paired"]
 
 
-def paired(source: Checkpoint, record: Record | None, held: Checkpoint) -> tuple[list[tuple[str, Stack]], str]:
-    """Return the target's stacks, each with the source's layers that it should hold, and how they were told."""
+class Pairing(NamedTuple):
+    """Which layers belong together.
+
+    Attributes:
+        stacks: The target's stacks by name, each with the source's layers that it should hold.
+        how: How they were told, for people.
+        lacking: The source's layers that the target should hold, too.
+    """
+
+    stacks: list[tuple[str, Stack]]
+    how: str
+    lacking: list[str]
+
+
+def paired(source: Checkpoint, record: Record | None, held: Checkpoint) -> Pairing:
+    """Pair the target's stacks with the source's layers.
+
+    Raises:
+        UsageError: Neither the record nor names nor numbers tell which belong together.
+    """
     stacks, origins = _stacks(record, held)
     target = held.provenance.source
     own = [name for names in stacks.values() for name in names]
@@ -30,7 +49,8 @@ def paired(source: Checkpoint, record: Record | None, held: Checkpoint) -> tuple
             "neither names nor numbers tell which belong together"
         )
     chosen = dict(zip(own, layers, strict=True))
-    return [(stack, Stack(stack, tuple(chosen[name] for name in names))) for stack, names in stacks.items()], how
+    pairs = [(stack, Stack(stack, tuple(chosen[name] for name in names))) for stack, names in stacks.items()]
+    return Pairing(pairs, how, lacking(source, record, {layer.name for layer in layers}))
 
 
 def _named(source: Checkpoint, names: Sequence[str]) -> list[LSTMLayer] | None:

@@ -65,7 +65,7 @@ def verify_file(
             if inputs is not None:
                 whole.append(check_own_model(source.model, record, opened, inputs, settings))
             return Report(name, tuple(whole))
-        pairs, how = paired(source, record, held)
+        pairs, how, missing = paired(source, record, held)
         if inputs is not None and len(pairs) > 1:
             stacks = ", ".join(stack for stack, _ in pairs)
             raise UsageError(f"{name}: holds {stacks} and no model; --inputs is for a whole model or one layer")
@@ -83,7 +83,7 @@ def verify_file(
     # The file's bias mode is a promise about the source that it was made from; of another, sums are compared.
     ours = record is not None and record.made_from(source)
     mode = "single-input" if one else None if record is None else record.bias_mode
-    checks: list[Check] = []
+    checks = [Check(layer, "structure", "failed", "the target does not hold this layer") for layer in missing]
     for stack_name, stack in pairs:
         checks.append(check_structure(stack_name, stack, decoded[stack_name], how))
         if checks[-1].status == "failed":

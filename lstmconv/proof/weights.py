@@ -43,9 +43,13 @@ def check_structure(name: str, stack: Stack, decoded: Sequence[DecodedDirection]
 
 
 def computes_otherwise(seen: Stack, held: Checkpoint, session: Session) -> str | None:
-    """Say which activation or direction of the target is not the source's, or ``None``."""
+    """Say what of the target's computes otherwise: its cell, an activation, a direction; ``None`` if nothing does."""
     found = next((stack for stack in held.stacks if stack.name == seen.name), None)
-    if found is None or len(found.directions) != len(seen.directions):
+    if found is None:
+        names = {seen.name, *(layer.name for layer in seen.layers)}
+        skipped = next((entry for entry in held.skipped if entry.name in names), None)
+        return None if skipped is None else f"{skipped.name} is no plain LSTM in the target: {skipped.reason}"
+    if len(found.directions) != len(seen.directions):
         return None
     for layer, own in zip(seen.layers, session.seen_by_target(found).layers, strict=True):
         if layer.bidirectional and own.bidirectional and layer.merge_mode != own.merge_mode:

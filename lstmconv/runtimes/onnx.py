@@ -190,7 +190,7 @@ def _feeds(
 def _onnxruntime(path: Path) -> _Framework:
     onnxruntime = require("onnxruntime", "Running an ONNX model")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return _Framework(

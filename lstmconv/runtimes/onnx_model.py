@@ -38,7 +38,7 @@ def load_model(model: onnx.ModelProto, path: Path) -> LoadedModel:
     """
     onnxruntime = require("onnxruntime", "Running an ONNX model")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     options.intra_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
