@@ -584,15 +584,17 @@ def test_a_twin_whose_note_lies_outside_its_folder_is_not_followed(folder):
     assert rules("in/twin.onnx") == ("passed", [])
 
 
-def test_deep_runs_a_twin_in_its_own_framework(folder):
+@pytest.mark.parametrize("whole", [False, True])
+def test_deep_runs_a_twin_in_its_own_framework(folder, whole):
     pytest.importorskip("onnxruntime")
     write_lstm(folder / "model.h5")
-    convert("model.h5", "model.onnx")
+    convert("model.h5", "model.onnx", whole=whole)
     assert rules("model.onnx", deep=True) == ("passed", [])
     model = onnx.load("model.onnx")
-    (place,) = ((node, k) for node in model.graph.node for k, name in enumerate(node.output) if name == "lstm_1.y")
+    (output,) = (entry.name for entry in model.graph.output if not entry.name.endswith((".h", ".c")))
+    (place,) = ((node, k) for node in model.graph.node for k, name in enumerate(node.output) if name == output)
     place[0].output[place[1]] = "before"
-    model.graph.node.append(helper.make_node("Neg", ["before"], ["lstm_1.y"]))
+    model.graph.node.append(helper.make_node("Neg", ["before"], [output]))
     onnx.save(model, "model.onnx")
     assert rules("model.onnx") == ("passed", [])
     assert rules("model.onnx", deep=True) == ("failed", ["twin-outputs"])
@@ -895,7 +897,10 @@ def test_patterns_are_expanded_and_one_that_fits_nothing_is_told(folder):
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 files: 2 passed")
     assert [line.split()[1] for line in done.stdout.splitlines()[:2]] == ["a.h5", "b.h5"]
     done = run("check", "*.keras", folder=folder)
-    assert (done.returncode, done.stderr) == (2, "lstmconv: no file matches the pattern *.keras\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "lstmconv: no file matches the pattern *.keras; check the folder and the spelling\n",
+    )
 
 
 def test_real_files_are_judged_as_their_owners_would(real_files):

@@ -184,7 +184,7 @@ def test_blocks_are_drawn_to_scale(stacked):
 
 def test_a_wrong_target_is_named_and_the_exit_code_is_1(tmp_path):
     """Input and output gate exchanged in all four tensors."""
-    api.convert(SAMPLES / "airline_passengers.h5", tmp_path / "right.pt", verify=False)
+    api.convert(SAMPLES / "airline_passengers.h5", tmp_path / "right.pt", whole=False, verify=False)
     state = torch.load(tmp_path / "right.pt", weights_only=True)
     for name, values in state.items():
         i, f, g, o = values.chunk(4)
