@@ -200,7 +200,8 @@ def _stacked(checkpoint: Checkpoint, stack: Stacking | None, chosen: Format) -> 
 
 def _given_states(checkpoint: Checkpoint, sources: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Return the chosen layers that start from a state that the model gives them, each with what gives it."""
-    found: dict[str, tuple[str, ...]] = {}
+    told = checkpoint.given_states
+    found: dict[str, tuple[str, ...]] = {new: told[old] for new, old in sources.items() if old in told}
     for call in () if checkpoint.model is None else checkpoint.model.calls:
         layers = call.layer.layers if isinstance(call.layer, Stack) else (call.layer,)
         for new, old in sources.items():

@@ -54,6 +54,8 @@ class Checkpoint:
         notes: What was assumed or overruled while reading, in whole sentences.
         unknown: Why activations are unknown, as the error that asks for them.
         activations_given: The user named an activation, over the file's own or where the file tells none.
+        given_states: Layers that start from states, each with what gives them, in words for a note; only where
+            ``model`` does not tell it.
         model: The whole model as a graph, whose LSTM layers are ``layers``; ``None`` if the file does not tell.
     """
 
@@ -66,6 +68,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     unknown: str | None = None
     activations_given: bool = False
+    given_states: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     model: Model | None = None
 
     @property

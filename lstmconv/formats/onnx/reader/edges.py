@@ -24,14 +24,16 @@ from lstmconv.model import Array, LSTMLayer
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Placed", "Routes"]
+__all__ = ["FAR", "MOVED", "Placed", "Routes"]
 
 _STEPS, _BATCH = 3, 2
 _MOST = 1 << 20
 """Elements of a probe: each number must be exact in float32, too."""
-_FAR = 10_000
+FAR = 10_000
 """Nodes between two layers that are looked at."""
 _CARRIES = MOVES | {"Cast", "Dropout"}
+MOVED = _CARRIES - {"Concat"}
+"""What returns numbers of its first input and of no other."""
 _DIMENSIONLESS = ("Shape", "Size")
 
 
@@ -95,10 +97,13 @@ class Routes:
     Attributes:
         values: What is constant in the model.
         recurrent: All recurrent nodes, whether they convert or not, by scope.
+        steps: Time steps of a probe where the graph leaves their number open.
     """
 
     values: Values
     recurrent: Mapping[Scope, Sequence[int]]
+    steps: int = _STEPS
+    _other: Routes | None = None
     _lives: dict[int, _Live] = field(default_factory=dict)
     _shapes: dict[int, Values] = field(default_factory=dict)
     _sizes: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
@@ -120,43 +125,29 @@ class Routes:
 
     # What arrives
 
-    def value(self, node: LSTMNode, name: str) -> Array | None:
-        """Return a value beside the sequences, such as initial states, with the probe's sizes for time and batch."""
+    def probing(self, scope: Scope, given: Mapping[str, Array] | None = None) -> Values:
+        """Return what knows a graph's values where some are given, with the probe's sizes for time and batch."""
+        placed = {(id(scope), name): value for name, value in (given or {}).items()}
+        return self.values.probe(placed, self.shapes_of(scope))
+
+    def are_all_steps(self, scope: Scope, lengths: str, sequence: str, axis: int) -> bool:
+        """Whether lengths are a sequence's whole axis, however many steps it has where the graph leaves them open."""
+        return self._reach(scope, lengths, sequence, axis) and self._longer._reach(scope, lengths, sequence, axis)
+
+    @property
+    def _longer(self) -> Routes:
+        """The same with probes of one step more, where the graph leaves their number open."""
+        if self._other is None:
+            self._other = Routes(self.values, self.recurrent, self.steps + 1)
+        return self._other
+
+    def _reach(self, scope: Scope, lengths: str, sequence: str, axis: int) -> bool:
         try:
-            return self.values.probe({}, self._shapes_of(node.scope)).constant(node.scope, name)
+            found = self.probing(scope).constant(scope, lengths)
+            shape = self.shapes_of(scope).constant(scope, sequence).shape
         except NotEvaluatedError:
-            return None
-
-    def turns_round(self, node: LSTMNode) -> bool | None:
-        """Whether X is turned round in time before it reaches a node; ``None`` where that depends on lengths.
-
-        So TensorFlow's and Keras' exporters write ``go_backwards``: a Reverse, then a forward LSTM.
-        """
-        scope, name, turned = node.scope, node.x, False
-        for _ in range(_FAR):
-            index = scope.producers.get(name)
-            if index is None:
-                break
-            above = scope.nodes[index]
-            if not above.input or not above.input[0]:
-                break
-            if above.op_type == "ReverseSequence":
-                lengths = self.value(node, above.input[1]) if len(above.input) > 1 else None
-                if lengths is None or bool(np.any(lengths != self.steps(node))):
-                    return None
-                turned = not turned
-            elif above.op_type == "Slice":
-                steps = self.value(node, above.input[4]) if len(above.input) > 4 else None
-                turned = turned != (steps is not None and bool(np.any(steps < 0)))
-            elif above.op_type not in _CARRIES - {"Concat"}:
-                break
-            name = above.input[0]
-        return turned
-
-    def steps(self, node: LSTMNode) -> int:
-        """Return how many time steps the probe has at a node."""
-        self._shapes_of(node.scope)
-        return self._sizes[id(node.scope), node.index][0]
+            return False
+        return -len(shape) <= axis < len(shape) and not np.any(found != shape[axis])
 
     def feeder(self, above: Placed, layers: Sequence[Placed]) -> tuple[Placed, frozenset[int]] | None:
         """Return the layer whose sequence is a layer's X, and the nodes between them; ``None`` if there is none."""
@@ -218,7 +209,7 @@ class Routes:
         waiting = [node.output(0) for node in placed.nodes]
         seen: set[str] = set()
         found: list[Array] = []
-        while waiting and len(seen) < _FAR:
+        while waiting and len(seen) < FAR:
             name = waiting.pop()
             if name in seen or not name:
                 continue
@@ -242,7 +233,7 @@ class Routes:
 
     def _probes(self, placed: Placed) -> dict[str, Array]:
         """Return distinct numbers for each Y of a layer."""
-        self._shapes_of(placed.scope)
+        self.shapes_of(placed.scope)
         probes: dict[str, Array] = {}
         start = 0
         for node in placed.nodes:
@@ -255,9 +246,9 @@ class Routes:
 
     def _probe(self, placed: Placed, probes: Mapping[str, Array]) -> Values:
         given = {(id(placed.scope), name): probe for name, probe in probes.items() if name}
-        return self.values.probe(given, self._shapes_of(placed.scope))
+        return self.values.probe(given, self.shapes_of(placed.scope))
 
-    def _shapes_of(self, scope: Scope) -> Values:
+    def shapes_of(self, scope: Scope) -> Values:
         """Return what knows the shapes of a graph: zeros stand for every X, Y and what X is moved from."""
         if id(scope) not in self._shapes:
             given: dict[tuple[int, str], Array] = {}
@@ -271,14 +262,14 @@ class Routes:
         node = scope.nodes[index]
         features, hidden = self._features(scope, index)
         x = node.input[0] if node.input else ""
-        root = (id(scope), self._root(scope, x))
+        root = (id(scope), self.root(scope, x))
         if root not in given:
-            given[root] = np.zeros(_declared(scope, root[1], features), np.int8)
+            given[root] = np.zeros(_declared(scope, root[1], features, self.steps), np.int8)
         batch_first = _batch_first(node)
         found = self._shape(scope, x, given)
-        steps, batch = (found[1::-1] if batch_first else found[:2]) if len(found) == 3 else (_STEPS, _BATCH)
+        steps, batch = (found[1::-1] if batch_first else found[:2]) if len(found) == 3 else (self.steps, _BATCH)
         if not 0 < steps * batch * hidden * 2 <= _MOST:
-            steps, batch = _STEPS, _BATCH
+            steps, batch = self.steps, _BATCH
         self._sizes[id(scope), index] = (steps, batch)
         rows = direction_count(node)
         state = (batch, rows, hidden) if batch_first else (rows, batch, hidden)
@@ -304,14 +295,14 @@ class Routes:
         features, hidden = (self._shape(scope, name, {})[-1:] or (1,) for name in names)
         return features[0], hidden[0]
 
-    def _root(self, scope: Scope, name: str) -> str:
+    def root(self, scope: Scope, name: str) -> str:
         """Return what X is moved from: the graph's input, or what something computes."""
-        for _ in range(_FAR):
+        for _ in range(FAR):
             index = scope.producers.get(name)
             if index is None:
                 return name
             node = scope.nodes[index]
-            carries = node.op_type in _CARRIES - {"Concat"} and node.domain in ("", "ai.onnx")
+            carries = node.op_type in MOVED and node.domain in ("", "ai.onnx")
             if not carries or not node.input or not node.input[0]:
                 return name
             name = node.input[0]
@@ -336,7 +327,7 @@ class Routes:
             if node.op_type not in EVALUATED | {"Constant", "Dropout"}:
                 return None
             path.add(index)
-            if len(path) > _FAR:
+            if len(path) > FAR:
                 return None
             if node.op_type not in _DIMENSIONLESS:
                 waiting += [each for each in node.input if each]
@@ -356,14 +347,14 @@ def _is_known(values: Values, scope: Scope, name: str) -> bool:
     return True
 
 
-def _declared(scope: Scope, name: str, features: int) -> tuple[int, ...]:
+def _declared(scope: Scope, name: str, features: int, steps: int) -> tuple[int, ...]:
     """Return a shape for what X is moved from: as declared, small where it is free."""
     kind = scope.types.get(name)
-    free: tuple[int, ...] = (_STEPS, _BATCH, features)
+    free: tuple[int, ...] = (steps, _BATCH, features)
     if kind is None or not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return free
     sizes = [int(dimension.dim_value) for dimension in kind.tensor_type.shape.dim]
-    free = free if len(sizes) == 3 else (_STEPS, _BATCH, 1, 1, 1, 1, 1, 1)[: len(sizes)]
+    free = free if len(sizes) == 3 else (steps, _BATCH, 1, 1, 1, 1, 1, 1)[: len(sizes)]
     shape = tuple(size if size > 0 else usual for size, usual in zip(sizes, free, strict=False))
     return shape if shape and math.prod(shape) <= _MOST else free
 

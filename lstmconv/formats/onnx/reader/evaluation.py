@@ -33,6 +33,7 @@ MOVES = frozenset(
         "Slice",
         "Split",
         "Squeeze",
+        "Tile",
         "Transpose",
         "Unsqueeze",
     }
@@ -103,6 +104,9 @@ def _size_limit(node: onnx.NodeProto, inputs: Sequence[Array | None]) -> int:
     if operator == "Expand":
         target = np.broadcast_shapes(arrays[0].shape, tuple(_whole(arrays[1])))
         return math.prod(target) * arrays[0].dtype.itemsize
+    if operator == "Tile":
+        repeats = _whole(arrays[1])
+        return math.prod(max(each, 0) for each in repeats) * arrays[0].nbytes
     if operator == "Gather":
         axis = _integer(node, "axis", 0)
         others = math.prod(arrays[0].shape[:axis]) * math.prod(arrays[0].shape[axis:][1:])

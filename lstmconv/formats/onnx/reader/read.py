@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from lstmconv.activations import parse_activation
 from lstmconv.arrays.mapping import mapped
 from lstmconv.errors import LstmconvError, NoLSTMError, UnreadableFileError, UnsupportedModelError
@@ -25,7 +23,9 @@ from lstmconv.formats.onnx.reader.lstm_node import RECURRENT, LSTMNode, Override
 from lstmconv.formats.onnx.reader.own_files import own_modules
 from lstmconv.formats.onnx.reader.parse_lazily import OWN, parse
 from lstmconv.formats.onnx.reader.scopes import Scope, main_scope, walk
+from lstmconv.formats.onnx.reader.states_and_lengths import fixed_lengths, given_states, inputs_alone, masks
 from lstmconv.formats.onnx.reader.tensors import Tensors
+from lstmconv.formats.onnx.reader.time_flips import turns_round
 from lstmconv.formats.onnx.reader.values import Values
 from lstmconv.formats.options import ReadOptions
 from lstmconv.formats.record import KEY, Record, parse_record
@@ -153,22 +153,26 @@ def _read(
     )
     main = main_scope(without_functions(model, name, RECURRENT), name)
     found = _nodes(main, values, overrides, verbatim=record is not None or bool(unread))
+    routes = Routes(values, found.by_scope)
+    _leave_out_fixed_lengths(found, routes)
     if not found.nodes and (record is None or record.scope != "whole"):  # A whole model may have none.
         raise NoLSTMError(_nothing(name, found.skipped), found.skipped)
     modules = own_modules(found.nodes, record)
-    routes = Routes(values, found.by_scope)
     restored, note = _restored({key: [placed.layer for placed in own] for key, own in modules.items()}, record)
     placed = [each for own in modules.values() for each in own]
     notes = [*unread, *note, *restored.notes]
     settled: list[Placed] = []
-    for each, layer in zip(placed, restored.layers, strict=True):
-        if layer is each.layer:
-            layer, more = _as_used(each, routes)
-            notes += more
-        notes += [f"{layer.name}: {text}" for node in each.nodes for text in (*node.notes, *_states(node, routes))]
-        settled.append(replace(each, layer=layer))
-    edges, branching = _edges(settled, routes)
-    turned = [each.layer if record is not None else _turned(each, routes, notes) for each in settled]
+    described = [layer is not each.layer for each, layer in zip(placed, restored.layers, strict=True)]
+    for each, layer, recorded in zip(placed, restored.layers, described, strict=True):
+        used, more = (layer, []) if recorded else _as_used(each, routes)
+        notes += [*more, *(f"{layer.name}: {text}" for node in each.nodes for text in node.notes)]
+        settled.append(replace(each, layer=used))
+    given = {each.layer.name: given_states(each, settled, routes) for each in settled}
+    edges, branching = _edges(settled, given, routes)
+    turned = [
+        each.layer if recorded else _turned(each, routes, notes)
+        for each, recorded in zip(settled, described, strict=True)
+    ]
     layers = [_overruled(layer, overrides, notes) for layer in turned]
     return Checkpoint(
         tuple(layers),
@@ -178,6 +182,7 @@ def _read(
         tuple(branching),
         restored.joined,
         tuple(notes),
+        given_states={layer: givers for layer, givers in given.items() if givers},
     )
 
 
@@ -202,6 +207,15 @@ def _nodes(scope: Scope, values: Values, overrides: Overrides, *, verbatim: bool
                 reason = str(error)
         found.skipped.append(Skipped(name, node.op_type, reason))
     return found
+
+
+def _leave_out_fixed_lengths(found: _Found, routes: Routes) -> None:
+    """Skip the nodes whose sequences end where the graph says once and for all."""
+    for node in tuple(found.nodes):
+        reason = fixed_lengths(node, routes)
+        if reason is not None:
+            found.nodes.remove(node)
+            found.skipped.append(Skipped(node.name, "LSTM", reason))
 
 
 def _nothing(name: str, skipped: Sequence[Skipped]) -> str:
@@ -236,7 +250,7 @@ def _as_used(placed: Placed, routes: Routes) -> tuple[LSTMLayer, list[str]]:
             f"{layer.name} runs backwards and returns outputs in the input's order; "
             "go_backwards returns them in processing order"
         )
-    if any(_masks(node, routes) for node in placed.nodes):
+    if any(masks(node, routes) for node in placed.nodes):
         layer = replace(layer, masking=True, zero_output_for_mask=True)
         notes.append(
             f"{layer.name} takes sequence lengths: padding comes last (right padding), "
@@ -248,7 +262,7 @@ def _as_used(placed: Placed, routes: Routes) -> tuple[LSTMLayer, list[str]]:
 def _turned(placed: Placed, routes: Routes, notes: list[str]) -> LSTMLayer:
     """Return a layer whose input the graph turns round first as the ``go_backwards`` layer that this is."""
     layer = placed.layer
-    turns = {routes.turns_round(node) for node in placed.nodes}
+    turns = {turns_round(node, routes) for node in placed.nodes}
     if turns == {False}:
         return layer
     if turns == {True} and not layer.bidirectional and not layer.go_backwards:
@@ -257,28 +271,19 @@ def _turned(placed: Placed, routes: Routes, notes: list[str]) -> LSTMLayer:
     return layer
 
 
-def _masks(node: LSTMNode, routes: Routes) -> bool:
-    """Whether a node takes lengths that are not simply all steps."""
-    if not node.lengths:
-        return False
-    lengths = routes.value(node, node.lengths)
-    return lengths is None or bool(np.any(lengths != routes.steps(node)))
+def _edges(
+    layers: Sequence[Placed], given: Mapping[str, Sequence[str]], routes: Routes
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return which layer feeds which, and the names of those whose sequence something else reads, too.
 
-
-def _states(node: LSTMNode, routes: Routes) -> tuple[str, ...]:
-    stored = [routes.value(node, name) for name in node.states if name]
-    if any(state is not None and np.any(state) for state in stored):
-        return ("starts from states stored in the graph; these are not converted",)
-    return ()
-
-
-def _edges(layers: Sequence[Placed], routes: Routes) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return which layer feeds which, and the names of those whose sequence something else reads, too."""
+    A layer that starts from what the graph computes is fed by more than a sequence; the graph's own inputs are
+    still inputs of what is joined.
+    """
     edges: list[tuple[str, str]] = []
     branching: dict[str, None] = {}
     for above in layers:
         found = routes.feeder(above, layers)
-        if found is None:
+        if found is None or not inputs_alone(given[above.layer.name], above):
             continue
         below, path = found
         edges.append((below.layer.name, above.layer.name))

@@ -1,0 +1,71 @@
+"""What reaches an LSTM node beside its sequence: initial states and sequence lengths.
+
+A node whose states are not provably zeros starts from something that the layer alone does not hold: who gives it
+is said, and the target takes it as an input. Lengths that are not provably all steps are a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lstmconv.formats.onnx.reader.evaluation import NotEvaluatedError
+from lstmconv.formats.onnx.reader.scopes import Scope
+
+if TYPE_CHECKING:
+    from lstmconv.formats.onnx.reader.edges import Placed, Routes
+    from lstmconv.formats.onnx.reader.lstm_node import LSTMNode
+
+__all__ = ["STORED", "fixed_lengths", "given_states", "inputs_alone", "masks"]
+
+STORED = "a state stored in the graph"
+"""What gives a state that is constant."""
+
+
+def masks(node: LSTMNode, routes: Routes) -> bool:
+    """Whether a node takes lengths that are not simply all steps."""
+    return bool(node.lengths) and not routes.are_all_steps(node.scope, node.lengths, node.x, 1 if node.layout else 0)
+
+
+def fixed_lengths(node: LSTMNode, routes: Routes) -> str | None:
+    """Say why a node whose lengths are stored in the graph is no layer on its own, or ``None``."""
+    if not masks(node, routes):
+        return None
+    try:
+        lengths = routes.values.constant(node.scope, node.lengths)
+    except NotEvaluatedError:
+        return None  # An input, or computed from one: a mask, which is said.
+    shown = ", ".join(map(str, lengths.ravel()[:4])) + (", ..." if lengths.size > 4 else "")
+    return (
+        f"its sequence lengths are stored in the graph ({shown}) and are not all steps; "
+        "export it without lengths, or with lengths as an input"
+    )
+
+
+def given_states(placed: Placed, layers: Sequence[Placed], routes: Routes) -> tuple[str, ...]:
+    """Return what gives a layer the states it starts from; nothing where they are provably zeros."""
+    names: Mapping[tuple[int, str], str] = {
+        (id(other.scope), output): other.layer.name
+        for other in layers
+        for node in other.nodes
+        for output in node.proto.output
+        if output
+    }
+    given = [_giver(node.scope, name, names, routes) for node in placed.nodes for name in node.states if name]
+    return tuple(dict.fromkeys(each for each in given if each))
+
+
+def _giver(scope: Scope, name: str, layers: Mapping[tuple[int, str], str], routes: Routes) -> str | None:
+    """Name what gives a state: a layer, an input, or what computes it; ``None`` for zeros."""
+    try:
+        return STORED if np.any(routes.probing(scope).constant(scope, name)) else None
+    except NotEvaluatedError:
+        root = routes.root(scope, name)
+        return repr(layers.get((id(scope), root), root))
+
+
+def inputs_alone(givers: Sequence[str], placed: Placed) -> bool:
+    """Whether all that gives a layer its states are the graph's own inputs."""
+    return all(giver in {repr(entry.name) for entry in placed.scope.graph.input} for giver in givers)
