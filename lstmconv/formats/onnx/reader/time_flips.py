@@ -7,7 +7,7 @@ running what stands between on numbers that are all different.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,7 +44,7 @@ def turns_round(node: LSTMNode, routes: Routes) -> bool | None:
     return turned
 
 
-def _turned_axes(above: onnx.NodeProto, node: LSTMNode, routes: Routes) -> Sequence[int]:
+def _turned_axes(above: onnx.NodeProto, node: LSTMNode, routes: Routes) -> tuple[int, ...]:
     """Return the axes that a node turns round, of its first input.
 
     Raises:
@@ -56,18 +56,18 @@ def _turned_axes(above: onnx.NodeProto, node: LSTMNode, routes: Routes) -> Seque
         axis = int(stated.i) if stated is not None else 0
         if not routes.are_all_steps(node.scope, above.input[1], above.input[0], axis):
             raise NotEvaluatedError("turns round a part of its input")
-        return [axis]
+        return (axis,)
     if above.op_type != "Slice" or len(above.input) <= 4 or not above.input[4]:
-        return []
+        return ()
     steps = values.constant(node.scope, above.input[4])
     axes = values.constant(node.scope, above.input[3]) if above.input[3] else np.arange(steps.size)
-    return [int(axis) for axis, step in zip(axes.ravel(), steps.ravel(), strict=False) if step < 0]
+    return tuple(int(axis) for axis, step in zip(axes.ravel(), steps.ravel(), strict=False) if step < 0)
 
 
-def _is_time(axes: Sequence[int], name: str, node: LSTMNode, routes: Routes) -> bool:
+def _is_time(axes: tuple[int, ...], name: str, node: LSTMNode, routes: Routes) -> bool:
     """Whether turning a value round on these axes turns round X in time, and nothing else of it."""
     shape = routes.shapes_of(node.scope).constant(node.scope, name).shape
-    numbers = np.arange(np.prod(shape, dtype=np.int64)).reshape(shape)
+    numbers: Array = np.arange(math.prod(shape)).reshape(shape)
     plain, flipped = (_arriving(value, name, node, routes) for value in (numbers, np.flip(numbers, axes)))
     return np.array_equal(flipped, np.flip(plain, 1 if node.layout else 0))
 
