@@ -62,6 +62,15 @@ def test_the_layout_table_in_readme_is_the_one_in_the_code() -> None:
     assert rows == expected
 
 
+def test_the_table_of_layers_is_the_one_in_the_code() -> None:
+    """docs/models.md shows what ``python -m tests.coverage`` prints."""
+    pytest.importorskip("keras")
+    from tests import coverage
+
+    table = PAGES["docs/models.md"].split("python -m tests.coverage -->\n")[1].split("\n<!-- /layers -->")[0]
+    assert table == coverage.page()
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_a_python_example_runs(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Examples start from the sample files and from the file that README's session writes."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 
 import lstmconv
 from lstmconv.errors import UnsupportedModelError, UsageError
@@ -75,3 +76,16 @@ def test_a_model_that_onnx_cannot_hold_is_named_with_the_way_out():
     with pytest.raises(UnsupportedModelError, match=r"odd: Odd is not known.*; pass whole=False for the LSTM layers"):
         lstmconv.to_onnx(odd)
     assert lstmconv.to_onnx(odd, whole=False).graph.node
+
+
+def test_a_decoder_is_stepped_through_by_its_submodules():
+    """As docs/models.md says: the encoder's final state goes in first, then what each step returned."""
+    (source, target), (expected, _) = recorded("encoder_decoder")
+    model = lstmconv.to_torch(lstmconv.load(GOLDEN / "encoder_decoder.h5"))
+    found = []
+    with torch.no_grad():
+        _, state = model.encoder(model.embedding(torch.from_numpy(source)))
+        for step in range(target.shape[1]):
+            y, state = model.decoder(torch.from_numpy(target[:, step : step + 1]), state)
+            found.append(torch.softmax(model.dense(y), dim=-1))
+    np.testing.assert_allclose(torch.cat(found, dim=1), expected, rtol=TOLERANCE, atol=TOLERANCE)
