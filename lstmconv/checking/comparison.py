@@ -150,6 +150,8 @@ def _computes_otherwise(source: LSTMLayer, twin: LSTMLayer, name: str, file: Che
     record, format = file.record, None if file.artifact is None else file.artifact.format
     if record is None and (format is None or not format.states_activations):
         return None
+    if file.checkpoint is not None and file.checkpoint.assumed:
+        return None
     overruled = record is not None and record.activations_given
     for half, twin_half in zip(source.directions, twin.directions, strict=True):
         for what in () if overruled else ("activation", "recurrent_activation"):

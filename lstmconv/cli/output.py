@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -148,10 +149,19 @@ def show_totals(statuses: Sequence[str]) -> None:
 
 
 def show_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on stdout."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    """Print one JSON object on stdout; JSON has no NaN and no infinity: they become null."""
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
     text = _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     print(text)  # noqa: T201  # the one place that prints plainly
+
+
+def _finite(value: Any) -> Any:
+    """Return data with ``None`` in the place of numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def show_notes(notes: Sequence[str]) -> None:

@@ -53,6 +53,7 @@ class Checkpoint:
             :func:`lstmconv.model.stacking.join` made; layers that are in none are stacks of their own.
         notes: What was assumed or overruled while reading, in whole sentences.
         unknown: Why activations are unknown, as the error that asks for them.
+        assumed: The file tells arrays alone: activations, directions and merge modes are assumed or given by the user.
         activations_given: The user named an activation, over the file's own or where the file tells none.
         given_states: Layers that start from states, each with what gives them, in words for a note; only where
             ``model`` does not tell it.
@@ -67,6 +68,7 @@ class Checkpoint:
     joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unknown: str | None = None
+    assumed: bool = False
     activations_given: bool = False
     given_states: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     model: Model | None = None

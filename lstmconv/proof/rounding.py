@@ -200,6 +200,11 @@ def _scale(activation: Activation, z: Float64, value: Float64) -> Float64:
     return np.maximum(np.maximum(np.abs(value), at_zero), np.minimum(np.abs(z), 1.0))
 
 
+def _moved(value: Float64, amount: Float64) -> Float64:
+    moved = value + amount
+    return moved if np.isfinite(moved).all() else np.where(np.isfinite(value), moved, value)
+
+
 class Roundings:
     """Draws roundings at random, as large as those of a precision."""
 
@@ -211,13 +216,13 @@ class Roundings:
         self._narrows = precision.stored != precision.arithmetic
 
     def moved(self, value: Float64, amount: Float64 | float) -> Float64:
-        """Move each number by up to an amount, in units of u."""
-        return value + self.u * amount * self._random.uniform(-1.0, 1.0, value.shape)
+        """Move each number by up to an amount, in units of u; infinite ones are exact."""
+        return _moved(value, self.u * amount * self._random.uniform(-1.0, 1.0, value.shape))
 
     def summed(self, value: Float64, squares: Float64, terms: int) -> Float64:
         """Round a sum of products; ``squares`` is the sum of their squares."""
         variance = (terms * (np.square(value) / 3 + squares / 2) + squares) / 3
-        return value + self.u * np.sqrt(variance) * self._random.standard_normal(value.shape)
+        return _moved(value, self.u * np.sqrt(variance) * self._random.standard_normal(value.shape))
 
     def rounded(self, value: Float64) -> Float64:
         """Round each number once."""
@@ -228,7 +233,7 @@ class Roundings:
         if not self._narrows:
             return value
         allowed = self._stored.roundoff * np.abs(value) + self._stored.smallest
-        return value + allowed * self._random.uniform(-1.0, 1.0, value.shape)
+        return _moved(value, allowed * self._random.uniform(-1.0, 1.0, value.shape))
 
     def activated(self, activation: Activation, z: Float64) -> Float64:
         """Compute an activation as an implementation of it may."""

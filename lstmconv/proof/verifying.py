@@ -95,8 +95,8 @@ def verify_file(
         if not run:
             checks.append(Check(stack_name, "outputs", "not run", "as asked"))
             continue
-        own = stack if ours else with_biases(stack, decoded[stack_name])
-        own = rounded(own, decoded[stack_name][0].weight_ih.dtype)
+        held_in = decoded[stack_name][0].weight_ih.dtype
+        own = with_biases(rounded(stack, held_in), decoded[stack_name], stack.dtype)
         for way in range(opened.ways):
             start = time.perf_counter()
             check = check_outputs(stack_name, own, opened, settings, way)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from lstmconv.runtimes import DecodedDirection, Session
 __all__ = ["as_read", "check_structure", "check_weights", "computes_otherwise", "rounded", "with_biases"]
 
 _ROUNDINGS = 4
-"""Of two biases each may be rounded to the target's dtype, then their sum, and once more to the source's dtype."""
+"""Of two biases each may be rounded to the target's dtype, then their sum, or their sum first in the source's dtype."""
 
 
 def check_structure(name: str, stack: Stack, decoded: Sequence[DecodedDirection], how: str) -> Check:
@@ -52,14 +52,14 @@ def computes_otherwise(seen: Stack, held: Checkpoint, session: Session) -> str |
     if len(found.directions) != len(seen.directions):
         return None
     for layer, own in zip(seen.layers, session.seen_by_target(found).layers, strict=True):
-        if layer.bidirectional and own.bidirectional and layer.merge_mode != own.merge_mode:
+        if layer.bidirectional and own.bidirectional and layer.merge_mode != own.merge_mode and not held.assumed:
             return f"{own.name} merges its halves by {own.merge_mode}, expected {layer.merge_mode}"
         for half, other in zip(layer.directions, own.directions, strict=True):
-            for what in ("activation", "recurrent_activation"):
+            for what in () if held.assumed else ("activation", "recurrent_activation"):
                 mine, theirs = getattr(half, what), getattr(other, what)
                 if mine is not None and theirs is not None and mine != theirs:
                     return f"the {what} of {own.name} is {theirs}, expected {mine}"
-            if half.go_backwards != other.go_backwards:
+            if half.go_backwards != other.go_backwards and not held.assumed:
                 ways = ("forwards", "backwards") if half.go_backwards else ("backwards", "forwards")
                 return f"{own.name} runs {ways[0]}, expected {ways[1]}"
     return None
@@ -78,8 +78,10 @@ def check_weights(
     compared = 0
     pairs: list[tuple[str, _Placed, _Placed]] = []
     for label, direction, found in zip(_labels(stack), stack.directions, decoded, strict=True):
-        biases = place_bias(direction, "single-input" if summed else mode, zeros=(summed or zeros) and stack.has_bias)
-        stored = (_total(found, stack.has_bias), None) if summed else found.biases
+        if summed:
+            biases, stored = _comparable(direction, found)
+        else:
+            biases, stored = place_bias(direction, mode, zeros=zeros and stack.has_bias), found.biases
         expected = _Placed(direction.weight_ih, direction.weight_hh, *biases)
         pairs.append((label, expected, _Placed(found.weight_ih, found.weight_hh, *stored)))
     arrays = ("input matrix", "recurrent matrix", "bias" if summed else "input bias", "recurrent bias")
@@ -154,14 +156,35 @@ def _difference(array: str, expected: Gates | None, stored: Gates | None) -> str
     )
 
 
-def _total(found: DecodedDirection, biased: bool) -> Gates | None:
-    """Return the one bias that a file's biases stand for; x + 0 is x bit for bit."""
-    biases = [np.asarray(bias) for bias in found.biases if bias is not None]
-    if not biases:
-        return Gates(*np.zeros(found.weight_hh.shape[:2], found.weight_hh.dtype)) if biased else None
-    if len(biases) == 1:
-        return Gates(*biases[0])
-    a, b = biases
+_Biases: TypeAlias = "tuple[Gates | None, Gates | None]"
+
+
+def _comparable(direction: LSTMDirection, found: DecodedDirection) -> tuple[_Biases, _Biases]:
+    """Return the biases of a source and of a file that was not made from it, so that they can be compared.
+
+    Two are compared with two where each is the other's; else sums are. A file's one bias may be the sum in the
+    source's dtype, rounded, or the sum of both rounded ones. Zeros stand for a bias that is not there.
+    """
+    dtype = found.weight_ih.dtype
+    if None not in (*found.biases, direction.bias_ih, direction.bias_hh):
+        both = direction.bias_ih, direction.bias_hh
+        if all(difference(own, other) is None for own, other in zip(both, found.biases, strict=True)):  # type: ignore[arg-type]  # none is None
+            return both, found.biases
+    stored = _total(found.biases, direction, dtype)
+    exact = _total((direction.bias_ih, direction.bias_hh), direction, direction.dtype)
+    rounded = _total((direction.bias_ih, direction.bias_hh), direction, dtype)
+    chosen = rounded if difference(rounded, stored) is None else exact
+    return (chosen, None), (stored, None)
+
+
+def _total(biases: Sequence[Gates | None], direction: LSTMDirection, dtype: np.dtype[Any]) -> Gates:
+    """Return the one bias that two stand for, each rounded to ``dtype`` first; x + 0 is x bit for bit."""
+    given = [np.asarray(_cast(bias, dtype)) for bias in biases if bias is not None]
+    if not given:
+        return Gates(*np.zeros(direction.weight_hh.shape[:2], dtype))
+    if len(given) == 1:
+        return Gates(*given[0])
+    a, b = given
     with np.errstate(all="ignore"):
         return Gates(*np.where(b == 0, a, np.where(a == 0, b, a + b)))
 
@@ -188,25 +211,30 @@ def _rounded(layer: LSTMLayer, dtype: np.dtype[Any]) -> LSTMLayer:
     return replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None)
 
 
-def with_biases(stack: Stack, decoded: Sequence[DecodedDirection]) -> Stack:
+def with_biases(stack: Stack, decoded: Sequence[DecodedDirection], source: np.dtype[Any]) -> Stack:
     """Return the stack with the target's own biases where they are the source's but for the rounding of a sum.
 
-    Of a file made from another one only sums can be compared: of two biases a target may hold the rounded sum.
-    A bias that is off by more stays the source's, so that the outputs show it.
+    Of two biases a target may hold the rounded sum. A bias that is off by more stays the source's, so that the outputs
+    show it.
+
+    Args:
+        stack: Whose weights are rounded to the target's dtype.
+        decoded: What the target holds.
+        source: The source's dtype, in which two biases may have been summed.
     """
     found = iter(decoded)
     layers: list[LSTMLayer] = []
     for layer in stack.layers:
-        halves = [_with_biases(direction, next(found)) for direction in layer.directions]
+        halves = [_with_biases(direction, next(found), source) for direction in layer.directions]
         layers.append(replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None))
     return Stack(stack.name, tuple(layers))
 
 
-def _with_biases(direction: LSTMDirection, found: DecodedDirection) -> LSTMDirection:
+def _with_biases(direction: LSTMDirection, found: DecodedDirection, source: np.dtype[Any]) -> LSTMDirection:
     """Take a direction's biases from the target if their sum is the source's, rounded."""
     shape = direction.weight_hh.shape[:2]
     own, other = (_sum(biases, shape) for biases in ((direction.bias_ih, direction.bias_hh), found.biases))
-    coarser = max((direction.dtype, found.weight_ih.dtype), key=lambda dtype: limits(dtype.name).roundoff)
+    coarser = max((source, direction.dtype), key=lambda dtype: limits(dtype.name).roundoff)
     given = [bias for bias in (direction.bias_ih, direction.bias_hh) if bias is not None]
     size = sum((np.abs(np.asarray(bias, np.float64)) for bias in given), np.zeros(shape))
     with np.errstate(all="ignore"):

@@ -138,8 +138,10 @@ class _OnnxModel(Session):
             return {key.removeprefix(f"{name}."): value for key, value in found.items()} | named
 
         # ONNX Runtime's CPU kernel is float32's; float16 is cast around the nodes.
-        arithmetic = "float32" if element == np.float16 else element.name
-        return Loaded(framework.name, Precision(arithmetic, element.name), compute)
+        held = self.decode([name])[name][0].weight_ih.dtype
+        stored = min(element, held, key=lambda dtype: dtype.itemsize)
+        arithmetic = "float32" if stored == np.float16 else stored.name
+        return Loaded(framework.name, Precision(arithmetic, stored.name), compute)
 
 
 def _dtype(entry: Any) -> np.dtype[Any]:

@@ -41,7 +41,7 @@ class _StateDict(Session):
 
     @cached_property
     def _tensors(self) -> dict[str, Any]:
-        """The tensors, loaded with the formats' own libraries; nested dicts (Lightning's) by their outer keys."""
+        """The tensors, loaded with the formats' own libraries; those of nested dicts and lists by their outer keys."""
         torch = require("torch", "Running a state dict")
         path = self.artifact.path
         with path.open("rb") as file:
@@ -116,8 +116,8 @@ class _StateDict(Session):
 
 
 def _flat(found: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in found.items():
-        if isinstance(value, Mapping):
+    for key, value in found.items() if isinstance(found, Mapping) else enumerate(found):
+        if isinstance(value, Mapping | list | tuple):
             yield from _flat(value, f"{above}{key}/")
         else:
             yield f"{above}{key}", value

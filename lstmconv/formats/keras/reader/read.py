@@ -147,6 +147,7 @@ def _discovered(cells: list[Cell], producer: Producer, options: ReadOptions) -> 
         skipped=tuple(skipped),
         notes=tuple(dict.fromkeys(producer.notes)),
         unknown=producer.question if any(layer.recurrent_activation is None for layer in layers) else None,
+        assumed=True,
     )
 
 
