@@ -24,7 +24,7 @@ from lstmconv.proof.own_inputs import check_own_model, check_own_stack
 from lstmconv.proof.pairing import paired
 from lstmconv.proof.report import Check, Report
 from lstmconv.proof.trials import Settings
-from lstmconv.proof.weights import as_read, check_structure, check_weights, computes_otherwise, rounded, with_biases
+from lstmconv.proof.weights import as_held, as_read, check_structure, check_weights, computes_otherwise
 from lstmconv.proof.whole_file import check_whole_file
 from lstmconv.runtimes import session
 from lstmconv.runtimes.feeding import Given
@@ -95,8 +95,7 @@ def verify_file(
         if not run:
             checks.append(Check(stack_name, "outputs", "not run", "as asked"))
             continue
-        held_in = decoded[stack_name][0].weight_ih.dtype
-        own = with_biases(rounded(stack, held_in), decoded[stack_name], stack.dtype)
+        own = as_held(stack, decoded[stack_name])
         for way in range(opened.ways):
             start = time.perf_counter()
             check = check_outputs(stack_name, own, opened, settings, way)
@@ -106,7 +105,7 @@ def verify_file(
             checks.append(check)
     if inputs is not None and checks[0].status == "passed":
         (pair,) = pairs
-        own = pair[1] if ours else with_biases(pair[1], decoded[pair[0]])
+        own = as_held(pair[1], decoded[pair[0]])
         checks.append(check_own_stack(source, own, opened, inputs, settings))
     return Report(name, tuple(checks))
 

@@ -18,7 +18,7 @@ from lstmconv.proof.report import Check
 from lstmconv.proof.rounding import limits
 from lstmconv.runtimes import DecodedDirection, Session
 
-__all__ = ["as_read", "check_structure", "check_weights", "computes_otherwise", "rounded", "with_biases"]
+__all__ = ["as_held", "as_read", "check_structure", "check_weights", "computes_otherwise", "rounded"]
 
 _ROUNDINGS = 4
 """Of two biases each may be rounded to the target's dtype, then their sum, or their sum first in the source's dtype."""
@@ -211,21 +211,20 @@ def _rounded(layer: LSTMLayer, dtype: np.dtype[Any]) -> LSTMLayer:
     return replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None)
 
 
-def with_biases(stack: Stack, decoded: Sequence[DecodedDirection], source: np.dtype[Any]) -> Stack:
-    """Return the stack with the target's own biases where they are the source's but for the rounding of a sum.
+def as_held(stack: Stack, decoded: Sequence[DecodedDirection]) -> Stack:
+    """Return the stack with its weights rounded to the target's dtype, and the target's own biases.
 
-    Of two biases a target may hold the rounded sum. A bias that is off by more stays the source's, so that the outputs
-    show it.
+    Of two biases a target may hold the rounded sum: where its biases are the source's but for that rounding, they
+    count. A bias that is off by more stays the source's, so that the outputs show it.
 
     Args:
-        stack: Whose weights are rounded to the target's dtype.
+        stack: The source's.
         decoded: What the target holds.
-        source: The source's dtype, in which two biases may have been summed.
     """
     found = iter(decoded)
     layers: list[LSTMLayer] = []
-    for layer in stack.layers:
-        halves = [_with_biases(direction, next(found), source) for direction in layer.directions]
+    for layer in rounded(stack, decoded[0].weight_ih.dtype).layers:
+        halves = [_with_biases(direction, next(found), stack.dtype) for direction in layer.directions]
         layers.append(replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None))
     return Stack(stack.name, tuple(layers))
 
