@@ -214,9 +214,12 @@ def _reference(model: Any, given: Sequence[str], dtype: str) -> _Framework:
         raise NotRunError(f"ONNX Runtime has no {dtype} LSTM; --dtype float32 can be run")
     evaluator = require("onnx.reference", "Running an ONNX model").ReferenceEvaluator(model)
     version = require("onnx", "Running an ONNX model").__version__
-    return _Framework(
-        f"onnx {version} ReferenceEvaluator", lambda wanted, feeds: list(evaluator.run(list(wanted), dict(feeds)))
-    )
+
+    def evaluate(wanted: Sequence[str], feeds: Mapping[str, Array]) -> list[Any]:
+        with np.errstate(over="ignore"):  # Its sigmoid is 1 / (1 + exp(-x)): exp overflows where the result is 0.
+            return list(evaluator.run(list(wanted), dict(feeds)))
+
+    return _Framework(f"onnx {version} ReferenceEvaluator", evaluate)
 
 
 RUNTIME = _OnnxModel
