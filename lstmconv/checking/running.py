@@ -126,8 +126,7 @@ class _Run:
             return CheckResult(str(path), "ignored")
         if path.exists() and not path.is_file() and not path.is_dir():
             return CheckResult(str(path), "not done", (Finding("unavailable", "error", "not a file"),))
-        if not path.is_dir():
-            path.open("rb").close()  # A missing or unreadable file raises OSError here; it is not damaged.
+        path.stat()  # A missing file raises OSError here, and an unreadable one below; neither is damaged.
         try:
             file = self._cache.read(path)
         except MissingDependencyError as error:

@@ -49,7 +49,7 @@ FORMATS = (
         suffixes=(".safetensors",),
         title="PyTorch state dict in safetensors",
         module="torch.safetensors",
-        runtime="torch",
+        runtime="safetensors",
         recognises=detection.is_safetensors,
         modules="nn.LSTM",
     ),

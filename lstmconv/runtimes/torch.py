@@ -1,4 +1,4 @@
-"""Run a written state dict in PyTorch: loaded strictly into ``nn.LSTM``, or into lstmconv.torch.LSTM."""
+"""Run a written ``.pt`` in PyTorch: loaded strictly into ``nn.LSTM``, or into lstmconv.torch.LSTM."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from lstmconv.runtimes import (
     Precision,
     Session,
     numbered_states,
+    session,
 )
 from lstmconv.runtimes.torch_arrays import blocks
 
-__all__ = ["RUNTIME", "decode"]
+__all__ = ["RUNTIME", "StateDict", "decode"]
 
 
-class _StateDict(Session):
-    """A ``.pt`` or ``.safetensors`` file; the content of its artifact is the tensors as lstmconv reads them."""
+class StateDict(Session):
+    """A state dict in a ``.pt`` file; the content of its artifact is the tensors as lstmconv reads them."""
 
     @cached_property
-    def _tensors(self) -> dict[str, Any]:
-        """The tensors, loaded with the formats' own libraries; those of nested dicts and lists by their outer keys."""
+    def _tensors(self) -> Mapping[str, Any]:
+        return self.loaded_tensors()
+
+    def loaded_tensors(self) -> Mapping[str, Any]:
+        """Load the tensors with the format's own library; those of nested dicts and lists by their outer keys."""
         torch = require("torch", "Running a state dict")
         path = self.artifact.path
-        with path.open("rb") as file:
-            head = file.read(9)
-        if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
-            return dict(require("safetensors.torch", "Reading .safetensors files").load_file(path))
         mapped = zipfile.is_zipfile(path)  # Before PyTorch 1.6 a file is read whole.
         return dict(_flat(torch.load(path, weights_only=True, map_location="cpu", mmap=mapped)))
 
@@ -185,11 +185,11 @@ _OWN = r"(weight|bias)_(ih|hh)(_l\d+)?(_reverse)?|_extra_state"
 _FIRST = re.compile(r"weight_ih(_l0)?$")
 """What the first layer's input matrix is called: each module has one."""
 
-RUNTIME = _StateDict
+RUNTIME = StateDict
 
 
 def decode(path: Path, names: Sequence[str], record: Record | None = None) -> Decoded:
     """Decode the named stacks of a file on its own; see :meth:`lstmconv.runtimes.Session.decode`."""
     alone = open_file(path)
     alone.record = record
-    return RUNTIME(alone).decode(names)
+    return session(alone).decode(names)

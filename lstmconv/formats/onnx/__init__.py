@@ -217,9 +217,9 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     """
     from lstmconv.formats.onnx.reader import read
 
-    model = read.parse_file(path)
+    model, content = read.parse_file(path)
     record, notes = read.record_of(model)
-    return Opened(record, model, lambda: read.read_file(path, model, record, notes, options))
+    return Opened(record, model, lambda: read.read_file(path, model, content, record, notes, options))
 
 
 def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:

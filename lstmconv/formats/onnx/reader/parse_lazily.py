@@ -6,16 +6,16 @@ Protocol Buffers would hold a model of 2 GB in memory, twice while it is parsed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from lstmconv._optional import require
-from lstmconv.arrays.mapping import mapped
 from lstmconv.formats.onnx.reader.message_count import refuse_many_messages
 from lstmconv.formats.onnx.wire import LENGTH, Field, fields, opened
 
 if TYPE_CHECKING:
     import onnx
+
+    from lstmconv.model import Array
 
 __all__ = ["OWN", "parse"]
 
@@ -31,16 +31,19 @@ _EXTERNAL = 1  # TensorProto.DataLocation.EXTERNAL
 _Walk: TypeAlias = "Callable[[memoryview, int, int], Iterator[bytes]]"
 
 
-def parse(path: Path) -> onnx.ModelProto:
+def parse(file: Array, name: str) -> onnx.ModelProto:
     """Return a model; the bytes of its large initializers lie, as it says, in an external file: :data:`OWN`.
+
+    Args:
+        file: The mapped bytes of the file.
+        name: Its name, for errors.
 
     Raises:
         UnreadableFileError: It has more messages than any model.
         google.protobuf.message.DecodeError: It is damaged.
-        OSError: It cannot be opened.
     """
-    content = mapped(path).data
-    refuse_many_messages(content, path.name)
+    content = file.data
+    refuse_many_messages(content, name)
     stored = bytes(content) if len(content) < _LARGE_BYTES else b"".join(_model(content))
     model: onnx.ModelProto = require("onnx", "Reading ONNX files").ModelProto.FromString(stored)
     return model

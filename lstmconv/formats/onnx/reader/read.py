@@ -31,7 +31,7 @@ from lstmconv.formats.options import ReadOptions
 from lstmconv.formats.record import KEY, Record, parse_record
 from lstmconv.formats.restoring import Restored, restore
 from lstmconv.formats.safety.limits import refuse_many_layers
-from lstmconv.model import Checkpoint, LSTMLayer, Provenance, Skipped
+from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Skipped
 
 if TYPE_CHECKING:
     import onnx
@@ -42,8 +42,8 @@ _MOST_BYTES = (1 << 31) - 1
 """Protocol Buffers, Encoding, Message Size: a message ends below 2 GiB."""
 
 
-def parse_file(path: Path) -> onnx.ModelProto:
-    """Parse a ``.onnx`` file; its large weights stay in the file.
+def parse_file(path: Path) -> tuple[onnx.ModelProto, Array]:
+    """Map and parse a ``.onnx`` file; return the message, whose large weights stay in the file, and the file's bytes.
 
     Raises:
         UnreadableFileError: It is no ONNX model, or a damaged one.
@@ -52,7 +52,8 @@ def parse_file(path: Path) -> onnx.ModelProto:
         size = path.stat().st_size
         if size > _MOST_BYTES:
             raise UnreadableFileError(f"{path.name}: {size} bytes, more than an ONNX model has without its weights")
-        model = parse(path)
+        content = mapped(path)
+        model = parse(content, path.name)
     except OSError as error:
         raise UnreadableFileError(f"{path.name}: cannot be read ({error.strerror or error})") from error
     except LstmconvError:
@@ -63,17 +64,23 @@ def parse_file(path: Path) -> onnx.ModelProto:
         ) from error
     if not model.HasField("graph") or not (model.ir_version or model.opset_import):
         raise UnreadableFileError(f"{path.name}: not an ONNX model: it has no graph; expected what an exporter wrote")
-    return model
+    return model, content
 
 
 def read_file(
-    path: Path, model: onnx.ModelProto, record: Record | None, notes: tuple[str, ...], options: ReadOptions
+    path: Path,
+    model: onnx.ModelProto,
+    content: Array,
+    record: Record | None,
+    notes: tuple[str, ...],
+    options: ReadOptions,
 ) -> Checkpoint:
     """Read the LSTM layers of a parsed file; weights in files beside it are mapped, not loaded.
 
     Args:
         path: The file.
-        model: What :func:`parse_file` returned.
+        model: What :func:`parse_file` returned, with ``content``.
+        content: Likewise.
         record: What :func:`record_of` returned, with its ``notes``.
         notes: Likewise.
         options: What the user says of it.
@@ -82,7 +89,7 @@ def read_file(
         UnreadableFileError: Its weights lie outside its folder.
         UnsupportedModelError: It holds no LSTM that Keras could have.
     """
-    tensors = Tensors(path.name, path.parent, {OWN: mapped(path)})
+    tensors = Tensors(path.name, path.parent, {OWN: content})
     origin = _provenance(path.name, "", model)
     checkpoint = _read(model, path.name, origin, record, notes, options, tensors)
     parts = tuple(sorted(tensors.opened.keys() - {OWN}))

@@ -1,0 +1,150 @@
+"""Every command opens each file once: it is parsed once, and its own framework loads it once, whatever is in it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import onnx
+import onnxruntime
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from typer.testing import CliRunner
+
+from lstmconv import reporting
+from lstmconv.cli import app
+from lstmconv.formats.hdf5 import tree
+from lstmconv.formats.onnx.reader import parse_lazily
+from lstmconv.formats.torch import containers
+from lstmconv.opening import load_file
+from lstmconv.proof import outputs
+from lstmconv.proof.models import checking
+from tests.contract.building import make_half, write_h5
+
+LAYERS = 40
+SOURCE = {"HDF5 walk": 1}
+PARSED = {
+    ".pt": {"pickle": 1, "record": 1},
+    ".safetensors": {"safe_open": 1, "record": 1},
+    ".onnx": {"protobuf": 1, "record": 1},
+    ".cudnn.safetensors": {"safe_open": 1, "record": 1},
+}
+"""What reading a file takes, whatever the command does with it."""
+LOADED = {".pt": "torch.load", ".safetensors": "load_file", ".onnx": "InferenceSession", ".cudnn.safetensors": None}
+"""What its own framework does where it is run; cuDNN's weight space is run by an interpreter of the buffer read."""
+
+OPENED = {".h5": 3, ".pt": 5, ".safetensors": 4, ".onnx": 2, ".cudnn.safetensors": 4}
+"""How often this process opens a path to read a file: the first bytes, twice for Keras; the list of a zip's members or
+a safetensors header, to tell formats apart and to read; the memory map. A source's bytes are hashed besides."""
+
+_opened: Counter[str] = Counter()
+
+
+def _note_opened(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "open" and isinstance(arguments[0], str | bytes):
+        _opened[Path(os.fsdecode(arguments[0])).name] += 1
+
+
+sys.addaudithook(_note_opened)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a folder with a model of 40 LSTM layers in a row, and everything it converts to."""
+    made = tmp_path_factory.mktemp("many")
+    write_h5(made / "many.h5", {f"lstm_{number:02}": [make_half(3, 3, number)] for number in range(LAYERS)})
+    for suffix in PARSED:
+        invoke("convert", made / "many.h5", made / f"many{suffix}", "--no-verify")
+    invoke("convert", made / "many.h5", made / "alone.pt", "--no-verify", "--lstm-only")
+    invoke("convert", made / "many.h5", made / "alone.onnx", "--no-verify", "--lstm-only")
+    return made
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Count what parses a file and what loads it; no mistakes are computed, which open nothing and take long."""
+    counts: Counter[str] = Counter()
+
+    def count(owner, name, label):
+        original = getattr(owner, name)
+
+        def counting(*arguments, **options):
+            counts[label] += 1
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    count(tree, "described", "HDF5 walk")
+    count(containers, "load", "pickle")
+    count(safetensors, "safe_open", "safe_open")
+    count(parse_lazily, "refuse_many_messages", "protobuf")
+    count(onnx, "load", "protobuf")
+    count(msgspec, "convert", "record")
+    count(torch, "load", "torch.load")
+    count(safetensors.torch, "load_file", "load_file")
+    count(onnxruntime, "InferenceSession", "InferenceSession")
+    monkeypatch.setattr(checking, "wrong_models", lambda model, trial: ())
+    monkeypatch.setattr(outputs, "outcomes", lambda *arguments, **options: ())
+    _opened.clear()
+    return counts
+
+
+def invoke(*arguments):
+    done = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
+def expected(suffix, *, run, source=True):
+    loads = {LOADED[suffix]: 1} if run and LOADED[suffix] else {}
+    return {**(SOURCE if source else {}), **PARSED[suffix], **loads}
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".onnx"])
+def test_converting_parses_source_and_target_once_and_loads_the_target_once(suffix, folder, tmp_path, counted):
+    invoke("convert", folder / "many.h5", tmp_path / f"new{suffix}")
+    assert counted == expected(suffix, run=True)
+
+
+@pytest.mark.parametrize("name", [*(f"many{suffix}" for suffix in PARSED), "alone.pt", "alone.onnx"])
+def test_verifying_parses_both_files_once_and_loads_the_target_once(name, folder, counted):
+    """Of a whole model, and of 40 layers that are run one by one."""
+    invoke("verify", folder / "many.h5", folder / name, "--steps", "2", "--batch", "1")
+    assert counted == expected(name[name.index(".") :], run=True)
+    assert _opened["many.h5"] == OPENED[".h5"] + 1  # Its hash tells whether the target was made from it.
+
+
+@pytest.mark.parametrize("suffix", PARSED)
+def test_inspecting_parses_a_file_once_and_loads_no_framework(suffix, folder, counted):
+    invoke("inspect", folder / f"many{suffix}")
+    assert counted == expected(suffix, run=False, source=False)
+    assert _opened[f"many{suffix}"] == OPENED[suffix]
+
+
+def test_checking_parses_every_file_once(folder, counted):
+    """A source and its twins are compared, and each is checked by itself."""
+    files = [folder / "many.h5", *(folder / f"many{suffix}" for suffix in PARSED)]
+    (folder / "alone.pt").rename(folder / "alone")
+    (folder / "alone.onnx").rename(folder / "alone_")
+    try:
+        invoke("check", *files)
+    finally:
+        (folder / "alone").rename(folder / "alone.pt")
+        (folder / "alone_").rename(folder / "alone.onnx")
+    total = Counter(SOURCE)
+    for parsed in PARSED.values():
+        total += Counter(parsed)
+    assert counted == total
+    assert {file.name: _opened[file.name] for file in files} == {
+        file.name: OPENED[file.name[file.name.index(".") :]] for file in files
+    }
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".onnx"])
+def test_a_report_parses_both_files_once_and_loads_the_target_once(suffix, folder, counted):
+    reporting.gather(load_file(folder / "many.h5"), [folder / f"many{suffix}"])
+    assert counted == expected(suffix, run=True)
