@@ -15,7 +15,7 @@ from lstmconv.model import Checkpoint, Skipped
 
 __all__ = ["SUFFIXES", "CheckedFile", "FileCache", "is_checkpoint", "is_keras"]
 
-SUFFIXES = tuple(suffix for entry in FORMATS for suffix in entry.suffixes if not suffix.endswith(".bin"))
+SUFFIXES = tuple(suffix for entry in FORMATS for suffix in entry.suffixes if suffix != entry.raw_suffix)
 """The suffixes of the files that are checked. Bare buffers are not: they do not say what they contain."""
 _KERAS_SUFFIXES = tuple(suffix for entry in FORMATS if entry.from_keras for suffix in entry.suffixes)
 _KEPT = 8
