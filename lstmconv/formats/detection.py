@@ -1,7 +1,7 @@
 """Tell what a file is by its content; suffixes decide only where the content cannot.
 
-Each function answers for one format's row. What tells one kind of file from another is loaded for files that may be
-of it: an HDF5 file needs none of it.
+Each function belongs to one format's row. A function that must look into a file imports what it needs for that: HDF5
+files need none of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def always(found: Beginning) -> bool:
 
 
 def never(found: Beginning) -> bool:
-    """Take nothing: the files are another format's, too, which tells them by what is in them."""
+    """Recognise nothing: another format reads these files too, and tells them apart by their layers."""
     return False
 
 

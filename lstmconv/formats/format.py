@@ -85,10 +85,10 @@ class Format:
         module: In :mod:`lstmconv.formats`; see :class:`Module`.
         runtime: In :mod:`lstmconv.runtimes`; runs a written file in its own framework.
         recognises: Whether a file is of this format, by its content or, where that cannot tell, by its suffix.
-        biases: ``"two"`` apart, or ``"one"``, their sum.
-        states_activations: A file that something else wrote says its activations and directions.
-        from_keras: Files that Keras writes: sources rather than targets.
-        runs_graphs: Its files say how layers are wired; a state dict does not, and holds what layers it can.
+        biases: ``"two"``, one for the input and one for the state, or ``"one"``, their sum.
+        states_activations: Files that something else wrote state their activations and directions, too.
+        from_keras: Keras writes such files; ``check`` takes them for sources, and others for targets.
+        runs_graphs: Its files state how layers are connected. A state dict does not, and holds any layers alone.
         raw_suffix: What it is written with under ``--raw``.
         modules: What its weights load into, where that computes tanh and sigmoid only: ``nn.LSTM``.
     """

@@ -2,7 +2,7 @@
 
 It lies under the name ``lstmconv`` in ONNX' metadata_props, in safetensors' ``__metadata__`` and as an HDF5
 attribute, and as ``extra/lstmconv.json`` in a ``.pt`` archive. The dataclasses below are its schema: a text that
-does not fit them is somebody else's, and is not trusted.
+does not fit them was written by something else, and is not used.
 """
 
 from __future__ import annotations
@@ -112,12 +112,12 @@ class Record:
         source: The source's file name.
         sha256: The source's hash.
         format: The source's format, for people.
-        keras_version: The Keras that wrote the source, if it tells.
+        keras_version: The version of Keras that wrote the source, if the source states it.
         layers: The LSTM layers, in order.
         stacks: All layers as stacks, most of one layer.
         edges: See :class:`~lstmconv.model.Checkpoint`.
         notes: What was assumed while reading the source.
-        activations_given: The user named an activation, over the source's own or where it tells none.
+        activations_given: The user named an activation, in place of the source's or where the source states none.
         sources: The names that renamed layers have in the source, by their names in this file.
         asked: The source's layers that the user asked for; empty where all of them belong in the file.
         scope: ``whole``: the file is the whole model, described by ``model``; ``layers``: the LSTM layers alone.

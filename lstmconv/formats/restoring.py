@@ -15,7 +15,7 @@ __all__ = ["Restored", "restore"]
 
 
 class Restored(NamedTuple):
-    """A file's layers with what its provenance says of them; the fields are those of a Checkpoint."""
+    """A file's layers, named as recorded; the fields are those of a Checkpoint."""
 
     layers: tuple[LSTMLayer, ...]
     joined: Mapping[str, tuple[str, ...]]
@@ -30,7 +30,7 @@ def restore(
 ) -> Restored:
     """Give the layers of a file the names and options that were recorded when it was written.
 
-    Weights and sizes are the file's own: where the record does not fit them, it is left aside, and that is noted.
+    Weights and sizes come from the file. A record that does not fit them is not used, and a note says so.
 
     Args:
         modules: The file's modules by their names in it, each with its layers.

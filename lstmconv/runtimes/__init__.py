@@ -131,7 +131,7 @@ SimpleRNN each direction's ``weight_ih``, ``weight_hh``, ``bias_ih``, ``bias_hh`
 
 
 class Session(ABC):
-    """One opened file in the hands of its own framework.
+    """One opened file, with what its own framework makes of it.
 
     Attributes:
         artifact: The file.
