@@ -279,7 +279,7 @@ def _interpret(path: Path, content: WeightSpaces, options: ReadOptions) -> Check
         found[name] = _unpacked(name, content.spaces[name], _sizes(entry, where), where, notes)
         own = manifest(Stack(name, found[name]), _MODES[entry["biasMode"]])
         _refuse_other_params(entry.get("params", []), own["params"], where)
-    restored = restore(found, content.record)
+    restored = restore(found, content.record, path.name)
     return overruled(
         Checkpoint(
             layers=restored.layers,

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from lstmconv.activations import described_activation
+from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.record import Record, RecordedLayer
 from lstmconv.model import LSTMLayer
 
@@ -26,16 +27,23 @@ class Restored(NamedTuple):
 def restore(
     modules: Mapping[str, Sequence[LSTMLayer]],
     record: Record | None,
+    source: str,
     key: Callable[[str], str] = lambda name: name,
+    *,
+    binding: bool = True,
 ) -> Restored:
     """Give the layers of a file the names and options that were recorded when it was written.
-
-    Weights and sizes come from the file. A record that does not fit them is not used, and a note says so.
 
     Args:
         modules: The file's modules by their names in it, each with its layers.
         record: ``None`` for a file that something else wrote.
+        source: The file's name.
         key: The module's name in the file for a recorded stack's name.
+        binding: Whether the file says what it computes by its record alone; where its graph does, a record that does
+            not fit is left aside, and that is noted.
+
+    Raises:
+        UnreadableFileError: A binding record does not describe the file's weights.
     """
     recorded = {} if record is None else {key(stack): (stack, entries) for stack, entries in record.modules.items()}
     layers: list[LSTMLayer] = []
@@ -46,11 +54,18 @@ def restore(
         named = list(found)
         if len(entries) == len(found) and all(map(_fits, found, entries)):
             named = [_restored(layer, entry) for layer, entry in zip(found, entries, strict=True)]
+        elif record is not None and binding:
+            raise _of_another_file(
+                source, f"'{module}' is not in it" if not entries else f"'{module}' has other sizes or biases"
+            )
         elif record is not None:
             notes.append(f"{module or 'the module'}: the file's own record does not describe its weights; left aside")
         layers += named
         if len(named) > 1:
             joined[stack] = tuple(layer.name for layer in named)
+    missing = next((module for module in recorded if module not in modules), None)
+    if missing is not None and binding and record is not None and record.scope == "layers":
+        raise _of_another_file(source, f"the file has no '{missing}'")
     names = {layer.name for layer in layers}
     pairs = None if record is None else record.edges
     edges = None if pairs is None else tuple((a, b) for a, b in pairs if a in names and b in names)
@@ -60,9 +75,21 @@ def restore(
     return Restored(tuple(layers), joined, tuple(dict.fromkeys([*(edges or ()), *chained])), tuple(notes))
 
 
+def _of_another_file(source: str, differs: str) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"{source}: lstmconv's record in it describes other weights: {differs}; "
+        "convert the source again, or save the weights without the record"
+    )
+
+
 def _fits(layer: LSTMLayer, entry: RecordedLayer) -> bool:
+    """Whether a layer has the recorded sizes, and a bias where one is recorded; zeros may stand where none is."""
     sizes = [direction.hidden_size for direction in entry.directions]
-    return entry.input_size == layer.input_size and sizes == [half.hidden_size for half in layer.directions]
+    biased = all(
+        half.bias_ih is not None or half.bias_hh is not None or not recorded.biases
+        for half, recorded in zip(layer.directions, entry.directions, strict=False)
+    )
+    return biased and entry.input_size == layer.input_size and sizes == [half.hidden_size for half in layer.directions]
 
 
 def _restored(layer: LSTMLayer, entry: RecordedLayer) -> LSTMLayer:

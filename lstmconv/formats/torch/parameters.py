@@ -15,13 +15,16 @@ from typing import Any, NamedTuple
 
 from lstmconv.activations import SIGMOID, TANH, Activation, described_activation
 from lstmconv.errors import NoLSTMError, UnreadableFileError, UnsupportedModelError
-from lstmconv.formats.options import ReadOptions
+from lstmconv.formats.options import ReadOptions, WriteOptions
 from lstmconv.formats.overrides import overruled
 from lstmconv.formats.record import Record
 from lstmconv.formats.restoring import restore
 from lstmconv.formats.safety.limits import parse_json, refuse_many_layers
+from lstmconv.formats.torch.agreement import refuse_disagreement
 from lstmconv.formats.torch.inference_weights import inference_weights
 from lstmconv.formats.torch.state_dict import prefix_of
+from lstmconv.formats.torch.state_dict import tensors as written_tensors
+from lstmconv.formats.torch.whole import whole_tensors
 from lstmconv.formats.torch.whole_reader import read_whole
 from lstmconv.layouts import TORCH
 from lstmconv.model import Array, Checkpoint, LSTMDirection, LSTMLayer, Provenance, Skipped
@@ -91,8 +94,10 @@ def read_parameters(
         UnreadableFileError: Arrays are missing, or their shapes do not belong together.
     """
     if record is not None and record.model is not None:
-        return overruled(read_whole(record.model, tensors, provenance), options)
-    tensors = inference_weights(tensors, provenance.source)
+        described = read_whole(record.model, tensors, provenance)
+        refuse_disagreement(whole_tensors(described, WriteOptions()), tensors, provenance.source)
+        return overruled(described, options)
+    tensors = inference_weights(tensors, provenance.source) if record is None else tensors
     collected, skipped = _collect(tensors, provenance.source, nested=record is not None)
     prefixes = [module.prefix for module in collected]
     names = modules(prefixes) if record is None else {prefix: prefix[:-1] for prefix in prefixes}
@@ -109,7 +114,7 @@ def read_parameters(
         reason = f"no LSTM that converts; found {reasons}" if skipped else "no LSTM in it; only LSTM layers convert"
         raise NoLSTMError(f"{provenance.source}: {reason}", skipped)
     prefixed = record is None or record.prefix
-    restored = restore(found, record, lambda name: prefix_of(name)[:-1] if prefixed else "")
+    restored = restore(found, record, provenance.source, lambda name: prefix_of(name)[:-1] if prefixed else "")
     checkpoint = Checkpoint(
         layers=restored.layers,
         provenance=provenance,
@@ -118,6 +123,9 @@ def read_parameters(
         joined=restored.joined,
         notes=restored.notes,
     )
+    if record is not None:
+        written = written_tensors(checkpoint, WriteOptions(prefix=record.prefix))
+        refuse_disagreement(written, tensors, provenance.source)
     return overruled(checkpoint, options)
 
 

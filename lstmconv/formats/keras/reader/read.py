@@ -181,7 +181,7 @@ def _restored(
     modules = {layer.name: [layer] for layer in layers}
     paths = _container_names(record.layers)
     alone = replace(record, stacks=())
-    restored = restore(modules, alone, lambda name: name if name in modules else paths[name])
+    restored = restore(modules, alone, file.name, lambda name: name if name in modules else paths[name])
     return overruled(
         Checkpoint(
             layers=restored.layers,

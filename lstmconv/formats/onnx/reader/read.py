@@ -165,7 +165,7 @@ def _read(
     if not found.nodes and (record is None or record.scope != "whole"):  # A whole model may have none.
         raise NoLSTMError(_nothing(name, found.skipped), found.skipped)
     modules = own_modules(found.nodes, record)
-    restored, note = _restored({key: [placed.layer for placed in own] for key, own in modules.items()}, record)
+    restored, note = _restored({key: [placed.layer for placed in own] for key, own in modules.items()}, record, name)
     placed = [each for own in modules.values() for each in own]
     notes = [*unread, *note, *restored.notes]
     settled: list[Placed] = []
@@ -236,12 +236,14 @@ def _nothing(name: str, skipped: Sequence[Skipped]) -> str:
     )
 
 
-def _restored(modules: Mapping[str, Sequence[LSTMLayer]], record: Record | None) -> tuple[Restored, tuple[str, ...]]:
+def _restored(
+    modules: Mapping[str, Sequence[LSTMLayer]], record: Record | None, name: str
+) -> tuple[Restored, tuple[str, ...]]:
     """Give the layers what was recorded of them; leave a record aside that names unknown activations."""
     try:
-        return restore(modules, record), ()
+        return restore(modules, record, name, binding=False), ()
     except UnsupportedModelError:
-        return restore(modules, None), ("the file's own record cannot be read; left aside",)
+        return restore(modules, None, name), ("the file's own record cannot be read; left aside",)
 
 
 def _as_used(placed: Placed, routes: Routes) -> tuple[LSTMLayer, list[str]]:
