@@ -423,7 +423,7 @@ def number_of_a_million_digits(folder: Path) -> Path:
     return with_config(folder, '{"class_name": "Sequential", "config": {"layers": [], "n": ' + "9" * 30_000 + "}}")
 
 
-@hostile("cannot tell which arrays")
+@hostile("should hold an LSTM of")
 def units_of_a_number_no_memory_has(folder: Path) -> Path:
     layer = {"class_name": "LSTM", "config": {"name": "lstm_1", "units": 10**300}}
     return with_config(folder, json.dumps(sequential(layer)))
