@@ -14,7 +14,7 @@ from lstmconv.formats import stem as stem_of
 from lstmconv.model import Checkpoint
 from lstmconv.opening import load_file, refuse_no_file
 from lstmconv.publishing import publish, refuse_changed, refuse_existing, staging, stamps_of, stored_meanwhile
-from lstmconv.selection import Wish, select
+from lstmconv.selection import Selection, Wish, select
 
 if TYPE_CHECKING:
     from lstmconv.proof.report import Report
@@ -89,6 +89,7 @@ def convert_file(
         progress: Called with a line before each long step.
         stage_in: Gives the folder in which targets are put together; see :func:`lstmconv.publishing.shared_staging`.
     """
+    from lstmconv.proof.report import VerificationError
     from lstmconv.proof.verifying import verify_file
 
     say = progress or (lambda _: None)
@@ -114,17 +115,26 @@ def convert_file(
             with stored_meanwhile(written) if _nbytes(selection.checkpoint) > _LARGE_BYTES else nullcontext():
                 artifact = places[place].open(stage / place.name)
                 reports.append(verify_file(checkpoint, artifact, run=options.verify))
-                reports[-1].raise_for_failure()
+                try:
+                    reports[-1].raise_for_failure()
+                except VerificationError as error:
+                    error.reports, error.notes = tuple(reports), _told(checkpoint, tuple(chosen.values()))
+                    raise
             said = places[place].usage(artifact, place)
             usage += [] if said is None else [f"{place.name}: {said}"]
         refuse_existing([folder / part.name for part in staged], source, force=options.force)
         refuse_changed(stamps)
         paths = publish(staged, folder, force=options.force)
-    skipped = [f"skipped {entry.name} ({entry.class_name}): {entry.reason}" for entry in checkpoint.skipped]
-    alone = not any(selection.options.whole for selection in chosen.values())
-    notes = [note for selection in chosen.values() for note in selection.notes]
-    told = tuple(dict.fromkeys([*checkpoint.notes, *(skipped if alone else ()), *notes]))
+    told = _told(checkpoint, tuple(chosen.values()))
     return Conversion(next(iter(chosen.values())).checkpoint, tuple(paths), tuple(reports), told, tuple(usage))
+
+
+def _told(checkpoint: Checkpoint, selections: Sequence[Selection]) -> tuple[str, ...]:
+    """Return what is said about a conversion: what was assumed, and what is not carried; each sentence once."""
+    skipped = [f"skipped {entry.name} ({entry.class_name}): {entry.reason}" for entry in checkpoint.skipped]
+    alone = not any(selection.options.whole for selection in selections)
+    notes = [note for selection in selections for note in selection.notes]
+    return tuple(dict.fromkeys([*checkpoint.notes, *(skipped if alone else ()), *notes]))
 
 
 def _nbytes(checkpoint: Checkpoint) -> int:

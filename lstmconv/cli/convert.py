@@ -12,7 +12,10 @@ from lstmconv.errors import UsageError
 from lstmconv.formats.options import DTYPES, WriteOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lstmconv.converting import ConvertOptions
+    from lstmconv.proof.report import Report
     from lstmconv.selection import Stacking
 
 __all__ = ["StackCommand", "convert"]
@@ -166,26 +169,38 @@ def convert(
 def _convert_one(source: Path, target: Path | None, options: "ConvertOptions", *, json: bool) -> None:
     from lstmconv.cli import output
     from lstmconv.converting import convert_file
+    from lstmconv.proof.report import VerificationError
 
-    with output.progress(source) as say:
-        done = convert_file(source, target, options, say)
+    try:
+        with output.progress(source) as say:
+            done = convert_file(source, target, options, say)
+    except VerificationError as error:
+        if not json:
+            raise
+        output.show_notes(error.notes)
+        output.show_json({**_as_json(source.name, options, error.reports, error.notes), "paths": [], "usage": []})
+        output.show_error(str(error))
+        raise typer.Exit(1) from error
     output.show_notes(done.notes)
     if json:
-        output.show_json(
-            {
-                "source": done.source.provenance.source,
-                "paths": [str(path) for path in done.paths],
-                "verified": options.verify,
-                "reports": [report.to_json() for report in done.reports],
-                "notes": list(done.notes),
-                "usage": list(done.usage),
-            }
-        )
+        said = _as_json(done.source.provenance.source, options, done.reports, done.notes)
+        output.show_json({**said, "paths": [str(path) for path in done.paths], "usage": list(done.usage)})
         return
     for report in done.reports:
         output.show_report(report)
     output.show_paths(done.paths)
     output.show_usage(done.usage)
+
+
+def _as_json(
+    source: str, options: "ConvertOptions", reports: "Sequence[Report]", notes: "Sequence[str]"
+) -> dict[str, Any]:
+    return {
+        "source": source,
+        "verified": options.verify,
+        "reports": [report.to_json() for report in reports],
+        "notes": list(notes),
+    }
 
 
 def _convert_many(

@@ -126,8 +126,12 @@ class VerificationError(LstmconvError, AssertionError):
 
     Attributes:
         report: The :class:`Report` with every check.
+        reports: Of a conversion, those of the targets before it, too.
+        notes: What a conversion had to say until then.
     """
 
     def __init__(self, message: str, report: Report) -> None:
         super().__init__(message)
         self.report = report
+        self.reports: tuple[Report, ...] = (report,)
+        self.notes: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ from lstmconv.proof.report import Check, Report
 from lstmconv.proof.trials import Settings
 from lstmconv.proof.weights import as_held, as_read, check_structure, check_weights, computes_otherwise
 from lstmconv.proof.whole_file import check_whole_file
+from lstmconv.proof.wiring import check_wiring
 from lstmconv.runtimes import session
 from lstmconv.runtimes.feeding import Given
 
@@ -65,7 +66,8 @@ def verify_file(
             if inputs is not None:
                 whole.append(check_own_model(source.model, record, opened, inputs, settings))
             return Report(name, tuple(whole))
-        pairs, how, missing = paired(source, record, held)
+        pairing = paired(source, record, held)
+        pairs, how, missing = pairing
         if inputs is not None and len(pairs) > 1:
             stacks = ", ".join(stack for stack, _ in pairs)
             raise UsageError(f"{name}: holds {stacks} and no model; --inputs is for a whole model or one layer")
@@ -103,6 +105,8 @@ def verify_file(
             if check.status != "not run":
                 check, spent = replace(check, seconds=round(spent, 3)), 0.0
             checks.append(check)
+    wiring = check_wiring(source, target, pairing, settings, run=run)
+    checks += [] if wiring is None else [wiring]
     if inputs is not None and checks[0].status == "passed":
         (pair,) = pairs
         own = as_held(pair[1], decoded[pair[0]])

@@ -26,6 +26,7 @@ from lstmconv.formats.record import Record
 from lstmconv.model import Array, Gates, Layer, LSTMDirection, LSTMLayer, Model, RecurrentLayer, Stack
 from lstmconv.model.kinds import Constant, Kind, Rescaling, Unknown
 from lstmconv.model.renaming import renamed
+from lstmconv.proof.graphs import graph_difference
 from lstmconv.proof.judging import refused
 from lstmconv.proof.models.checking import check_model
 from lstmconv.proof.models.rounding import in_dtype
@@ -52,7 +53,7 @@ def check_whole_file(
     start = time.perf_counter()
     decoded = session.decode_model(expected.layers, frameworks=run)
     spent = time.perf_counter() - start
-    yield _structure(expected, decoded)
+    yield _structure(expected, decoded, record)
     yield _weights(expected, decoded, record)
     if not run:
         yield Check(expected.name, "model", "not run", "as asked")
@@ -75,7 +76,11 @@ def _model(expected: Model, session: Session, settings: Settings, record: Record
         return refused(expected.name, "model", error)
     named = [entry.name for entry in expected.inputs]
     problem = _misnamed("inputs", named, [name for name in loaded.inputs if name in named or "." not in name])
-    problem = problem or _misnamed("outputs", list(expected.outputs), list(loaded.outputs)[: len(expected.outputs)])
+    problem = problem or _misnamed(
+        "outputs",
+        list(expected.outputs),
+        [name for name in loaded.outputs if name in expected.outputs or "." not in name],
+    )
     if problem is not None:
         return Check(expected.name, "model", "failed", f"{problem} · {loaded.framework}")
     states = None
@@ -101,12 +106,15 @@ def _parts(layer: Layer) -> tuple[LSTMLayer | RecurrentLayer | Kind, ...]:
     return layer.layers if isinstance(layer, Stack) else (layer,)
 
 
-def _structure(expected: Model, decoded: Mapping[str, DecodedLayer]) -> Check:
-    """Compare which layers are there."""
+def _structure(expected: Model, decoded: Mapping[str, DecodedLayer], record: Record) -> Check:
+    """Compare which layers are there, and the model that the file says it is."""
     wanted = [part.name for layer in _held(expected) for part in _parts(layer)]
     missing = [name for name in wanted if name not in decoded]
     if missing:
         return Check(expected.name, "structure", "failed", f"the file has no arrays of {', '.join(missing)}")
+    problem = graph_difference(expected, record.model)
+    if problem is not None:
+        return Check(expected.name, "structure", "failed", problem)
     known = [part for layer in expected.layers if not isinstance(layer, Constant) for part in _parts(layer)]
     count = f"{len(known)} layer{'s' * (len(known) != 1)}"
     layers = f"{count}, {len(wanted)} with weights" if len(wanted) < len(known) else f"{count} with weights"

@@ -152,10 +152,11 @@ def counted(values: Array, scan: Scan, limit: float) -> Scan:
     """Read the weights a second time, for the histogram over ``-limit`` to ``limit``, and the deviation."""
     counts = np.zeros(BINS, np.int64)
     off = 0.0
-    bounds = (-limit, limit) if limit else (-1.0, 1.0)
+    scale = 2.0 ** -float(np.frexp(limit)[1])  # Exact; the width of the range may not fit the weights' own dtype.
+    bounds = (-limit * scale, limit * scale) if limit else (-1.0, 1.0)
     for _, _, part in _bands(_two_axes(values), (1, 1)):
         known = part[np.isfinite(part)] if scan.nan or scan.infinite else part.ravel(order="K")
-        counts += np.histogram(known, BINS, bounds)[0]
+        counts += np.histogram(known * np.float64(scale), BINS, bounds)[0]
         off += float(np.square(known - np.float64(scan.mean), dtype=np.float64).sum())
     known_count = scan.size - scan.nan - scan.infinite
     return replace(scan, counts=counts, deviation=float(np.sqrt(off / known_count)) if known_count else 0.0)

@@ -7,7 +7,9 @@ from functools import partial
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.model_record import Place, rebuild_model
+from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.torch.state_dict import prefix_of
+from lstmconv.formats.torch.whole import model_tensors
 from lstmconv.layouts import TORCH
 from lstmconv.layouts.kinds import rows_of
 from lstmconv.model import Array, Checkpoint, Gates, Model, Provenance
@@ -43,9 +45,19 @@ def read_model(described: object, state: Mapping[str, Array], source: str) -> Mo
         source: The file's name.
 
     Raises:
-        UnreadableFileError: The record is damaged, or a tensor is missing or has another shape.
+        UnreadableFileError: The record is damaged, a tensor is missing or has another shape, or no layer has it.
     """
-    return rebuild_model(described, partial(_found, state, source), source, TORCH.name)
+    model = rebuild_model(described, partial(_found, state, source), source, TORCH.name)
+    if not model.unknown:
+        known = {tensor.name for tensor in model_tensors(model, WriteOptions())}
+        left = next((key for key in state if key not in known and key.rpartition(".")[2] not in _NO_WEIGHTS), None)
+        if left is not None:
+            raise UnreadableFileError(f"{source}: holds '{left}', which no layer of the model in its record has")
+    return model
+
+
+_NO_WEIGHTS = frozenset({"_extra_state", "num_batches_tracked"})
+"""What PyTorch's modules keep beside their weights."""
 
 
 def _found(state: Mapping[str, Array], source: str, place: Place) -> Array | Gates | None:

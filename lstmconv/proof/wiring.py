@@ -1,0 +1,96 @@
+"""Whether a file that tells its model joins its layers as the source does: Keras runs the file's graph, not its record.
+
+A file of LSTM layers alone has nothing between them, and feeds each from the layer that feeds it in the source. A file
+that something else wrote tells a whole model: it is computed, and compared with the source's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from lstmconv.formats import Artifact
+from lstmconv.model import Array, Checkpoint, LSTMLayer, Model, Stack
+from lstmconv.model.kinds import Identity, Unknown
+from lstmconv.proof.models.checking import check_model
+from lstmconv.proof.pairing import Pairing
+from lstmconv.proof.report import Check
+from lstmconv.proof.trials import Settings
+from lstmconv.runtimes import Precision
+from lstmconv.semantics.graph import run_model
+
+__all__ = ["check_wiring"]
+
+
+def check_wiring(
+    source: Checkpoint, target: Artifact, pairing: Pairing, settings: Settings, *, run: bool
+) -> Check | None:
+    """Compare what a target's own graph does between its layers with the source; ``None`` where nothing is wrong.
+
+    Args:
+        source: Both files' models are compared where both tell them.
+        target: A file that holds LSTM layers, and perhaps more.
+        pairing: Which layers belong together.
+        settings: Of the inputs.
+        run: Compute models; else only edges are compared.
+    """
+    held = target.checkpoint
+    if held.model is None or source.model is None:
+        return None
+    if target.record is not None:
+        problem = _between(held.model) or _rejoined(source, held, pairing)
+        return None if problem is None else Check(held.model.name, "structure", "failed", problem)
+    if not run or source.model.unknown or held.model.unknown:
+        return None
+    return _computed(source.model, held.model, settings)
+
+
+def _between(model: Model) -> str | None:
+    """Name what stands in a graph that should hold LSTM layers alone."""
+    for call in model.calls:
+        if not isinstance(call.layer, LSTMLayer | Stack | Identity):
+            kind = call.layer.class_name if isinstance(call.layer, Unknown) else type(call.layer).__name__
+            return f"{call.name} ({kind}) stands in its graph, which should hold LSTM layers alone"
+    return None
+
+
+def _rejoined(source: Checkpoint, held: Checkpoint, pairing: Pairing) -> str | None:
+    """Say which edge of the target's graph the source does not have."""
+    origin = {name: stack.first.name for name, stack in pairing.stacks if len(stack.layers) == 1}
+    known = {*(source.edges or ()), *(pair for inside in source.joined.values() for pair in pairwise(inside))}
+    for below, above in held.edges or ():
+        pair = origin.get(below, below), origin.get(above, above)
+        if pair not in known:
+            return f"{below} feeds {above} in its graph, and not in the source's"
+    return None
+
+
+def _computed(source: Model, held: Model, settings: Settings) -> Check:
+    """Compute both models on the same inputs, each by the reference."""
+    sizes = [(len(model.inputs), len(model.outputs)) for model in (source, held)]
+    if sizes[0] != sizes[1]:
+        said = [f"{inputs} inputs and {outputs} outputs" for inputs, outputs in sizes]
+        return Check(source.name, "model", "failed", f"its model has {said[1]}, expected {said[0]}")
+    inputs = _paired([entry.name for entry in source.inputs], [entry.name for entry in held.inputs])
+    outputs = _paired(list(source.outputs), list(held.outputs))
+
+    def run(given: Mapping[str, Array]) -> Mapping[str, npt.NDArray[np.float64]]:
+        found = run_model(held, {inputs[name]: given[name] for name in inputs})
+        return {**found, **{name: found[own] for name, own in outputs.items()}}
+
+    precision = Precision("float64", _stored(held))
+    return check_model(source, run, precision, settings, framework="its graph computed in float64")
+
+
+def _stored(model: Model) -> str:
+    """Return the dtype of a model's LSTM weights, to which the source's are rounded."""
+    layers = [one for layer in model.layers for one in (layer.layers if isinstance(layer, Stack) else (layer,))]
+    return next((layer.dtype.name for layer in layers if isinstance(layer, LSTMLayer)), "float32")
+
+
+def _paired(names: list[str], others: list[str]) -> dict[str, str]:
+    """Pair by name where the names are the same, else in order."""
+    return {name: name for name in names} if set(names) == set(others) else dict(zip(names, others, strict=True))

@@ -1,0 +1,112 @@
+"""What ``verify`` fails of whole files: another graph, other names, an array too many, a different model."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import onnx
+import pytest
+import torch
+
+import lstmconv
+from lstmconv.errors import UnreadableFileError
+
+keras = pytest.importorskip("keras")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def model(activation="relu", *, seed=1, swapped=False):
+    keras.utils.set_random_seed(seed)
+    x = keras.layers.Input((None, 3), name="x")
+    h = keras.layers.LSTM(5, return_sequences=True, name="a")(x)
+    h = keras.layers.LSTM(5, name="b")(h)
+    d = keras.layers.Dense(2, activation=activation, name="d")(h)
+    e = keras.layers.Dense(2, name="e")(h)
+    return keras.Model(x, [e, d] if swapped else [d, e], name="two_heads")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Return a folder of one model as Keras saved it, its whole targets, and other models of the same shapes."""
+    folder = tmp_path_factory.mktemp("whole")
+    right = model()
+    right.save(folder / "m.keras")
+    other = {"seed": model(seed=2), "tanh": model("tanh"), "swapped": model(swapped=True)}
+    other["tanh"].set_weights(right.get_weights())
+    for name, made in other.items():
+        made.save(folder / f"{name}.keras")
+    for suffix in (".pt", ".onnx"):
+        lstmconv.convert(folder / "m.keras", folder / f"m{suffix}", whole=True)
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".onnx"])
+@pytest.mark.parametrize(
+    ("source", "levels"),
+    [
+        ("seed", {"weights", "model"}),
+        ("tanh", {"structure", "model"}),
+        ("swapped", {"structure", "model"}),
+        ("m", set()),
+    ],
+)
+def test_a_whole_file_is_held_to_another_model_of_its_shapes(source, levels, suffix, files):
+    report = lstmconv.verify(files / f"{source}.keras", files / f"m{suffix}")
+    assert {check.level for check in report.failures} == levels
+    assert report.passed == (not levels)
+
+
+def edited(files, tmp_path, change=None, tensors=()):
+    """Copy the whole .pt with PyTorch's own writer, its record changed, and with more tensors."""
+    with zipfile.ZipFile(files / "m.pt") as archive:
+        record = json.loads(archive.read("archive/extra/lstmconv.json"))
+    if change is not None:
+        change(record["model"])
+    state = torch.load(files / "m.pt", weights_only=True)
+    torch.save({**state, **dict.fromkeys(tensors, torch.ones(2))}, tmp_path / "archive.pt")
+    with zipfile.ZipFile(tmp_path / "archive.pt", "a") as archive:
+        archive.writestr("archive/extra/lstmconv.json", json.dumps(record))
+    return tmp_path / "archive.pt"
+
+
+def compute_another(described):
+    next(layer for layer in described["layers"] if layer["name"] == "e")["activation"] = {"name": "tanh"}
+
+
+def reversed_outputs(described):
+    described["outputs"] = dict(reversed(described["outputs"].items()))
+
+
+def fewer_outputs(described):
+    del described["outputs"]["e"]
+
+
+@pytest.mark.parametrize("change", [compute_another, reversed_outputs, fewer_outputs])
+def test_a_record_of_another_graph_fails(change, files, tmp_path):
+    failures = lstmconv.verify(files / "m.keras", edited(files, tmp_path, change)).failures
+    assert "structure" in {check.level for check in failures}
+    assert "the model in its record is another one" in failures[0].detail
+
+
+def test_the_copy_itself_passes(files, tmp_path):
+    assert lstmconv.verify(files / "m.keras", edited(files, tmp_path)).passed
+
+
+@pytest.mark.parametrize("name", ["extra.weight", "d.weight_g"])
+def test_an_array_that_no_layer_has_is_refused(name, files, tmp_path):
+    with pytest.raises(UnreadableFileError, match=name):
+        lstmconv.verify(files / "m.keras", edited(files, tmp_path, tensors=[name]))
+
+
+@pytest.mark.parametrize("kept", [slice(None, None, -1), slice(1)])
+def test_outputs_in_another_order_or_fewer_fail_in_onnx(kept, files, tmp_path):
+    found = onnx.load(files / "m.onnx")
+    outputs = list(found.graph.output)[kept]
+    del found.graph.output[:]
+    found.graph.output.extend(outputs)
+    onnx.save(found, tmp_path / "m.onnx")
+    assert [check.level for check in lstmconv.verify(files / "m.keras", tmp_path / "m.onnx").failures] == ["model"]
