@@ -406,6 +406,20 @@ def test_trap_12_from_keras_3_6_on_the_file_holds_the_user_s_names(tmp_path: Pat
     assert only(tmp_path / "a.weights.h5").name == "inner/memory"
 
 
+@pytest.mark.parametrize(
+    ("file", "numbered"),
+    [
+        ("keras-3.0.5/lstm.weights.h5", True),
+        ("keras-3.6.0/bidirectional_concat.weights.h5", False),
+        ("wiring/same_names/two_layers_named_lstm.weights.h5", False),
+    ],
+)
+def test_trap_12_before_keras_3_6_the_numbers_that_stand_for_names_are_said(file: str, numbered: bool):
+    """Files that Keras wrote; the last one's layers are attributes, which are the user's own names."""
+    notes = lstmconv.load(GOLDEN / file).notes
+    assert any("numbered its layers by class" in note and "--config" in note for note in notes) == numbered
+
+
 # 13 to 18: legacy and saveable trees
 
 

@@ -13,7 +13,7 @@ from lstmconv.formats.hdf5.tree import Group, StoredArray
 from lstmconv.formats.keras.reader.cells import FUSED, Cell, natural
 from lstmconv.formats.safety.limits import refuse_many_layers
 
-__all__ = ["OLDER_ROOT", "cell_at", "saveable_cells", "user_name"]
+__all__ = ["OLDER_ROOT", "cell_at", "is_numbered", "saveable_cells", "user_name"]
 
 OLDER_ROOT = "_layer_checkpoint_dependencies"
 """What Keras 2.12 to 2.14 call ``layers``."""
@@ -64,6 +64,19 @@ def user_name(root: Group, path: str) -> str:
     # Lists and dicts of layers have no name of their own where layers have one.
     named = [own for _, own in names if own is not None]
     return "/".join(named if names and names[-1][1] is not None else [own or part for part, own in names])
+
+
+def is_numbered(root: Group, path: str) -> bool:
+    """Whether a layer at an object path is named by its class and a number, and its own name is not in the file.
+
+    Keras up to 3.5 names ``layers/lstm_1`` after the second LSTM of a model, whatever the model calls it.
+    """
+    parts = path.split("/")
+    own = max((depth for depth, part in enumerate(parts) if part not in _CONTAINERS | _INNER), default=0)
+    if own == 0 or parts[own - 1] not in _CONTAINERS:
+        return False
+    variables = root.group("/".join([*parts[: own + 1], "vars"]))
+    return variables is None or variables.text("name") is None
 
 
 def cell_at(root: Group, path: str) -> Cell | None:

@@ -11,7 +11,7 @@ from lstmconv.formats.keras.reader.assigning_legacy import assign_legacy
 from lstmconv.formats.keras.reader.assigning_saveable import assign_saveable
 from lstmconv.formats.keras.reader.cells import LSTM_KINDS, Cell
 from lstmconv.formats.keras.reader.cells_legacy import group_names, legacy_cells
-from lstmconv.formats.keras.reader.cells_saveable import saveable_cells
+from lstmconv.formats.keras.reader.cells_saveable import is_numbered, saveable_cells
 from lstmconv.formats.keras.reader.counting import Counts
 from lstmconv.formats.keras.reader.discovery import Discovered, discover
 from lstmconv.formats.keras.reader.entries import Entry, ModelEntry, read_entries
@@ -141,6 +141,11 @@ def _discovered(cells: list[Cell], producer: Producer, options: ReadOptions) -> 
         raise NoLSTMError(_no_lstm(file.name, skipped), skipped)
     if file.record is not None and producer.config is None:
         return _restored(file, file.record, layers, skipped, options)
+    if any(is_numbered(file.weights, cell.group) for each in found for cell in each.cells):
+        producer.notes.append(
+            f"{file.name}: Keras numbered its layers by class, as lstm and lstm_1, and their names in the model are "
+            "not in the file; pass --config for them"
+        )
     return Checkpoint(
         layers=tuple(layers),
         provenance=_provenance(file),
