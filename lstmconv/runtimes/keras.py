@@ -106,6 +106,8 @@ def _load_model(path: Path, content: KerasContent, record: Record | None) -> _Lo
     config = content.config
     cudnn = _holds_cudnn(content, record)
     _refuse_others(config)
+    if config is not None and content.version is not None and content.version.startswith(("0.", "1.")):
+        raise NotRunError("a model of Keras 1, which is not run: its weights are compared")
     if config is None and record is None:
         raise NotRunError("weights only, and nothing in the file says what they are for")
     with _quiet():

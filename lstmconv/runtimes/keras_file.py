@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from lstmconv._optional import require
 from lstmconv.errors import UnreadableFileError
 from lstmconv.model import Array, Gates, float_type
@@ -87,12 +89,43 @@ def _legacy_cells(content: KerasContent, name: str) -> list[dict[str, Array]]:
     if name not in content.weights:
         return []
     group = content.weights[name]
+    paths = _strings(group, "weight_names")
+    if paths and all(_KERAS_1.fullmatch(path) for path in paths):
+        return _keras_1_cells({path: _array(group[path]) for path in paths})
     cells: dict[str, dict[str, Array]] = {}
-    for path in _strings(group, "weight_names"):
+    for path in paths:
         scope, _, variable = path.rpartition("/")
         cells.setdefault(scope, {})[variable.split(":")[0]] = _array(group[path])
     ordered = sorted(cells, key=lambda scope: any(part.startswith("backward_") for part in scope.split("/")[1:]))
     return [cells[scope] for scope in ordered]
+
+
+_KERAS_1 = re.compile(r"(?P<scope>.+)_(?P<matrix>[WUb])(_(?P<gate>[icfo]))?(:0)?")
+"""``lstm_1_W_i``, or ``lstm_1_W`` of all gates: keras 1.2.2, keras/layers/recurrent.py, LSTM.build."""
+
+
+def _keras_1_cells(arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
+    """Group Keras 1's arrays by what stands before ``_W``, forward half first.
+
+    With consume_less "cpu" and "mem" each gate has its own arrays, named by it, in whatever order; with "gpu" the
+    columns are i f c o. Source: keras 1.2.2, keras/layers/wrappers.py: Bidirectional names its halves ``forward_``
+    and ``backward_``.
+    """
+    parts: dict[str, dict[tuple[str, str | None], Array]] = {}
+    for path, array in arrays.items():
+        found = _KERAS_1.fullmatch(path)
+        if found is not None:
+            parts.setdefault(found["scope"], {})[found["matrix"], found["gate"]] = array
+    names = {"W": "kernel", "U": "recurrent_kernel", "b": "bias"}
+    cells: list[dict[str, Array]] = []
+    for scope in sorted(parts, key=lambda scope: scope.startswith("backward_")):
+        own = parts[scope]
+        gates = {letter: [own[letter, gate] for gate in "ifco" if (letter, gate) in own] for letter in names}
+        whole = {names[letter]: array for (letter, gate), array in own.items() if gate is None}
+        cells.append(
+            whole | {names[key]: np.concatenate(each, axis=-1) for key, each in gates.items() if len(each) == 4}
+        )
+    return cells
 
 
 def _strings(group: Any, name: str) -> list[str]:

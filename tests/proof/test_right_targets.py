@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
+import h5py
 import numpy as np
 import onnx
 import pytest
@@ -120,6 +122,23 @@ def test_one_infinite_weight_is_carried_and_the_rest_is_measured(suffix, stacked
     else:
         lstmconv.convert(stacked, target)
     assert lstmconv.verify(stacked, target).passed
+
+
+@pytest.mark.parametrize("name", ["lstm_cpu.h5", "lstm_gpu.h5", "bidirectional_concat_cpu.h5", "stacked.h5"])
+def test_a_file_of_keras_1_is_the_same_as_itself(name, golden):
+    """Its twelve arrays a direction are decoded by a way of their own, and not run: no Keras of today loads it."""
+    report = lstmconv.verify(golden / "keras-1.2.2" / name, golden / "keras-1.2.2" / name)
+    assert report.passed, report.failures
+
+
+def test_a_file_of_keras_1_whose_gates_are_exchanged_fails(golden, tmp_path):
+    source = golden / "keras-1.2.2" / "lstm_cpu.h5"
+    shutil.copy(source, tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        group = file["model_weights/encoder"]
+        forget, cell = (group[f"encoder_W_{gate}"][()] for gate in "fc")
+        group["encoder_W_f"][...], group["encoder_W_c"][...] = cell, forget
+    assert "weights" in {check.level for check in lstmconv.verify(source, tmp_path / "m.h5").failures}
 
 
 @pytest.mark.parametrize("weight", [np.nan, np.inf])
