@@ -134,7 +134,22 @@ def _told(checkpoint: Checkpoint, selections: Sequence[Selection]) -> tuple[str,
     skipped = [f"skipped {entry.name} ({entry.class_name}): {entry.reason}" for entry in checkpoint.skipped]
     alone = not any(selection.options.whole for selection in selections)
     notes = [note for selection in selections for note in selection.notes]
-    return tuple(dict.fromkeys([*checkpoint.notes, *(skipped if alone else ()), *notes]))
+    told = dict.fromkeys([*checkpoint.notes, *(skipped if alone else ()), *notes])
+    return _together(tuple(told), [layer.name for layer in checkpoint.layers])
+
+
+def _together(notes: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Make one note of those that say the same of several layers; a note about a layer begins with its name."""
+    about: dict[str, list[str]] = {}
+    for note in notes:
+        name = next((name for name in names if note.startswith(f"{name}: ")), None)
+        about.setdefault(note if name is None else note.removeprefix(f"{name}: "), []).extend([name] if name else [])
+    return tuple(f"{_listed(layers)}: {text}" if layers else text for text, layers in about.items())
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more layers" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _nbytes(checkpoint: Checkpoint) -> int:

@@ -111,3 +111,13 @@ def test_a_report_draws_weights_whose_range_does_not_fit_their_dtype(source, tmp
     values = np.array([[-3e38, 3e38], [1e38, 0.0]], np.float32)
     counts = counted(values, scanned(values), float(np.abs(values).max())).counts
     assert (counts.sum(), counts[0], counts[-1]) == (4, 1, 1)
+
+
+def test_the_same_note_about_many_layers_is_one_note(tmp_path):
+    x = y = keras.layers.Input((None, 3))
+    for number in range(6):
+        y = keras.layers.LSTM(3, return_sequences=True, name=f"l{number}")(y)
+    keras.Model(x, y).save_weights(tmp_path / "m.weights.h5")
+    notes = lstmconv.convert(tmp_path / "m.weights.h5", tmp_path / "m.pt").notes
+    assert sum("recurrent activation" in note for note in notes) == 1
+    assert any(note.startswith("l0, l1, l2, l3 and 2 more layers: ") for note in notes)
