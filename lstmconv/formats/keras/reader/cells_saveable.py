@@ -13,7 +13,7 @@ from lstmconv.formats.hdf5.tree import Group, StoredArray
 from lstmconv.formats.keras.reader.cells import FUSED, Cell, natural
 from lstmconv.formats.safety.limits import refuse_many_layers
 
-__all__ = ["OLDER_ROOT", "cell_at", "is_numbered", "saveable_cells", "user_name"]
+__all__ = ["OLDER_ROOT", "cell_at", "is_numbered", "saveable_cells", "stands_beside", "user_name"]
 
 OLDER_ROOT = "_layer_checkpoint_dependencies"
 """What Keras 2.12 to 2.14 call ``layers``."""
@@ -77,6 +77,37 @@ def is_numbered(root: Group, path: str) -> bool:
         return False
     variables = root.group("/".join([*parts[: own + 1], "vars"]))
     return variables is None or variables.text("name") is None
+
+
+def stands_beside(root: Group, path: str) -> tuple[str, ...]:
+    """Return the arrays at the place of a layer whose cell lies at ``path`` that are no LSTM's own.
+
+    Those that Keras' LSTM has there itself are left out: seeds of dropout, and the states (batch, units) of a
+    stateful layer (keras/src/layers/rnn/rnn.py ``_create_state_variables``).
+    """
+    cell = root.group(path)
+    inside = () if cell is None else _arrays_below(cell, without={"vars", _SEEDS})
+    layer = root.group(path.rpartition("/")[0]) if path.split("/")[-1] == "cell" else None
+    if layer is None:
+        return tuple(name for name, _ in inside)
+    around = tuple(_arrays_below(layer, without={"cell", _SEEDS}))
+    own = [array for name, array in around if name.startswith("vars/")]
+    stateful = len(own) == 2 and len(own) == len(around) and {len(array.shape) for array in own} == {2}
+    return tuple(name for name, _ in (*inside, *(() if stateful else around)))
+
+
+_SEEDS = "seed_generator"
+
+
+def _arrays_below(group: Group, without: set[str]) -> Iterator[tuple[str, StoredArray]]:
+    """Yield the arrays in a group, and in groups inside it, by their paths."""
+    for key, child in group.children.items():
+        if key in without:
+            continue
+        if isinstance(child, StoredArray):
+            yield key, child
+        elif isinstance(child, Group):
+            yield from ((f"{key}/{name}", array) for name, array in _arrays_below(child, {_SEEDS}))
 
 
 def cell_at(root: Group, path: str) -> Cell | None:

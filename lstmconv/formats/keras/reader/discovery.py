@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from lstmconv.formats.keras.reader.cells import LSTM_KINDS, Cell
-from lstmconv.formats.keras.reader.cells_saveable import user_name
+from lstmconv.formats.keras.reader.cells_saveable import stands_beside, user_name
 from lstmconv.formats.keras.reader.open_file import KerasFile
 from lstmconv.model import Skipped
 
@@ -32,6 +32,10 @@ def discover(file: KerasFile, cells: list[Cell]) -> tuple[list[Discovered], list
     found: list[Discovered] = []
     for name, cell in named:
         if cell.kind not in LSTM_KINDS:
+            continue
+        beside = stands_beside(file.weights, cell.group) if file.kind == "saveable" else ()
+        if beside:
+            skipped.append(Skipped(name, "unknown", f"it holds {', '.join(beside[:3])} beside an LSTM's arrays"))
             continue
         class_name = "CuDNNLSTM" if cell.kind == "CuDNNLSTM" else "LSTM"
         index = next((k for k, other in enumerate(found) if other.name == name), None)
