@@ -25,7 +25,7 @@ import numpy as np
 from lstmconv.formats.record import Record, RecordedDirection, RecordedLayer
 from lstmconv.model import Array
 from lstmconv.runtimes import Decoded, Inputs, Loaded, NotRunError, Outputs, Precision, Session
-from lstmconv.runtimes.keras_file import KerasContent, decode_layer, open_content
+from lstmconv.runtimes.keras_file import KerasContent, decode_layer, read_content
 
 __all__ = ["RUNTIME"]
 
@@ -50,7 +50,7 @@ class _KerasFile(Session):
 
     @cached_property
     def _content(self) -> KerasContent:
-        return open_content(self.artifact.path)
+        return read_content(self.artifact.path)
 
     def decode(self, names: Sequence[str], *, frameworks: bool = True) -> Decoded:
         """Return every named layer's weights.

@@ -21,11 +21,32 @@ from lstmconv.errors import UnreadableFileError
 from lstmconv.model import Array, Gates, float_type
 from lstmconv.runtimes import DecodedDirection
 
-__all__ = ["KerasContent", "decode_layer", "open_content"]
+__all__ = ["KerasContent", "decode_layer", "read_content"]
+
+
+class Group(dict[str, Any]):
+    """A group of an HDF5 file, read into memory: groups and arrays by name or path, and attributes.
+
+    Nothing of the file stays open: h5py crashes the process if a file is still open when Python ends.
+    """
+
+    def __init__(self, group: Any) -> None:
+        h5py = require("h5py", "Reading Keras files")
+        kept = {key: entry for key, entry in group.items() if key != "optimizer_weights"}
+        super().__init__(
+            {key: Group(entry) if isinstance(entry, h5py.Group) else entry[()] for key, entry in kept.items()}
+        )
+        self.attrs = dict(group.attrs)
+
+    def __getitem__(self, path: str) -> Any:
+        """Return what lies at a path."""
+        first, _, rest = path.partition("/")
+        found = super().__getitem__(first)
+        return found[rest] if rest else found
 
 
 class KerasContent(NamedTuple):
-    """An open Keras file.
+    """What a Keras file holds.
 
     Attributes:
         file: The HDF5 file.
@@ -34,8 +55,8 @@ class KerasContent(NamedTuple):
         version: Of the Keras that wrote it, where it tells.
     """
 
-    file: Any
-    weights: Any
+    file: Group
+    weights: Group
     config: Mapping[str, Any] | None
     version: str | None
 
@@ -45,21 +66,22 @@ class KerasContent(NamedTuple):
         return any(key in self.weights.attrs for key in ("layer_names", "layer_names0"))
 
 
-def open_content(path: Path) -> KerasContent:
-    """Open a ``.keras``, ``.weights.h5`` or legacy ``.h5`` file; h5py closes it when nothing refers to it any more."""
+def read_content(path: Path) -> KerasContent:
+    """Read a ``.keras``, ``.weights.h5`` or legacy ``.h5`` file."""
     h5py = require("h5py", "Reading Keras files")
     if h5py.is_hdf5(path):
-        file = h5py.File(path, "r")
-        return _content(file, file.attrs.get("model_config"), file.attrs.get("keras_version"))
+        with h5py.File(path, "r") as file:
+            return _content(Group(file), file.attrs.get("model_config"), file.attrs.get("keras_version"))
     import zipfile
 
     with zipfile.ZipFile(path) as archive:
         config, metadata = archive.read("config.json"), json.loads(archive.read("metadata.json"))
         body = io.BytesIO(archive.read("model.weights.h5"))
-    return _content(h5py.File(body, "r"), config, metadata.get("keras_version"))
+    with h5py.File(body, "r") as file:
+        return _content(Group(file), config, metadata.get("keras_version"))
 
 
-def _content(file: Any, config: Any, version: Any) -> KerasContent:
+def _content(file: Group, config: Any, version: Any) -> KerasContent:
     return KerasContent(
         file,
         file.get("model_weights", file),
@@ -173,8 +195,8 @@ def _variables(owner: Any) -> dict[str, Array]:
     return {names[int(key)]: _array(stored[key]) for key in sorted(stored) if key in ("0", "1", "2")}
 
 
-def _array(dataset: Any) -> Array:
-    values: Array = dataset[()]
+def _array(stored: Array) -> Array:
+    values = np.asarray(stored)
     return values.view(float_type("bfloat16")) if values.dtype.str == "|V2" else values
 
 
