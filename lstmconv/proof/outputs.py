@@ -80,12 +80,13 @@ def check_outputs(name: str, stack: Stack, session: Session, settings: Settings,
         one: {key: np.asarray(outputs[key], np.float64) for key in one.expected}
         for one, outputs in zip((probe, trial), found, strict=True)
     }
-    if large is not None:
-        return Check(name, "outputs", "failed", f"{large} · {loaded.framework}", diagnosis=large)
     weighed = _weighed(seen, (probe, trial), loaded.precision, settings)
-    return judged(
+    check = judged(
         name, "outputs", weighed, returned, loaded.framework, partial(_located, seen, ran, accepted, settings)
     )
+    if large is None or check.status == "failed":  # A mistake that ordinary inputs show is named by them.
+        return check
+    return Check(name, "outputs", "failed", f"{large} · {loaded.framework}", diagnosis=large)
 
 
 def _beyond(
