@@ -21,7 +21,7 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     from lstmconv.formats.keras.reader import read
 
     file = opening.open_file(path)
-    return Opened(file.record, file, lambda: read.interpret(file, options))
+    return Opened(file.record, file, lambda: read.checkpoint_of(file, options))
 
 
 def obstacle(stack: Stack) -> str | None:

@@ -29,13 +29,31 @@ from lstmconv.formats.safety.limits import refuse_many_layers
 from lstmconv.model import Checkpoint, LSTMLayer, Provenance, Skipped
 from lstmconv.model.chains import chains_of, lstm_layers, stacks_of, with_masking
 
-__all__ = ["interpret"]
+__all__ = ["checkpoint_of", "interpret"]
+
+
+def checkpoint_of(file: KerasFile, options: ReadOptions) -> Checkpoint:
+    """Read a file as :func:`interpret` does, and refuse one of which nothing converts.
+
+    Raises:
+        NoLSTMError: It has no LSTM layer, and its model has a layer that lstmconv does not compute.
+    """
+    found = interpret(file, options)
+    if found.layers or found.model is None or not found.model.unknown:
+        return found
+    if found.skipped:
+        raise NoLSTMError(_no_lstm(file.name, found.skipped), found.skipped)
+    first = found.model.unknown[0]
+    raise NoLSTMError(
+        f"{file.name}: no LSTM layer in it, and the model does not convert whole: {first.name} ({first.class_name}): "
+        f"{first.reason}"
+    )
 
 
 def interpret(file: KerasFile, options: ReadOptions) -> Checkpoint:
     """Read every LSTM layer of an opened Keras file of any generation, and the model around them where it tells one.
 
-    A model without an LSTM is read too: its checkpoint has no layers.
+    A model without an LSTM is read too: its checkpoint has no layers. Unknown layers stand in the model.
 
     Args:
         file: A ``.h5``, ``.keras`` (zip or folder), ``.weights.h5`` or ``.weights.json``.
@@ -90,7 +108,7 @@ def _described(entry: Entry, cells: Sequence[Cell], producer: Producer, *, outsi
     refuse_many_layers(len(lstms), "the model config")
     if not lstms and not layers.skipped and cells:
         return None
-    if not lstms and (model.unknown or entry.package is not None):
+    if not lstms and entry.package is not None:
         raise NoLSTMError(_no_lstm(file.name, skipped), skipped)
     chains = chains_of(model)
     return Checkpoint(
