@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -871,23 +870,35 @@ def test_a_file_that_brings_its_process_down_is_said_to_in_one_line(folder):
     assert "hangs on it" in done.stdout
 
 
+_KILLED_AT_B = """
+import json, os, signal
+import lstmconv
+from lstmconv.checking.running import _Run
+
+checked = _Run.one
+
+def one(self, path):
+    if path.name == "b.h5":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return checked(self, path)
+
+_Run.one = one
+print(json.dumps([result.to_json() for result in lstmconv.check(["a.h5", "b.h5", "c.h5"], jobs=2)]))
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills its own process")
-def test_a_process_that_is_killed_is_the_result_of_its_files_alone(folder, monkeypatch):
-    """Two jobs for three files; what a library does to its process stops neither the other files nor the caller."""
-    from lstmconv.checking.running import _Run
+def test_a_process_that_is_killed_is_the_result_of_its_files_alone(folder):
+    """Two jobs for three files; what a library does to its process stops neither the other files nor the caller.
 
-    def one(self, path):
-        if path.name == "b.h5":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return checked(self, path)
-
-    checked = _Run.one
-    monkeypatch.setattr(_Run, "one", one)
+    In a process of its own: workers are forked, and inherit the changed method, where nothing has started threads.
+    """
     for name in ("a.h5", "b.h5", "c.h5"):
         write_lstm(folder / name)
-    results = lstmconv.check(["a.h5", "b.h5", "c.h5"], jobs=2)
-    assert [result.status for result in results] == ["passed", "not done", "passed"]
-    assert "checking b.h5: it crashes the process that reads it (signal 9)" in str(results[1].findings)
+    done = subprocess.run([sys.executable, "-c", _KILLED_AT_B], cwd=folder, capture_output=True, text=True, check=True)
+    results = json.loads(done.stdout)
+    assert [result["status"] for result in results] == ["passed", "not done", "passed"]
+    assert "checking b.h5: it crashes the process that reads it (signal 9)" in str(results[1]["findings"])
 
 
 def test_patterns_are_expanded_and_one_that_fits_nothing_is_told(folder):
