@@ -18,21 +18,34 @@ _NOT_COMPUTED = frozenset({"class_name", "reason", "stored"})
 """Fields that name a layer or explain it."""
 
 
-def graph_difference(expected: Model, described: Any) -> str | None:
+_ACTIVATIONS = frozenset({"activation", "recurrent_activation"})
+
+
+def graph_difference(expected: Model, described: Any, *, activations: bool = True) -> str | None:
     """Say in what a recorded model is not the expected one, first difference first, or ``None``.
 
     Args:
         expected: The source's model, by the file's names.
         described: The file's, as :func:`~lstmconv.formats.model_record.describe_model` writes it.
+        activations: Compare them; not where the user replaced the source's.
     """
     wanted = json.loads(json.dumps(describe_model(expected)))
     if not isinstance(described, Mapping):
         return "its record describes no model"
+    if not activations:
+        wanted, described = _without(wanted, _ACTIVATIONS), _without(described, _ACTIVATIONS)
     for part in ("inputs", "layers", "calls", "outputs"):
         problem = next(_differences(wanted[part], described.get(part), part), None)
         if problem is not None:
             return f"the model in its record is another one: {problem}"
     return None
+
+
+def _without(value: Any, keys: frozenset[str]) -> Any:
+    """Return a described model without some fields, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: _without(inner, keys) for key, inner in value.items() if key not in keys}
+    return [_without(inner, keys) for inner in value] if isinstance(value, list) else value
 
 
 def _differences(wanted: Any, found: Any, where: str) -> Iterator[str]:
