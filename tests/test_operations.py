@@ -54,7 +54,7 @@ ONE_RECORD = [
     ),
     (lambda x: ops.softmax(x, axis=1), kinds.Activate, {"axis": 1}),
     (lambda x: ops.cast(x, "bool"), kinds.Cast, {"dtype": "bool"}),
-    (lambda x: ops.cast(x, "float16"), kinds.Cast, {"dtype": "float32"}),
+    (lambda x: ops.cast(x, "float32"), kinds.Cast, {"dtype": "float32"}),
     (lambda x: x[:, 1:4], kinds.Slice, {"index": (WHOLE, (1, 4, None), WHOLE)}),
     (lambda x: x[:, -1], kinds.Slice, {"index": (WHOLE, -1, WHOLE)}),
     (lambda x: x[..., 0], kinds.Slice, {"index": (WHOLE, WHOLE, 0)}),

@@ -50,7 +50,10 @@ def _without(value: Any, keys: frozenset[str]) -> Any:
 
 def _differences(wanted: Any, found: Any, where: str) -> Iterator[str]:
     """Yield the differences of two values, depth first."""
-    if _is_array(wanted) or _is_array(found):
+    if _is_array(wanted) and _is_array(found):
+        return
+    if (_is_array(wanted) and found is None) or (_is_array(found) and wanted is None):
+        yield f"{where} is {'missing' if found is None else 'there'}"
         return
     if isinstance(wanted, Mapping) and isinstance(found, Mapping):
         yield from _entries(wanted, found, where)

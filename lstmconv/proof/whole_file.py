@@ -142,7 +142,7 @@ def _weights(expected: Model, decoded: Mapping[str, DecodedLayer], record: Recor
                 continue
             try:
                 for name, wanted, found in _pairs(part, decoded[part.name], record):
-                    problem = _difference(wanted, found)
+                    problem = _difference(name, wanted, found)
                     if problem is not None:
                         detail = f"{part.name}: {name} {problem}"
                         return Check(expected.name, "weights", "failed", detail, diagnosis=None)
@@ -187,15 +187,16 @@ def _lstm_pairs(
     yield f"{half}bias_hh", bias_hh, found.bias_hh
 
 
-def _difference(wanted: Gates | Array | None, found: Gates | Array | None) -> str | None:
-    """Say how an array differs; zeros and ones that a framework needs in place of a missing array are no difference."""
+def _difference(name: str, wanted: Gates | Array | None, found: Gates | Array | None) -> str | None:
+    """Say how an array differs; what a framework needs in place of a missing one (gamma 1, else 0) is no difference."""
     if wanted is None and found is None:
         return None
     if found is None:
         return "is missing in the file"
     if wanted is None:
         neutral = np.asarray(found)
-        return None if not neutral.any() or (neutral == 1).all() else "is in the file and not in the source"
+        adds_nothing = (neutral == 1).all() if name in ("gamma", "variance") else not neutral.any()
+        return None if adds_nothing else "is in the file and not in the source"
     if wanted.shape != found.shape:
         return f"is {found.shape}, expected {wanted.shape}"
     differs: Difference | ArrayDifference | None

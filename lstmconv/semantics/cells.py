@@ -101,7 +101,7 @@ class GRUCell(Cell):
         (h,) = states
         hidden = h.shape[-1]
         gates = times(h, self.weight_hh[: 2 * hidden]) + self.recurrent_bias[: 2 * hidden]
-        z, r = np.split(self.rec(projected[..., : 2 * hidden] + gates), 2, axis=-1)
+        z, r = map(self.rec, np.split(projected[..., : 2 * hidden] + gates, 2, axis=-1))
         rows, bias = self.weight_hh[2 * hidden :], self.recurrent_bias[2 * hidden :]
         inner = r * (times(h, rows) + bias) if self.reset_after else times(r * h, rows)
         n = self.act(projected[..., 2 * hidden :] + inner)

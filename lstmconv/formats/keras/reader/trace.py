@@ -45,6 +45,8 @@ _TENSOR_ARGUMENTS = ("inputs", "sequences", "x", "query", "value", "key")
 """Keyword arguments that are a layer's inputs, in the order of its call."""
 _MASK_ARGUMENTS = ("mask", "query_mask", "value_mask", "key_mask", "attention_mask")
 _KEEP_DTYPE = (Operation, Reduce, Slice, Permute, Reshape, Concatenate, Stacking, Identity)
+_ALONG = ("Softmax", "LogSoftmax")
+"""Operations of Keras 3 that take ``axis=None`` for the whole tensor; TensorFlow's take it for the last axis."""
 _NOT_OPTIONS = {*_TENSOR_ARGUMENTS, *_MASK_ARGUMENTS, "initial_state", "constants"}
 
 
@@ -230,6 +232,7 @@ class _Tracer:
         before = masks_by_version(self.layers.version, given.inputs, given.explicit, listed=given.listed)
         reaching = self.reaching(entry, given, rule)
         refused = rule.refuses if rule.refuses and any(mask is not None for mask in reaching) else ""
+        refused = refused or _mask_not_followed(entry, given) if self.layers.major == 3 else refused
         shapes = tuple(value.shape for value in given.inputs)
         built = self.build(entry, own, given, shapes, refused)
         states: list[Tensor] = []
@@ -341,7 +344,11 @@ class _Tracer:
         from lstmconv.formats.keras.reader.kinds.operations import build_operation
 
         values: list[Value] = []
-        steps = build_operation(self.layers.described(entry, own), _operands(args, values), _operands(kwargs, values))
+        operands, options = _operands(args, values), _operands(kwargs, values)
+        if self.layers.major == 3 and entry.class_name in _ALONG and entry.config.get("axis", -1) is None:
+            unknown = self.layers.unknown(entry, own, "it runs along the whole tensor, the batch too")
+            return self.run(name, own, (unknown,), values, (), ())
+        steps = build_operation(self.layers.described(entry, own), operands, options)
         made: list[list[Value]] = []
         for step in steps:
             inputs = [made[each][0] if isinstance(each, int) else values[each.index] for each in step.inputs]
@@ -430,8 +437,8 @@ def _values_in(value: Any) -> Iterator[Value]:
     if isinstance(value, Value):
         yield value
     elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _values_in(inner)
+        for key in sorted(value):  # As Keras flattens a dictionary of tensors.
+            yield from _values_in(value[key])
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _values_in(inner)
@@ -449,6 +456,15 @@ def _operands(value: Any, values: list[Value]) -> Any:
     if isinstance(value, list | tuple):
         return [_operands(inner, values) for inner in value]
     return value
+
+
+def _mask_not_followed(entry: Entry, given: _Given) -> str:
+    """Say which masks of Keras 3's MultiHeadAttention are not followed: it joins or applies them in ways of its own."""
+    if not entry.own("MultiHeadAttention") or all(value.mask is None for value in given.inputs):
+        return ""
+    if given.explicit is not None:
+        return "it is called with a mask, and its inputs have masks of their own"
+    return "it returns its scores under a mask" if given.options.get("return_attention_scores") else ""
 
 
 def _arguments(entry: Entry, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Given:

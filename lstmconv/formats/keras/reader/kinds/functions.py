@@ -141,7 +141,9 @@ def _cast(arguments: Arguments) -> tuple[Step, ...]:
     dtype = arguments.values["dtype"]
     if not isinstance(dtype, str) or not dtype.startswith(("float", "bfloat", "int", "uint", "bool")):
         raise NotUnderstoodError(f"a cast to {dtype!r:.40}")
-    wanted = "float32" if dtype.startswith(("float", "bfloat")) else dtype
+    if dtype in ("float16", "bfloat16"):
+        raise NotUnderstoodError(f"a cast to {dtype}, which rounds")
+    wanted = "float32" if dtype.startswith("float") else dtype
     return (Step(Cast(arguments.name, wanted), (arguments.tensor("x"),)),)
 
 
