@@ -38,10 +38,11 @@ _Evaluate: TypeAlias = "Callable[[Sequence[str], Mapping[str, Array]], list[Any]
 
 
 class _Framework(NamedTuple):
-    """What computes a model: its name, and how it is called."""
+    """What computes a model: its name, how it is called, and whether it is ONNX' own evaluator."""
 
     name: str
     evaluate: _Evaluate
+    evaluator: bool = False
 
 
 class _OnnxModel(Session):
@@ -98,15 +99,11 @@ class _OnnxModel(Session):
 
     @cached_property
     def _framework(self) -> _Framework:
-        """The whole file, loaded once.
-
-        Raises:
-            NotRunError: ONNX Runtime has no kernel for the dtype.
-        """
+        """The whole file, loaded once: ONNX' evaluator where ONNX Runtime has no kernel for a dtype in it."""
         elements = {_dtype(entry).name for name, entry in self._declared.items() if name.endswith((".x", ".initial_h"))}
         if elements & {"float64", "bfloat16"}:
             model = require("onnx", "Reading ONNX files").load(str(self.artifact.path))
-            return _reference(model, list(self._declared), min(elements & {"float64", "bfloat16"}))
+            return _reference(model)
         return _onnxruntime(self.artifact.path)
 
     def load(self, name: str, way: int = 0) -> Loaded:
@@ -123,6 +120,9 @@ class _OnnxModel(Session):
         states = [f"{layer}.{key}" for layer in layers for key in ("h", "h_1", "c", "c_1")]
         wanted = [key for key in (f"{name}.y", f"{name}.y_1", *states) if key in outputs]
         framework = self._framework
+        judged = _functions(self._model, layers) == {"Sigmoid", "Tanh"} and f"{name}.lengths" not in self._declared
+        if framework.evaluator and (element.name == "bfloat16" or not judged):
+            raise NotRunError(f"ONNX Runtime has no {element} LSTM; --dtype float32 can be run")
         others = {
             key: _zeros(entry) for key, entry in self._declared.items() if key.rpartition(".")[0] not in (name, *layers)
         }
@@ -200,18 +200,21 @@ def _onnxruntime(path: Path) -> _Framework:
     )
 
 
-def _reference(model: Any, given: Sequence[str], dtype: str) -> _Framework:
-    """Run in ONNX' ReferenceEvaluator, which computes tanh and sigmoid whatever the node says."""
-    functions = {
+def _functions(model: Any, layers: Sequence[str]) -> set[str]:
+    """Return the activations of some layers' nodes, by ONNX' names."""
+    named = {f"{layer}{half}" for layer in layers for half in ("", ".half_0", ".half_1")}
+    return {
         function.decode()
         for node in model.graph.node
-        if node.op_type == "LSTM"
+        if node.op_type == "LSTM" and node.name in named
         for attribute in node.attribute
         if attribute.name == "activations"
         for function in attribute.strings
     }
-    if functions != {"Sigmoid", "Tanh"} or any(key.endswith(".lengths") for key in given) or dtype == "bfloat16":
-        raise NotRunError(f"ONNX Runtime has no {dtype} LSTM; --dtype float32 can be run")
+
+
+def _reference(model: Any) -> _Framework:
+    """Run in ONNX' ReferenceEvaluator, which computes tanh and sigmoid whatever the node says."""
     evaluator = require("onnx.reference", "Running an ONNX model").ReferenceEvaluator(model)
     version = require("onnx", "Running an ONNX model").__version__
 
@@ -219,7 +222,7 @@ def _reference(model: Any, given: Sequence[str], dtype: str) -> _Framework:
         with np.errstate(over="ignore"):  # Its sigmoid is 1 / (1 + exp(-x)): exp overflows where the result is 0.
             return list(evaluator.run(list(wanted), dict(feeds)))
 
-    return _Framework(f"onnx {version} ReferenceEvaluator", evaluate)
+    return _Framework(f"onnx {version} ReferenceEvaluator", evaluate, evaluator=True)
 
 
 RUNTIME = _OnnxModel
