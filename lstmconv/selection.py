@@ -18,6 +18,9 @@ from lstmconv.model.stacking import join, unstacked
 
 __all__ = ["Selection", "Stacking", "Wish", "obstacle_of", "select"]
 
+_WRAPS = ("uint8", "int8", "uint16", "int16")
+"""Types of inputs whose arithmetic no target and no reference does as Keras does it."""
+
 Stacking: TypeAlias = Literal["all", "partial", "none"]
 
 
@@ -106,6 +109,11 @@ def obstacle_of(checkpoint: Checkpoint, chosen: Format, options: WriteOptions) -
     if model.unknown and chosen.runs_graphs:
         first = model.unknown[0]
         return f"{first.name} ({first.class_name}): {first.reason}"
+    narrow = next(
+        (entry for entry in model.inputs if entry.dtype in _WRAPS and not model.takes_tokens(entry.name)), None
+    )
+    if narrow is not None:
+        return f"the input {narrow.name} is {narrow.dtype}, and arithmetic in that type wraps"
     return chosen.obstacle_of_model(model, options)
 
 
