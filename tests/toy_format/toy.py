@@ -68,7 +68,7 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
             name: (LSTMLayer(name, LSTMDirection(*(gates_of(arrays[key]) for key in "wrb"), layout="Toy")),)
             for name, arrays in content["layers"].items()
         }
-        restored = restore(found, record)
+        restored = restore(found, record, path.name)
         origin = Provenance(path.name, hashing(path), "toy")
         return Checkpoint(restored.layers, origin, edges=restored.edges, notes=restored.notes)
 
