@@ -69,7 +69,7 @@ class _Given(NamedTuple):
 
 
 def trace(model: ModelEntry, layers: Layers) -> Model:
-    """Read a whole model.
+    """Read a whole model; Sequential before Keras 2.2.3 has no name, and is called ``model``.
 
     Args:
         model: Its config.
@@ -85,7 +85,7 @@ def trace(model: ModelEntry, layers: Layers) -> Model:
         model, [Value(Tensor(entry.name), entry.shape or None, None, entry.dtype) for entry in inputs], "", ""
     )
     outputs = dict(zip(model.outputs, (value.tensor for value in values), strict=True))
-    return Model(model.name, tuple(inputs), tracer.calls.needed(list(outputs.values())), outputs)
+    return Model(model.name or "model", tuple(inputs), tracer.calls.needed(list(outputs.values())), outputs)
 
 
 def _inputs(model: ModelEntry, layers: Layers) -> Iterator[Input]:
