@@ -13,7 +13,6 @@ import pytest
 
 import lstmconv
 from lstmconv import Checkpoint, LSTMLayer
-from lstmconv.formats.hdf5 import tree
 from lstmconv.model import float_type
 from tests._cases import (
     GOLDEN,
@@ -24,7 +23,6 @@ from tests._cases import (
     golden_cases,
     recorded_layers,
     recorded_list,
-    walk_here,
 )
 
 CASES = golden_cases()
@@ -53,15 +51,11 @@ CLASS_NAMES = {
     "tf-2.13.1/nested.weights.h5": ["functional/lstm", "functional/lstm_2", "lstm"],
 }
 
+pytestmark = pytest.mark.usefixtures("trusted_golden_files")
+
 
 def ids(cases: list[GoldenCase]) -> list[str]:
     return [str(case) for case in cases]
-
-
-@pytest.fixture(autouse=True)
-def _trust_golden_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip the trial read in a child, which test_hdf5.py tests: these files are known to be whole."""
-    monkeypatch.setattr(tree, "described", walk_here)
 
 
 def names_of(case: GoldenCase, recorded: str) -> list[str]:

@@ -8,28 +8,15 @@ import pytest
 
 from lstmconv.formats import onnx as onnx_format
 from lstmconv.formats import open_file
-from lstmconv.formats.hdf5 import tree
 from lstmconv.formats.options import WriteOptions
 from lstmconv.runtimes import session
-from tests._cases import walk_here
-from tests.golden.whole.cases import whole_models
-from tests.test_whole_reading import NOT_COMPARED, OF_THE_PYTORCH_BACKEND, TOLERANCE, model_of
+from tests.golden.whole.cases import compared, whole_models
+from tests.test_whole_reading import TOLERANCE, model_of
 
 REFUSED = {"in_float64": "no LSTM in float64"}
 """What ONNX Runtime has no kernel for."""
 CASES = [pytest.param(path, npz, id=f"{path.parent.name}-{path.name}") for path, npz in whole_models()]
-
-
-@pytest.fixture(autouse=True)
-def _trust_golden_files(monkeypatch):
-    """Skip the trial read in a child, which test_hdf5.py tests: these files are known to be whole."""
-    monkeypatch.setattr(tree, "described", walk_here)
-
-
-def of_pytorch(npz, name):
-    """Whether Keras' PyTorch backend computed an output otherwise than the others do."""
-    torch = npz.parent.name.startswith("keras-3")
-    return torch and not OF_THE_PYTORCH_BACKEND.isdisjoint((name, f"{npz.stem}/{name}"))
+pytestmark = pytest.mark.usefixtures("trusted_golden_files")
 
 
 @pytest.mark.parametrize(("path", "npz"), CASES)
@@ -58,11 +45,7 @@ def test_onnx_runtime_computes_what_keras_computed(path, npz, tmp_path):
                 start = np.zeros((rows, batch, hidden))
                 feeds[entry.name] = start if found is None else found[entry.name.replace(".initial_", ".")]
             found = loaded.compute(feeds)
-            if f"{npz.parent.name}/{npz.stem}" in NOT_COMPARED:
-                continue
-            for index, name in enumerate(loaded.outputs[: len(model.outputs)]):
-                if of_pytorch(npz, name):
-                    continue
+            for index, name in compared(npz, loaded.outputs[: len(model.outputs)]):
                 want = golden[f"{wanted}:{index}"]
                 assert found[name].shape == want.shape, name
                 limit = tolerance * max(1.0, np.abs(want).max())

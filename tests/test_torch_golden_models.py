@@ -7,29 +7,16 @@ import pytest
 import torch
 
 from lstmconv.errors import UnsupportedModelError
-from lstmconv.formats.hdf5 import tree
 from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.torch import pt
 from lstmconv.model import Checkpoint, Provenance
 from lstmconv.model.chains import lstm_layers
 from lstmconv.torch import load
-from tests._cases import walk_here
-from tests.golden.whole.cases import whole_models
-from tests.test_whole_reading import NOT_COMPARED, OF_THE_PYTORCH_BACKEND, TOLERANCE, model_of
+from tests.golden.whole.cases import compared, whole_models
+from tests.test_whole_reading import TOLERANCE, model_of
 
 CASES = [pytest.param(path, npz, id=f"{path.parent.name}-{path.name}") for path, npz in whole_models()]
-
-
-@pytest.fixture(autouse=True)
-def _trust_golden_files(monkeypatch):
-    """Skip the trial read in a child, which test_hdf5.py tests: these files are known to be whole."""
-    monkeypatch.setattr(tree, "described", walk_here)
-
-
-def alone(npz, name):
-    """Whether Keras' PyTorch backend computed an output otherwise than all others do."""
-    torchs = npz.parent.name.startswith("keras-3")
-    return torchs and not OF_THE_PYTORCH_BACKEND.isdisjoint((name, f"{npz.stem}/{name}"))
+pytestmark = pytest.mark.usefixtures("trusted_golden_files")
 
 
 @pytest.mark.parametrize(("path", "npz"), CASES)
@@ -53,10 +40,9 @@ def test_a_module_loaded_from_the_file_alone_computes_what_keras_computed(path, 
             with torch.no_grad():
                 found = module(inputs)  # A stateful layer goes on from the first call in the second.
             outputs = found if isinstance(found, list) else [found]
-            for index, (name, output) in enumerate(zip(module.output_names, outputs, strict=True)):
-                case = f"{npz.parent.name}/{npz.stem}"
-                if case in NOT_COMPARED or alone(npz, name):
-                    continue
+            assert len(outputs) == len(module.output_names)
+            for index, name in compared(npz, module.output_names):
+                output = outputs[index]
                 want = golden[f"{wanted}:{index}"]
                 assert tuple(output.shape) == want.shape, name
                 limit = tolerance * max(1.0, np.abs(want).max())

@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstmconv.formats.hdf5 import tree
 from lstmconv.formats.keras.reader.open_file import open_file
 from lstmconv.formats.keras.reader.read import interpret
 from lstmconv.formats.options import ReadOptions
 from lstmconv.model import Model
 from lstmconv.semantics import run_model
-from tests._cases import walk_here
-from tests.golden.whole.cases import weights_with_config, whole_models
+from tests.golden.whole.cases import compared, weights_with_config, whole_models
 
 FILES = [(path, None, npz) for path, npz in whole_models()]
 FILES += list(weights_with_config())
@@ -38,29 +36,7 @@ UNKNOWN = {
     },
 }
 
-OF_THE_PYTORCH_BACKEND = {
-    "average_pooling1d_4", "average_pooling2d_2", "average_pooling2d_3", "channels_first_1d/average_pooling1d",
-    "layer_normalization/layer_normalization_1",
-}  # fmt: skip
-"""Outputs in which Keras' PyTorch backend stands alone: it counts padding into averages, and normalises the last axis
-where axis 1 is asked for."""
-
-NOT_COMPARED = {
-    # Keras 3 returns the states of cells as nested lists, recorded as one array each.
-    "keras-3.15.1/rnn_of_cells_states",
-    "tf-keras-2.21.0/rnn_of_cells_states",
-    # Recorded in the order of the returned dict, named in the order of output_names.
-    "keras-3.15.1/dictionary_of_inputs",
-    # Keras 1 does not tell its backend: Theano flips the kernels of convolutions, and pads pooling otherwise.
-    *(f"keras-1.2.2/{case}" for case in ("conv1d", "conv2d", "conv_classifier", "conv_theano_ordering", "pooling")),
-    "keras-1.2.2/time_distributed",
-}
-
-
-@pytest.fixture(autouse=True)
-def _trust_golden_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip the trial read in a child, which test_hdf5.py tests: these files are known to be whole."""
-    monkeypatch.setattr(tree, "described", walk_here)
+pytestmark = pytest.mark.usefixtures("trusted_golden_files")
 
 
 def model_of(path: Path, config: Path | None = None) -> Model:
@@ -88,13 +64,11 @@ def test_a_whole_model_of_real_keras_reads_as_a_graph_that_computes_what_keras_c
         if not any(name.startswith("keras_tensor") for name in expected):  # What Keras 3 calls it in a Sequential.
             assert inputs == expected
         assert list(model.outputs) == plain(recording["outputs"].tolist())
-        if model.unknown or case in NOT_COMPARED:
+        if model.unknown:
             return
         found = run_model(model, [recording[f"x:{k}"] for k in range(len(inputs))])
         tolerance = float(recording["tol"]) if "tol" in recording.files else TOLERANCE
-        for k, name in enumerate(model.outputs):
-            if not OF_THE_PYTORCH_BACKEND.isdisjoint((name, f"{npz.stem}/{name}")) and "torch" in str(recording["by"]):
-                continue
+        for k, name in compared(npz, list(model.outputs)):
             desired = recording[f"y:{k}"]
             limit = tolerance * np.abs(desired).max()
             np.testing.assert_allclose(found[name], desired, rtol=0, atol=limit, err_msg=name)

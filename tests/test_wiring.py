@@ -12,24 +12,19 @@ import pytest
 
 import lstmconv
 from lstmconv.errors import NoLSTMError
-from lstmconv.formats.hdf5 import tree
 from lstmconv.formats.keras.reader.open_file import open_file
 from lstmconv.formats.keras.reader.read import interpret
 from lstmconv.formats.options import ReadOptions
 from lstmconv.model import Call, Model, Tensor
 from lstmconv.model.kinds import Constant, Unknown
 from lstmconv.semantics import run_model
-from tests._cases import GOLDEN, assert_direction, walk_here
+from tests._cases import GOLDEN, assert_direction
 
 WIRING = GOLDEN / "wiring"
 TOLERANCE = 3e-6
 """Keras computes in float32 over six steps."""
 
-
-@pytest.fixture(autouse=True)
-def _trust_golden_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip the trial read in a child, which test_hdf5.py tests: these files are known to be whole."""
-    monkeypatch.setattr(tree, "described", walk_here)
+pytestmark = pytest.mark.usefixtures("trusted_golden_files")
 
 
 def model_of(name: str) -> Model:
