@@ -153,6 +153,22 @@ def test_trap_10_two_biases_are_kept_apart(tmp_path):
     np.testing.assert_array_equal(state["bias_hh_l0"].numpy(), other.bias)
 
 
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_trained_nn_lstm_is_read_with_both_of_its_biases(tmp_path, bidirectional, suffix):
+    module = nn.LSTM(3, 5, bidirectional=bidirectional, batch_first=True)
+    state = module.state_dict()
+    path = tmp_path / f"m.{suffix}"
+    (torch.save if suffix == "pt" else save_file)(state, path)
+    (layer,) = lstmconv.load(path).layers
+    halves = {"": layer.forward, **({"_reverse": layer.backward} if bidirectional else {})}
+    for ending, half in halves.items():
+        for name in ("bias_ih", "bias_hh"):
+            gates = getattr(half, name)
+            found = np.concatenate([getattr(gates, gate) for gate in "ifgo"])
+            np.testing.assert_array_equal(found, state[f"{name}_l0{ending}"].numpy())
+
+
 @pytest.mark.parametrize("mode", ["single-input", "single-recurrent"])
 def test_a_bias_mode_of_cudnn_is_refused(tmp_path, mode):
     with pytest.raises(UsageError, match="cuDNN's"):
