@@ -12,6 +12,10 @@ import pytest
 import lstmconv
 from lstmconv.formats.cudnn import manifest
 from lstmconv.model import Gates, LSTMDirection, LSTMLayer, Stack
+from lstmconv.proof.noise import bound, spread, worst_of
+from lstmconv.proof.trials import Trial
+from lstmconv.runtimes import Inputs, numbered_states
+from lstmconv.runtimes.cudnn import precision_on_gpu
 from lstmconv.semantics import run_stack
 from tests._fake_cudnn import FakeCudnn
 from tests.golden import make_cudnn_gpu
@@ -122,6 +126,26 @@ def test_cudnn_on_a_gpu_computes_the_reference_from_the_buffer(path):
 @EVERY_RECORDING
 def test_pytorch_on_a_gpu_computes_the_reference_from_the_buffer(path):
     assert check_outputs(path, "torch_")
+
+
+@EVERY_RECORDING
+def test_what_pytorch_and_cudnn_round_on_a_gpu_is_within_the_noise_of_the_proof(path):
+    compared = 0
+    for name, entry, arrays in cases_in(path):
+        if entry["torch"] != "ran":
+            continue
+        stack = stack_at_cudnns_offsets(entry, arrays)
+        states = tuple(arrays[key][k].astype(float) for k in range(len(stack.directions)) for key in ("hx", "cx"))
+        inputs = Inputs(arrays["x"].astype(float), states)
+        judged = run_stack(stack, inputs.x, states)
+        expected = {"y": judged.outputs[0], **numbered_states(judged.states[0::2], judged.states[1::2])}
+        found = {"y": arrays["torch_y"], **numbered_states(arrays["torch_hy"], arrays["torch_cy"])}
+        trial = Trial(inputs, expected)
+        precision = precision_on_gpu(arrays["x"].dtype.name)
+        worst = worst_of(found, expected, spread(stack, trial, precision, bound(stack, trial, precision)))
+        assert worst.ratio <= 1, (name, worst)
+        compared += 1
+    assert compared == sum(case.bias_mode == "CUDNN_RNN_DOUBLE_BIAS" for case in CASES)
 
 
 @EVERY_RECORDING

@@ -16,7 +16,8 @@ computed quantity ``v`` comes with an ``e(v)`` such that ``|computed - exact| <=
       e(a) = max |a(z +- e(z)) - a(z)| + ACTIVATION_ERROR u max(|a(z)|, |a(0)|, min(|z|, 1))
 
 * A product carries ``|a| e(b) + |b| e(a) + e(a) e(b)``; ``c' = f c + i g`` rounds twice, ``h' = o a(c')`` once.
-* Where states or outputs are stored in a narrower dtype, they round once more to that.
+* Where states or outputs are stored in a narrower dtype, they round once more to that; so do ``W x`` and ``R h``, each,
+  where they are stored before they are added (:attr:`~lstmconv.runtimes.Precision.products`).
 
 The reference rounds too, in float64; since ``e`` grows at least in proportion to ``u``, computing with
 ``u + 2^-53`` covers both.
@@ -139,6 +140,7 @@ class _BoundedCell(LSTMCell):
         self._u = limits(precision.arithmetic).roundoff + limits("float64").roundoff
         self._stored = limits(precision.stored).roundoff if precision.stored != precision.arithmetic else 0.0
         self._smallest = limits(precision.stored).smallest
+        self._products = limits(precision.products) if precision.products else None
         self._size_ih, self._size_hh = np.abs(self.weight_ih), np.abs(self.weight_hh)
         terms = self.weight_ih.shape[1] + self.weight_hh.shape[1] + 2
         self._gamma = _gamma(terms, self._u)
@@ -146,12 +148,16 @@ class _BoundedCell(LSTMCell):
     def project(self, x: Float64) -> Float64:
         value, error = x
         size = times((np.abs(value) + error), self._size_ih) + sum(np.abs(bias) for bias in self.biases)
-        return _carried(super().project(value), times(error, self._size_ih) + self._gamma * size)
+        projected = super().project(value)
+        e_projected = times(error, self._size_ih) + self._gamma * size
+        return _carried(projected, e_projected + self._of_product(projected - sum(self.biases), e_projected))
 
     def step(self, projected: Float64, *states: Float64) -> tuple[Float64, ...]:
         (value, error), (c_value, c_error) = states
-        z = projected[0] + times(value, self.weight_hh)
-        e_z = projected[1] + times(error, self._size_hh) + self._gamma * times(np.abs(value) + error, self._size_hh)
+        recurrent = times(value, self.weight_hh)
+        e_recurrent = times(error, self._size_hh) + self._gamma * times(np.abs(value) + error, self._size_hh)
+        z = projected[0] + recurrent
+        e_z = projected[1] + e_recurrent + self._of_product(recurrent, e_recurrent)
         i, f, g, o = (
             self._activated(self.act if gate == 2 else self.rec, *pair)
             for gate, pair in enumerate(zip(np.split(z, 4, axis=-1), np.split(e_z, 4, axis=-1), strict=True))
@@ -179,6 +185,12 @@ class _BoundedCell(LSTMCell):
     def _narrowed(self, value: Float64, error: Float64) -> Float64:
         """Add the rounding to what is stored."""
         return _carried(value, error + self._stored * (np.abs(value) + error) + self._smallest)
+
+    def _of_product(self, value: Float64, error: Float64) -> Float64 | float:
+        """Return what storing a product adds to its error."""
+        if self._products is None:
+            return 0.0
+        return self._products.roundoff * (np.abs(value) + error) + self._products.smallest
 
     def _activated(self, activation: Activation, z: Float64, e_z: Float64) -> tuple[Float64, Float64]:
         value = activation(z)
@@ -214,6 +226,7 @@ class Roundings:
         self.u = limits(precision.arithmetic).roundoff
         self._stored = limits(precision.stored)
         self._narrows = precision.stored != precision.arithmetic
+        self._products = limits(precision.products) if precision.products else None
 
     def moved(self, value: Float64, amount: Float64 | float) -> Float64:
         """Move each number by up to an amount, in units of u; infinite ones are exact."""
@@ -230,9 +243,14 @@ class Roundings:
 
     def narrowed(self, value: Float64) -> Float64:
         """Round to what is stored, if that is narrower than the arithmetic."""
-        if not self._narrows:
-            return value
-        allowed = self._stored.roundoff * np.abs(value) + self._stored.smallest
+        return self._to(self._stored, value) if self._narrows else value
+
+    def product(self, value: Float64) -> Float64:
+        """Round a product of a matrix to what it is stored in, if it is stored."""
+        return value if self._products is None else self._to(self._products, value)
+
+    def _to(self, narrow: Limits, value: Float64) -> Float64:
+        allowed = narrow.roundoff * np.abs(value) + narrow.smallest
         return _moved(value, allowed * self._random.uniform(-1.0, 1.0, value.shape))
 
     def activated(self, activation: Activation, z: Float64) -> Float64:
@@ -257,12 +275,12 @@ class _Drawn(Cell):
     def project(self, x: Float64) -> Float64:
         """Return the exact sums, and beside them those of squares (of the first draw, for all)."""
         squares = times(np.square(x[:1]), self._square_ih) + self._square_biases
-        return np.concatenate([super().project(x), squares])
+        return np.concatenate([self.draw.product(times(x, self.weight_ih)) + sum(self.biases), squares])
 
     def gates(self, projected: Float64, h: Float64, bias: Float64 | float = 0.0) -> Float64:
         """Round the sums of all gates; ``bias`` is added to what h gives."""
         q = projected[-1:] + times(np.square(h[:1]), self._square_hh) + np.square(bias)
-        return self.draw.summed(projected[:-1] + times(h, self.weight_hh) + bias, q, self.terms)
+        return self.draw.summed(projected[:-1] + self.draw.product(times(h, self.weight_hh)) + bias, q, self.terms)
 
     def merge(self, mode: str, forward: Float64, backward: Float64) -> Float64:
         merged = super().merge(mode, forward, backward)

@@ -84,10 +84,12 @@ class Precision(NamedTuple):
     Attributes:
         arithmetic: Of products, sums and activations.
         stored: Of the outputs and states, between layers and, on some devices, between steps.
+        products: Of ``W x`` and ``R h``, where each is stored before they are added; None: they are not stored.
     """
 
     arithmetic: str
     stored: str
+    products: str | None = None
 
 
 class Loaded(NamedTuple):

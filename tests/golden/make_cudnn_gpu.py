@@ -109,8 +109,8 @@ CASES = [
 
 
 def draw(random, dtype, *shape, scale=1.0):
-    """Draw multiples of 1/16: exact in both dtypes, and small when compressed."""
-    return (np.round(random.normal(scale=scale, size=shape) * 16) / 16).astype(dtype)
+    """Draw multiples of 1/128: exact in both dtypes and small when compressed; their products are not exact halves."""
+    return (np.round(random.normal(scale=scale, size=shape) * 128) / 128).astype(dtype)
 
 
 def make_stack(case, random):
