@@ -133,6 +133,9 @@ def run_stack(
 ) -> RecurrentOutputs:
     """Compute a stack: each layer on the output of the one before it, all under one mask.
 
+    The outputs of a layer that runs backwards come in its order: the layers above it read the mask in that order, as
+    the cells of one ``RNN`` do (keras/src/layers/rnn/rnn.py: the mask is turned round once, with the input).
+
     Args:
         stack: Its layers are chained.
         x: As for :func:`run_layer`.
@@ -153,6 +156,8 @@ def run_stack(
         result = run_layer(layer, x, own, mask, cell)
         states += result.states
         x = result.outputs[0]
+        if mask is not None and layer.go_backwards and not layer.bidirectional:
+            mask = np.flip(mask, 0 if layer.time_major else -1)
     return replace(result, states=tuple(states))
 
 

@@ -235,6 +235,9 @@ class _Recurrent:
             start += count
             outputs, final = run_recurrent(module._modules[str(number)], options, outputs[0], own, mask)
             finals += final
+            if mask is not None and options.backwards == (True,):
+                # The layers above take the steps in the order in which this one ran.
+                mask = mask.flip(0 if options.time_major else 1)
         return outputs, tuple(finals)
 
 

@@ -74,6 +74,14 @@ def obstacle(stack: Stack) -> str | None:
     return None
 
 
+def _obstacle_of_lengths(stack: Stack) -> str | None:
+    """Say why a stack takes no lengths: cells of one RNN and layers of a model read them in different orders."""
+    turned = next((layer.name for layer in stack.layers[:-1] if layer.go_backwards and not layer.bidirectional), None)
+    if turned is None:
+        return None
+    return f"{turned} hands its steps on in reverse, and lengths count them from the front; convert without --lengths"
+
+
 def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:
     """Say why ONNX cannot hold a whole model, and the way out, or ``None``."""
     from lstmconv.formats.onnx.writer.obstacles import obstacle_of
@@ -141,7 +149,7 @@ def _graph_of_layers(checkpoint: Checkpoint, options: WriteOptions) -> Graph:
     dtypes = {dtype_of(layer, options).name for layer in checkpoint.layers}
     graph = Graph(_opset(dtypes, options, _OLDEST_OPSET))
     for stack in checkpoint.stacks:
-        reason = obstacle(stack)
+        reason = obstacle(stack) or (_obstacle_of_lengths(stack) if options.lengths else None)
         if reason is not None:
             raise UnsupportedModelError(f"{stack.name}: {reason}")
         add_stack(graph, stack, options)

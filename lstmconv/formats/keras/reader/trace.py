@@ -25,10 +25,12 @@ from lstmconv.model.kinds import (
     Cast,
     Concatenate,
     Constant,
+    Crop,
     GlobalPooling,
     Identity,
     MultiHeadAttention,
     Operation,
+    Pad,
     Permute,
     Reduce,
     Reshape,
@@ -45,6 +47,8 @@ _TENSOR_ARGUMENTS = ("inputs", "sequences", "x", "query", "value", "key")
 """Keyword arguments that are a layer's inputs, in the order of its call."""
 _MASK_ARGUMENTS = ("mask", "query_mask", "value_mask", "key_mask", "attention_mask")
 _KEEP_DTYPE = (Operation, Reduce, Slice, Permute, Reshape, Concatenate, Stacking, Identity)
+_TO_THE_END = ((None, None), (None, 1))
+"""Where a slice ends that takes every step."""
 _ALONG = ("Softmax", "LogSoftmax")
 """Operations of Keras 3 that take ``axis=None`` for the whole tensor; TensorFlow's take it for the last axis."""
 _NOT_OPTIONS = {*_TENSOR_ARGUMENTS, *_MASK_ARGUMENTS, "initial_state", "constants"}
@@ -235,6 +239,11 @@ class _Tracer:
         refused = refused or _mask_not_followed(entry, given) if self.layers.major == 3 else refused
         shapes = tuple(value.shape for value in given.inputs)
         built = self.build(entry, own, given, shapes, refused)
+        if rule.output == "stops" and self._may_keep_mask(built, given.inputs):
+            self.layers.producer.notes.append(
+                f"{own}: it changes nothing; the mask is taken to end there, as with TensorFlow and PyTorch "
+                "(with JAX, Keras 3 keeps it)"
+            )
         states: list[Tensor] = []
         if isinstance(built[0], LSTMLayer | Stack | RecurrentLayer):
             expected = _state_count(built[0])
@@ -349,11 +358,36 @@ class _Tracer:
             unknown = self.layers.unknown(entry, own, "it runs along the whole tensor, the batch too")
             return self.run(name, own, (unknown,), values, (), ())
         steps = build_operation(self.layers.described(entry, own), operands, options)
+        if self._may_keep_mask([step.layer for step in steps], values):
+            reason = "it changes nothing, and whether the mask goes on behind it depends on Keras' backend"
+            return self.run(name, own, (self.layers.unknown(entry, own, reason),), values, (), ())
         made: list[list[Value]] = []
         for step in steps:
             inputs = [made[each][0] if isinstance(each, int) else values[each.index] for each in step.inputs]
             made.append(self.run(name, own, (step.layer,), inputs, (), ()))
         return made[-1]
+
+    def _may_keep_mask(self, built: Sequence[Layer], inputs: Sequence[Value]) -> bool:
+        """Tell whether a masked input may itself be what is returned, with its mask.
+
+        Keras 3 keeps a mask as an attribute of a tensor (backend/common/masking.py), and a backend may return the very
+        tensor from a cast to the dtype that it has or a reshape to its own shape.
+        """
+        masked = self.layers.major == 3 and any(value.mask is not None for value in inputs)
+        return masked and all(_changes_nothing(layer, inputs[0]) for layer in built)
+
+
+def _changes_nothing(layer: Layer, value: Value) -> bool:
+    shape = value.shape
+    if isinstance(layer, Reshape):
+        return shape is not None and layer.shape in (shape, shape[1:])
+    if isinstance(layer, Permute):
+        return list(layer.order) == sorted(layer.order)
+    if isinstance(layer, Slice):
+        return all(isinstance(kept, tuple) and kept[0] in (None, 0) and kept[1:] in _TO_THE_END for kept in layer.index)
+    if isinstance(layer, Pad | Crop):
+        return not any(map(any, layer.amounts))
+    return isinstance(layer, Identity) or (isinstance(layer, Cast) and layer.dtype == value.dtype)
 
 
 def _order(model: ModelEntry, given: Mapping[tuple[str, int], object]) -> Iterator[tuple[str, int]]:
