@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import h5py
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
@@ -71,3 +73,73 @@ def test_a_weight_beside_the_cell_is_more_than_an_lstm(tmp_path):
 )
 def test_seeds_and_states_are_an_lstm_s_own(tmp_path, make, batch):
     assert not lstmconv.load(saved(make(), tmp_path / "m.weights.h5", batch)).skipped
+
+
+CELL = ("kernel:0", "recurrent_kernel:0", "bias:0")
+KERAS_1 = tuple(f"{array}_{gate}" for gate in "icfo" for array in "WUb")
+SHAPES = {"kernel": (3, 20), "recurrent_kernel": (5, 20), "bias": (20,), "W": (3, 5), "U": (5, 5), "b": (5,)}
+
+
+def legacy(path, group, names):
+    """Write weights alone as ``save_weights`` of Keras before 3.0 does."""
+    draw = np.random.default_rng(1)
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [group.encode()]
+        made = file.create_group(group)
+        made.attrs["weight_names"] = [name.encode() for name in names]
+        for name in names:
+            own = name.split("/")[-1].removesuffix(":0")
+            parts = own.split("_")
+            shape = SHAPES.get(own) or SHAPES.get(parts[-2] if len(parts) > 1 else "", (5,))
+            made[name] = draw.normal(size=shape).astype(np.float32)
+    return path
+
+
+def scoped(scope, *names):
+    return [f"{scope}/{name}" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("group", "names", "beside"),
+    [
+        # As tf-keras 2.21 names them: a subclassed cell with a layer inside, a weight more, a stack of such cells,
+        ("rnn", scoped("rnn/norm_cell", *CELL, "layer_normalization/gamma:0"), "layer_normalization/gamma:0"),
+        ("rnn", scoped("rnn/peep_cell", *CELL, "peephole:0"), "peephole:0"),
+        ("rnn", scoped("rnn/stacked_rnn_cells/norm_cell", *CELL, "norm/beta:0"), "norm/beta:0"),
+        # a subclassed LSTM with a weight, or a layer behind the recurrence, and a subclassed Bidirectional.
+        ("scaled", ["scaled/scale:0", *scoped("scaled/lstm_cell", *CELL)], "scaled/scale:0"),
+        ("norm", [*scoped("norm/lstm_cell", *CELL), "norm/after/gamma:0"], "norm/after/gamma:0"),
+        ("norm", [*scoped("norm/lstm_cell", *CELL), "norm/attend/kernel:0"], "norm/attend/kernel"),
+        (
+            "bi",
+            [
+                "bi/mixing:0",
+                *scoped("bi/forward_lstm/lstm_cell", *CELL),
+                *scoped("bi/backward_lstm/lstm_cell", *CELL),
+            ],
+            "bi/mixing:0",
+        ),
+        # Keras 2.2.4 gives a cell's weights the layer's scope; Keras 1.2.2 has prefixes.
+        ("rnn_1", scoped("rnn_1", "kernel", "recurrent_kernel", "bias", "peephole"), "rnn_1/peephole"),
+        ("scaled_1", [f"scaled_1_{name}" for name in (*KERAS_1, "scale")], "scaled_1_scale"),
+        ("bidirectional_1", [f"forward_scaled_2_{name}" for name in (*KERAS_1, "scale")], "forward_scaled_2_scale"),
+    ],
+)
+def test_legacy_weights_beside_a_cell_are_more_than_an_lstm(tmp_path, group, names, beside):
+    with pytest.raises(NoLSTMError, match=f"it holds .*{beside}.* beside an LSTM's arrays"):
+        lstmconv.load(legacy(tmp_path / "m.h5", group, names))
+
+
+@pytest.mark.parametrize(
+    ("names", "layer"),
+    [
+        ([*scoped("lstm/lstm_cell", *CELL), "layer_normalization/gamma:0", "dense/bias:0"], "sequential"),
+        (scoped("sequential", *(f"lstm/lstm_cell/{name}" for name in CELL), "dense/gamma:0"), "sequential"),
+        ([*(f"lstm_1_{name}" for name in KERAS_1), "batchnormalization_1_gamma", "prelu_1_alphas"], "sequential"),
+    ],
+    ids=["tf-keras", "deferred", "keras-1"],
+)
+def test_weights_of_other_layers_of_a_nested_model_are_not_the_lstm_s(tmp_path, names, layer):
+    checkpoint = lstmconv.load(legacy(tmp_path / "m.h5", "sequential", names), recurrent_activation="sigmoid")
+    assert [found.name.split("/")[0] for found in checkpoint.layers] == [layer]
+    assert not checkpoint.skipped

@@ -32,11 +32,13 @@ class Cell(NamedTuple):
         group: The top-level layer (legacy), or the object's path (saveable).
         scope: What stands between the group and the variable's name, in parts.
         arrays: By Keras' names: ``kernel``, ``recurrent_kernel``, ``bias``; or ``W_i`` ... ``b_o``.
+        beside: The paths of arrays at the place of the cell's layer that belong to no cell: normalisation, peepholes.
     """
 
     group: str
     scope: tuple[str, ...]
     arrays: Mapping[str, StoredArray]
+    beside: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:

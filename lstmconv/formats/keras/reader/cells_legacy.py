@@ -20,6 +20,9 @@ __all__ = ["cell_of", "group_arrays", "group_names", "legacy_cells", "scope_of",
 
 _NAMELESS = re.compile(r"(.*/)?param_\d+")
 """Variables that Theano, and Keras 0, left without a name."""
+_OF_A_CELL = re.compile(r"kernel|recurrent_kernel|bias|[WUb]_[icfozrh]")
+_OWN_CELL = re.compile(r"(forward_|backward_)?(lstm|cu_?dnn_?lstm)(_\d+)?")
+"""Default names of layers that keep a cell's arrays themselves."""
 _KERAS_1_NAMES = {"W": "kernel", "U": "recurrent_kernel", "b": "bias"}
 
 
@@ -84,29 +87,47 @@ def cell_of(place: str, stored: Sequence[Stored]) -> Cell:
 
 
 def _group_cells(layer: str, group: Group) -> Iterator[Cell]:
-    """Split one layer group's arrays into cells: by the names' scope, in the order of weight_names.
-
-    What lies below a cell's scope is a part of it: a cell with layer normalisation is no LSTM.
-    """
+    """Split one layer group's arrays into cells: by the names' scope, in the order of weight_names."""
     by_scope: dict[tuple[str, ...], dict[str, StoredArray]] = {}
     nameless: list[StoredArray] = []
+    others: list[str] = []
     for name, array in group_arrays(layer, group):
         if _NAMELESS.fullmatch(name):
             nameless.append(array)
             continue
         scope, variable = split_name(name)
-        by_scope.setdefault(scope, {})[variable] = array
+        if _OF_A_CELL.fullmatch(variable):
+            by_scope.setdefault(scope, {})[variable] = array
+        else:
+            others.append(name)
     for arrays in _by_position(nameless):
-        yield Cell(layer, (), arrays)
-    for scope, arrays in by_scope.items():
-        if "recurrent_kernel" in arrays or "U_i" in arrays or "U_z" in arrays:
-            below = {
-                "/".join([*other[len(scope) :], name]): array
-                for other, more in by_scope.items()
-                if len(other) > len(scope) and other[: len(scope)] == scope and "recurrent_kernel" not in more
-                for name, array in more.items()
-            }
-            yield Cell(layer, scope, arrays | below if scope else arrays)
+        yield Cell(layer, (), arrays, tuple(others))
+    cells = {scope: arrays for scope, arrays in by_scope.items() if {"recurrent_kernel", "U_i", "U_z"} & set(arrays)}
+    others += ["/".join([*scope, name]) for scope in by_scope if scope not in cells for name in by_scope[scope]]
+    for scope, arrays in cells.items():
+        yield Cell(layer, scope, arrays, tuple(name for name in others if _stands_at(layer, scope, name)))
+
+
+def _stands_at(group: str, scope: tuple[str, ...], name: str) -> bool:
+    """Whether an array that is no cell's belongs to the layer of the cell of this scope.
+
+    A group may hold a whole nested model: ``dense/kernel`` beside ``lstm/lstm_cell/kernel`` is another layer's.
+
+    >>> _stands_at("rnn", ("rnn", "my_cell"), "rnn/norm/gamma:0"), _stands_at("lstm", ("lstm",), "lstm_gamma")
+    (True, True)
+    >>> _stands_at("model", ("lstm", "lstm_cell"), "dense/kernel:0"), _stands_at("model", ("lstm",), "norm_gamma")
+    (False, False)
+    """
+    above = list(scope)
+    # A cell is named by its class or its user, an LSTM that has no cell of its own (before TensorFlow 2) ``lstm_1``.
+    if len(above) > 1 and not _OWN_CELL.fullmatch(above[-1]):
+        above.pop()
+    while len(above) > 1 and above[-1].startswith(("forward_", "backward_", "stacked_rnn_cells")):
+        above.pop()
+    parts = re.sub(r":\d+$", "", name).split("/")
+    if len(parts) > 1:
+        return parts[: len(above)] == above
+    return not above or group in above or any(name.startswith(f"{part}_") for part in above)
 
 
 def split_name(name: str) -> tuple[tuple[str, ...], str]:

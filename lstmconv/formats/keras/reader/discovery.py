@@ -33,7 +33,7 @@ def discover(file: KerasFile, cells: list[Cell]) -> tuple[list[Discovered], list
     for name, cell in named:
         if cell.kind not in LSTM_KINDS:
             continue
-        beside = stands_beside(file.weights, cell.group) if file.kind == "saveable" else ()
+        beside = stands_beside(file.weights, cell.group) if file.kind == "saveable" else cell.beside
         if beside:
             skipped.append(Skipped(name, "unknown", f"it holds {', '.join(beside[:3])} beside an LSTM's arrays"))
             continue
