@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lstmconv.errors import UsageError
-from lstmconv.formats import Format, ReadOptions, WriteOptions, by_name, by_suffix
+from lstmconv.formats import Format, MappedFile, ReadOptions, WriteOptions, by_name, by_suffix
 from lstmconv.formats import stem as stem_of
 from lstmconv.model import Checkpoint
 from lstmconv.opening import load_file, refuse_no_file
@@ -113,7 +113,7 @@ def convert_file(
             staged += written
             say(f"Verifying {place.name}")
             with stored_meanwhile(written) if _nbytes(selection.checkpoint) > _LARGE_BYTES else nullcontext():
-                artifact = places[place].open(stage / place.name)
+                artifact = places[place].open(MappedFile(stage / place.name))
                 reports.append(verify_file(checkpoint, artifact, run=options.verify))
                 try:
                     reports[-1].raise_for_failure()

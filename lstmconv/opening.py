@@ -13,7 +13,7 @@ __all__ = ["load_file", "open_artifact", "refuse_no_file"]
 
 
 def open_artifact(path: Path, options: ReadOptions | None = None) -> Artifact:
-    """Open and read a file; it is hashed only when its hash is asked for, and must still be there then.
+    """Open and read a file; it is hashed only when its hash is asked for.
 
     Raises:
         UnreadableFileError: There is no such file, or it is damaged.

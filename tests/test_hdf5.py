@@ -24,6 +24,7 @@ from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModel
 from lstmconv.formats.hdf5 import confinement, walk
 from lstmconv.formats.hdf5 import tree as hdf5
 from lstmconv.formats.hdf5.tree import Group, StoredArray, read_tree
+from lstmconv.formats.mapped_file import MappedFile
 from tests._cases import GOLDEN, assert_direction, fused, random, write_legacy, write_lstm
 
 NO_FORK = confinement._NO_FORK
@@ -528,7 +529,7 @@ def test_chunked_numbers_are_put_together_slab_by_slab(one_thread, tmp_path: Pat
         for name, values in stored.items():
             file.create_dataset(name, data=values, chunks=chunks, **options)
         file.create_dataset("one", data=np.float64(7))
-    tree = read_tree(tmp_path / "a.h5", "a.h5")
+    tree = read_tree(MappedFile(tmp_path / "a.h5"), "a.h5")
     for name, values in stored.items():
         array = tree.children[name]
         assert isinstance(array, StoredArray)
@@ -538,7 +539,7 @@ def test_chunked_numbers_are_put_together_slab_by_slab(one_thread, tmp_path: Pat
 
 def test_arrays_are_read_only_views_into_the_file(tmp_path: Path):
     write_lstm(tmp_path / "a.h5")
-    kernel = read_tree(tmp_path / "a.h5", "a.h5").find("model_weights/lstm_1/lstm_1/kernel:0")
+    kernel = read_tree(MappedFile(tmp_path / "a.h5"), "a.h5").find("model_weights/lstm_1/lstm_1/kernel:0")
     assert isinstance(kernel, StoredArray)
     values = kernel.load()
     owner: object = values
@@ -563,7 +564,7 @@ def test_a_user_block_before_the_file_shifts_no_array(tmp_path: Path):
 
 def test_a_tree_finds_groups_and_arrays_by_relative_paths(tmp_path: Path):
     write_legacy(tmp_path / "a.h5", {"lstm_1": {"a/b/kernel:0": random((2, 2))}})
-    tree = read_tree(tmp_path / "a.h5", "a.h5")
+    tree = read_tree(MappedFile(tmp_path / "a.h5"), "a.h5")
     assert tree.text("keras_version") == "2.4.0"
     assert tree.strings("layer_names") == ["lstm_1"]
     assert isinstance(tree.find("lstm_1/a/b/kernel:0"), StoredArray)

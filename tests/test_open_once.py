@@ -1,4 +1,4 @@
-"""Every command opens each file once: it is parsed once, and its own framework loads it once, whatever is in it."""
+"""Every command opens, parses and loads each file once, whatever is in it; a target is run by its own framework."""
 
 from __future__ import annotations
 
@@ -38,9 +38,13 @@ PARSED = {
 LOADED = {".pt": "torch.load", ".safetensors": "load_file", ".onnx": "InferenceSession", ".cudnn.safetensors": None}
 """What its own framework does where it is run; cuDNN's weight space is run by an interpreter of the buffer read."""
 
-OPENED = {".h5": 3, ".pt": 5, ".safetensors": 4, ".onnx": 2, ".cudnn.safetensors": 4}
-"""How often this process opens a path to read a file: the first bytes, twice for Keras; the list of a zip's members or
-a safetensors header, to tell formats apart and to read; the memory map. A source's bytes are hashed besides."""
+READ = 1
+"""How often lstmconv opens a path to read it: for detection, parsing, weights and hash together."""
+RUN = {".pt": 1, ".safetensors": 0, ".onnx": 0, ".cudnn.safetensors": 0, ".keras": 2}
+"""How often Python code of the file's own framework opens it besides: torch.load once; keras.models.load_model looks
+for a zip and then reads it. safetensors, ONNX Runtime and HDF5 open files in compiled code: Python does not see it."""
+WRITTEN = 2
+"""A new target is opened to write it, and to have the system store it before it is renamed."""
 
 _opened: Counter[str] = Counter()
 
@@ -108,21 +112,41 @@ def expected(suffix, *, run, source=True):
 def test_converting_parses_source_and_target_once_and_loads_the_target_once(suffix, folder, tmp_path, counted):
     invoke("convert", folder / "many.h5", tmp_path / f"new{suffix}")
     assert counted == expected(suffix, run=True)
+    assert _opened["many.h5"] == READ
+    assert _opened[f"new{suffix}"] == WRITTEN + READ + RUN[suffix]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".cudnn.safetensors"])
+def test_converting_unverified_opens_source_and_target_once(suffix, folder, tmp_path, counted):
+    invoke("convert", folder / "many.h5", tmp_path / f"new{suffix}", "--no-verify")
+    assert (_opened["many.h5"], _opened[f"new{suffix}"]) == (READ, WRITTEN + READ)
+
+
+def test_a_keras_archive_is_opened_once_beside_keras(tmp_path, counted):
+    """Real Keras loads it; h5py and zipfile decode it from the bytes that are there."""
+    write_h5(tmp_path / "one.h5", {"lstm": [make_half(3, 3, 1)]})
+    invoke("convert", tmp_path / "one.h5", tmp_path / "one.keras", "--lstm-only")
+    assert _opened["one.keras"] == WRITTEN + READ + RUN[".keras"]
+    _opened.clear()
+    invoke("verify", tmp_path / "one.h5", tmp_path / "one.keras")
+    assert (_opened["one.h5"], _opened["one.keras"]) == (READ, READ + RUN[".keras"])
 
 
 @pytest.mark.parametrize("name", [*(f"many{suffix}" for suffix in PARSED), "alone.pt", "alone.onnx"])
 def test_verifying_parses_both_files_once_and_loads_the_target_once(name, folder, counted):
     """Of a whole model, and of 40 layers that are run one by one."""
     invoke("verify", folder / "many.h5", folder / name, "--steps", "2", "--batch", "1")
-    assert counted == expected(name[name.index(".") :], run=True)
-    assert _opened["many.h5"] == OPENED[".h5"] + 1  # Its hash tells whether the target was made from it.
+    suffix = name[name.index(".") :]
+    assert counted == expected(suffix, run=True)
+    assert _opened["many.h5"] == READ
+    assert _opened[name] == READ + RUN[suffix]
 
 
 @pytest.mark.parametrize("suffix", PARSED)
 def test_inspecting_parses_a_file_once_and_loads_no_framework(suffix, folder, counted):
     invoke("inspect", folder / f"many{suffix}")
     assert counted == expected(suffix, run=False, source=False)
-    assert _opened[f"many{suffix}"] == OPENED[suffix]
+    assert _opened[f"many{suffix}"] == READ
 
 
 def test_checking_parses_every_file_once(folder, counted):
@@ -139,9 +163,7 @@ def test_checking_parses_every_file_once(folder, counted):
     for parsed in PARSED.values():
         total += Counter(parsed)
     assert counted == total
-    assert {file.name: _opened[file.name] for file in files} == {
-        file.name: OPENED[file.name[file.name.index(".") :]] for file in files
-    }
+    assert {file.name: _opened[file.name] for file in files} == {file.name: READ for file in files}
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".onnx"])

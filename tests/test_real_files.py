@@ -17,6 +17,7 @@ import lstmconv
 from lstmconv.errors import LstmconvError, NoLSTMError, UnreadableFileError, UnsupportedModelError
 from lstmconv.formats.keras.reader.open_file import open_file
 from lstmconv.formats.keras.reader.read import interpret
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.options import ReadOptions
 from lstmconv.semantics import run_model
 from tests._cases import assert_direction
@@ -146,7 +147,7 @@ def test_file_without_an_lstm_is_refused_with_the_reason(real_files: Path, name:
 def test_published_file_with_a_config_is_a_whole_model_that_computes_what_keras_computed(real_files: Path, name: str):
     """The recordings lie in ``real_outputs`` beside the folder: what genuine Keras computed."""
     try:
-        file = open_file(real_files / name)
+        file = open_file(MappedFile(real_files / name))
     except LstmconvError:
         return
     if file.config is None:

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from lstmconv.errors import NoLSTMError, UnreadableFileError
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.safety import limits
 from lstmconv.formats.torch.tensors_by_name import read_tensors
 
@@ -49,7 +50,7 @@ def assert_same(found, tensor):
 
 def assert_holds(path, state):
     """Check that the file holds exactly these tensors, by these keys, in this order."""
-    found = read_tensors(path).tensors
+    found = read_tensors(MappedFile(path)).tensors
     assert list(found) == list(state)
     for key, tensor in state.items():
         assert_same(found[key], tensor)
@@ -64,7 +65,7 @@ def save(folder, value, **options):
 def refusal(path):
     """Return the one line with which the file is refused, without its name."""
     with pytest.raises((UnreadableFileError, NoLSTMError)) as error:
-        read_tensors(path)
+        read_tensors(MappedFile(path))
     text = str(error.value)
     assert text.isprintable()
     assert text.startswith(f"{path.name}: ")
@@ -151,7 +152,7 @@ def test_a_tensor_may_be_expanded_beyond_its_storage(tmp_path, container):
 
 @CONTAINERS
 def test_arrays_are_read_only_views_of_the_file(tmp_path, container):
-    tensors = read_tensors(save(tmp_path, random_state(), **container)).tensors
+    tensors = read_tensors(MappedFile(save(tmp_path, random_state(), **container))).tensors
     for array in tensors.values():
         assert not array.flags.writeable
         base = array
@@ -165,7 +166,7 @@ def test_arrays_are_read_only_views_of_the_file(tmp_path, container):
 @CONTAINERS
 def test_tensors_of_one_storage_share_memory(tmp_path, container):
     storage = torch.arange(10.0)
-    tensors = read_tensors(save(tmp_path, {"a": storage[:8], "b": storage[4:]}, **container)).tensors
+    tensors = read_tensors(MappedFile(save(tmp_path, {"a": storage[:8], "b": storage[4:]}, **container))).tensors
     assert np.shares_memory(tensors["a"], tensors["b"])
 
 
@@ -202,7 +203,7 @@ def test_a_checkpoint_with_optimizer_state_is_flattened(tmp_path, container):
         },
         **container,
     )
-    found = read_tensors(path).tensors
+    found = read_tensors(MappedFile(path)).tensors
     wanted = torch.load(path, weights_only=True)
     for key, tensor in wanted["state_dict"].items():
         assert_same(found[f"state_dict/{key}"], tensor)
@@ -304,8 +305,8 @@ def test_numbers_of_a_big_endian_machine_are_turned_around(tmp_path, name):
     turned = np.frombuffer(records["model/data/0"], np.uint8).reshape(-1, width)[:, ::-1]
     records["model/data/0"] = turned.tobytes()
     path = write_zip(tmp_path / "big.pt", records)
-    assert_same(read_tensors(path).tensors["w"], tensor)
-    assert_same(read_tensors(path).tensors["t"], tensor.T[1:])
+    assert_same(read_tensors(MappedFile(path)).tensors["w"], tensor)
+    assert_same(read_tensors(MappedFile(path)).tensors["t"], tensor.T[1:])
     assert torch.equal(torch.load(path, weights_only=True)["w"], tensor)
 
 
@@ -319,7 +320,7 @@ def test_types_that_numpy_lacks_are_left_out_with_a_note(tmp_path):
         "n": negative,
     }
     for container in (ZIP, LEGACY):
-        file = read_tensors(save(tmp_path, state, **container))
+        file = read_tensors(MappedFile(save(tmp_path, state, **container)))
         assert list(file.tensors) == ["w"]
         assert [note.split(" is left out")[0] for note in file.notes] == ["'f'", "'lazy'", "'n'"]
         assert "float8_e4m3fn" in file.notes[0]
@@ -327,9 +328,9 @@ def test_types_that_numpy_lacks_are_left_out_with_a_note(tmp_path):
 
 def test_lstmconvs_record_is_the_one_of_its_name(tmp_path):
     records = records_of(save(tmp_path, random_state()))
-    assert read_tensors(write_zip(tmp_path / "without.pt", records)).record is None
+    assert read_tensors(MappedFile(write_zip(tmp_path / "without.pt", records))).record is None
     records["model/extra/lstmconv.json"] = '{"größe": 1}'.encode()
-    assert read_tensors(write_zip(tmp_path / "with.pt", records)).record == '{"größe": 1}'
+    assert read_tensors(MappedFile(write_zip(tmp_path / "with.pt", records))).record == '{"größe": 1}'
 
 
 def test_a_legacy_storage_may_be_a_view_of_another(tmp_path):
@@ -341,7 +342,7 @@ def test_a_legacy_storage_may_be_a_view_of_another(tmp_path):
     content = content.replace(whole, b"K\x06(X\x01\x00\x00\x009K\x02K\x03tt")
     content = content.replace(b"K\x00K\x06\x85", b"K\x00K\x03\x85")
     path.write_bytes(content)
-    np.testing.assert_array_equal(read_tensors(path).tensors["w"], np.array([2, 3, 4], np.float32))
+    np.testing.assert_array_equal(read_tensors(MappedFile(path)).tensors["w"], np.array([2, 3, 4], np.float32))
     path.write_bytes(content.replace(b"9K\x02K\x03tt", b"9K\x02K\x05tt"))
     assert "elements 2 to 7 of a storage of 6" in refusal(path)
 
@@ -350,8 +351,9 @@ def test_reading_needs_neither_torch_nor_pickle(tmp_path):
     path = save(tmp_path, random_state())
     script = (
         "import sys; sys.modules['torch'] = None; sys.modules['_pickle'] = None\n"
-        "from pathlib import Path; from lstmconv.formats.torch.tensors_by_name import read_tensors\n"
-        "print(len(read_tensors(Path(sys.argv[1])).tensors))"
+        "from pathlib import Path; from lstmconv.formats.mapped_file import MappedFile\n"
+        "from lstmconv.formats.torch.tensors_by_name import read_tensors\n"
+        "print(len(read_tensors(MappedFile(Path(sys.argv[1]))).tensors))"
     )
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "16"
@@ -384,8 +386,7 @@ def test_files_of_other_kinds_are_named(tmp_path, content, said):
     assert said in refusal(path)
 
 
-def test_a_missing_file_and_a_folder_are_named(tmp_path):
-    assert "no such file" in refusal(tmp_path / "none.pt")
+def test_a_folder_is_named(tmp_path):
     assert "not a file" in refusal(tmp_path)
 
 
@@ -526,7 +527,7 @@ GOOD = b"\x80\x02}" + text(b"w") + TENSOR + b"(" + STORAGE + b"K\x00K\x04\x85K\x
 
 def test_the_pickle_by_hand_is_a_good_one(tmp_path):
     """The counterpart of the refusals below."""
-    assert read_tensors(pt(tmp_path, GOOD)).tensors["w"].shape == (4,)
+    assert read_tensors(MappedFile(pt(tmp_path, GOOD))).tensors["w"].shape == (4,)
 
 
 OPCODES = {
@@ -670,7 +671,7 @@ def test_an_empty_tensor_beyond_what_numpy_can_describe_is_refused(tmp_path):
 
 def test_a_tensor_within_its_storage_is_read(tmp_path):
     """The counterpart of the refusals above: the pickle they are made with is a good one."""
-    assert read_tensors(pt(tmp_path, rebuild(4, (3, 4), (4, 1)))).tensors["w"].shape == (3, 4)
+    assert read_tensors(MappedFile(pt(tmp_path, rebuild(4, (3, 4), (4, 1))))).tensors["w"].shape == (3, 4)
 
 
 @pytest.mark.parametrize("key", ["1", "../data/0", "..", "", "0\n", "0" * 1000])
@@ -734,7 +735,7 @@ def test_a_record_that_is_cut_off_is_refused(tmp_path):
 def test_a_record_that_inflates_too_far_is_refused(tmp_path, monkeypatch):
     zeros = {"archive/data.pkl": GOOD.replace(b"K\x10tQ", b"J\x00\x00\x80\x00tQ"), "archive/data/0": bytes(32 << 20)}
     path = write_zip(tmp_path / "zeros.pt", zeros, zipfile.ZIP_DEFLATED)
-    assert read_tensors(path).tensors["w"].shape == (4,)
+    assert read_tensors(MappedFile(path)).tensors["w"].shape == (4,)
     monkeypatch.setattr(limits, "_FREE_BYTES", 1 << 20)
     monkeypatch.setenv("LSTMCONV_INFLATION", "10")
     assert "would inflate" in refusal(path)
@@ -871,7 +872,7 @@ def test_damage_anywhere_is_refused_or_read_and_nothing_else_happens(tmp_path, p
         else:
             path.write_bytes(damaged)
         try:
-            for array in read_tensors(path).tensors.values():
+            for array in read_tensors(MappedFile(path)).tensors.values():
                 array.tobytes()
         except UnreadableFileError as error:
             refused.append(str(error))

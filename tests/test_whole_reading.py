@@ -12,6 +12,7 @@ import pytest
 
 from lstmconv.formats.keras.reader.open_file import open_file
 from lstmconv.formats.keras.reader.read import interpret
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.options import ReadOptions
 from lstmconv.model import Model
 from lstmconv.semantics import run_model
@@ -40,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("trusted_golden_files")
 
 
 def model_of(path: Path, config: Path | None = None) -> Model:
-    model = interpret(open_file(path), ReadOptions(config)).model
+    model = interpret(open_file(MappedFile(path)), ReadOptions(config)).model
     assert model is not None
     return model
 

@@ -14,6 +14,7 @@ import lstmconv
 from lstmconv.errors import NoLSTMError
 from lstmconv.formats.keras.reader.open_file import open_file
 from lstmconv.formats.keras.reader.read import interpret
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.options import ReadOptions
 from lstmconv.model import Call, Model, Tensor
 from lstmconv.model.kinds import Constant, Unknown
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("trusted_golden_files")
 
 
 def model_of(name: str) -> Model:
-    model = interpret(open_file(WIRING / name), ReadOptions()).model
+    model = interpret(open_file(MappedFile(WIRING / name)), ReadOptions()).model
     assert model is not None
     return model
 

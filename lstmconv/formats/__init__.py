@@ -6,15 +6,16 @@ from pathlib import Path
 
 from lstmconv.errors import UnreadableFileError, UsageError
 from lstmconv.formats import detection
-from lstmconv.formats.format import Artifact, Beginning, Format
+from lstmconv.formats.format import Artifact, Format
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.options import BufferSizes, ReadOptions, WriteOptions
-from lstmconv.formats.safety.lookalikes import beginning
 
 __all__ = [
     "FORMATS",
     "Artifact",
     "BufferSizes",
     "Format",
+    "MappedFile",
     "ReadOptions",
     "WriteOptions",
     "by_name",
@@ -91,20 +92,18 @@ What no other format recognises is left to the Keras reader, which says what it 
 """
 
 
-def detect(path: Path, options: ReadOptions | None = None) -> Format:
+def detect(file: MappedFile, options: ReadOptions | None = None) -> Format:
     """Return the format of a file: the user's, else by its content, else by its suffix.
 
     Raises:
-        UnreadableFileError: There is no such file, it is empty, or it is a Git LFS pointer.
+        UnreadableFileError: It is empty, or it is a Git LFS pointer.
     """
-    if not path.exists():
-        raise UnreadableFileError(f"{path}: no such file")
     if options is not None and options.format is not None:
         return by_name(options.format)
     if options is not None and options.buffer is not None:
         return next(entry for entry in FORMATS if entry.raw_suffix is not None)
-    found = Beginning(path, b"" if path.is_dir() else beginning(path))
-    return next(entry for entry in FORMATS if entry.recognises(found))
+    file.refuse_empty()
+    return next(entry for entry in FORMATS if entry.recognises(file))
 
 
 def open_file(path: Path, options: ReadOptions | None = None) -> Artifact:
@@ -118,7 +117,10 @@ def open_file(path: Path, options: ReadOptions | None = None) -> Artifact:
         UnreadableFileError: It is not there, it is damaged, or it is of no format.
         UsageError: ``options.format`` is unknown.
     """
-    return detect(path, options).open(path, options)
+    if not path.exists():
+        raise UnreadableFileError(f"{path}: no such file")
+    file = MappedFile(path)
+    return detect(file, options).open(file, options)
 
 
 def by_name(name: str) -> Format:

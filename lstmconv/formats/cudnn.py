@@ -26,10 +26,10 @@ import numpy.typing as npt
 
 from lstmconv.activations import SIGMOID, TANH
 from lstmconv.arrays.copying import BiasMode, Piece, joined, place_bias
-from lstmconv.arrays.mapping import mapped
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
 from lstmconv.formats.format import Artifact, Opened
 from lstmconv.formats.hashing import hashing
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.options import BufferSizes, ReadOptions, WriteOptions
 from lstmconv.formats.overrides import overruled
 from lstmconv.formats.record import KEY, Record, describe, encode, parse_record
@@ -251,11 +251,11 @@ def _write_raw(
     return [path, sidecar]
 
 
-def open_file(path: Path, options: ReadOptions) -> Opened:
+def open_file(file: MappedFile, options: ReadOptions) -> Opened:
     """Open a file of weight spaces; arrays are views into it.
 
     Args:
-        path: ``.cudnn.safetensors``; or a bare buffer, with a JSON beside it that says what is in it, or
+        file: ``.cudnn.safetensors``; or a bare buffer, with a JSON beside it that says what is in it, or
             with ``options.buffer``.
         options: See :class:`~lstmconv.formats.ReadOptions`.
 
@@ -265,25 +265,25 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     """
     if options.buffer is not None:
         bare = options.buffer
-        return Opened(None, None, lambda: _read_bare(path, options, bare))
-    content = read_spaces(path)
-    return Opened(content.record, content, lambda: _interpret(path, content, options))
+        return Opened(None, None, lambda: _read_bare(file, options, bare))
+    content = read_spaces(file)
+    return Opened(content.record, content, lambda: _interpret(file, content, options))
 
 
-def _interpret(path: Path, content: WeightSpaces, options: ReadOptions) -> Checkpoint:
+def _interpret(file: MappedFile, content: WeightSpaces, options: ReadOptions) -> Checkpoint:
     """Read every weight space as layers."""
     found: dict[str, tuple[LSTMLayer, ...]] = {}
     notes: list[str] = []
     for name, entry in content.manifests.items():
-        where = f"{path.name}: '{name}'"
+        where = f"{file.name}: '{name}'"
         found[name] = _unpacked(name, content.spaces[name], _sizes(entry, where), where, notes)
         own = manifest(Stack(name, found[name]), _MODES[entry["biasMode"]])
         _refuse_other_params(entry.get("params", []), own["params"], where)
-    restored = restore(found, content.record, path.name)
+    restored = restore(found, content.record, file.name)
     return overruled(
         Checkpoint(
             layers=restored.layers,
-            provenance=Provenance(path.name, hashing(path), "cuDNN weight space", parts=_beside(path)),
+            provenance=Provenance(file.name, hashing(file), "cuDNN weight space", parts=_beside(file.path)),
             edges=restored.edges,
             joined=restored.joined,
             notes=(*restored.notes, *notes),
@@ -323,15 +323,16 @@ class WeightSpaces(NamedTuple):
     spaces: Mapping[str, Array]
 
 
-def read_spaces(path: Path) -> WeightSpaces:
+def read_spaces(file: MappedFile) -> WeightSpaces:
     """Read the record, the manifests, and each stack's flat buffer.
 
     Raises:
         UnreadableFileError: There is no manifest, or the file is shorter than it says.
         UsageError: A bare buffer without a JSON beside it.
     """
+    path = file.path
     if path.suffix == ".safetensors":
-        spaces, metadata = read_safetensors(path)
+        spaces, metadata = read_safetensors(file)
         if CUDNN_KEY not in metadata:
             raise UnreadableFileError(f"{path.name}: has no cudnn manifest; is it a state dict?")
         manifests = _manifests(metadata[CUDNN_KEY], path.name)
@@ -346,13 +347,12 @@ def read_spaces(path: Path) -> WeightSpaces:
             "pass --input-size, --hidden-size and, where they are not 1, forwards and double, "
             "--layers, --bidirectional and --bias-mode"
         )
-    with sidecar.open("rb") as beside:
-        described = parse_json(beside.read(JSON_BYTES.value + 1), sidecar.name)
+    described = parse_json(MappedFile(sidecar).content[: JSON_BYTES.value + 1].tobytes(), sidecar.name)
     if not isinstance(described, dict):
         raise UnreadableFileError(f"{sidecar.name}: not the JSON that lstmconv writes beside a buffer")
     texts = {key: json.dumps(described.get(key)) for key in (CUDNN_KEY, KEY)}
     manifests = _manifests(texts[CUDNN_KEY], sidecar.name)
-    content = mapped(path)
+    content = file.content
     found: dict[str, Array] = {}
     for name, entry in manifests.items():
         start, size = entry.get("fileOffset"), entry["weightSpaceSize"]
@@ -415,21 +415,19 @@ _MODES: Mapping[str, BiasMode] = {
 """cuDNN's bias modes as ``--bias-mode`` names them."""
 
 
-def _read_bare(path: Path, options: ReadOptions, sizes: BufferSizes) -> Checkpoint:
+def _read_bare(file: MappedFile, options: ReadOptions, sizes: BufferSizes) -> Checkpoint:
     """Read one bare buffer whose sizes the user says."""
-    refuse_many_layers(sizes.num_layers, path.name)
+    refuse_many_layers(sizes.num_layers, file.name)
     element = float_type(sizes.dtype)
-    stored = path.stat().st_size
-    if stored % element.itemsize:
-        raise UnreadableFileError(f"{path.name}: {stored:,} bytes are no whole number of {element}")
+    if file.size % element.itemsize:
+        raise UnreadableFileError(f"{file.name}: {file.size:,} bytes are no whole number of {element}")
     notes: list[str] = []
-    name = path.name.split(".")[0]
-    space = mapped(path, element)
-    layers = _unpacked(name, space, sizes, path.name, notes)
+    name = file.name.split(".")[0]
+    layers = _unpacked(name, file.content.view(element), sizes, file.name, notes)
     joined = {name: tuple(layer.name for layer in layers)} if len(layers) > 1 else {}
     checkpoint = Checkpoint(
         layers=layers,
-        provenance=Provenance(path.name, hashing(path), "cuDNN weight space (bare)"),
+        provenance=Provenance(file.name, hashing(file), "cuDNN weight space (bare)"),
         edges=tuple(pairwise(layer.name for layer in layers)),
         joined=joined,
         notes=tuple(notes),

@@ -14,25 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
 
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.options import ReadOptions, WriteOptions
 
 if TYPE_CHECKING:  # The command line's help lists the formats, and must not wait for NumPy.
     from lstmconv.formats.record import Record
     from lstmconv.model import Checkpoint, LSTMLayer, Model, Stack
 
-__all__ = ["Artifact", "Beginning", "Format", "Module", "Opened"]
-
-
-class Beginning(NamedTuple):
-    """What tells one kind of file from another.
-
-    Attributes:
-        path: The file, or a folder.
-        head: Its first bytes; none of a folder.
-    """
-
-    path: Path
-    head: bytes
+__all__ = ["Artifact", "Format", "Module", "Opened"]
 
 
 class Opened(NamedTuple):
@@ -52,7 +41,7 @@ class Opened(NamedTuple):
 class Module(Protocol):
     """What a format's module offers."""
 
-    def open_file(self, path: Path, options: ReadOptions) -> Opened:
+    def open_file(self, file: MappedFile, options: ReadOptions) -> Opened:
         """Parse a file; arrays are views into it where it allows them."""
 
     def obstacle(self, stack: Stack) -> str | None:
@@ -98,7 +87,7 @@ class Format:
     title: str
     module: str
     runtime: str
-    recognises: Callable[[Beginning], bool]
+    recognises: Callable[[MappedFile], bool]
     biases: Literal["one", "two"] = "two"
     states_activations: bool = False
     from_keras: bool = False
@@ -110,14 +99,14 @@ class Format:
     def _module(self) -> Module:
         return cast(Module, importlib.import_module(f"lstmconv.formats.{self.module}"))
 
-    def open(self, path: Path, options: ReadOptions | None = None) -> Artifact:
-        """Open a file of this format.
+    def open(self, file: MappedFile, options: ReadOptions | None = None) -> Artifact:
+        """Read a file of this format.
 
         Raises:
             UnreadableFileError: It is none, or a damaged one.
         """
         options = options or ReadOptions()
-        return Artifact(path, self, self._module.open_file(path, options), options)
+        return Artifact(file, self, self._module.open_file(file, options), options)
 
     def obstacle(self, stack: Stack) -> str | None:
         """Say why the format cannot hold a stack (often of one layer) and what to do instead, or ``None``."""
@@ -157,13 +146,18 @@ class Format:
 class Artifact:
     """One opened file: opened once, parsed once, whoever asks."""
 
-    def __init__(self, path: Path, format: Format, opened: Opened, options: ReadOptions) -> None:
-        self.path = path
+    def __init__(self, file: MappedFile, format: Format, opened: Opened, options: ReadOptions) -> None:
+        self.file = file
         self.format = format
         self.options = options
         self.record = opened.record
         self.content = opened.content
         self._interpret = opened.interpret
+
+    @property
+    def path(self) -> Path:
+        """Where it was opened."""
+        return self.file.path
 
     @cached_property
     def checkpoint(self) -> Checkpoint:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
+from lstmconv.arrays.mapping import let_go
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.model import Checkpoint
 
 __all__ = ["LaterHash", "begin_hashing", "hashed_later", "hashing", "sha256_of", "sha256_of_all"]
@@ -15,43 +16,43 @@ _HASHED_AT_ONCE = 8 << 20
 """Under this size hashing takes less than 0.02 s."""
 
 
-_HASHED_BYTES = 256 << 10
-"""At a time."""
+_HASHED_BYTES = 4 << 20
+"""At a time: large enough for its pages to be released."""
 
 
-def sha256_of(*paths: Path) -> str:
-    """Return the SHA-256 of files' bytes, one behind the other."""
+def sha256_of(*files: MappedFile) -> str:
+    """Return the SHA-256 of the bytes of all files, one behind the other."""
     import hashlib  # OpenSSL takes 3 ms to load.
 
     digest = hashlib.sha256()
-    block = memoryview(bytearray(_HASHED_BYTES))  # Read into again and again: it stays in the cache.
-    for path in paths:
-        with path.open("rb", buffering=0) as file:
-            while count := file.readinto(block):
-                digest.update(block[:count])
+    for file in files:
+        for start in range(0, file.size, _HASHED_BYTES):
+            block = file.content[start : start + _HASHED_BYTES]
+            digest.update(block.data)
+            let_go(block)
     return digest.hexdigest()
 
 
-def sha256_of_all(paths: Sequence[Path], head: bytes = b"") -> str:
+def sha256_of_all(files: Sequence[MappedFile], head: bytes = b"") -> str:
     """Return one SHA-256 for files that make up one checkpoint: of ``head`` and each file's own."""
     import hashlib
 
-    return hashlib.sha256(head + b"".join(bytes.fromhex(sha256_of(path)) for path in paths)).hexdigest()
+    return hashlib.sha256(head + b"".join(bytes.fromhex(sha256_of(file)) for file in files)).hexdigest()
 
 
-def hashing(*paths: Path) -> LaterHash:
+def hashing(*files: MappedFile) -> LaterHash:
     """Return what computes the SHA-256 of files' bytes when it is asked for."""
-    return LaterHash(paths)
+    return LaterHash(files)
 
 
 class LaterHash:
     """A hash that is computed when it is asked for, or before: of 2 GB it takes 1 to 2 s, on a thread of its own."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
-        self._large = sum(path.stat().st_size for path in paths) > _HASHED_AT_ONCE
+    def __init__(self, files: Sequence[MappedFile]) -> None:
+        self._files = files
+        self._large = sum(file.size for file in files) > _HASHED_AT_ONCE
         self._thread: threading.Thread | None = None
-        self._found: str | OSError | None = None
+        self._found: str | None = None
 
     def begin(self) -> None:
         """Compute it now, or begin to where that takes long."""
@@ -67,24 +68,14 @@ class LaterHash:
         return self._large and self._found is None
 
     def _compute(self) -> None:
-        try:
-            self._found = sha256_of(*self._paths)
-        except OSError as error:
-            self._found = error
+        self._found = sha256_of(*self._files)
 
     def __call__(self) -> str:
-        """Return it.
-
-        Raises:
-            OSError: A file cannot be read any more.
-        """
+        """Return it."""
         if self._thread is not None:
             self._thread.join()
         if self._found is None:
-            self._compute()
-        if not isinstance(self._found, str):
-            assert self._found is not None
-            raise self._found
+            self._found = sha256_of(*self._files)
         return self._found
 
     def __eq__(self, other: object) -> bool:

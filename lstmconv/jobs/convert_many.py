@@ -139,11 +139,12 @@ def _convert(
 
 def _are_made_from(source: Path, targets: Mapping[Path, Format]) -> bool:
     """Whether the records of all targets have the hash of the source's bytes."""
+    from lstmconv.formats import MappedFile
     from lstmconv.formats.hashing import sha256_of
 
-    digest = sha256_of(source)
+    digest = sha256_of(MappedFile(source))
     try:
-        records = [entry.open(target).record for target, entry in targets.items()]
+        records = [entry.open(MappedFile(target)).record for target, entry in targets.items()]
     except (LstmconvError, OSError):  # A damaged target is written again.
         return False
     return all(record is not None and record.sha256 == digest for record in records)

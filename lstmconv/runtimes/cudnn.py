@@ -19,6 +19,7 @@ import numpy.typing as npt
 from lstmconv._optional import require
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.cudnn import WeightSpaces
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.record import Record
 from lstmconv.formats.torch.safetensors import read_safetensors
 from lstmconv.model import Array, Gates, Stack
@@ -211,6 +212,6 @@ RUNTIME = _WeightSpaces
 
 def decode(path: Path, names: Sequence[str], record: Record | None = None) -> Decoded:
     """Decode the named stacks of a safetensors file on its own; see :meth:`lstmconv.runtimes.Session.decode`."""
-    spaces, metadata = read_safetensors(path)
+    spaces, metadata = read_safetensors(MappedFile(path))
     manifests = json.loads(metadata["cudnn"])
     return {name: _unpack(spaces[name], manifests[name]) for name in names}

@@ -50,7 +50,7 @@ class _KerasFile(Session):
 
     @cached_property
     def _content(self) -> KerasContent:
-        return read_content(self.artifact.path)
+        return read_content(self.artifact.file)
 
     def decode(self, names: Sequence[str], *, frameworks: bool = True) -> Decoded:
         """Return every named layer's weights.

@@ -11,13 +11,13 @@ import io
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lstmconv._optional import require
 from lstmconv.errors import UnreadableFileError
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.model import Array, Gates, float_type
 from lstmconv.runtimes import DecodedDirection
 
@@ -66,15 +66,18 @@ class KerasContent(NamedTuple):
         return any(key in self.weights.attrs for key in ("layer_names", "layer_names0"))
 
 
-def read_content(path: Path) -> KerasContent:
+_ZIP = b"PK\x03\x04"
+
+
+def read_content(opened: MappedFile) -> KerasContent:
     """Read a ``.keras``, ``.weights.h5`` or legacy ``.h5`` file."""
     h5py = require("h5py", "Reading Keras files")
-    if h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
+    if not opened.head.startswith(_ZIP):
+        with h5py.File(opened.stream(), "r") as file:
             return _content(Group(file), file.attrs.get("model_config"), file.attrs.get("keras_version"))
     import zipfile
 
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(opened.stream()) as archive:
         config, metadata = archive.read("config.json"), json.loads(archive.read("metadata.json"))
         body = io.BytesIO(archive.read("model.weights.h5"))
     with h5py.File(body, "r") as file:

@@ -29,7 +29,7 @@ from lstmconv.runtimes import (
     Precision,
     Session,
 )
-from lstmconv.runtimes.onnx_arrays import array_of, gate_rows
+from lstmconv.runtimes.onnx_arrays import StoredArrays, gate_rows
 
 __all__ = ["RUNTIME", "decode"]
 
@@ -70,7 +70,8 @@ class _OnnxModel(Session):
 
     def decode(self, names: Sequence[str], *, frameworks: bool = True) -> Decoded:
         """Return the named stacks' weights from the initializers that their LSTM nodes use, external ones mapped."""
-        stored = {entry.name: array_of(entry, self.artifact.path) for entry in self._model.graph.initializer}
+        arrays = StoredArrays(self.artifact.file)
+        stored = {entry.name: arrays.array(entry) for entry in self._model.graph.initializer}
         swapped = {
             entry.name
             for entry in (() if self.record is None else self.record.layers)
@@ -89,7 +90,7 @@ class _OnnxModel(Session):
         """Return every layer's arrays from the initializers, external ones mapped."""
         from lstmconv.runtimes.onnx_model import decode_model
 
-        return decode_model(self._model, self.artifact.path, layers)
+        return decode_model(self._model, StoredArrays(self.artifact.file), layers)
 
     def load_model(self) -> LoadedModel:
         """Load the whole file into ONNX Runtime."""

@@ -13,7 +13,7 @@ from lstmconv._optional import require
 from lstmconv.model import Array, Gates, Layer, LSTMLayer, RecurrentLayer, Stack
 from lstmconv.model.kinds import MultiHeadAttention
 from lstmconv.runtimes import DecodedDirection, DecodedLayer, LoadedModel, NotRunError, Precision
-from lstmconv.runtimes.onnx_arrays import array_of, gate_rows
+from lstmconv.runtimes.onnx_arrays import StoredArrays, gate_rows
 
 if TYPE_CHECKING:
     import onnx
@@ -71,7 +71,9 @@ def load_model(model: onnx.ModelProto, path: Path) -> LoadedModel:
     )
 
 
-def decode_model(model: onnx.ModelProto, path: Path, layers: Iterable[Layer]) -> Mapping[str, DecodedLayer]:
+def decode_model(
+    model: onnx.ModelProto, arrays_of: StoredArrays, layers: Iterable[Layer]
+) -> Mapping[str, DecodedLayer]:
     """Return every layer's arrays by its name, from the initializers ``<layer>.<array>``; external ones are mapped.
 
     Of the given layers only names, ways and the count of heads are read, never a number; no framework is loaded either
@@ -93,7 +95,7 @@ def decode_model(model: onnx.ModelProto, path: Path, layers: Iterable[Layer]) ->
     decoded: dict[str, DecodedLayer] = {}
     for owner, found in own.items():
         if found:
-            arrays = {key: (array_of(stored[name], path), readers.get(name, "")) for key, name in found.items()}
+            arrays = {key: (arrays_of.array(stored[name]), readers.get(name, "")) for key, name in found.items()}
             decoded[owner] = _decoded(known[owner], arrays)
     return decoded
 

@@ -47,9 +47,9 @@ class StateDict(Session):
     def loaded_tensors(self) -> Mapping[str, Any]:
         """Load the tensors with the format's own library; those of nested dicts and lists by their outer keys."""
         torch = require("torch", "Running a state dict")
-        path = self.artifact.path
-        mapped = zipfile.is_zipfile(path)  # Before PyTorch 1.6 a file is read whole.
-        return dict(_flat(torch.load(path, weights_only=True, map_location="cpu", mmap=mapped)))
+        file = self.artifact.file
+        mapped = zipfile.is_zipfile(file.stream())  # Before PyTorch 1.6 a file is read whole.
+        return dict(_flat(torch.load(file.path, weights_only=True, map_location="cpu", mmap=mapped)))
 
     @cached_property
     def _names(self) -> dict[str, str]:

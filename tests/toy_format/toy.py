@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from lstmconv.arrays.copying import place_bias
-from lstmconv.formats.format import Artifact, Beginning, Opened
+from lstmconv.formats.format import Artifact, Opened
 from lstmconv.formats.hashing import hashing
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.options import ReadOptions, WriteOptions
 from lstmconv.formats.record import encode, parse_record
 from lstmconv.formats.restoring import restore
@@ -21,8 +22,8 @@ ORDER = "ogfi"
 MAGIC = b'{"toy": '
 
 
-def recognises(found: Beginning) -> bool:
-    return found.head.startswith(MAGIC)
+def recognises(file: MappedFile) -> bool:
+    return file.head.startswith(MAGIC)
 
 
 def obstacle(stack: Stack) -> str | None:
@@ -59,8 +60,8 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     return [path]
 
 
-def open_file(path: Path, options: ReadOptions) -> Opened:
-    content = json.loads(path.read_text())
+def open_file(file: MappedFile, options: ReadOptions) -> Opened:
+    content = json.loads(file.content.tobytes())
     record = parse_record(content["record"])
 
     def interpret() -> Checkpoint:
@@ -68,8 +69,8 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
             name: (LSTMLayer(name, LSTMDirection(*(gates_of(arrays[key]) for key in "wrb"), layout="Toy")),)
             for name, arrays in content["layers"].items()
         }
-        restored = restore(found, record, path.name)
-        origin = Provenance(path.name, hashing(path), "toy")
+        restored = restore(found, record, file.name)
+        origin = Provenance(file.name, hashing(file), "toy")
         return Checkpoint(restored.layers, origin, edges=restored.edges, notes=restored.notes)
 
     return Opened(record, content["layers"], interpret)

@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from lstmconv.arrays.mapping import mapped
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.hdf5.confinement import described
 from lstmconv.formats.hdf5.walk import Attribute
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.model import Array, float_type
 
 __all__ = ["SIGNATURE", "Attribute", "Group", "StoredArray", "read_tree"]
@@ -114,7 +114,7 @@ def _string_list(value: Attribute) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-def read_tree(content: Path | Array, name: str) -> Group:
+def read_tree(content: MappedFile | Array, name: str) -> Group:
     """Read a whole HDF5 file: all structure and attributes, arrays as views into it.
 
     Args:
@@ -125,11 +125,11 @@ def read_tree(content: Path | Array, name: str) -> Group:
         UnreadableFileError: It is damaged, crashes or hangs the HDF5 library, or claims too much.
     """
     require("h5py", "Reading HDF5 files")
-    with described(content, name) as answer:
+    with described(content.path if isinstance(content, MappedFile) else content, name) as answer:
         found, copied = _received(answer, name)
     if "error" in found:
         raise UnreadableFileError(str(found["error"]))
-    raw = mapped(content) if isinstance(content, Path) else content
+    raw = content.content if isinstance(content, MappedFile) else content
     try:
         return _group(found, "", raw, copied)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

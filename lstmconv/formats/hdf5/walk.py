@@ -7,7 +7,6 @@ with the description (numbers that the library had to put together: chunked or c
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -19,6 +18,7 @@ import numpy as np
 
 from lstmconv._optional import require
 from lstmconv.errors import LstmconvError, UnreadableFileError
+from lstmconv.formats.mapped_file import stream_of
 from lstmconv.formats.safety.limits import ATTRIBUTE_BYTES, HDF5_OBJECTS, INFLATION, allowed_inflation
 from lstmconv.model import Array
 
@@ -59,7 +59,7 @@ def describe(content: Path | Array, name: str, sink: BinaryIO) -> None:
 def _walk(content: Path | Array, name: str, sink: BinaryIO) -> dict[str, Any]:
     h5py = require("h5py", "Reading HDF5 files")
     if not isinstance(content, Path):
-        with h5py.File(_ArrayFile(content), "r") as file:
+        with h5py.File(stream_of(content), "r") as file:
             return _Walker(content.nbytes, name, sink).group(h5py.h5g.open(file.id, b"/"), "", ())
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
@@ -68,34 +68,6 @@ def _walk(content: Path | Array, name: str, sink: BinaryIO) -> dict[str, Any]:
         return _Walker(content.stat().st_size, name, sink).group(h5py.h5g.open(opened, b"/"), "", ())
     finally:
         opened.close()
-
-
-class _ArrayFile(io.RawIOBase):
-    """A read-only file over bytes that are already there, for h5py's file-object driver."""
-
-    def __init__(self, content: Array) -> None:
-        self._content = memoryview(content.data)
-        self._position = 0
-
-    def readinto(self, buffer: Any) -> int:
-        piece = self._content[self._position : self._position + len(buffer)]
-        buffer[: len(piece)] = piece
-        self._position += len(piece)
-        return len(piece)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._content)}[whence]
-        self._position = start + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
 
 class _Walker:

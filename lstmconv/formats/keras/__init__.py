@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lstmconv.formats.format import Artifact, Opened
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.options import ReadOptions, WriteOptions
 
 if TYPE_CHECKING:
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
 
 
-def open_file(path: Path, options: ReadOptions) -> Opened:
+def open_file(file: MappedFile, options: ReadOptions) -> Opened:
     """Open a Keras file of any generation; see :func:`lstmconv.formats.keras.reader.open_file.open_file`."""
     from lstmconv.formats.keras.reader import open_file as opening
     from lstmconv.formats.keras.reader import read
 
-    file = opening.open_file(path)
-    return Opened(file.record, file, lambda: read.checkpoint_of(file, options))
+    content = opening.open_file(file)
+    return Opened(content.record, content, lambda: read.checkpoint_of(content, options))
 
 
 def obstacle(stack: Stack) -> str | None:

@@ -29,6 +29,7 @@ from lstmconv._optional import require
 from lstmconv._version import __version__
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats.format import Opened
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.onnx.functions import onnx_function
 from lstmconv.formats.onnx.usage import usage
 from lstmconv.formats.options import ReadOptions, WriteOptions
@@ -217,7 +218,7 @@ def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterato
     yield from ()
 
 
-def open_file(path: Path, options: ReadOptions) -> Opened:
+def open_file(file: MappedFile, options: ReadOptions) -> Opened:
     """Open any ONNX model; see :mod:`lstmconv.formats.onnx.reader.read`.
 
     Raises:
@@ -225,9 +226,9 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     """
     from lstmconv.formats.onnx.reader import read
 
-    model, content = read.parse_file(path)
+    model = read.parse_file(file)
     record, notes = read.record_of(model)
-    return Opened(record, model, lambda: read.read_file(path, model, content, record, notes, options))
+    return Opened(record, model, lambda: read.read_file(file, model, record, notes, options))
 
 
 def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:

@@ -6,19 +6,17 @@ Sources: torch/serialization.py ``_save``, ``_load``, ``_legacy_save`` and ``_le
 from __future__ import annotations
 
 import io
-import mmap
 import struct
 import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lstmconv.arrays.mapping import mapped
+from lstmconv.formats.mapped_file import MappedFile, stream_of
 from lstmconv.formats.safety.limits import INFLATION, PICKLE_BYTES, allowed_inflation
 from lstmconv.formats.safety.zips import open_archive
 from lstmconv.formats.torch.allowed_globals import Foreign, Pairs, Refused, Storage, shown
@@ -68,13 +66,13 @@ class Container:
         return self._turned[storage.key, width]
 
 
-def open_zip(path: Path) -> Container:
+def open_zip(file: MappedFile) -> Container:
     """Open a zip, as torch writes it since 1.6.
 
     Raises:
         Refused: It is another zip, or a damaged one.
     """
-    archive = _Archive.open(path)
+    archive = _Archive.open(file)
     version = (archive.text("version") or "3").strip()
     if not (version.isascii() and version.isdigit() and int(version[:9]) in _ZIP_VERSIONS):
         raise Refused(f"version {shown(version, 20)!r} of PyTorch's zip, expected 1 to {_ZIP_VERSIONS[-1]}")
@@ -95,9 +93,9 @@ class _Archive:
     storages: dict[str, Array] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: Path) -> _Archive:
+    def open(cls, file: MappedFile) -> _Archive:
         """Read the directory of records and find torch's folder in it."""
-        with open_archive(path) as archive:
+        with open_archive(file) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
         names = [entry.filename for entry in entries]
         for name in names:
@@ -105,7 +103,7 @@ class _Archive:
                 raise Refused(f"a zip with the record {shown(name)!r}, which leads out of it; nothing was read")
         folder = _folder(names)
         records = {entry.filename.removeprefix(folder): entry for entry in entries if entry.filename.startswith(folder)}
-        return cls(mapped(path), records)
+        return cls(file.content, records)
 
     def text(self, name: str) -> str | None:
         """Return a record as text; ``None`` if there is none."""
@@ -190,7 +188,7 @@ def _folder(names: list[str]) -> str:
     return folders[0]
 
 
-def open_legacy(path: Path) -> Container:
+def open_legacy(file: MappedFile) -> Container:
     """Open five pickles and the storages behind them, as torch wrote before 1.6.
 
     Numbers are little-endian in every such file (torch/csrc/serialization.cpp
@@ -199,21 +197,19 @@ def open_legacy(path: Path) -> Container:
     Raises:
         Refused: It is another pickle, or a damaged file.
     """
-    with path.open("rb") as file:
-        length = min(path.stat().st_size, PICKLE_BYTES.value)
-        with mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ) as pickles:
-            if load(pickles).value != _MAGIC_NUMBER:
-                raise Foreign("a plain pickle, not what torch.save writes; nothing was executed; use torch.save")
-            if load(pickles).value != _PROTOCOL_VERSION:
-                raise Refused(f"a PyTorch file of unknown protocol, expected {_PROTOCOL_VERSION}; save it again")
-            facts = load(pickles).value
-            if not isinstance(facts, Pairs) or ("little_endian", True) not in facts.pairs:
-                raise Refused("written on a big-endian machine in torch's old format; save it with torch 1.6 or later")
-            pickled, keys = load(pickles), load(pickles).value
-            start = pickles.tell()
+    pickles = stream_of(file.content[: PICKLE_BYTES.value])
+    if load(pickles).value != _MAGIC_NUMBER:
+        raise Foreign("a plain pickle, not what torch.save writes; nothing was executed; use torch.save")
+    if load(pickles).value != _PROTOCOL_VERSION:
+        raise Refused(f"a PyTorch file of unknown protocol, expected {_PROTOCOL_VERSION}; save it again")
+    facts = load(pickles).value
+    if not isinstance(facts, Pairs) or ("little_endian", True) not in facts.pairs:
+        raise Refused("written on a big-endian machine in torch's old format; save it with torch 1.6 or later")
+    pickled, keys = load(pickles), load(pickles).value
+    start = pickles.tell()
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise Refused("no list of storages behind the object; the file is damaged")
-    storages = _storages_behind(mapped(path)[start:], [str(key) for key in keys], pickled.storages)
+    storages = _storages_behind(file.content[start:], [str(key) for key in keys], pickled.storages)
     return Container(
         pickled, lambda storage: storages[storage.key], sys.byteorder == "big", None, "PyTorch file from before 1.6"
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from lstmconv.formats.format import Opened
 from lstmconv.formats.hashing import hashing
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.options import ReadOptions, WriteOptions
 from lstmconv.formats.record import KEY, encode, parse_record
 from lstmconv.formats.tensors import NamedTensor
@@ -58,7 +59,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     return [path]
 
 
-def open_file(path: Path, options: ReadOptions) -> Opened:
+def open_file(file: MappedFile, options: ReadOptions) -> Opened:
     """Open a state dict; its LSTMs may lie under any prefix, also inside a larger checkpoint.
 
     Raises:
@@ -67,15 +68,15 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     from lstmconv.formats.torch.parameters import read_parameters
     from lstmconv.formats.torch.tensors_by_name import read_tensors
 
-    file = read_tensors(path)
-    record = parse_record(file.record)
-    origin = Provenance(path.name, hashing(path), "PyTorch state dict")
+    content = read_tensors(file)
+    record = parse_record(content.record)
+    origin = Provenance(file.name, hashing(file), "PyTorch state dict")
 
     def interpret() -> Checkpoint:
-        checkpoint = read_parameters(file.tensors, origin, record, options)
-        return replace(checkpoint, notes=(*file.notes, *checkpoint.notes))
+        checkpoint = read_parameters(content.tensors, origin, record, options)
+        return replace(checkpoint, notes=(*content.notes, *checkpoint.notes))
 
-    return Opened(record, file.tensors, interpret)
+    return Opened(record, content.tensors, interpret)
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
@@ -140,4 +141,4 @@ def read_state_dict(path: Path) -> dict[str, Array]:
     """
     from lstmconv.formats.torch.tensors_by_name import read_tensors
 
-    return dict(read_tensors(path).tensors)
+    return dict(read_tensors(MappedFile(path)).tensors)

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from lstmconv._optional import require
-from lstmconv.arrays.mapping import mapped
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.format import Opened
 from lstmconv.formats.hashing import hashed_later, hashing
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.options import ReadOptions, WriteOptions
 from lstmconv.formats.record import KEY, encode, parse_record
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
@@ -94,7 +94,7 @@ def _header(entries: Sequence[NamedTensor], metadata: Mapping[str, str]) -> byte
     return len(text).to_bytes(8, "little") + text
 
 
-def open_file(path: Path, options: ReadOptions) -> Opened:
+def open_file(file: MappedFile, options: ReadOptions) -> Opened:
     """Open a state dict in safetensors; arrays are views into the file.
 
     Raises:
@@ -102,47 +102,47 @@ def open_file(path: Path, options: ReadOptions) -> Opened:
     """
     from lstmconv.formats.torch.parameters import read_parameters
 
-    tensors, metadata = read_safetensors(path)
+    tensors, metadata = read_safetensors(file)
     record = parse_record(metadata.get(KEY))
-    origin = Provenance(path.name, hashing(path), "PyTorch state dict in safetensors")
+    origin = Provenance(file.name, hashing(file), "PyTorch state dict in safetensors")
     return Opened(record, tensors, lambda: read_parameters(tensors, origin, record, options))
 
 
-def read_header(path: Path) -> tuple[int, Mapping[str, Any]]:
+def read_header(file: MappedFile) -> tuple[int, Mapping[str, Any]]:
     """Return the header's length in bytes and the header.
 
     Raises:
         UnreadableFileError: It is no JSON object, it is cut off, it has a key twice, or it is too large.
     """
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = parse_json(file.read(min(size, JSON_BYTES.value + 1)), f"{path.name}: the safetensors header")
+    size = int.from_bytes(file.content[:8].tobytes(), "little")
+    text = file.content[8 : 8 + min(size, JSON_BYTES.value + 1)].tobytes()
+    header = parse_json(text, f"{file.name}: the safetensors header")
     if not isinstance(header, dict):
-        raise UnreadableFileError(f"{path.name}: its safetensors header is no JSON object")
+        raise UnreadableFileError(f"{file.name}: its safetensors header is no JSON object")
     return size, header
 
 
-def read_metadata(path: Path) -> Mapping[str, str]:
+def read_metadata(file: MappedFile) -> Mapping[str, str]:
     """Return the header's ``__metadata__``; the library checks the whole header.
 
     Raises:
         UnreadableFileError: It is not a safetensors file, or a damaged one.
     """
-    return _checked(path)[2]
+    return _checked(file)[2]
 
 
-def _checked(path: Path) -> tuple[int, Mapping[str, Any], Mapping[str, str]]:
+def _checked(file: MappedFile) -> tuple[int, Mapping[str, Any], Mapping[str, str]]:
     """Return the header's length, the header, and its metadata."""
-    size, header = read_header(path)  # First, for the library has no limits of depth and takes the last of equal keys.
+    size, header = read_header(file)  # First, for the library has no limits of depth and takes the last of equal keys.
     safetensors = require("safetensors", "Reading .safetensors files")
     try:
-        with safetensors.safe_open(path, "np") as file:
-            return size, header, dict(file.metadata() or {})
+        with safetensors.safe_open(file.path, "np") as opened:
+            return size, header, dict(opened.metadata() or {})
     except (safetensors.SafetensorError, UnicodeDecodeError) as error:
-        raise UnreadableFileError(f"{path.name}: not a readable safetensors file ({error})") from error
+        raise UnreadableFileError(f"{file.name}: not a readable safetensors file ({error})") from error
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Array], Mapping[str, str]]:
+def read_safetensors(file: MappedFile) -> tuple[dict[str, Array], Mapping[str, str]]:
     """Return every tensor as a read-only view into the file, bfloat16 as ``ml_dtypes.bfloat16``, and the metadata.
 
     Tensors of types that no weights have (float8, integers of other sizes) are left out.
@@ -150,8 +150,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Array], Mapping[str, str]]:
     Raises:
         UnreadableFileError: It is not a safetensors file, or a damaged one.
     """
-    size, header, metadata = _checked(path)
-    content = mapped(path)
+    size, header, metadata = _checked(file)
     types = {code: name for name, code in _DTYPES.items()} | {"I8": "int8", "I32": "int32", "I64": "int64"}
     found: dict[str, Array] = {}
     for name, entry in header.items():
@@ -160,5 +159,5 @@ def read_safetensors(path: Path) -> tuple[dict[str, Array], Mapping[str, str]]:
         dtype = types[entry["dtype"]]
         element = np.dtype(dtype) if "int" in dtype else float_type(dtype)
         start, stop = (8 + size + offset for offset in entry["data_offsets"])
-        found[name] = content[start:stop].view(element).reshape(entry["shape"])
+        found[name] = file.content[start:stop].view(element).reshape(entry["shape"])
     return found, metadata

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
 from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
+from lstmconv.formats.mapped_file import LFS_POINTER, MappedFile
 from lstmconv.formats.safety.limits import TENSORS
-from lstmconv.formats.safety.lookalikes import LFS_POINTER
 from lstmconv.formats.torch.allowed_globals import Foreign, Pairs, Refused, Tensor, Tensorless, Unread, kind, shown
 from lstmconv.formats.torch.containers import Container, open_legacy, open_zip
 from lstmconv.formats.torch.unpickler import Pickled
@@ -59,7 +58,7 @@ class TorchFile:
     description: str = "PyTorch zip"
 
 
-def read_tensors(path: Path) -> TorchFile:
+def read_tensors(file: MappedFile) -> TorchFile:
     """Read every tensor of a ``.pt``, ``.pth`` or ``.bin`` file; the suffix does not matter.
 
     Raises:
@@ -68,31 +67,28 @@ def read_tensors(path: Path) -> TorchFile:
         NoLSTMError: It has no tensors, or one without a name.
     """
     try:
-        return _read(path)
+        return _read(file)
     except Tensorless as error:
-        raise NoLSTMError(f"{path.name}: {error}") from error
+        raise NoLSTMError(f"{file.name}: {error}") from error
     except Foreign as error:
-        raise ForeignFileError(f"{path.name}: {error}") from error
+        raise ForeignFileError(f"{file.name}: {error}") from error
     except Refused as error:
-        raise UnreadableFileError(f"{path.name}: {error}") from error
+        raise UnreadableFileError(f"{file.name}: {error}") from error
     except UnreadableFileError:
         raise
     except Exception as error:  # Damage shows in as many kinds of error as zipfile, zlib and pickletools have.
         found = shown(f"{type(error).__name__}: {error}")
         raise UnreadableFileError(
-            f"{path.name}: a damaged PyTorch file ({found}); restore it or save it again"
+            f"{file.name}: a damaged PyTorch file ({found}); restore it or save it again"
         ) from error
 
 
-def _read(path: Path) -> TorchFile:
-    if not path.exists():
-        raise Refused("no such file")
-    if not path.is_file():
+def _read(file: MappedFile) -> TorchFile:
+    if file.path.is_dir():
         raise Refused("not a file, expected what torch.save writes")
-    with path.open("rb") as file:
-        head = file.read(512)
+    head = file.head
     _refuse_lookalikes(head)
-    container = open_zip(path) if head.startswith(b"PK\x03\x04") else open_legacy(path)
+    container = open_zip(file) if head.startswith(b"PK\x03\x04") else open_legacy(file)
     tensors, notes = _resolve(container)
     return TorchFile(tensors, container.record, notes, container.description)
 

@@ -19,9 +19,9 @@ from typing import Any, Literal, NamedTuple
 from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
 from lstmconv.formats.hashing import hashing, sha256_of_all
 from lstmconv.formats.hdf5.tree import SIGNATURE, Group, StoredArray, read_tree
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.record import KEY, Record, parse_record
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
-from lstmconv.formats.safety.lookalikes import beginning
 
 __all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file"]
 
@@ -111,22 +111,21 @@ class KerasFile(NamedTuple):
     parts: tuple[str, ...] = ()
 
 
-def open_file(path: Path) -> KerasFile:
+def open_file(file: MappedFile) -> KerasFile:
     """Open a Keras file of any kind.
 
     Raises:
         UnreadableFileError: It is none, it is damaged, or it does what no Keras file does.
     """
-    if path.is_dir():
-        return _open_folder(path)
-    head = beginning(path)
-    _refuse_lookalikes(path, head)
-    if head.startswith(SIGNATURE) or _is_hdf5(path):
-        tree = read_tree(path, path.name)
-        return _from_tree(path.name, tree, hashing(path))
-    if _is_zip(path):
-        return _open_zip(path)
-    return _open_shards(path)
+    if file.path.is_dir():
+        return _open_folder(file.path)
+    file.refuse_empty()
+    _refuse_lookalikes(file)
+    if _is_hdf5(file):
+        return _from_tree(file.name, read_tree(file, file.name), hashing(file))
+    if _is_zip(file):
+        return _open_zip(file)
+    return _open_shards(file)
 
 
 def open_config(path: Path) -> Config:
@@ -137,14 +136,15 @@ def open_config(path: Path) -> Config:
     """
     if not path.exists():
         raise UnreadableFileError(f"{path.name}: no such file")
-    if not path.is_dir() and not _is_hdf5(path) and not _is_zip(path):
-        found = _json(_text(path), path.name)
+    file = MappedFile(path)
+    if not path.is_dir() and not _is_hdf5(file) and not _is_zip(file):
+        found = _json(_text(file), path.name)
         if "class_name" not in found:
             raise UnreadableFileError(
                 f"{path.name}: a JSON file without class_name, expected what model.to_json() writes"
             )
         return _config(found, None)
-    config = open_file(path).config
+    config = open_file(file).config
     if config is None:
         raise UnreadableFileError(f"{path.name}: holds weights only, expected a model config in it")
     return config
@@ -156,31 +156,28 @@ def _config(model: Mapping[str, Any], version: str | None) -> Config:
     return Config(model, KerasVersion(text) if text else None)
 
 
-def _is_zip(path: Path) -> bool:
+def _is_zip(file: MappedFile) -> bool:
     import zipfile
 
-    return zipfile.is_zipfile(path)
+    return zipfile.is_zipfile(file.stream())
 
 
-def _is_hdf5(path: Path) -> bool:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = 0
-        while start + len(SIGNATURE) <= size:
-            file.seek(start)
-            if file.read(len(SIGNATURE)) == SIGNATURE:
-                return True
-            start = max(512, 2 * start)
+def _is_hdf5(file: MappedFile) -> bool:
+    start = 0
+    while start + len(SIGNATURE) <= file.size:
+        if file.content[start : start + len(SIGNATURE)].tobytes() == SIGNATURE:
+            return True
+        start = max(512, 2 * start)
     return False
 
 
-def _refuse_lookalikes(path: Path, head: bytes) -> None:
+def _refuse_lookalikes(file: MappedFile) -> None:
     """Say what a file is that only looks like a checkpoint."""
-    name, size = path.name, path.stat().st_size
+    name, head = file.name, file.head
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
         raise ForeignFileError(f"{name}: a Python pickle, which is never loaded; expected a Keras file")
     one_word = not head.lstrip().startswith((b"{", b"[", b"<")) and b"\n" not in head.strip()
-    if size < 512 and head.isascii() and one_word and b"/" in head:
+    if file.size < 512 and head.isascii() and one_word and b"/" in head:
         raise UnreadableFileError(
             f"{name}: holds only the text {head.decode()!r} (a symbolic link stored as a file?), expected a Keras file"
         )
@@ -224,14 +221,14 @@ def _from_tree(name: str, tree: Group, hashed: str | Callable[[], str]) -> Keras
     )
 
 
-def _open_zip(path: Path) -> KerasFile:
+def _open_zip(file: MappedFile) -> KerasFile:
     """Open a ``.keras`` zip (Keras 2.11 and later)."""
     from lstmconv.formats.keras.reader.archive import read_archive
 
-    tree, texts = read_archive(path)
-    found = {name: _json(text, f"{path.name}:{name}") for name, text in texts.items()}
+    tree, texts = read_archive(file)
+    found = {name: _json(text, f"{file.name}:{name}") for name, text in texts.items()}
     return _archive(
-        path.name, tree, found.get("config.json"), found.get("metadata.json"), hashing(path), ".keras archive"
+        file.name, tree, found.get("config.json"), found.get("metadata.json"), hashing(file), ".keras archive"
     )
 
 
@@ -248,9 +245,11 @@ def _open_folder(path: Path) -> KerasFile:
     for part in (body, *parts.values()):
         if part.is_symlink():
             raise UnreadableFileError(f"{path.name}: {part.name} is a symbolic link; not followed")
-    texts = {name: _json(_text(part), part.name) for name, part in parts.items() if part.is_file()}
-    hashed = sha256_of_all([part for part in sorted((body, *parts.values())) if part.is_file()])
-    tree = read_tree(body, f"{path.name}/{body.name}")
+    files = {name: MappedFile(part) for name, part in parts.items() if part.is_file()}
+    texts = {name: _json(_text(file), file.name) for name, file in files.items()}
+    weights = MappedFile(body)
+    hashed = sha256_of_all(sorted((weights, *files.values()), key=lambda file: file.path))
+    tree = read_tree(weights, f"{path.name}/{body.name}")
     return _archive(path.name, tree, texts.get("config"), texts.get("metadata"), hashed, ".keras folder")
 
 
@@ -270,9 +269,9 @@ def _archive(
     return KerasFile(name, "saveable", _with_slashes(tree), described, stated, None, f"Keras {kind}", hashed, record)
 
 
-def _open_shards(path: Path) -> KerasFile:
+def _open_shards(file: MappedFile) -> KerasFile:
     """Open sharded weights: ``model.weights.json`` and the shards beside it (Keras 3.10 and later)."""
-    head = _text(path)
+    path, head = file.path, _text(file)
     if not head.lstrip().startswith(b"{"):
         shown = head[:8].hex(" ")
         raise UnreadableFileError(
@@ -291,16 +290,18 @@ def _open_shards(path: Path) -> KerasFile:
     for value in names:
         if not isinstance(value, str) or Path(value).name != value or value in ("", ".", ".."):
             raise UnreadableFileError(f"{path.name}: shard {value!r} is not a plain file name; not followed")
+    parts: list[MappedFile] = []
     for name in sorted(set(map(str, names))):
         shard = path.parent / name
         if shard.is_symlink():
             raise UnreadableFileError(f"{path.name}: the shard {name} is a symbolic link; not followed")
         if not shard.is_file():
             raise UnreadableFileError(f"{path.name}: the shard {name} is missing beside it")
-        merged = _merge(merged, read_tree(shard, name))
-    parts = tuple(sorted(set(map(str, names))))
-    hashed = sha256_of_all([path.parent / part for part in parts], head)
-    return KerasFile(path.name, "saveable", merged, None, None, None, "Keras sharded weights", hashed, parts=parts)
+        parts.append(MappedFile(shard))
+        merged = _merge(merged, read_tree(parts[-1], name))
+    beside = tuple(part.name for part in parts)
+    hashed = sha256_of_all(parts, head)
+    return KerasFile(path.name, "saveable", merged, None, None, None, "Keras sharded weights", hashed, parts=beside)
 
 
 def _with_slashes(tree: Group) -> Group:
@@ -326,10 +327,9 @@ def _merge(a: Group, b: Group) -> Group:
     return Group(a.path or b.path, {**a.attributes, **b.attributes}, children)
 
 
-def _text(path: Path) -> bytes:
+def _text(file: MappedFile) -> bytes:
     """Return a small file's content, one byte over the limit at most."""
-    with path.open("rb") as file:
-        return file.read(JSON_BYTES.value + 1)
+    return file.content[: JSON_BYTES.value + 1].tobytes()
 
 
 def _json(text: bytes, name: str) -> Mapping[str, Any]:

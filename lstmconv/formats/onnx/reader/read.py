@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lstmconv.activations import parse_activation
-from lstmconv.arrays.mapping import mapped
 from lstmconv.errors import LstmconvError, NoLSTMError, UnreadableFileError, UnsupportedModelError
 from lstmconv.formats.hashing import hashing
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.onnx.reader.edges import Placed, Routes
 from lstmconv.formats.onnx.reader.inline_functions import without_functions
 from lstmconv.formats.onnx.reader.layer_names import layer_name, unique
@@ -31,7 +31,7 @@ from lstmconv.formats.options import ReadOptions
 from lstmconv.formats.record import KEY, Record, parse_record
 from lstmconv.formats.restoring import Restored, restore
 from lstmconv.formats.safety.limits import refuse_many_layers
-from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Skipped
+from lstmconv.model import Checkpoint, LSTMLayer, Provenance, Skipped
 
 if TYPE_CHECKING:
     import onnx
@@ -42,35 +42,32 @@ _MOST_BYTES = (1 << 31) - 1
 """Protocol Buffers, Encoding, Message Size: a message ends below 2 GiB."""
 
 
-def parse_file(path: Path) -> tuple[onnx.ModelProto, Array]:
-    """Map and parse a ``.onnx`` file; return the message, whose large weights stay in the file, and the file's bytes.
+def parse_file(file: MappedFile) -> onnx.ModelProto:
+    """Parse a ``.onnx`` file; the large weights of the message stay in the file.
 
     Raises:
         UnreadableFileError: It is no ONNX model, or a damaged one.
     """
     try:
-        size = path.stat().st_size
-        if size > _MOST_BYTES:
-            raise UnreadableFileError(f"{path.name}: {size} bytes, more than an ONNX model has without its weights")
-        content = mapped(path)
-        model = parse(content, path.name)
-    except OSError as error:
-        raise UnreadableFileError(f"{path.name}: cannot be read ({error.strerror or error})") from error
+        if file.size > _MOST_BYTES:
+            raise UnreadableFileError(
+                f"{file.name}: {file.size} bytes, more than an ONNX model has without its weights"
+            )
+        model = parse(file.content, file.name)
     except LstmconvError:
         raise
     except Exception as error:  # protobuf's DecodeError, whose module differs between its versions.
         raise UnreadableFileError(
-            f"{path.name}: not an ONNX model, or a damaged one: its Protocol Buffers message cannot be parsed"
+            f"{file.name}: not an ONNX model, or a damaged one: its Protocol Buffers message cannot be parsed"
         ) from error
     if not model.HasField("graph") or not (model.ir_version or model.opset_import):
-        raise UnreadableFileError(f"{path.name}: not an ONNX model: it has no graph; expected what an exporter wrote")
-    return model, content
+        raise UnreadableFileError(f"{file.name}: not an ONNX model: it has no graph; expected what an exporter wrote")
+    return model
 
 
 def read_file(
-    path: Path,
+    file: MappedFile,
     model: onnx.ModelProto,
-    content: Array,
     record: Record | None,
     notes: tuple[str, ...],
     options: ReadOptions,
@@ -78,9 +75,8 @@ def read_file(
     """Read the LSTM layers of a parsed file; weights in files beside it are mapped, not loaded.
 
     Args:
-        path: The file.
-        model: What :func:`parse_file` returned, with ``content``.
-        content: Likewise.
+        file: The file.
+        model: What :func:`parse_file` returned.
         record: What :func:`record_of` returned, with its ``notes``.
         notes: Likewise.
         options: What the user says of it.
@@ -89,11 +85,11 @@ def read_file(
         UnreadableFileError: Its weights lie outside its folder.
         UnsupportedModelError: It holds no LSTM that Keras could have.
     """
-    tensors = Tensors(path.name, path.parent, {OWN: content})
-    origin = _provenance(path.name, "", model)
-    checkpoint = _read(model, path.name, origin, record, notes, options, tensors)
+    tensors = Tensors(file.name, file.path.parent, {OWN: file})
+    origin = _provenance(file.name, "", model)
+    checkpoint = _read(model, file.name, origin, record, notes, options, tensors)
     parts = tuple(sorted(tensors.opened.keys() - {OWN}))
-    hashed = hashing(path, *(path.parent / part for part in parts))
+    hashed = hashing(file, *(tensors.opened[part] for part in parts))
     return replace(checkpoint, provenance=checkpoint.provenance._replace(hashed=hashed, parts=parts))
 
 

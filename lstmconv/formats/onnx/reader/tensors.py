@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lstmconv.arrays.mapping import mapped
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.model import Array, float_type
 
 if TYPE_CHECKING:
@@ -59,12 +59,12 @@ class Tensors:
 
     file: str
     folder: Path | None
-    opened: dict[str, Array] = field(default_factory=dict)
+    opened: dict[str, MappedFile] = field(default_factory=dict)
 
     @property
     def beside(self) -> int:
         """Bytes of these files."""
-        return sum(len(file) for file in self.opened.values())
+        return sum(file.size for file in self.opened.values())
 
     def array(self, tensor: onnx.TensorProto) -> Array:
         """Return a tensor's elements, read-only, in its shape.
@@ -131,14 +131,14 @@ class Tensors:
             raise UnreadableFileError(f"{self.file}: '{name}' lies at an offset that is no number") from error
         if length != size:
             raise self._misfit(name, tuple(tensor.dims), length, size)
-        if offset < 0 or offset + size > len(file):
+        if offset < 0 or offset + size > file.size:
             raise UnreadableFileError(
                 f"{self.file}: '{name}' lies in bytes {offset} to {offset + size} of {location}, "
-                f"which has {len(file)}: truncated, or of another model"
+                f"which has {file.size}: truncated, or of another model"
             )
-        return file[offset : offset + size]
+        return file.content[offset : offset + size]
 
-    def _file(self, location: str, name: str) -> Array:
+    def _file(self, location: str, name: str) -> MappedFile:
         if location in self.opened:
             return self.opened[location]
         if self.folder is None:
@@ -148,7 +148,7 @@ class Tensors:
             )
         path = self._inside(location, name, self.folder)
         try:
-            self.opened[location] = mapped(path)
+            self.opened[location] = MappedFile(path)
         except (OSError, ValueError) as error:
             raise UnreadableFileError(f"{self.file}: {location} cannot be read ({error})") from error
         return self.opened[location]
