@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lstmconv.activations import Activation
     from lstmconv.api import Conversion, convert, from_onnx, from_torch, load, save, to_cudnn, to_onnx, to_torch, verify
     from lstmconv.checking import CheckResult, Finding, check
+    from lstmconv.converting import ConvertOptions
     from lstmconv.errors import (
         ForeignFileError,
         LstmconvError,
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
         UsageError,
     )
     from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions
+    from lstmconv.jobs.convert_many import Converted, convert_many
     from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack
     from lstmconv.proof.report import Check, Report, VerificationError
+    from lstmconv.selection import Wish
     from lstmconv.semantics import reference
 
 __all__ = [
@@ -35,6 +38,8 @@ __all__ = [
     "CheckResult",
     "Checkpoint",
     "Conversion",
+    "ConvertOptions",
+    "Converted",
     "Finding",
     "ForeignFileError",
     "Gates",
@@ -51,10 +56,12 @@ __all__ = [
     "UnsupportedModelError",
     "UsageError",
     "VerificationError",
+    "Wish",
     "WriteOptions",
     "__version__",
     "check",
     "convert",
+    "convert_many",
     "from_onnx",
     "from_torch",
     "load",
@@ -80,6 +87,9 @@ _HOMES = {
         "verify",
     ),
     "checking": ("CheckResult", "Finding", "check"),
+    "converting": ("ConvertOptions",),
+    "jobs.convert_many": ("Converted", "convert_many"),
+    "selection": ("Wish",),
     "activations": ("Activation",),
     "errors": tuple(name for name in __all__ if name.endswith("Error") and name != "VerificationError"),
     "formats": ("BufferSizes", "ReadOptions", "WriteOptions"),

@@ -9,7 +9,14 @@ from lstmconv.errors import MissingDependencyError
 
 __all__ = ["require"]
 
-_EXTRAS = {"torch": "torch", "onnxruntime": "verify", "keras": "keras", "jinja2": "report", "matplotlib": "report"}
+_EXTRAS = {
+    "torch": "torch",
+    "onnxruntime": "verify",
+    "keras": "keras",
+    "jinja2": "report",
+    "matplotlib": "report",
+    "distributed": "dask",
+}
 
 
 def require(module: str, purpose: str) -> ModuleType:

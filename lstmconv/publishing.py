@@ -83,6 +83,9 @@ def staging(folder: Path, *, create: bool = False) -> Iterator[Path]:
             _sync(folder)
     finally:
         if stage is not None:
+            with suppress(OSError):
+                for part in _parts(stage):  # A worker that was killed left it.
+                    _settle(part, folder)
             shutil.rmtree(stage, ignore_errors=True)
         if lock is not None:
             os.close(lock)
@@ -92,7 +95,7 @@ def staging(folder: Path, *, create: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def shared_staging(stages: Mapping[Path, Path], folder: Path, *, create: bool = False) -> Iterator[Path]:
-    """Give a folder for this process inside a stage that many conversions share.
+    """Give a folder of one conversion's own inside a stage that many conversions share, also those of other machines.
 
     Args:
         stages: The shared stage of each target folder; for other folders, :func:`staging` makes one.
@@ -106,14 +109,14 @@ def shared_staging(stages: Mapping[Path, Path], folder: Path, *, create: bool = 
         with staging(folder, create=create) as stage:
             yield stage
         return
-    own = stages[folder] / str(os.getpid())
+    import tempfile
+
     with _as_usage_error(folder):
-        own.mkdir(exist_ok=True)
+        own = Path(tempfile.mkdtemp(dir=stages[folder]))
         try:
             yield own
         finally:
-            for left in own.iterdir():
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            shutil.rmtree(own, ignore_errors=True)
 
 
 @contextmanager
@@ -222,12 +225,16 @@ def _clear(folder: Path) -> None:
             descriptor = os.open(stage, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                own = [part for part in stage.iterdir() if part.is_dir() and not part.is_symlink()]
-                for part in (stage, *own):  # A run over many files has a folder for each process.
+                for part in (stage, *_parts(stage)):
                     _settle(part, folder)
                 shutil.rmtree(stage, ignore_errors=True)
             finally:
                 os.close(descriptor)
+
+
+def _parts(stage: Path) -> list[Path]:
+    """Return the folders in a stage: a run over many files has one for each conversion."""
+    return [part for part in stage.iterdir() if part.is_dir() and not part.is_symlink()]
 
 
 def _settle(stage: Path, folder: Path) -> None:

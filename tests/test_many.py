@@ -155,7 +155,7 @@ def test_a_check_that_fails_is_the_exit_code_where_nothing_is_worse(folder):
         (["a.h5", "b.h5", "--to", "onnx", "--force"], "is b.h5 a second source, or the target to replace?"),
         (["nothing*.h5", "--to", "onnx"], "no file matches the pattern nothing*.h5"),
         (["a.h5", "sub/a.h5", "--to", "onnx", "--into", "out"], "have the same target out/a.onnx"),
-        (["a.h5", "m.onnx", "--jobs", "2"], "--jobs and --skip-existing are for many sources"),
+        (["a.h5", "m.onnx", "--jobs", "2"], "--jobs, --dask and --skip-existing are for many sources"),
         (["a.h5", "b.h5", "--to", "nonsense", "--into", "out"], "nonsense"),
     ],
 )
@@ -182,6 +182,23 @@ def test_a_file_that_brings_the_library_down_stops_no_other(folder, name):
     done = run("a.h5", "evil.h5", "b.h5", "--to", "onnx", "--no-verify", "--jobs", 1, cwd=folder)
     assert done.returncode == 2
     assert done.stdout.splitlines()[-1] == "3 files: 2 converted, 1 failed"
+
+
+def test_a_worker_that_is_killed_while_it_replaces_files_loses_none(tmp_path):
+    """It had moved the older files out of the folder; the end of the run moves them back."""
+    from lstmconv.publishing import shared_staging, staging
+
+    (tmp_path / "m.onnx").write_text("older")
+    with staging(tmp_path) as stage:
+        child = os.fork()
+        if child == 0:
+            with shared_staging({tmp_path: stage}, tmp_path) as own:
+                (own / ".old").mkdir()
+                (tmp_path / "m.onnx").rename(own / ".old" / "m.onnx")
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert not (tmp_path / "m.onnx").exists()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("m.onnx", "older")]
 
 
 @pytest.mark.parametrize("formats", [["onnx"], ["onnx", "torch", "safetensors"]])

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from lstmconv.checking import twins, weight_rules
 from lstmconv.checking.file_cache import CheckedFile, FileCache, is_checkpoint
 from lstmconv.checking.findings import CheckResult, Finding, Status, Violation
-from lstmconv.checking.settings import Settings, find_settings, read_settings
+from lstmconv.checking.settings import Settings, find_settings, like, read_settings
 from lstmconv.checking.twins import Pair
 from lstmconv.errors import LstmconvError, MissingDependencyError
 from lstmconv.formats import FORMATS, format_of_name, stem
 from lstmconv.model import Checkpoint
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from lstmconv.jobs.workers import Outcome
 
 __all__ = ["check", "checked"]
 
@@ -22,7 +28,12 @@ PathLike: TypeAlias = "str | os.PathLike[str]"
 
 
 def check(
-    paths: Iterable[PathLike], *, settings: PathLike | None = None, deep: bool = False, jobs: int = 1
+    paths: Iterable[PathLike],
+    *,
+    settings: PathLike | None = None,
+    deep: bool = False,
+    jobs: int = 1,
+    executor: Executor | None = None,
 ) -> list[CheckResult]:
     """Check the LSTMs of files, and that the files converted from them still hold their weights.
 
@@ -34,6 +45,8 @@ def check(
             that has such a table, up to the root of its repository.
         deep: Also run each twin in its own framework, if that is installed.
         jobs: The number of processes; files that differ only in their suffix share one.
+        executor: Runs the checks in place of processes of this machine, such as
+            ``dask.distributed.Client(...).get_executor()``. Its workers must see the files by the same absolute paths.
 
     Returns:
         One result for each file, in the given order.
@@ -46,34 +59,39 @@ def check(
     >>> result.status, result.layers
     ('passed', ('lstm',))
     """
-    return list(checked([Path(path) for path in paths], settings, deep=deep, jobs=jobs))
+    return list(checked([Path(path) for path in paths], settings, deep=deep, jobs=jobs, executor=executor))
 
 
-def checked(files: Sequence[Path], settings: PathLike | None, *, deep: bool, jobs: int) -> Iterator[CheckResult]:
+def checked(
+    files: Sequence[Path], settings: PathLike | None, *, deep: bool, jobs: int, executor: Executor | None = None
+) -> Iterator[CheckResult]:
     """Check as :func:`check` does; yield each result, in the order of the files, as soon as it is known.
 
     Raises:
         UsageError: The settings are invalid.
     """
+    asked = list(files) if executor is None else [file.absolute() for file in files]
     given = None if settings is None else read_settings(Path(settings))
     by_folder: dict[Path, Settings] = {}
-    for file in files:
+    for file in asked:
         if given is None and file.parent not in by_folder:
             by_folder[file.parent] = find_settings(file)
     run = _Run(FileCache(), frozenset(file.absolute() for file in files), given, by_folder, deep=deep)
+    if executor is not None:
+        return map(_as_given, files, _in_groups(run, asked, executor=executor))
     alone = jobs == 1 or os.environ.get("LSTMCONV_DEBUG")  # An error's traceback does not leave a process.
-    return map(run.one, files) if alone else _in_processes(run, files, jobs)
+    return map(run.one, files) if alone else _in_groups(run, files, jobs=jobs)
 
 
-def _in_processes(run: _Run, files: Sequence[Path], jobs: int) -> Iterator[CheckResult]:
-    """Check groups of files in processes; a source and its targets are in one group."""
-    from lstmconv.jobs import workers
-
+def _in_groups(
+    run: _Run, files: Sequence[Path], *, jobs: int | None = None, executor: Executor | None = None
+) -> Iterator[CheckResult]:
+    """Check groups of files in processes, or on an executor; a source and its targets are in one group."""
     groups: dict[tuple[Path, str], list[Path]] = {}
     for file in dict.fromkeys(files):
         groups.setdefault((file.parent, stem(file)), []).append(file)
     known: dict[Path, CheckResult] = {}
-    outcomes = workers.run(run.several, list(groups.values()), jobs)
+    outcomes = _outcomes(run, list(groups.values()), jobs, executor)
     for file in files:
         while file not in known:
             outcome = next(outcomes)
@@ -84,6 +102,24 @@ def _in_processes(run: _Run, files: Sequence[Path], jobs: int) -> Iterator[Check
             else:
                 known |= zip(outcome.item, outcome.value, strict=True)
         yield known[file]
+
+
+def _outcomes(
+    run: _Run, groups: Sequence[list[Path]], jobs: int | None, executor: Executor | None
+) -> Iterator[Outcome[list[Path], list[CheckResult]]]:
+    if executor is None:
+        from lstmconv.jobs import workers
+
+        return workers.run(run.several, groups, jobs)
+    from lstmconv.jobs import executors
+
+    work = [(group, partial(run.in_folder(group[0].parent).several, group)) for group in groups]
+    return executors.run(executor, work)
+
+
+def _as_given(file: Path, result: CheckResult) -> CheckResult:
+    """Name a result's files in the user's form; on an executor their paths were absolute."""
+    return result._replace(path=str(file), twins=tuple(str(like(Path(twin), file)) for twin in result.twins))
 
 
 class _Run:
@@ -104,6 +140,13 @@ class _Run:
         self._by_folder = by_folder
         self._deep = deep
         self._pairs: dict[Pair, list[Violation]] = {}
+
+    def in_folder(self, folder: Path) -> _Run:
+        """Return what the files of one folder need of this: an executor sends it to a worker with each task."""
+        settings = self._settings or self._by_folder[folder]
+        near = {folder, *(twin.parent for twins in settings.pairs.values() for twin in twins)}
+        checked = frozenset(file for file in self._checked if file.parent in near)
+        return _Run(self._cache, checked, settings, {}, deep=self._deep)
 
     def several(self, paths: Sequence[Path]) -> list[CheckResult]:
         """Return the results of several files."""

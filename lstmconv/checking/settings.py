@@ -13,7 +13,7 @@ from lstmconv.checking.findings import RULES, Severity
 from lstmconv.errors import UsageError
 from lstmconv.formats import FORMATS
 
-__all__ = ["Settings", "find_settings", "read_settings"]
+__all__ = ["Settings", "find_settings", "like", "read_settings"]
 
 _KEYS = ("ignore", "pairs", "required-targets", "severity")
 
@@ -48,19 +48,19 @@ class Settings(NamedTuple):
     def twins_of(self, source: Path) -> tuple[Path, ...] | None:
         """Return the twins in ``pairs``; ``None`` if it does not name the source."""
         stated = self.pairs.get(_whole(source))
-        return None if stated is None else tuple(_like(twin, source) for twin in stated)
+        return None if stated is None else tuple(like(twin, source) for twin in stated)
 
     def source_of(self, twin: Path) -> Path | None:
         """Return the source of a twin in ``pairs``, or ``None``."""
         whole = _whole(twin)
-        return next((_like(source, twin) for source, twins in self.pairs.items() if whole in twins), None)
+        return next((like(source, twin) for source, twins in self.pairs.items() if whole in twins), None)
 
     def severity_of(self, rule: str) -> Severity:
         """Return the severity of a rule."""
         return self.severity.get(rule, RULES[rule].severity)
 
 
-def _like(path: Path, given: Path) -> Path:
+def like(path: Path, given: Path) -> Path:
     """Return an absolute path in the user's form: relative if the given path is."""
     if given.is_absolute():
         return path

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lstmconv.cli.options import Json, Source, SourceOptions, choice, listed, takes_source_options
+from lstmconv.cli.options import Dask, Json, Source, SourceOptions, choice, listed, takes_source_options
 from lstmconv.explaining.layout_names import LAYOUT_NAMES
 
 __all__ = ["check", "explain", "formats", "inspect", "report", "run", "verify"]
@@ -202,6 +202,7 @@ def check(
             min=1, help=f"Number of processes. Default: the number of cores from {_MANY_FILES} files on, else 1."
         ),
     ] = None,
+    dask: Dask = None,
     json: Json = False,
 ) -> None:
     """Check that LSTM weights are complete and finite, and that converted files match their sources.
@@ -211,15 +212,17 @@ def check(
     """
     from lstmconv import checking
     from lstmconv.cli import output
+    from lstmconv.cli.cluster import executor_at
     from lstmconv.cli.patterns import expand
 
     found = expand(files)
-    if jobs is None and len(found) >= _MANY_FILES:
+    if jobs is None and dask is None and len(found) >= _MANY_FILES:
         from lstmconv.jobs.workers import default_jobs
 
         jobs = default_jobs()
-    done = checking.checked(found, settings, deep=deep, jobs=jobs or 1)
-    results = list(output.bar(done, len(found), None if json else output.show_checked))
+    with executor_at(dask, jobs) as executor:
+        done = checking.checked(found, settings, deep=deep, jobs=jobs or 1, executor=executor)
+        results = list(output.bar(done, len(found), None if json else output.show_checked))
     if json:
         output.show_json({"passed": all(one.passed for one in results), "files": [one.to_json() for one in results]})
     else:

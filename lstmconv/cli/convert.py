@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperCommand
 
 from lstmconv.arrays.bias_modes import BIAS_MODES, BiasMode
-from lstmconv.cli.options import FORMAT_NAMES, Json, SourceOptions, choice, listed, takes_source_options
+from lstmconv.cli.options import FORMAT_NAMES, Dask, Json, SourceOptions, choice, listed, takes_source_options
 from lstmconv.errors import UsageError
 from lstmconv.formats.options import DTYPES, WriteOptions
 
@@ -119,6 +119,7 @@ def convert(
         int | None,
         typer.Option(min=1, help="Number of processes for many sources. Default: the number of cores."),
     ] = None,
+    dask: Dask = None,
     skip_existing: Annotated[
         bool,
         typer.Option(
@@ -159,10 +160,12 @@ def convert(
         ),
     )
     if several(files, into, options.to, force=force):
-        _convert_many(files, into, options, jobs=jobs, skip_existing=skip_existing, json=json)
+        _convert_many(files, into, options, jobs=jobs, dask=dask, skip_existing=skip_existing, json=json)
         return
-    if skip_existing or jobs is not None:
-        raise UsageError("--jobs and --skip-existing are for many sources; for one or two sources, add --into FOLDER")
+    if skip_existing or jobs is not None or dask is not None:
+        raise UsageError(
+            "--jobs, --dask and --skip-existing are for many sources; for one or two sources, add --into FOLDER"
+        )
     _convert_one(files[0], files[1] if len(files) > 1 else None, options, json=json)
 
 
@@ -209,16 +212,19 @@ def _convert_many(
     options: "ConvertOptions",
     *,
     jobs: int | None,
+    dask: str | None,
     skip_existing: bool,
     json: bool,
 ) -> None:
     from lstmconv.cli import output
+    from lstmconv.cli.cluster import executor_at
     from lstmconv.cli.patterns import expand
     from lstmconv.jobs.convert_many import convert_many
 
     sources = expand(files)
-    done = convert_many(sources, into, options, jobs=jobs, skip_existing=skip_existing)
-    results = list(output.bar(done, len(sources), None if json else output.show_converted))
+    with executor_at(dask, jobs) as executor:
+        done = convert_many(sources, into, options, jobs=jobs, executor=executor, skip_existing=skip_existing)
+        results = list(output.bar(done, len(sources), None if json else output.show_converted))
     if json:
         output.show_json({"results": [result.to_json() for result in results]})
     else:

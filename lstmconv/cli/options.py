@@ -18,7 +18,7 @@ from lstmconv.errors import UsageError
 from lstmconv.formats import FORMATS
 from lstmconv.formats.options import DTYPES, BufferSizes, ReadOptions
 
-__all__ = ["FORMAT_NAMES", "Json", "Source", "SourceOptions", "choice", "listed", "takes_source_options"]
+__all__ = ["FORMAT_NAMES", "Dask", "Json", "Source", "SourceOptions", "choice", "listed", "takes_source_options"]
 
 FORMAT_NAMES = tuple(sorted(entry.name for entry in FORMATS))
 
@@ -48,6 +48,12 @@ Source = Annotated[
     Path,
     typer.Argument(
         help="A Keras file of any version, .pt, .safetensors, .onnx or .cudnn.safetensors.", show_default=False
+    ),
+]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        "--dask", metavar="ADDRESS", help="Run on the workers of a dask scheduler, such as tcp://10.0.0.1:8786."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]

@@ -1,26 +1,30 @@
-"""Convert many files in worker processes, so that a file that crashes its process does not stop the others."""
+"""Convert many files in processes or on an executor; a file that crashes its process does not stop the others."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from lstmconv.converting import ConvertOptions, convert_file, in_folder
-from lstmconv.errors import LstmconvError, UsageError
+from lstmconv.errors import LstmconvError, TargetExistsError, UsageError
 from lstmconv.jobs import workers
 from lstmconv.proof.report import VerificationError
 from lstmconv.publishing import shared_staging, staging
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from lstmconv.formats import Format
 
 __all__ = ["Converted", "Status", "convert_many"]
 
+PathLike: TypeAlias = "str | os.PathLike[str]"
 Status = Literal["converted", "skipped", "not equal", "failed"]
 _MOST_STAGES = 32
 """At most so many folders share a stage for the whole run; each needs an open file."""
@@ -65,11 +69,12 @@ class Converted:
 
 
 def convert_many(
-    sources: Sequence[Path],
-    folder: Path | None,
+    sources: Sequence[PathLike],
+    folder: PathLike | None,
     options: ConvertOptions,
     *,
     jobs: int | None = None,
+    executor: Executor | None = None,
     skip_existing: bool = False,
 ) -> Iterator[Converted]:
     """Convert each file, and yield the results in the order of the files.
@@ -79,38 +84,97 @@ def convert_many(
         folder: The folder of the targets; by default, each target lies beside its source.
         options: How to convert each.
         jobs: The number of processes; by default, the number of cores.
+        executor: Runs the conversions in place of processes of this machine, such as
+            ``dask.distributed.Client(...).get_executor()``. Its workers must see the files by the same absolute paths.
         skip_existing: Skip sources already converted from identical bytes (options are ignored).
 
     Raises:
         UsageError: No format is given, or two sources would be written to the same target.
     """
+    files, into = [Path(source) for source in sources], None if folder is None else Path(folder)
     if not options.to:
         raise UsageError("several sources need --to, such as --to onnx")
     owners: dict[Path, Path] = {}
-    for source in sources:
-        for place in in_folder(source, folder or source.parent, options.to, raw=options.write.raw):
+    for source in files:
+        for place in in_folder(source, into or source.parent, options.to, raw=options.write.raw):
             if place in owners:
                 raise UsageError(f"{owners[place]} and {source} have the same target {place}; convert them separately")
             owners[place] = source
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as open_stages:
-        stages: dict[Path, Path] = {}
-        for target, count in Counter(place.parent for place in owners).most_common(_MOST_STAGES):
-            if count > 1:  # A folder with one target needs no shared stage.
-                with suppress(UsageError):  # The error appears again for each of its files.
-                    stages[target] = open_stages.enter_context(staging(target))
-        work: Callable[[Path], Converted] = partial(
-            _convert,
-            folder=folder,
-            options=options,
-            skip_existing=skip_existing,
-            stage_in=partial(shared_staging, stages),
-        )
-        for outcome in workers.run(work, sources, jobs):
-            yield outcome.value or Converted(
-                str(outcome.item), "failed", detail=f"{outcome.item.name}: {outcome.error}"
-            )
+    if into is not None:
+        into.mkdir(parents=True, exist_ok=True)
+    if executor is None:
+        yield from _in_processes(files, into, list(owners), options, jobs, skip_existing=skip_existing)
+    else:
+        yield from _elsewhere(executor, files, into, list(owners), options, skip_existing=skip_existing)
+
+
+def _in_processes(
+    sources: Sequence[Path],
+    folder: Path | None,
+    places: Sequence[Path],
+    options: ConvertOptions,
+    jobs: int | None,
+    *,
+    skip_existing: bool,
+) -> Iterator[Converted]:
+    with ExitStack() as stages:
+        work = _work(folder, options, _shared(places, stages), skip_existing=skip_existing)
+        yield from map(_of_outcome, workers.run(work, sources, jobs))
+
+
+def _elsewhere(
+    executor: Executor,
+    sources: Sequence[Path],
+    folder: Path | None,
+    places: Sequence[Path],
+    options: ConvertOptions,
+    *,
+    skip_existing: bool,
+) -> Iterator[Converted]:
+    """Convert on an executor: workers have another working folder, so all paths are absolute on the way."""
+    from lstmconv.jobs import executors
+
+    config = options.read.config
+    if config is not None:
+        options = replace(options, read=replace(options.read, config=config.absolute()))
+    with ExitStack() as stages:
+        shared = _shared([place.absolute() for place in places], stages)
+        convert = _work(None if folder is None else folder.absolute(), options, shared, skip_existing=skip_existing)
+        work: list[tuple[Path, Callable[[], Converted]]] = []
+        for source in sources:
+            own = in_folder(source, folder or source.parent, options.to, raw=options.write.raw)
+            new = not any(os.path.lexists(place) for place in own)
+            work.append((source, partial(convert, source.absolute(), new=new)))
+        for source, outcome in zip(sources, executors.run(executor, work), strict=True):
+            done = _of_outcome(outcome)
+            paths = (str((folder or source.parent) / Path(path).name) for path in done.paths)
+            yield replace(done, source=str(source), paths=tuple(paths))
+
+
+def _shared(places: Sequence[Path], open_stages: ExitStack) -> dict[Path, Path]:
+    """Open a stage for each folder with several targets."""
+    stages: dict[Path, Path] = {}
+    for folder, count in Counter(place.parent for place in places).most_common(_MOST_STAGES):
+        if count > 1:  # A folder with one target needs no shared stage.
+            with suppress(UsageError):  # The error appears again for each of its files.
+                stages[folder] = open_stages.enter_context(staging(folder))
+    return stages
+
+
+def _work(
+    folder: Path | None,
+    options: ConvertOptions,
+    stages: Mapping[Path, Path],
+    *,
+    skip_existing: bool,
+) -> Callable[..., Converted]:
+    stage_in = partial(shared_staging, stages)
+    return partial(_convert, folder=folder, options=options, skip_existing=skip_existing, stage_in=stage_in)
+
+
+def _of_outcome(outcome: workers.Outcome[Path, Converted]) -> Converted:
+    failed = f"{outcome.item.name}: {outcome.error}"
+    return outcome.value or Converted(str(outcome.item), "failed", detail=failed)
 
 
 def _convert(
@@ -120,17 +184,27 @@ def _convert(
     options: ConvertOptions,
     skip_existing: bool,
     stage_in: Callable[..., AbstractContextManager[Path]],
+    new: bool = False,
 ) -> Converted:
-    """Convert one file; an error becomes its result."""
+    """Convert one file; an error becomes its result.
+
+    Args:
+        source, folder, options, skip_existing, stage_in: As for :func:`convert_many` and ``convert_file``.
+        new: Whether no target existed when the run began. Then a worker that was lost may have written them.
+    """
     name = str(source)
+    places = in_folder(source, folder or source.parent, options.to, raw=options.write.raw)
     try:
-        if skip_existing and source.is_file():
-            places = in_folder(source, folder or source.parent, options.to, raw=options.write.raw)
-            if all(place.is_file() for place in places) and _are_made_from(source, places):
-                return Converted(name, "skipped", tuple(map(str, places)), "converted from identical bytes before")
+        if skip_existing and _are_made_from(source, places):
+            return Converted(name, "skipped", tuple(map(str, places)), "converted from identical bytes before")
         done = convert_file(source, folder, options, stage_in=stage_in)
     except VerificationError as error:
         return Converted(name, "not equal", detail=str(error), reports=(error.report.to_json(),))
+    except TargetExistsError as error:
+        if new and _are_made_from(source, places):
+            lost = "converted from identical bytes in this run, by a worker that was lost before it could report"
+            return Converted(name, "skipped", tuple(map(str, places)), lost)
+        return Converted(name, "failed", detail=str(error))
     except (LstmconvError, OSError) as error:
         return Converted(name, "failed", detail=str(error))
     reports = tuple(report.to_json() for report in done.reports)
@@ -138,10 +212,12 @@ def _convert(
 
 
 def _are_made_from(source: Path, targets: Mapping[Path, Format]) -> bool:
-    """Whether the records of all targets have the hash of the source's bytes."""
+    """Whether all targets exist, and their records have the hash of the source's bytes."""
     from lstmconv.formats import MappedFile
     from lstmconv.formats.hashing import sha256_of
 
+    if not source.is_file() or not all(place.is_file() for place in targets):
+        return False
     digest = sha256_of(MappedFile(source))
     try:
         records = [entry.open(MappedFile(target)).record for target, entry in targets.items()]

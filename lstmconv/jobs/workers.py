@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
 
-__all__ = ["Outcome", "default_jobs", "run"]
+__all__ = ["Outcome", "default_jobs", "run", "told"]
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -47,6 +47,11 @@ class Outcome(Generic[Item, Value]):
 def default_jobs() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def told(error: Exception) -> str:
+    """Return an error that nobody expected, in one line."""
+    return f"unexpected {type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}"
 
 
 def run(
@@ -152,6 +157,5 @@ def _work(connection: Connection, function: Callable[[Any], Any], inherited: Seq
             try:
                 answer = pickle.dumps((function(item), None))
             except Exception as error:  # Any error belongs to this item only; the next item follows.
-                text = " ".join(str(error).split()) or "no reason given"
-                answer = pickle.dumps((None, f"unexpected {type(error).__name__}: {text}"))
+                answer = pickle.dumps((None, told(error)))
             connection.send_bytes(answer)
