@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lstmconv.cli.options import Dask, Json, Source, SourceOptions, choice, listed, takes_source_options
-from lstmconv.explaining.layout_names import LAYOUT_NAMES
+from lstmconv.explaining.layout_names import LAYOUT_NAMES, SHOWN
 
 __all__ = ["check", "explain", "formats", "inspect", "report", "run", "verify"]
 
@@ -44,7 +44,7 @@ def explain(
             LAYOUT_NAMES,
             "--format",
             metavar="FORMAT",
-            help=f"Format to draw: {listed(LAYOUT_NAMES)}. Default: the file's own, torch, onnx and cudnn. Repeatable.",
+            help=f"Format to draw: {listed(LAYOUT_NAMES)}. Default: the file's own and {', '.join(SHOWN)}. Repeatable.",
         ),
     ] = None,
     reading: SourceOptions,

@@ -10,10 +10,10 @@ import numpy as np
 
 from lstmconv.activations import SIGMOID, TANH
 from lstmconv.arrays.copying import BiasMode, place_bias
-from lstmconv.explaining.layout_names import LAYOUT_NAMES
+from lstmconv.explaining.layout_names import LAYOUT_NAMES, SHOWN
 from lstmconv.formats import by_name
 from lstmconv.formats.cudnn import manifest
-from lstmconv.layouts import CUDNN, CUDNN_LSTM_LAYER, KERAS, KERAS_1, ONNX, TORCH, Layout, Pattern
+from lstmconv.layouts import LAYOUTS, Layout, Pattern
 from lstmconv.model import Array, Gates, LSTMDirection, LSTMLayer, Stack
 
 __all__ = [
@@ -29,9 +29,7 @@ __all__ = [
     "stored_biases",
 ]
 
-LAYOUTS_BY_NAME: Mapping[str, Layout] = dict(
-    zip(LAYOUT_NAMES, (KERAS, KERAS_1, CUDNN_LSTM_LAYER, TORCH, ONNX, CUDNN), strict=True)
-)
+LAYOUTS_BY_NAME: Mapping[str, Layout] = dict(zip(LAYOUT_NAMES, LAYOUTS, strict=True))
 
 Role = Literal["input matrix", "recurrent matrix", "bias", "input bias", "recurrent bias"]
 
@@ -125,14 +123,15 @@ def bias_names(row: Layout, held: Sequence[bool], hidden: int, place: str = "") 
         hidden: Units.
         place: Where PyTorch keeps the direction: its names end in it.
 
+    >>> from lstmconv.layouts import CUDNN, CUDNN_LSTM_LAYER
     >>> bias_names(CUDNN_LSTM_LAYER, (True, True), 4)
     ('bias[0:16]', 'bias[16:32]')
     >>> bias_names(CUDNN, (False, True), 4)
     ('bR',)
     """
-    names = ["b_*"] if row is KERAS_1 else row.arrays[2].rpartition("= ")[2].split(", ")
+    names = ["b_*"] if row.one_bias.gate_axis is None else row.arrays[2].rpartition("= ")[2].split(", ")
     if len(names) == 2:
-        suffix = place if row is TORCH else ""
+        suffix = place if row.directions == "names" else ""
         return tuple(f"{name}{suffix}" for name, there in zip(names, held, strict=True) if there)
     if all(held):
         return tuple(f"{names[0]}[{4 * hidden * k}:{4 * hidden * (k + 1)}]" for k in range(2))
@@ -177,9 +176,9 @@ def _alike(array: Array) -> Gates:
 
 
 def shown_names(own: Layout) -> tuple[str, ...]:
-    """Return the names of the layouts that are shown by default: the source's own, PyTorch's, ONNX' and cuDNN's."""
+    """Return the names of the layouts that are shown by default: the source's own, and one of each framework."""
     first = next(name for name, row in LAYOUTS_BY_NAME.items() if row is own)
-    return tuple(dict.fromkeys((first, "torch", "onnx", "cudnn")))
+    return tuple(dict.fromkeys((first, *SHOWN)))
 
 
 def shown(stack: Stack, name: str, own: Layout) -> FormatLayout:
@@ -191,8 +190,8 @@ def shown(stack: Stack, name: str, own: Layout) -> FormatLayout:
         own: The row in which the source stores them.
     """
     row = LAYOUTS_BY_NAME[name]
-    if row is CUDNN:
-        return _packed(stack, name, own)
+    if row.directions == "buffer":
+        return _packed(stack, name, row, own)
     obstacle = None if row is own else _obstacle(stack, name)
     halves = () if obstacle is not None else tuple(_halves(stack, row, own))
     return FormatLayout(name, row, row is own, obstacle, None, halves)
@@ -200,7 +199,7 @@ def shown(stack: Stack, name: str, own: Layout) -> FormatLayout:
 
 def _obstacle(stack: Stack, name: str) -> str | None:
     """Return why a format cannot hold a stack, whatever its unknown activations are, or ``None``."""
-    if LAYOUTS_BY_NAME[name] in (KERAS, KERAS_1):  # Keras holds what the layers are, each on its own.
+    if LAYOUTS_BY_NAME[name].holds_any:
         return None
     layers = [
         replace(
@@ -235,22 +234,22 @@ def _side(layer: LSTMLayer, index: int) -> str | None:
 
 def _place(layer: LSTMLayer, row: Layout, number: int, index: int) -> str:
     """Return where a format stores a direction."""
-    if row is TORCH:
+    if row.directions == "names":
         return f"_l{number}{'_reverse' if index else ''}"
-    if row is ONNX:  # Halves of unequal units are nodes of their own.
+    if row.directions == "rows":  # Halves of unequal units are nodes of their own.
         equal = len({direction.hidden_size for direction in layer.directions}) == 1
         return f"[{index if equal else 0}]"
     return f"{_side(layer, index)}_layer" if layer.bidirectional else ""
 
 
 def _arrays(direction: LSTMDirection, row: Layout, place: str, contents: Sequence[str]) -> Iterator[ArrayBlocks]:
-    suffix = place if row in (TORCH, ONNX) else ""
+    suffix = place if row.directions in ("names", "rows") else ""
     yield _matrix(direction, row, "input matrix", row.input_matrix, row.arrays[0], suffix)
     yield _matrix(direction, row, "recurrent matrix", row.recurrent_matrix, row.arrays[1], suffix)
     held = stored_biases(direction) if len(contents) == 1 else (bool(contents),) * 2
     names = bias_names(row, held, direction.hidden_size)
     whole = row.arrays[2].partition(" =")[0]
-    inside = row is ONNX or (len(names) == 2 and row is CUDNN_LSTM_LAYER)
+    inside = row.joins_biases and len(names) == 2
     roles: tuple[Role, ...] = ("input bias", "recurrent bias") if row.biases != "one" else ("bias",)
     pattern = row.one_bias
     for k, (content, name) in enumerate(zip(contents, names, strict=False)):
@@ -273,7 +272,7 @@ def _contents(direction: LSTMDirection, row: Layout, names: Sequence[str], *, ze
     if row.biases == "one":
         both = placed(direction, names, "single-input", zeros=False)
     else:
-        both = placed(direction, names, None, zeros=zeros or row is CUDNN_LSTM_LAYER)
+        both = placed(direction, names, None, zeros=zeros or row.always_biased)
     return tuple(content for content in both if content is not None)
 
 
@@ -294,12 +293,12 @@ def _matrix(direction: LSTMDirection, row: Layout, role: Role, pattern: Pattern,
     return ArrayBlocks(f"{name}{suffix}", role, pattern.shape(direction.hidden_size, features), axis, blocks)
 
 
-def _packed(stack: Stack, name: str, own: Layout) -> FormatLayout:
+def _packed(stack: Stack, name: str, row: Layout, own: Layout) -> FormatLayout:
     """Take the blocks of cuDNN's buffer from its manifest."""
-    obstacle = None if own is CUDNN else _obstacle(stack, name)
+    obstacle = None if row is own else _obstacle(stack, name)
     if obstacle is not None:
-        return FormatLayout(name, CUDNN, False, obstacle, None, ())
-    mode = _stored_mode(stack) if own is CUDNN else None
+        return FormatLayout(name, row, False, obstacle, None, ())
+    mode = _stored_mode(stack) if row is own else None
     described = manifest(stack, mode)
     item = stack.dtype.itemsize
     sides = [(layer, index) for layer in stack.layers for index in range(len(layer.directions))]
@@ -322,7 +321,7 @@ def _packed(stack: Stack, name: str, own: Layout) -> FormatLayout:
             content = next(contents) if four[0]["kind"] == "bias" else None
             arrays.append(ArrayBlocks(label, role, tuple(four[0]["shape"]), "flat", blocks, content))
         halves.append(HalfLayout(layer.name, _side(layer, index), f"pseudoLayer {pseudo}", tuple(arrays)))
-    return FormatLayout(name, CUDNN, own is CUDNN, None, described["weightSpaceSize"] // item, tuple(halves))
+    return FormatLayout(name, row, row is own, None, described["weightSpaceSize"] // item, tuple(halves))
 
 
 _PACKED: Mapping[tuple[str, int], tuple[str, Role]] = {

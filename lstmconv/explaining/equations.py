@@ -39,7 +39,7 @@ def _names(direction: LSTMDirection) -> tuple[str, str]:
 
 def _sums(arrays: tuple[ArrayBlocks, ...], own: FormatLayout, rec: str, act: str, hidden: int) -> Iterator[str]:
     matrix, recurrent, *biases = arrays
-    apart = matrix.axis == "apart" or own.format in ("keras-cudnn", "cudnn")
+    apart = matrix.axis in ("apart", "flat") or own.row.input_matrix.elements is not None
     functions = {gate: act if gate == "g" else rec for gate in own.row.gates}
     if not apart:
         left = matrix.axis == "columns"
@@ -55,7 +55,7 @@ def _sums(arrays: tuple[ArrayBlocks, ...], own: FormatLayout, rec: str, act: str
             yield f"{gate}  = {functions[gate]}(z[{start}:{stop}])"
         return
     for gate in own.row.gates:
-        names = [_of_gate(array, gate, own) for array in arrays]
+        names = [_of_gate(array, gate) for array in arrays]
         if matrix.axis == "apart":
             terms = [f"x @ {names[0]}", f"h @ {names[1]}", *names[2:]]
         else:
@@ -69,12 +69,12 @@ def _product(matrix: str, vector: str, *, left: bool) -> str:
     return f"{vector} @ {matrix}" if left else f"{matrix} @ {vector}"
 
 
-def _of_gate(array: ArrayBlocks, gate: str, own: FormatLayout) -> str:
+def _of_gate(array: ArrayBlocks, gate: str) -> str:
     """Name one gate's part of an array: ``W_i``, ``bias[0:4]``."""
     block = next(block for block in array.blocks if block.gate == gate)
     if array.axis == "apart":
         return block.array
-    if own.format == "keras-cudnn" and "bias" in array.role:
+    if array.axis != "flat" and block.array != array.name:  # A bias that is part of an array.
         return f"{block.array}[{block.start}:{block.stop}]"
     return f"{array.name}_{gate}"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["LAYOUT_NAMES"]
+__all__ = ["LAYOUT_NAMES", "SHOWN"]
 
 LAYOUT_NAMES = ("keras", "keras-1", "keras-cudnn", "torch", "onnx", "cudnn")
+SHOWN = ("torch", "onnx", "cudnn")
+"""Drawn by default, after the source's own."""

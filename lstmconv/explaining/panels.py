@@ -12,7 +12,6 @@ from itertools import groupby
 from typing import Literal, NamedTuple
 
 from lstmconv.explaining.blocks import ArrayBlocks, Block, FormatLayout, HalfLayout
-from lstmconv.layouts import CUDNN_LSTM_LAYER
 from lstmconv.model import Stack
 
 __all__ = ["DrawnArray", "Panel", "Scale", "Side", "panels"]
@@ -118,14 +117,14 @@ def _facts(stack: Stack, layout: FormatLayout, halves: Sequence[HalfLayout], *, 
     places = " and ".join(map(_place, halves))
     if several:
         yield halves[0].layer
-    if layout.format == "torch":
+    if layout.row.directions == "names":
         cell = " (in an nn.LSTMCell, in nothing)" if stack.first.class_name == "nn.LSTMCell" else ""
         yield f"names end in {places}{cell}"
     elif halves[0].half or layout.size is not None:
         yield places
     if "=" in layout.row.arrays[2]:
         yield layout.row.arrays[2]
-    if layout.row is CUDNN_LSTM_LAYER:
+    if layout.row.input_matrix.elements is not None:
         yield "each block of kernel is a (units, features) matrix, row by row"
     if layout.size is not None:
         yield f"one flat buffer of {layout.size:,}"
@@ -139,7 +138,7 @@ def _place(half: HalfLayout) -> str:
 def _arrays(layout: FormatLayout, half: HalfLayout, scale: Scale) -> Iterator[DrawnArray]:
     elements = [array.blocks[-1].stop - array.blocks[0].start for array in half.arrays]
     for array, count in zip(half.arrays, elements, strict=True):
-        name = array.name.removesuffix(half.place) if layout.format == "torch" else array.name
+        name = array.name.removesuffix(half.place) if layout.row.directions == "names" else array.name
         length, fit = _length(array, scale)
         yield DrawnArray(array, name, length, fit, count / max(elements))
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from einops import rearrange
@@ -152,6 +152,11 @@ class Layout(NamedTuple):
             (added to R h). A single bias is their sum.
         arrays: The format's own names of the input matrix, the recurrent matrix and the bias.
         source: The code or text that defines this order.
+        directions: Where a direction is stored: in arrays whose ``names`` end in it (``_l0_reverse``), in ``rows`` of
+            one array (``[1]``), in ``groups`` of the file, or behind the others in one ``buffer``.
+        joins_biases: Two biases are parts of one array.
+        always_biased: A layer without a bias is stored with zeros.
+        holds_any: Every Keras layer has this layout, whatever it computes.
     """
 
     name: str
@@ -162,6 +167,10 @@ class Layout(NamedTuple):
     biases: str
     arrays: tuple[str, str, str]
     source: str
+    directions: Literal["names", "rows", "groups", "buffer"] = "groups"
+    joins_biases: bool = False
+    always_biased: bool = False
+    holds_any: bool = False
 
     @property
     def input_matrix(self) -> Pattern:
@@ -188,6 +197,7 @@ KERAS = Layout(
     biases="one",
     arrays=("kernel", "recurrent_kernel", "bias"),
     source="keras/src/layers/rnn/lstm.py LSTMCell.call: z split in four, i, f, c, o (also Keras 1 consume_less='gpu')",
+    holds_any=True,
 )
 KERAS_1 = Layout(
     name="Keras 1",
@@ -198,6 +208,7 @@ KERAS_1 = Layout(
     biases="one",
     arrays=("W_i W_c W_f W_o", "U_i U_c U_f U_o", "b_i b_c b_f b_o"),
     source="keras 1.2.2 layers/recurrent.py LSTM.build: trainable_weights W_i U_i b_i, W_c .., W_f .., W_o ..",
+    holds_any=True,
 )
 CUDNN_LSTM_LAYER = Layout(
     name="Keras CuDNNLSTM",
@@ -208,6 +219,8 @@ CUDNN_LSTM_LAYER = Layout(
     biases="input, recurrent",
     arrays=("kernel", "recurrent_kernel", "bias"),
     source="tf_keras/src/saving/legacy/hdf5_format.py _convert_rnn_weights: kernels.T in Fortran order, block.T",
+    joins_biases=True,
+    always_biased=True,
 )
 TORCH = Layout(
     name="PyTorch",
@@ -218,6 +231,7 @@ TORCH = Layout(
     biases="input, recurrent",
     arrays=("weight_ih", "weight_hh", "bias_ih, bias_hh"),
     source="torch.nn.LSTM, Variables: (W_ii|W_if|W_ig|W_io), (W_hi|W_hf|W_hg|W_ho)",
+    directions="names",
 )
 ONNX = Layout(
     name="ONNX",
@@ -228,6 +242,8 @@ ONNX = Layout(
     biases="input, recurrent",
     arrays=("W", "R", "B = Wb, Rb"),
     source="ONNX LSTM-14, Inputs: W[iofc], R[iofc], B = [Wb[iofc], Rb[iofc]]; its c is g",
+    directions="rows",
+    joins_biases=True,
 )
 CUDNN = Layout(
     name="cuDNN",
@@ -238,6 +254,7 @@ CUDNN = Layout(
     biases="none; input; recurrent; input, recurrent",
     arrays=("linLayerID 0-3", "linLayerID 4-7", "bW, bR"),
     source="cudnnGetRNNWeightParams: linLayerID 0..3 = i f g o of W, 4..7 of R; packing: jax.experimental.rnn",
+    directions="buffer",
 )
 
 LAYOUTS = (KERAS, KERAS_1, CUDNN_LSTM_LAYER, TORCH, ONNX, CUDNN)
