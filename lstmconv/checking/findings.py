@@ -31,7 +31,9 @@ RULES: Mapping[str, Rule] = {
     "twin-outputs": Rule("error", "`--deep`: a twin computes something else in its own framework"),
     "twin-not-run": Rule("warning", "`--deep`: a twin's framework is not installed"),
     "twin-unpaired": Rule("warning", "a file of the same name whose layers cannot be paired with this one's"),
-    "not-checked": Rule("warning", "an LSTM that does not convert (projected, quantised, ...), or a pickled module"),
+    "not-checked": Rule(
+        "warning", "an LSTM that does not convert (projected, quantised, ...), or a file of another kind"
+    ),
     "activation-unknown": Rule("warning", "a weights-only file that does not say the recurrent activation"),
     "pytorch-activation": Rule("warning", "the target is PyTorch, but `nn.LSTM` computes tanh and sigmoid only"),
     "gate-stuck": Rule("warning", "no input within ±10 and no state changes any unit of a gate by 0.001"),

@@ -15,6 +15,7 @@ _HEADER_BYTES = 100_000_000
 """safetensors' own limit for its header."""
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
+_TORCH_RECORDS = ("data.pkl", "/archive_format", "serialized_exported_program.json")
 
 
 def always(file: MappedFile) -> bool:
@@ -28,7 +29,7 @@ def never(file: MappedFile) -> bool:
 
 
 def is_torch(file: MappedFile) -> bool:
-    """Recognise what ``torch.save`` writes; the pickles of PyTorch before 1.6 begin with their protocol, 2."""
+    """Recognise what PyTorch writes; the pickles of PyTorch before 1.6 begin with their protocol, 2."""
     if file.head.startswith(_ZIP):
         return _is_torch_zip(file)
     if file.head.startswith(b"\x80\x02"):
@@ -74,7 +75,7 @@ def _is_torch_zip(file: MappedFile) -> bool:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return file.has_suffix(".pt", ".pth")
-    return any(name.endswith("data.pkl") or "/code/" in name for name in names)
+    return any(name.endswith(_TORCH_RECORDS) or "/code/" in name for name in names)
 
 
 def _has_manifest(file: MappedFile) -> bool:

@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests._cases import GOLDEN, random, sequential, write_legacy, write_lstm
 
 KERAS = GOLDEN / "keras-3.15.1"
+SAMPLES = GOLDEN.parent.parent / "sample_weights"
 SECRET = b"root:x:0:0" * 100
 
 
@@ -723,7 +724,7 @@ def _add_pickles() -> None:
                 pickled = evil_pickles(f"touch {folder}/canary")[name]
                 if kind == "zip":
                     return torch_zip(folder, pickled)
-                (folder / "model.pt").write_bytes(LEGACY_HEAD + pickled)
+                (folder / "model.pt").write_bytes(LEGACY_HEAD + pickled + b"\x80\x02].")
                 return folder / "model.pt"
 
             HOSTILE.append(Hostile(f"pickle by {name} in {kind}", "nothing was executed", make))
@@ -771,6 +772,109 @@ def pickle_of_a_text_of_a_terabyte(folder: Path) -> Path:
 @hostile("containers deep within each other")
 def pickle_of_a_list_within_itself(folder: Path) -> Path:
     return torch_zip(folder, b"\x80\x02]q\x00h\x00a.")
+
+
+def beside_good_weights(folder: Path, pickled: bytes) -> Path:
+    """Put an object into a checkpoint, beside a good state dict."""
+    path = folder / "model.pt"
+    with zipfile.ZipFile(SAMPLES / "torch_stacked.pt") as good, zipfile.ZipFile(path, "w") as archive:
+        for name in good.namelist():
+            content = good.read(name)
+            if name.endswith("data.pkl"):
+                content = b"\x80\x02}(" + unicode("state_dict") + content[2:-1] + unicode("more") + pickled + b"u."
+            archive.writestr(name, content)
+    return path
+
+
+@hostile(None)
+def program_beside_good_weights(folder: Path) -> Path:
+    command = unicode(f"touch {folder}/canary") + b"\x85R"
+    return beside_good_weights(folder, b"cposix\nsystem\n" + command)
+
+
+@hostile(None)
+def program_as_the_state_of_an_object(folder: Path) -> Path:
+    command = unicode(f"touch {folder}/canary") + b"\x85R"
+    return beside_good_weights(folder, b"cmy\nModule\n)\x81}" + unicode("x") + b"cposix\nsystem\n" + command + b"sb")
+
+
+@hostile(None)
+def program_as_a_key(folder: Path) -> Path:
+    command = unicode(f"touch {folder}/canary") + b"\x85R"
+    return beside_good_weights(folder, b"}cposix\nsystem\n" + command + b"}s")
+
+
+@hostile("builds tensors by my.weights, which is not known; nothing was executed")
+def tensor_from_a_function_of_the_files_own(folder: Path) -> Path:
+    storage = b"(" + unicode("storage") + b"ctorch\nFloatStorage\n" + unicode("0") + unicode("cpu") + b"K\x10tQ"
+    return beside_good_weights(folder, b"cmy\nweights\n" + storage + b"\x85R")
+
+
+def module(*entries: tuple[str, bytes]) -> bytes:
+    """Write a module as a pickle has it, with these modules inside."""
+    inner = b"}(" + b"".join(unicode(name) + value for name, value in entries) + b"u"
+    state = unicode("_parameters") + b"}" + unicode("_buffers") + b"}" + unicode("_modules") + inner
+    return b"cmy\nModule\n)\x81q\xff}(" + state + b"ub"
+
+
+@hostile("within themselves")
+def module_within_itself(folder: Path) -> Path:
+    return torch_zip(folder, b"\x80\x02" + module(("me", b"h\xff")) + b".")
+
+
+@hostile("containers deep within each other")
+def module_of_a_thousand_levels(folder: Path) -> Path:
+    made = module()
+    for _ in range(1000):
+        made = module(("inner", made))
+    return torch_zip(folder, b"\x80\x02" + made + b".")
+
+
+@hostile("containers deep within each other")
+def modules_that_double(folder: Path) -> Path:
+    content = b"\x80\x02" + module() + b"q\x00"
+    for level in range(30):
+        again = b"h" + bytes([level])
+        content += module(("a", again), ("b", again)) + b"q" + bytes([level + 1])
+    return torch_zip(folder, b"\x80\x02(" + content[2:] + b"t.")
+
+
+def exported(folder: Path, **changes: object) -> Path:
+    """Write a ``.pt2`` of one weight with a change to what it says of it."""
+    path = folder / "model.pt2"
+    meta = {
+        "dtype": 7, "sizes": [{"as_int": 4}], "strides": [{"as_int": 1}], "storage_offset": {"as_int": 0}, "layout": 7,
+    }  # fmt: skip
+    payload = {"path_name": "weight_0", "is_param": True, "use_pickle": False, "tensor_meta": meta}
+    for key, value in changes.items():
+        (payload if key in payload else meta)[key] = value
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/archive_format", "pt2")
+        archive.writestr("m/data/weights/weight_0", bytes(16))
+        config = {"config": {"lstm.weight_ih_l0": payload}}
+        archive.writestr("m/data/weights/model_weights_config.json", json.dumps(config))
+    return path
+
+
+@hostile("is missing; the file is damaged")
+def exported_weight_in_a_record_above(folder: Path) -> Path:
+    (folder.parent / "secret").write_bytes(SECRET)
+    return exported(folder, path_name="../../../secret")
+
+
+@hostile("of a storage of 4 elements; the file is damaged")
+def exported_weight_beyond_its_record(folder: Path) -> Path:
+    return exported(folder, sizes=[{"as_int": 1 << 40}])
+
+
+@hostile("is not what torch.export writes")
+def exported_weight_of_a_negative_size(folder: Path) -> Path:
+    return exported(folder, sizes=[{"as_int": -4}])
+
+
+@hostile("is not what torch.export writes")
+def exported_weight_of_a_thousand_axes(folder: Path) -> Path:
+    return exported(folder, sizes=[{"as_int": 1}] * 1000, strides=[{"as_int": 1}] * 1000)
 
 
 # safetensors

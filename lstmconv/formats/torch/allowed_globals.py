@@ -2,7 +2,8 @@
 
 The allowed names are those of torch/_weights_only_unpickler.py ``_get_allowed_globals`` (2.13) as far
 as they describe dense tensors. No name is imported; each of :data:`_CALLS` is a function from here.
-Tensors stay descriptions (:class:`Tensor`) of a place in a storage.
+Tensors stay descriptions (:class:`Tensor`) of a place in a storage. Other names stay names
+(:mod:`~lstmconv.formats.torch.opaque`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmconv.formats.torch.opaque import Named, Unbuilt
 from lstmconv.model import float_type
 
 __all__ = [
@@ -56,7 +58,7 @@ class Tensorless(Refused):
 
 
 class ForbiddenName(Exception):  # noqa: N818
-    """A pickle names something that is not allowed; the text is the name."""
+    """A pickle names something that is not known; the text is the name."""
 
 
 def shown(value: object, limit: int = 120) -> str:
@@ -203,6 +205,7 @@ def kind(value: object) -> str:
         (Storage, "a storage"),
         (Function, "a function"),
         (StorageType | Element | Opaque, "a type or a set"),
+        (Named | Unbuilt, "of an unknown class"),
         (type(None), "None"),
     )
     article = "an" if isinstance(value, int) else "a"
@@ -277,6 +280,8 @@ def _rebuild_tensor_v3(
 
 
 def _rebuild_parameter(data: object, _grad: object, _hooks: object, _state: object = None) -> Tensor | Unread:
+    if isinstance(data, Unbuilt):
+        return Unread(f"of the class {shown(data.name)}, which is not known")
     if not isinstance(data, Tensor | Unread):
         raise Refused(f"a parameter's data is {kind(data)}; the file is damaged")
     return data
@@ -286,6 +291,8 @@ def _rebuild_from_type(function: object, new_type: object, arguments: object, _s
     """Rebuild a tensor with attributes (torch/_tensor.py ``_rebuild_from_type_v2``); they are not kept."""
     inner = isinstance(function, Function) and function.made_by is not _rebuild_from_type
     made = function(arguments) if isinstance(function, Function) and inner else None
+    if isinstance(made, Tensor | Unread) and isinstance(new_type, Named):
+        return Unread(f"of the class {shown(new_type.name)}, which is not known")
     if not isinstance(made, Tensor | Unread) or not isinstance(new_type, Opaque):
         raise Refused(f"a tensor is built by {kind(function)} as {kind(new_type)}; the file is damaged")
     return made
@@ -309,6 +316,17 @@ def _size(values: object) -> tuple[object, ...]:
     return tuple(values)
 
 
+def _default_dict(factory: object = None, entries: object = None) -> Pairs:
+    return _ordered(entries)
+
+
+def _reconstructor(made: object, base: object, state: object) -> Unbuilt:
+    """Make a plain object as protocols 0 and 1 do (Lib/copyreg.py ``_reconstructor``)."""
+    if not isinstance(made, Named):
+        raise Refused(f"its pickle makes an object of {kind(made)}; nothing was executed")
+    return Unbuilt(made.name, plain=base == Named("builtins.object") and state is None)
+
+
 def _opaque(*_: object) -> Opaque:
     return OPAQUE
 
@@ -326,6 +344,8 @@ _CALLS: dict[str, tuple[Callable[..., object], range]] = {
     "torch.serialization._get_layout": (_opaque, range(1, 2)),
     "collections.OrderedDict": (_ordered, range(2)),
     "collections.Counter": (_ordered, range(2)),
+    "collections.defaultdict": (_default_dict, range(3)),
+    "copyreg._reconstructor": (_reconstructor, range(3, 4)),
     "builtins.set": (_opaque, range(2)),
     "builtins.bytearray": (_opaque, range(3)),
     "builtins.complex": (_opaque, range(2, 3)),
@@ -364,6 +384,8 @@ def storage_named(identifier: object) -> Storage:
     if not isinstance(identifier, tuple) or len(identifier) not in (5, 6) or identifier[0] != "storage":
         raise Refused("its pickle refers to what is no storage; nothing was executed; save the state dict alone")
     _, storage_type, key, _, count, *rest = identifier
+    if isinstance(storage_type, Named):
+        raise ForbiddenName(storage_type.name)
     if not isinstance(storage_type, StorageType) or not isinstance(key, str) or len(key) > _MAX_KEY_LENGTH:
         raise Refused("its pickle refers to a storage without type or key; the file is damaged")
     whole = _count(count, "storage size")

@@ -1,4 +1,4 @@
-"""The two containers that ``torch.save`` writes: an object, and the bytes of its storages.
+"""The containers that PyTorch writes: an object, and the bytes of its storages.
 
 Sources: torch/serialization.py ``_save``, ``_load``, ``_legacy_save`` and ``_legacy_load`` (2.13).
 """
@@ -20,10 +20,11 @@ from lstmconv.formats.mapped_file import MappedFile, stream_of
 from lstmconv.formats.safety.limits import INFLATION, PICKLE_BYTES, allowed_inflation
 from lstmconv.formats.safety.zips import open_archive
 from lstmconv.formats.torch.allowed_globals import Foreign, Pairs, Refused, Storage, shown
+from lstmconv.formats.torch.pickled_modules import PickledModule
 from lstmconv.formats.torch.unpickler import Pickled, load
 from lstmconv.model import Array
 
-__all__ = ["Container", "open_legacy", "open_zip"]
+__all__ = ["Archive", "Container", "open_legacy", "open_zip"]
 
 _PROVENANCE = "extra/lstmconv.json"
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # torch/serialization.py MAGIC_NUMBER
@@ -42,6 +43,8 @@ class Container:
         swapped: Whether numbers stand in the order that this machine has not.
         record: The text of ``extra/lstmconv.json``; ``None`` if there is none.
         description: Which container it is.
+        scripted: Whether it is TorchScript's.
+        modules: The modules of its tensors by their prefixes, where its pickle has no modules.
     """
 
     pickled: Pickled
@@ -49,6 +52,8 @@ class Container:
     swapped: bool
     record: str | None
     description: str
+    scripted: bool = False
+    modules: Mapping[str, PickledModule] = field(default_factory=dict)
     _turned: dict[tuple[str, int], Array] = field(default_factory=dict)
 
     def in_order(self, storage: Storage, dtype: np.dtype[Any]) -> Array:
@@ -67,12 +72,16 @@ class Container:
 
 
 def open_zip(file: MappedFile) -> Container:
-    """Open a zip, as torch writes it since 1.6.
+    """Open a zip, as torch writes it since 1.6: an object, TorchScript, or what torch.export saved.
 
     Raises:
         Refused: It is another zip, or a damaged one.
     """
-    archive = _Archive.open(file)
+    archive = Archive.open(file)
+    if "archive_format" in archive.records:
+        from lstmconv.formats.torch.exported import open_exported
+
+        return open_exported(archive, file.name)
     version = (archive.text("version") or "3").strip()
     if not (version.isascii() and version.isdigit() and int(version[:9]) in _ZIP_VERSIONS):
         raise Refused(f"version {shown(version, 20)!r} of PyTorch's zip, expected 1 to {_ZIP_VERSIONS[-1]}")
@@ -80,11 +89,19 @@ def open_zip(file: MappedFile) -> Container:
     if order not in ("little", "big"):
         raise Refused(f"the byte order {shown(order, 20)!r}, expected 'little' or 'big'; the file is damaged")
     pickled = load(io.BytesIO(archive.bytes("data.pkl", PICKLE_BYTES.value).tobytes()))
-    return Container(pickled, archive.storage, order != sys.byteorder, archive.text(_PROVENANCE), "PyTorch zip")
+    scripted = archive.scripted
+    return Container(
+        pickled,
+        archive.storage,
+        order != sys.byteorder,
+        archive.text(_PROVENANCE),
+        "TorchScript archive" if scripted else "PyTorch zip",
+        scripted,
+    )
 
 
 @dataclass
-class _Archive:
+class Archive:
     """The records of a zip by their name without the folder, over a memory map of the whole file."""
 
     content: Array
@@ -92,8 +109,13 @@ class _Archive:
     inflated: int = 0
     storages: dict[str, Array] = field(default_factory=dict)
 
+    @property
+    def scripted(self) -> bool:
+        """Whether it is a TorchScript archive (torch/serialization.py ``_is_torchscript_zip``)."""
+        return "constants.pkl" in self.records or any(name.startswith("code/") for name in self.records)
+
     @classmethod
-    def open(cls, file: MappedFile) -> _Archive:
+    def open(cls, file: MappedFile) -> Archive:
         """Read the directory of records and find torch's folder in it."""
         with open_archive(file) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
@@ -109,9 +131,9 @@ class _Archive:
         """Return a record as text; ``None`` if there is none."""
         return self.bytes(name, PICKLE_BYTES.value).tobytes().decode() if name in self.records else None
 
-    def storage(self, storage: Storage) -> Array:
+    def storage(self, storage: Storage, folder: str = "data/") -> Array:
         """Return a storage's bytes ``(bytes,)``."""
-        name = f"data/{storage.key}"
+        name = f"{folder}{storage.key}"
         if name not in self.records:
             raise Refused(f"the record {shown(name)!r} is missing; the file is damaged, or shortened")
         if name not in self.storages:
@@ -166,26 +188,31 @@ class _Archive:
 
 
 def _folder(names: list[str]) -> str:
-    """Return the folder of ``data.pkl`` with its slash, or say what else the zip is.
+    """Return the folder of ``data.pkl`` or ``archive_format`` with its slash, or say what else the zip is.
 
-    TorchScript has ``constants.pkl`` (torch/serialization.py ``_is_torchscript_zip``), torch.export
-    ``archive_format`` (2.13) or, in earlier versions, ``serialized_exported_program.json``
-    (torch/export/__init__.py), torch.package ``.data/extern_modules``.
+    torch.export has ``archive_format`` in its folder (torch/export/pt2_archive, 2.8 to 2.13), and before that
+    ``serialized_exported_program.json`` (torch/export/__init__.py); torch.package ``.data/extern_modules``.
     """
     inner = {name.partition("/")[2] for name in names}
-    if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
-        raise Foreign("a TorchScript archive; save module.state_dict() with torch.save")
-    if "archive_format" in inner or {"serialized_exported_program.json"} & {*inner, *names}:
-        raise Foreign("a torch.export archive (.pt2); save module.state_dict() with torch.save")
+    if {"serialized_exported_program.json"} & {*inner, *names}:
+        raise Foreign(
+            "a torch.export archive of torch before 2.8; "
+            "save its weights with torch.save(torch.export.load(path).state_dict, ...)"
+        )
     if ".data/extern_modules" in inner:
         raise Foreign("a torch.package archive; save module.state_dict() with torch.save")
-    folders = [name.removesuffix("data.pkl") for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
+    folders = {
+        name[: -len(mark)]
+        for mark in ("data.pkl", "archive_format")
+        for name in names
+        if name.count("/") == 1 and name.endswith(f"/{mark}")
+    }
     if len(folders) > 1:
         raise Refused(f"a zip with {len(folders)} folders that have a data.pkl, expected one")
     if not folders:
         found = ", ".join(repr(shown(name, 40)) for name in names[:3]) or "nothing"
         raise Foreign(f"a zip without data.pkl in a folder (it holds {found}), expected what torch.save writes")
-    return folders[0]
+    return folders.pop()
 
 
 def open_legacy(file: MappedFile) -> Container:

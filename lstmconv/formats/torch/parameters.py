@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lstmconv.activations import SIGMOID, TANH, Activation, described_activation
@@ -22,6 +23,8 @@ from lstmconv.formats.restoring import restore
 from lstmconv.formats.safety.limits import parse_json, refuse_many_layers
 from lstmconv.formats.torch.agreement import refuse_disagreement
 from lstmconv.formats.torch.inference_weights import inference_weights
+from lstmconv.formats.torch.module_facts import compare_sizes, doubt, order_of_axes
+from lstmconv.formats.torch.pickled_modules import PickledModule
 from lstmconv.formats.torch.state_dict import prefix_of
 from lstmconv.formats.torch.state_dict import tensors as written_tensors
 from lstmconv.formats.torch.whole import whole_tensors
@@ -80,14 +83,18 @@ def read_parameters(
     provenance: Provenance,
     record: Record | None,
     options: ReadOptions,
+    known: Mapping[str, PickledModule] = MappingProxyType({}),
+    opaque: Mapping[str, str] = MappingProxyType({}),
 ) -> Checkpoint:
-    """Read every ``nn.LSTM`` and ``nn.LSTMCell`` of a state dict.
+    """Read every ``nn.LSTM`` and ``nn.LSTMCell`` of a state dict, or of modules that were saved whole.
 
     Args:
         tensors: By name; ``(4*hidden, input)``, ``(4*hidden, hidden)`` and ``(4*hidden,)`` each.
         provenance: The file.
         record: What lstmconv recorded in the file, or ``None``.
         options: Activations may be overruled.
+        known: What the file says of its modules, where it holds them, by the prefix of their tensors.
+        opaque: The classes of objects that stand in place of tensors, by name.
 
     Raises:
         UnsupportedModelError: No LSTM in it that converts.
@@ -98,14 +105,18 @@ def read_parameters(
         refuse_disagreement(whole_tensors(described, WriteOptions()), tensors, provenance.source)
         return overruled(described, options)
     tensors = inference_weights(tensors, provenance.source) if record is None else tensors
-    collected, skipped = _collect(tensors, provenance.source, nested=record is not None)
+    collected, skipped = _collect(tensors, provenance.source, known, opaque, nested=record is not None)
     prefixes = [module.prefix for module in collected]
     names = modules(prefixes) if record is None else {prefix: prefix[:-1] for prefix in prefixes}
     found: dict[str, list[LSTMLayer]] = {}
+    notes: list[str] = []
     for module in collected:
         name = names[module.prefix]
         try:
             found[name] = _layers(module, name, tensors.get(f"{module.prefix}_extra_state"), provenance.source)
+            if (facts := known.get(module.prefix)) is not None:
+                compare_sizes(facts, found[name], f"{provenance.source}: '{name}'")
+                notes += filter(None, [order_of_axes(facts, name)])
         except UnsupportedModelError as error:
             whole = not isinstance(error, _IncompleteError)
             skipped.append(Skipped(name, "nn.LSTM", str(error), whole))
@@ -121,7 +132,7 @@ def read_parameters(
         skipped=tuple(skipped),
         edges=restored.edges,
         joined=restored.joined,
-        notes=restored.notes,
+        notes=(*notes, *restored.notes),
     )
     if record is not None:
         written = written_tensors(checkpoint, WriteOptions(prefix=record.prefix))
@@ -129,12 +140,21 @@ def read_parameters(
     return overruled(checkpoint, options)
 
 
-def _collect(tensors: Mapping[str, Array], source: str, *, nested: bool) -> tuple[list[_Module], list[Skipped]]:
+def _collect(
+    tensors: Mapping[str, Array],
+    source: str,
+    known: Mapping[str, PickledModule],
+    opaque: Mapping[str, str],
+    *,
+    nested: bool,
+) -> tuple[list[_Module], list[Skipped]]:
     """Gather the tensors of each recurrent module by its prefix; other modules' tensors are none of ours.
 
     Args:
         tensors: By name.
         source: The file's name.
+        known: What the file says of its modules, by prefix.
+        opaque: The classes of objects that are not built, by name.
         nested: Whether one LSTM's prefix may begin with another's, as layers are named in files of lstmconv's own.
     """
     collected: dict[str, _Module] = {}
@@ -159,6 +179,7 @@ def _collect(tensors: Mapping[str, Array], source: str, *, nested: bool) -> tupl
     names = modules([*collected, *(prefix for prefix in foreign if prefix not in collected)])
     skipped = [Skipped(names[prefix], "nn.LSTM", reason) for prefix, reason in foreign.items()]
     further = _further(collected, others)
+    unbuilt = {_parted(key)[0]: key for key in opaque if _PARAMETER.fullmatch(_parted(key)[1])}
     kept: list[_Module] = []
     for prefix, module in collected.items():
         other = _other_class(module)
@@ -166,6 +187,11 @@ def _collect(tensors: Mapping[str, Array], source: str, *, nested: bool) -> tupl
             skipped.append(Skipped(names[prefix], *other))
         elif prefix in further:
             skipped.append(Skipped(names[prefix], "unknown", _more_than_an_lstm(further[prefix])))
+        elif prefix in unbuilt:
+            key = unbuilt[prefix]
+            skipped.append(Skipped(names[prefix], "nn.LSTM", f"its {_parted(key)[1]} is of the class {opaque[key]}"))
+        elif prefix in known and (why := doubt(known[prefix])) is not None:
+            skipped.append(Skipped(names[prefix], known[prefix].class_name, why))
         elif prefix not in foreign:
             kept.append(module)
     return kept, skipped

@@ -60,7 +60,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
 
 
 def open_file(file: MappedFile, options: ReadOptions) -> Opened:
-    """Open a state dict; its LSTMs may lie under any prefix, also inside a larger checkpoint.
+    """Open a state dict, or modules; LSTMs may lie under any prefix, also inside a larger checkpoint.
 
     Raises:
         UnreadableFileError: It is no state dict, it is damaged, or its pickle names more than tensors.
@@ -73,7 +73,7 @@ def open_file(file: MappedFile, options: ReadOptions) -> Opened:
     origin = Provenance(file.name, hashing(file), "PyTorch state dict")
 
     def interpret() -> Checkpoint:
-        checkpoint = read_parameters(content.tensors, origin, record, options)
+        checkpoint = read_parameters(content.tensors, origin, record, options, content.modules, content.opaque)
         return replace(checkpoint, notes=(*content.notes, *checkpoint.notes))
 
     return Opened(record, content.tensors, interpret)

@@ -7,8 +7,8 @@ The container is read by :mod:`~lstmconv.formats.torch.containers`, its pickle b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
@@ -16,26 +16,20 @@ import numpy as np
 from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
 from lstmconv.formats.mapped_file import LFS_POINTER, MappedFile
 from lstmconv.formats.safety.limits import TENSORS
-from lstmconv.formats.torch.allowed_globals import Foreign, Pairs, Refused, Tensor, Tensorless, Unread, kind, shown
+from lstmconv.formats.torch.allowed_globals import Foreign, Refused, Tensor, Tensorless, Unread, shown
 from lstmconv.formats.torch.containers import Container, open_legacy, open_zip
-from lstmconv.formats.torch.unpickler import Pickled
+from lstmconv.formats.torch.opaque import Unbuilt
+from lstmconv.formats.torch.paths import named_objects
+from lstmconv.formats.torch.pickled_modules import PickledModule
 from lstmconv.model import Array
 
 __all__ = ["TorchFile", "read_tensors"]
 
 _MAX_EXPANDED = 1 << 24
 """Elements that a tensor of overlapping strides, such as an expanded one, may have beyond its storage's."""
-_MAX_DEPTH = 100
 _MAX_SAFETENSORS_HEADER = 100_000_000  # safetensors/src/tensor.rs MAX_HEADER_SIZE
-_MAX_KEY_LENGTH = 1024
-_MAX_KEY_PARTS = 8
-_MAX_SHARING = 4
-"""How often containers may stand in several places, on average; the same dict twice is ordinary."""
-
-
-# Tuples, which isinstance takes in a third of the time of unions.
-_LEAVES = (Tensor, Unread)
-_CONTAINERS = (Pairs, list, tuple)
+_SHOWN = 3
+"""So many unknown classes are named; a line has to stay a line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,18 +38,25 @@ class TorchFile:
 
     Attributes:
         tensors: Read-only arrays by key, in the file's order. Keys of dictionaries and indexes of
-            lists around the innermost are joined by ``/``: ``state_dict/encoder.weight_ih_l0``.
+            lists around the innermost are joined by ``/``: ``state_dict/encoder.weight_ih_l0``. A module's
+            tensors have the names of its ``state_dict()``.
             Floats, integers, bool and complex as torch had them; bfloat16 as ``ml_dtypes.bfloat16``.
             Views of a memory map of the file wherever the bytes stand there as they are.
         record: The text of ``extra/lstmconv.json``; ``None`` if the file has no such record.
-        notes: A line for each tensor that was left out because NumPy has no such numbers.
-        description: Which of the two containers it is.
+        notes: A line for each tensor that was left out because NumPy has no such numbers, and one that names the
+            unknown classes of other objects.
+        description: Which container it is.
+        modules: What is known of the modules in it, where it has modules and not only their tensors, by the prefix
+            of their tensors: ``encoder.``.
+        opaque: The classes of objects that are not built, by their names, as tensors have them.
     """
 
     tensors: Mapping[str, Array]
     record: str | None = None
     notes: tuple[str, ...] = ()
     description: str = "PyTorch zip"
+    modules: Mapping[str, PickledModule] = field(default_factory=dict)
+    opaque: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_tensors(file: MappedFile) -> TorchFile:
@@ -89,8 +90,7 @@ def _read(file: MappedFile) -> TorchFile:
     head = file.head
     _refuse_lookalikes(head)
     container = open_zip(file) if head.startswith(b"PK\x03\x04") else open_legacy(file)
-    tensors, notes = _resolve(container)
-    return TorchFile(tensors, container.record, notes, container.description)
+    return _resolve(container)
 
 
 _LOOKALIKES = {
@@ -126,81 +126,57 @@ def _refuse_lookalikes(head: bytes) -> None:
     raise Refused(f"begins with the bytes {head[:8].hex(' ')}, expected what torch.save writes")
 
 
-def _resolve(container: Container) -> tuple[Mapping[str, Array], tuple[str, ...]]:
+def _resolve(container: Container) -> TorchFile:
     """Name the tensors of an object and see their storages' bytes through them."""
     tensors: dict[str, Array] = {}
     notes: dict[str, str] = {}
+    opaque: dict[str, str] = {}
+    modules = dict(container.modules)
     most = TENSORS.value
     if isinstance(container.pickled.value, Tensor | Unread):
         raise Tensorless("a single tensor without a name, expected a state dict; save module.state_dict()")
-    for key, found in _tensors(container.pickled):
-        if key in tensors or key in notes:
+    for key, found in named_objects(container.pickled):
+        if isinstance(found, PickledModule):
+            modules[key] = found
+        elif isinstance(found, Unbuilt):
+            opaque[key] = shown(found.name)
+        elif key in tensors or key in notes:
             raise Refused(f"two tensors fall together under the name {shown(key)!r}; save the state dict alone")
-        if len(tensors) + len(notes) >= most:
+        elif len(tensors) + len(notes) >= most:
             raise Refused(f"over {most:,} tensors; save the state dict alone, or, {TENSORS.way_out}")
-        if isinstance(found, Unread):
+        elif isinstance(found, Unread):
             notes[key] = f"'{shown(key)}' is left out: {found.reason}"
-            continue
-        tensors[key] = _array(shown(key), found, container)
-    if not tensors and container.record is None:  # A whole model may have no weights at all.
-        raise Tensorless("holds no tensors, expected a state dict; save module.state_dict()")
-    return MappingProxyType(tensors), tuple(notes.values())
-
-
-def _tensors(pickled: Pickled) -> Iterator[tuple[str, Tensor | Unread]]:
-    """Yield the tensors in dictionaries, lists and tuples, each with its path, in order.
-
-    A container in several places is walked once for each path to it, and within itself without end:
-    the walk may see each entry of the pickle about four times.
-    """
-    budget = _MAX_SHARING * pickled.opcodes
-    pending = [("", iter(_entries(pickled.value)))]
-    while pending:
-        path, entries = pending[-1]
-        for key, found in entries:
-            if not isinstance(found, _LEAVES) and (not isinstance(found, _CONTAINERS) or not found):
-                continue
-            name = _joined(path, key)
-            if isinstance(found, _LEAVES):
-                yield name.removeprefix("/"), found
-                continue
-            inner = _entries(found)
-            budget -= len(inner)
-            if len(pending) >= _MAX_DEPTH or budget < 0:
-                raise Refused("containers deep within each other, or within themselves; save the state dict alone")
-            pending.append((name, iter(inner)))
-            break
         else:
-            pending.pop()
-
-
-def _joined(path: str, key: object) -> str:
-    parts = key if isinstance(key, tuple) and len(key) <= _MAX_KEY_PARTS else (key,)
-    if any(not isinstance(part, str | int | float | None) for part in parts):
-        raise Refused(
-            f"tensors or containers under a key that is {kind(key)}, expected text; save the state dict alone"
+            tensors[key] = _array(shown(key), found, container)
+    if not tensors and container.record is None:  # A whole model may have no weights at all.
+        raise _without_tensors(container)
+    said = list(notes.values())
+    if opaque:
+        said.append(
+            f"objects of other classes ({_listed(dict.fromkeys(opaque.values()))}) are passed over; "
+            "nothing was executed"
         )
-    # Each part first, for a tuple may have the same long text many times.
-    if any(len(str(part)) > _MAX_KEY_LENGTH for part in parts) or len(f"{path}/{key}") > _MAX_KEY_LENGTH:
-        raise Refused(f"a key of over {_MAX_KEY_LENGTH:,} characters; save the state dict alone")
-    return f"{path}/{key}"
+    return TorchFile(MappingProxyType(tensors), container.record, tuple(said), container.description, modules, opaque)
 
 
-def _entries(container: object) -> list[tuple[object, object]]:
-    """Return the entries of a container; the last of one key in a dictionary stays, in the first one's place."""
-    if isinstance(container, list | tuple):
-        return list(enumerate(container))
-    if not isinstance(container, Pairs):
-        return []
-    latest: dict[object, tuple[object, object]] = {}
-    for index, pair in enumerate(container.pairs):
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise Refused("a dictionary is built from other things than pairs; the file is damaged")
-        key, value = pair
-        # Text has a hash that no file can foresee; other keys are told apart by their text, or not at all.
-        same = (type(key).__name__, str(key)) if isinstance(key, str | int | float) else index
-        latest[same] = (key, value)
-    return list(latest.values())
+def _without_tensors(container: Container) -> Refused:
+    if container.scripted:
+        return Foreign(
+            "a TorchScript archive that has no tensors by name (a frozen one has constants alone); "
+            "save module.state_dict() with torch.save"
+        )
+    unknown = container.pickled.unknown
+    if unknown:
+        return Foreign(
+            f"holds no tensors outside of what other classes and functions would build ({_listed(unknown)}); "
+            "nothing was executed; save module.state_dict() with torch.save"
+        )
+    return Tensorless("holds no tensors, expected a state dict; save module.state_dict()")
+
+
+def _listed(names: Collection[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(list(names)[:_SHOWN]) + more
 
 
 def _array(name: str, tensor: Tensor, container: Container) -> Array:

@@ -1,9 +1,10 @@
 """Read PyTorch's pickles as plain data: no name in them is looked up and nothing in them is called.
 
 A pickle is a program for a stack machine. Python's own machine (``pickle._Unpickler``, in Python) runs here with the
-opcodes that ``torch.save`` writes for tensors and plain containers, and no others. ``GLOBAL`` and ``REDUCE`` know the
-names of :mod:`~lstmconv.formats.torch.allowed_globals` alone. Dictionaries become :class:`Pairs` and sets
-:data:`OPAQUE`, so that no key that a hostile file made up is hashed.
+opcodes that ``torch.save`` writes for tensors, plain containers and objects, and no others. ``REDUCE`` calls the
+functions of :mod:`~lstmconv.formats.torch.allowed_globals` alone; what other names would build stays
+:class:`~lstmconv.formats.torch.opaque.Unbuilt`. Dictionaries become :class:`Pairs` and sets :data:`OPAQUE`, so that no
+key that a hostile file made up is hashed.
 """
 
 from __future__ import annotations
@@ -12,10 +13,8 @@ import pickle
 import pickletools
 import re
 import struct
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import IO, Any, Protocol, cast
 
 from lstmconv.formats.safety.limits import PICKLE_OPCODES
@@ -32,6 +31,7 @@ from lstmconv.formats.torch.allowed_globals import (
     shown,
     storage_named,
 )
+from lstmconv.formats.torch.opaque import Named, Unbuilt, builds_tensors, made_of
 
 __all__ = ["Pickled", "load"]
 
@@ -58,26 +58,60 @@ class _TensorUnpickler(pickle._Unpickler):
     def __init__(self, file: Readable) -> None:
         super().__init__(cast("IO[bytes]", file), fix_imports=False, encoding="latin-1")
         self.storages: dict[str, Storage] = {}
+        self.unknown: dict[str, None] = {}
         self.dispatch = _Counted()  # type: ignore[misc]  # load() looks each opcode up in it
 
     def find_class(self, module: str, name: str) -> Any:
-        return meaning(module, name)
+        try:
+            return meaning(module, name)
+        except ForbiddenName as error:
+            unknown = str(error)
+            if builds_tensors(unknown):
+                raise
+        if len(self.unknown) < _MAX_NAMES:
+            self.unknown.setdefault(shown(unknown))
+        return Named(unknown)
 
     def persistent_load(self, pid: Any) -> Any:
+        if isinstance(pid, tuple) and len(pid) == 4 and pid[0] == "module" and isinstance(pid[1], Named):
+            return pid[1]  # torch/serialization.py _legacy_save: a module's class, with the text of its source
         storage = storage_named(pid)
         self.storages.setdefault(storage.key, storage)
         return storage
 
     def load_reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        if not isinstance(function, Function):
+        if isinstance(function, Function):
+            self.append(function(arguments))
+        elif isinstance(function, Named | Unbuilt) and isinstance(arguments, tuple):
+            if any(isinstance(argument, Storage) for argument in arguments):  # A tensor, in a way that is not known.
+                raise ForbiddenName(function.name)
+            self.append(Unbuilt(function.name))
+        else:
             raise Refused(f"its pickle calls {kind(function)}, expected what builds a tensor; nothing was executed")
-        self.append(function(arguments))
+
+    def load_newobj(self) -> None:
+        arguments, made = self.stack.pop(), self.stack.pop()
+        self._make(made, arguments)
+
+    def load_newobj_ex(self) -> None:
+        named, arguments, made = self.stack.pop(), self.stack.pop(), self.stack.pop()
+        self._make(made, arguments if isinstance(named, Pairs) and not named.pairs else None)
+
+    def _make(self, made: object, arguments: object) -> None:
+        if not isinstance(made, Named | Unbuilt):
+            raise Refused(f"its pickle makes an object of {kind(made)}; nothing was executed")
+        self.append(made_of(made, arguments))
 
     def load_build(self) -> None:
-        """Drop the ``_metadata`` that torch hangs on a state dict (torch/nn/modules/module.py)."""
+        """Keep an object's attributes; drop the ``_metadata`` that torch hangs on a state dict.
+
+        Source: torch/nn/modules/module.py ``state_dict``.
+        """
         state, target = self.stack.pop(), self.stack[-1]
-        if not isinstance(target, Pairs) or not target.takes_state or not isinstance(state, Pairs):
+        if isinstance(target, Unbuilt):
+            target.set_state(state)
+        elif not isinstance(target, Pairs) or not target.takes_state or not isinstance(state, Pairs):
             raise Refused(f"its pickle sets the state of {kind(target)}; nothing was executed")
 
     def load_empty_dictionary(self) -> None:
@@ -95,6 +129,8 @@ class _TensorUnpickler(pickle._Unpickler):
 _ACTIONS: Mapping[int, Callable[[Any], None]] = {
     **{code: action for code, action in pickle._Unpickler.dispatch.items() if _OPCODES[code] in _PLAIN},
     pickle.REDUCE[0]: _TensorUnpickler.load_reduce,
+    pickle.NEWOBJ[0]: _TensorUnpickler.load_newobj,
+    pickle.NEWOBJ_EX[0]: _TensorUnpickler.load_newobj_ex,
     pickle.BUILD[0]: _TensorUnpickler.load_build,
     pickle.EMPTY_DICT[0]: _TensorUnpickler.load_empty_dictionary,
     pickle.EMPTY_SET[0]: _TensorUnpickler.load_empty_set,
@@ -129,8 +165,6 @@ class Readable(Protocol):
 
     def read(self, size: int, /) -> bytes: ...
     def readline(self) -> bytes: ...
-    def tell(self) -> int: ...
-    def seek(self, position: int, /) -> object: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,14 +173,16 @@ class Pickled:
 
     Attributes:
         value: Text, bytes, numbers, ``None``, tuples, lists, :class:`Pairs`, :class:`Tensor`,
-            :class:`Unread`, :class:`Storage`, or something opaque that has no tensors.
+            :class:`Unread`, :class:`Storage`, :class:`Unbuilt`, or something opaque that has no tensors.
         storages: For each key the first storage of that key, whether or not a tensor is seen in it.
         opcodes: How many opcodes it has, which bounds the entries of all its containers.
+        unknown: Names in it that are not known, as they may be printed; the first hundred.
     """
 
     value: object
     storages: Mapping[str, Storage]
     opcodes: int
+    unknown: Sequence[str] = ()
 
 
 def load(file: Readable) -> Pickled:
@@ -157,65 +193,30 @@ def load(file: Readable) -> Pickled:
             not come to one value.
         ValueError, EOFError, pickle.UnpicklingError: It is damaged.
     """
-    start = file.tell()
     machine = _TensorUnpickler(file)
     opcodes = cast("_Counted", machine.dispatch)
     try:
         value = machine.load()
     except ForbiddenName as error:
-        file.seek(start)
-        raise Foreign(_explanation(_forbidden(file) or [str(error)])) from None
+        raise Foreign(_explanation(str(error))) from None
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise Refused(
             f"its pickle uses the opcode {_OPCODES[opcodes.last]} on values that it is not for; the file is damaged"
         ) from error
     if machine.metastack or machine.stack:
         raise Refused("its pickle does not end with one value; the file is damaged")
-    return Pickled(value, machine.storages, opcodes.count)
+    return Pickled(value, machine.storages, opcodes.count, tuple(machine.unknown))
 
 
-def _forbidden(file: Readable) -> list[str]:
-    """Return the forbidden names in a pickle, so that it can be called what it is."""
-    names: dict[str, None] = {}
-    texts = ["", ""]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # pickletools warns of escapes in a damaged string.
-        try:
-            for opcode, argument, _ in islice(pickletools.genops(cast("IO[bytes]", file)), PICKLE_OPCODES.value):
-                if opcode.name == "GLOBAL":
-                    texts = cast(str, argument).split(" ", 1)  # genops joins both lines by a space.
-                elif isinstance(argument, str):
-                    texts = [texts[-1], argument]
-                if opcode.name in ("GLOBAL", "STACK_GLOBAL") and len(names) < _MAX_NAMES:
-                    names.update(dict.fromkeys(_if_forbidden(texts[0], texts[1])))
-        except ValueError:  # Damage behind the name that is refused anyway.
-            pass
-    return list(names)
-
-
-def _if_forbidden(module: str, attribute: str) -> list[str]:
-    try:
-        meaning(module, attribute)
-    except ForbiddenName as error:
-        return [str(error)]
-    return []
-
-
-def _explanation(names: Sequence[str]) -> str:
-    """Say what a file is whose pickle has these forbidden names, in their order."""
-    nothing = "nothing was executed"
-
-    def among(pattern: str) -> str | None:
-        return next((shown(name) for name in names if re.match(pattern, name)), None)
-
-    if found := among(r"torch\._utils\._rebuild_qtensor|torch\.Q\w+Storage|torch\.ScriptObject"):
+def _explanation(name: str) -> str:
+    """Say what a file is in whose pickle tensors come from a function or type that is not known."""
+    found, nothing = shown(name), "nothing was executed"
+    if re.match(r"torch\._utils\._rebuild_qtensor|torch\.Q\w+Storage|torch\.ScriptObject", name):
         return f"holds quantised tensors ({found}), expected floats; save the model before quantising it; {nothing}"
-    if found := among(r"torch\.nn\.(modules|quantized)\.|torch\.ao\.nn\.|torch\.jit\."):
-        return f"a whole module ({found}), expected a state dict; save module.state_dict(); {nothing}"
-    if found := among(r"torch\._utils\._rebuild_sparse_tensor|torch\.sparse\."):
+    if re.match(r"torch\._utils\._rebuild_sparse_tensor|torch\.sparse\.", name):
         return f"holds sparse tensors ({found}), expected dense ones; save tensor.to_dense(); {nothing}"
-    if found := among(r"torch\._utils\._rebuild_meta_tensor_no_storage"):
+    if re.match(r"torch\._utils\._rebuild_meta_tensor_no_storage", name):
         return f"holds tensors of the device meta ({found}), which have no numbers; {nothing}"
-    if found := among(r"torch\.storage\._load_from_bytes"):
+    if re.match(r"torch\.storage\._load_from_bytes", name):
         return f"a pickle made without torch.save ({found}); save the state dict with torch.save; {nothing}"
-    return f"its pickle names {shown(names[0])}; {nothing}; save the state dict alone"
+    return f"its pickle builds tensors by {found}, which is not known; {nothing}; save the state dict alone"

@@ -1,0 +1,108 @@
+"""What ``torch.export.save`` writes since torch 2.8 (``.pt2``): the weights by name, each a record of bare bytes.
+
+Sources: torch/export/pt2_archive/_package.py (``_package_state_dict``), torch/csrc/export/pt2_archive_constants.h,
+torch/_export/serde/schema.py (``PayloadMeta``, ``TensorMeta``, ``ScalarType``, ``Layout``), torch 2.13. The exported
+program beside them says which module each call came from (``nn_module_stack`` in its nodes' metadata).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
+from lstmconv.formats.torch.allowed_globals import Element, Foreign, Pairs, Refused, Storage, Tensor, Unread, shown
+from lstmconv.formats.torch.containers import Container
+from lstmconv.formats.torch.pickled_modules import PickledModule
+from lstmconv.formats.torch.unpickler import Pickled
+
+if TYPE_CHECKING:
+    from lstmconv.formats.torch.containers import Archive
+
+__all__ = ["open_exported"]
+
+_WEIGHTS = "data/weights/"
+_CONFIG = re.compile(r"data/weights/(?P<model>[^/]*)_weights_config\.json")
+_STRIDED = 7
+_SCALAR_TYPES = {
+    1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64",
+    10: "complex64", 11: "complex128", 12: "bool", 13: "bfloat16", 28: "uint16", 34: "uint32", 35: "uint64",
+}  # fmt: skip
+
+
+def open_exported(archive: Archive, name: str) -> Container:
+    """Read the list of weights; several models in one archive lead the names of theirs.
+
+    Raises:
+        Refused: It is damaged.
+        Foreign: It holds no weights, as an archive that is compiled alone (AOTInductor).
+    """
+    found = {match["model"]: match.group() for record in archive.records if (match := _CONFIG.fullmatch(record))}
+    if not found:
+        raise Foreign("a torch.export archive without weights by name; save module.state_dict() with torch.save")
+    pairs: list[Any] = []
+    modules: dict[str, PickledModule] = {}
+    for model, record in found.items():
+        prefix = f"{model}/" if len(found) > 1 else ""
+        try:
+            pairs += [(prefix + key, value) for key, value in _weights(_json(archive, record, name), archive)]
+            program = f"models/{model}.json"
+            if program in archive.records:
+                stacks = _module_stacks(_json(archive, program, name))
+                modules.update({prefix + key: value for key, value in stacks})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Refused(f"{record} is not what torch.export writes ({error!r}); the file is damaged") from error
+    order = archive.text("byteorder") or "little"
+    return Container(
+        Pickled(Pairs(pairs), {}, len(pairs)),
+        lambda storage: archive.storage(storage, _WEIGHTS),
+        order != sys.byteorder,
+        None,
+        "torch.export archive",
+        modules=modules,
+    )
+
+
+def _json(archive: Archive, record: str, name: str) -> Any:
+    return parse_json(archive.bytes(record, JSON_BYTES.value).tobytes(), f"{name}: {record}")
+
+
+def _weights(found: Mapping[str, Any], archive: Archive) -> Iterator[tuple[str, Tensor | Unread]]:
+    for key, payload in found["config"].items():
+        meta, record = payload["tensor_meta"], payload["path_name"]
+        if payload["use_pickle"] or meta is None:
+            yield key, Unread("a tensor of a class of its own, which is pickled")
+            continue
+        dtype = Element(_SCALAR_TYPES.get(meta["dtype"], "")).dtype
+        if meta["layout"] != _STRIDED or dtype is None:
+            yield key, Unread("of a type or layout that NumPy has not")
+            continue
+        entry = archive.records.get(f"{_WEIGHTS}{record}")
+        if entry is None or not isinstance(record, str):
+            raise Refused(f"the record of {shown(key)!r} is missing; the file is damaged, or shortened")
+        whole = entry.file_size // dtype.itemsize
+        storage = Storage(record, dtype, whole, 0, whole)
+        offset, *sizes = (_integer(size) for size in (meta["storage_offset"], *meta["sizes"], *meta["strides"]))
+        rank = len(meta["sizes"])
+        if len(sizes) != 2 * rank or rank > 32:
+            raise ValueError(f"{len(sizes)} sizes and strides")
+        yield key, Tensor(storage, dtype, offset, tuple(sizes[:rank]), tuple(sizes[rank:]))
+
+
+def _integer(stated: Mapping[str, Any]) -> int:
+    value = stated["as_int"]
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ValueError(f"a size of {value!r:.40}")
+    return value
+
+
+def _module_stacks(program: Mapping[str, Any]) -> Iterator[tuple[str, PickledModule]]:
+    """Yield the class of each module that the exported program came through, by the prefix of its tensors."""
+    for node in program["graph_module"]["graph"]["nodes"]:
+        for level in node["metadata"].get("nn_module_stack", "").split(";"):
+            _, _, place = level.partition(",")
+            path, _, class_name = place.rpartition(",")
+            if class_name:
+                yield f"{path}." if path else "", PickledModule(shown(class_name), {})
