@@ -85,7 +85,19 @@ class MappedFile:
 
 def stream_of(content: Array) -> io.BufferedReader:
     """Return bytes ``(bytes,)`` as a read-only file."""
-    return io.BufferedReader(_ArrayFile(content))
+    return _Stream(content)
+
+
+class _Stream(io.BufferedReader):
+    """Bytes as a file, which makes room for no more than there are, whatever a damaged file asks for."""
+
+    def __init__(self, content: Array) -> None:
+        super().__init__(_ArrayFile(content))
+        self._size = content.nbytes
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, self._size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 class _ArrayFile(io.RawIOBase):
