@@ -10,16 +10,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
 from lstmconv.formats.torch.allowed_globals import Element, Foreign, Pairs, Refused, Storage, Tensor, Unread, shown
-from lstmconv.formats.torch.containers import Container
+from lstmconv.formats.torch.archive import Archive, Container
 from lstmconv.formats.torch.pickled_modules import PickledModule
 from lstmconv.formats.torch.unpickler import Pickled
-
-if TYPE_CHECKING:
-    from lstmconv.formats.torch.containers import Archive
 
 __all__ = ["open_exported"]
 

@@ -17,7 +17,8 @@ from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
 from lstmconv.formats.mapped_file import LFS_POINTER, MappedFile
 from lstmconv.formats.safety.limits import TENSORS
 from lstmconv.formats.torch.allowed_globals import Foreign, Refused, Tensor, Tensorless, Unread, shown
-from lstmconv.formats.torch.containers import Container, open_legacy, open_zip
+from lstmconv.formats.torch.archive import Container
+from lstmconv.formats.torch.containers import open_legacy, open_zip
 from lstmconv.formats.torch.opaque import Unbuilt
 from lstmconv.formats.torch.paths import named_objects
 from lstmconv.formats.torch.pickled_modules import PickledModule
