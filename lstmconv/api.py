@@ -150,6 +150,7 @@ def convert(
     rename: Mapping[str, str] | None = None,
     verify: bool = True,
     force: bool = False,
+    allow_not_finite: bool = False,
     config: PathLike | None = None,
     activation: str | None = None,
     recurrent_activation: str | None = None,
@@ -184,6 +185,7 @@ def convert(
         rename: New names by old ones.
         verify: Run the file in its own framework. Structure and weights are always compared, bit for bit.
         force: Replace existing files.
+        allow_not_finite: Convert weights that are NaN or infinite, too; their outputs are not compared.
         config, activation, recurrent_activation: See :func:`load`.
         dtype: ``float16``, ``bfloat16``, ``float32`` or ``float64``; by default the stored one. Weights round once.
         bias_mode: ``input`` (b, 0), ``recurrent`` (0, b), ``both-halves`` (b/2, b/2); for cuDNN also
@@ -202,6 +204,7 @@ def convert(
 
     Raises:
         VerificationError: The target does not hold or compute the same; nothing is left behind.
+        NotFiniteError: Weights are NaN or infinite, and ``allow_not_finite`` is not given.
         UnreadableFileError, UnsupportedModelError, UsageError, TargetExistsError: One line each.
     """
     options = ConvertOptions(
@@ -209,6 +212,7 @@ def convert(
         wish=Wish(whole, tuple(layers or ()), rename or {}, stack),
         verify=verify,
         force=force,
+        allow_not_finite=allow_not_finite,
         read=_read_options(format, config, activation, recurrent_activation, buffer),
         write=WriteOptions(
             dtype=dtype,
@@ -238,6 +242,7 @@ def verify(
     seed: int = 0,
     batch: int = 3,
     steps: int = 16,
+    allow_not_finite: bool = False,
     inputs: Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike] | None = None,
 ) -> Report:
     """Compare a converted file with its source: structure, weights bit for bit, outputs.
@@ -251,6 +256,7 @@ def verify(
         seed: Random seed for the test inputs.
         batch: Number of test sequences.
         steps: Time steps of each test sequence.
+        allow_not_finite: Weights that are NaN or infinite do not fail; their outputs cannot be compared.
         inputs: Your own arrays to run the target on too, by input name or in the target's order: one more check.
 
     Raises:
@@ -262,7 +268,8 @@ def verify(
     if not isinstance(source, Checkpoint):
         source = load_file(Path(source), _read_options(format, config, activation, recurrent_activation, buffer))
     source.refuse_unknown()
-    return verify_file(source, open_artifact(Path(target)), Settings(atol, rtol, seed, batch, steps), inputs=inputs)
+    settings = Settings(atol, rtol, seed, batch, steps, allow_not_finite)
+    return verify_file(source, open_artifact(Path(target)), settings, inputs=inputs)
 
 
 def to_torch(source: Checkpoint | LSTMLayer | Model) -> nn.Module:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstmconv.errors import UsageError
+from lstmconv.arrays.finiteness import not_finite_in, weighted_layers
+from lstmconv.errors import NotFiniteError, UsageError
 from lstmconv.formats import Format, MappedFile, ReadOptions, WriteOptions, by_name, by_suffix
 from lstmconv.formats import stem as stem_of
-from lstmconv.model import Checkpoint
+from lstmconv.model import Checkpoint, Layer
+from lstmconv.model.kinds import Unknown
 from lstmconv.opening import load_file, refuse_no_file
 from lstmconv.publishing import publish, refuse_changed, refuse_existing, staging, stamps_of, stored_meanwhile
 from lstmconv.selection import Selection, Wish, select
@@ -34,6 +36,7 @@ class ConvertOptions:
         wish: What of the source goes into the targets.
         verify: Run each target in its own framework.
         force: Replace existing files.
+        allow_not_finite: Convert weights that are NaN or infinite, too.
         read: How to read the source.
         write: How to write the targets.
     """
@@ -42,6 +45,7 @@ class ConvertOptions:
     wish: Wish = field(default_factory=Wish)
     verify: bool = True
     force: bool = False
+    allow_not_finite: bool = False
     read: ReadOptions = field(default_factory=ReadOptions)
     write: WriteOptions = field(default_factory=WriteOptions)
 
@@ -90,6 +94,7 @@ def convert_file(
         stage_in: Gives the folder in which targets are put together; see :func:`lstmconv.publishing.shared_staging`.
     """
     from lstmconv.proof.report import VerificationError
+    from lstmconv.proof.trials import Settings
     from lstmconv.proof.verifying import verify_file
 
     say = progress or (lambda _: None)
@@ -102,6 +107,8 @@ def convert_file(
     places = _places(source, target, options.to, raw=options.write.raw)
     refuse_existing(list(places), source, force=options.force)
     chosen = {place: select(checkpoint, options.wish, place, entry, options.write) for place, entry in places.items()}
+    broken = _not_finite(checkpoint, tuple(chosen.values()), allowed=options.allow_not_finite)
+    settings = Settings(allow_not_finite=options.allow_not_finite)
     reports: list[Report] = []
     usage: list[str] = []
     folder = next(iter(places)).parent
@@ -114,19 +121,46 @@ def convert_file(
             say(f"Verifying {place.name}")
             with stored_meanwhile(written) if _nbytes(selection.checkpoint) > _LARGE_BYTES else nullcontext():
                 artifact = places[place].open(MappedFile(stage / place.name))
-                reports.append(verify_file(checkpoint, artifact, run=options.verify))
+                reports.append(verify_file(checkpoint, artifact, settings, run=options.verify))
                 try:
                     reports[-1].raise_for_failure()
                 except VerificationError as error:
-                    error.reports, error.notes = tuple(reports), _told(checkpoint, tuple(chosen.values()))
+                    error.reports, error.notes = tuple(reports), (*broken, *_told(checkpoint, tuple(chosen.values())))
                     raise
             said = places[place].usage(artifact, place)
             usage += [] if said is None else [f"{place.name}: {said}"]
         refuse_existing([folder / part.name for part in staged], source, force=options.force)
         refuse_changed(stamps)
         paths = publish(staged, folder, force=options.force)
-    told = _told(checkpoint, tuple(chosen.values()))
+    told = (*broken, *_told(checkpoint, tuple(chosen.values())))
     return Conversion(next(iter(chosen.values())).checkpoint, tuple(paths), tuple(reports), told, tuple(usage))
+
+
+def _not_finite(checkpoint: Checkpoint, selections: Sequence[Selection], *, allowed: bool) -> tuple[str, ...]:
+    """Say which of the weights that are converted are not finite.
+
+    Raises:
+        NotFiniteError: Some are, and the user does not allow it.
+    """
+    layers = {id(layer): layer for selection in selections for layer in _converted(selection)}
+    found = list(not_finite_in(layers.values()))
+    if not found:
+        return ()
+    more = f"; and {len(found) - 1} more arrays" if len(found) > 1 else ""
+    said = f"{checkpoint.provenance.source}: weights that are not finite: {found[0]}{more}"
+    if allowed:
+        return (f"{said}; a model with them returns NaN, and its outputs cannot be compared",)
+    raise NotFiniteError(
+        f"{said}; nothing was written: restore the file from before its training broke, or pass --allow-not-finite"
+    )
+
+
+def _converted(selection: Selection) -> tuple[Layer, ...]:
+    """Return the layers whose arrays go into a target."""
+    layers: tuple[Layer, ...] = selection.checkpoint.layers
+    if selection.options.whole:
+        layers = weighted_layers(selection.checkpoint)
+    return tuple(layer for layer in layers if not isinstance(layer, Unknown))
 
 
 def _told(checkpoint: Checkpoint, selections: Sequence[Selection]) -> tuple[str, ...]:

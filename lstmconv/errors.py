@@ -10,6 +10,7 @@ __all__ = [
     "LstmconvError",
     "MissingDependencyError",
     "NoLSTMError",
+    "NotFiniteError",
     "Skipped",
     "TargetExistsError",
     "UnreadableFileError",
@@ -60,6 +61,10 @@ class NoLSTMError(UnsupportedModelError):
     def __init__(self, message: str, skipped: Sequence[Skipped] = ()) -> None:
         super().__init__(message)
         self.skipped = tuple(skipped)
+
+
+class NotFiniteError(LstmconvError, ValueError):
+    """Weights hold NaN or infinities, and the call does not allow them."""
 
 
 class UsageError(LstmconvError, ValueError):

@@ -476,7 +476,18 @@ def test_to_json_is_plain_data_of_a_fixed_shape(source, out, whole, run, checks)
     assert (data["target"], data["passed"], data["complete"]) == ("m.pt", True, True)
     assert len(data["checks"]) == checks
     for check in data["checks"]:
-        keys = ["layer", "level", "status", "detail", "deviation", "tolerance", "evidence", "diagnosis", "seconds"]
+        keys = [
+            "layer",
+            "level",
+            "status",
+            "detail",
+            "deviation",
+            "tolerance",
+            "evidence",
+            "diagnosis",
+            "not_finite",
+            "seconds",
+        ]
         assert list(check) == keys
         assert (check["seconds"] is not None) == (check["level"] == run and check["status"] != "not run")
     outputs = [check for check in data["checks"] if check["level"] == run]

@@ -224,7 +224,8 @@ def test_numbers_that_are_none_fail_with_their_place(folder, value, said, place)
     found = only("model.h5")
     assert (found.rule, found.layer, found.severity) == ("not-finite", "lstm_1", "error")
     name, count = [("kernel", 60), ("recurrent_kernel", 100), ("bias", 20)][place]
-    assert found.message.startswith(f"{name} has {said} of {count} numbers, first in gate f (forget)")
+    index = "[7]" if place == 2 else "[0, 7]"
+    assert found.message.startswith(f"{said} of {count} numbers, first at {name}{index} (gate f)")
 
 
 def test_a_file_that_is_not_there_or_may_not_be_read_is_not_done_and_stops_no_other(folder):
@@ -410,7 +411,7 @@ def test_a_stale_twin_fails_from_both_sides_and_the_command_mends_it(folder, suf
     for path in ("model.h5", f"model{suffix}"):
         found = only(path)
         assert (found.rule, found.severity) == ("twin-differs", "error")
-        assert "recurrent weights differ in 1 of 100 numbers, first in gate i at [0, 0]" in found.message
+        assert "recurrent weights differ in 1 of 100 numbers, first at recurrent_kernel[0, 0] (gate i)" in found.message
         assert found.fix == f"lstmconv convert model.h5 model{suffix} --force"
     assert run(*shlex.split(found.fix)[1:], "--no-verify", folder=folder).returncode == 0
     assert [result.status for result in lstmconv.check(["model.h5", f"model{suffix}"])] == ["passed", "passed"]
@@ -954,7 +955,7 @@ def test_a_stale_layer_beside_the_lstm_fails_and_the_command_mends_it(folder, su
     edit("model.h5", "dense/bias:0", lambda values: values * [1, 2])
     found = only(f"model{suffix}")
     assert (found.rule, found.severity) == ("twin-differs", "error")
-    assert "dense: bias differs in 1 of 2 numbers, first in [1]" in found.message
+    assert "dense: bias differs in 1 of 2 numbers, first at bias[1]" in found.message
     assert found.fix == f"lstmconv convert model.h5 model{suffix} --force"
     assert run(*shlex.split(found.fix)[1:], "--no-verify", folder=folder).returncode == 0
     assert rules(f"model{suffix}") == ("passed", [])

@@ -27,7 +27,10 @@ EXAMPLES = [
     for page, text in PAGES.items()
     for number, example in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL), 1)
 ]
-NUMBERS = re.compile(r"\d(\.\d)?e-\d+|\d+\.\d+\.\d+(\+cpu)?|\d+\.\d s\b")
+NUMBERS = re.compile(
+    r"(?<=found )(less than )?[\d.,e]+(?= of noise)|[\d.,e]+(?= times noise)"
+    r"|\d(\.\d)?e-\d+|\d+\.\d+\.\d+(\+cpu)?|\d+\.\d s\b"
+)
 """Deviations, versions and times. They differ between machines, so the comparison ignores them."""
 
 

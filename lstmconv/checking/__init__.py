@@ -7,5 +7,6 @@ reads ``[tool.lstmconv]``. No framework is loaded without ``deep``.
 
 from lstmconv.checking.findings import RULES, CheckResult, Finding
 from lstmconv.checking.running import check, checked
+from lstmconv.checking.searching import checkpoints_in
 
-__all__ = ["RULES", "CheckResult", "Finding", "check", "checked"]
+__all__ = ["RULES", "CheckResult", "Finding", "check", "checked", "checkpoints_in"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from lstmconv.arrays.comparing import difference
 from lstmconv.arrays.copying import BiasMode, place_bias
+from lstmconv.arrays.places import place_in
 from lstmconv.checking.file_cache import CheckedFile
 from lstmconv.checking.findings import Violation
 from lstmconv.errors import UnsupportedModelError
@@ -99,9 +100,9 @@ def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile) -
     for number, (half, twin_half) in enumerate(zip(source.directions, twin.directions, strict=True)):
         where = f"the {('forward', 'backward')[number]} half's " if source.bidirectional else "its "
         for array, expected, stored in _arrays(half, twin_half, mode, summed=record is None):
-            difference = _different(expected, stored, name)
+            difference = _different(half, array, expected, stored, name)
             if difference is not None:
-                return Violation("twin-differs", f"{where}{array} {difference}", twin.name)
+                return Violation("twin-differs", f"{where}{_WORDS[array]} {difference}", twin.name)
     otherwise = _computes_otherwise(source, twin, name, file)
     return None if otherwise is None else Violation("twin-differs", otherwise, twin.name)
 
@@ -110,15 +111,23 @@ def _shown(layer: LSTMLayer) -> str:
     return " and ".join(f"{inputs} features, {units} units" for inputs, units in _sizes(layer))
 
 
+_WORDS = {
+    "weight_ih": "input weights",
+    "weight_hh": "recurrent weights",
+    "bias_ih": "biases",
+    "bias_hh": "recurrent biases",
+}
+
+
 def _arrays(
     source: LSTMDirection, twin: LSTMDirection, mode: BiasMode | None, *, summed: bool
 ) -> Iterator[tuple[str, Gates, Gates]]:
     """Pair the arrays; a missing bias counts as zeros."""
-    yield "input weights", source.weight_ih, twin.weight_ih
-    yield "recurrent weights", source.weight_hh, twin.weight_hh
+    yield "weight_ih", source.weight_ih, twin.weight_ih
+    yield "weight_hh", source.weight_hh, twin.weight_hh
     expected = place_bias(source, mode, zeros=True)
     stored = place_bias(twin, "single-input", zeros=True) if summed else (twin.bias_ih, twin.bias_hh)
-    for array, one, other in zip(("biases", "recurrent biases"), expected, stored, strict=True):
+    for array, one, other in zip(("bias_ih", "bias_hh"), expected, stored, strict=True):
         yield array, one or _zeros(source), other or _zeros(twin)
 
 
@@ -127,7 +136,7 @@ def _zeros(direction: LSTMDirection) -> Gates:
     return Gates(nothing, nothing, nothing, nothing)
 
 
-def _different(expected: Gates, stored: Gates, name: str) -> str | None:
+def _different(source: LSTMDirection, array: str, expected: Gates, stored: Gates, name: str) -> str | None:
     """Return in how many numbers two arrays differ, in words, or ``None``; the expected one is rounded once."""
     try:
         differs = difference(expected, stored)
@@ -135,11 +144,9 @@ def _different(expected: Gates, stored: Gates, name: str) -> str | None:
         return f"no longer fit {stored.dtype}"
     if differs is None:
         return None
-    place = ", ".join(map(str, differs.place))
+    place = place_in(source, array, differs.gate, differs.place)
     values = f"{differs.found:.7g} where {name} has {differs.expected:.7g}"
-    return (
-        f"differ in {differs.wrong:,} of {differs.total:,} numbers, first in gate {differs.gate} at [{place}]: {values}"
-    )
+    return f"differ in {differs.wrong:,} of {differs.total:,} numbers, first at {place}: {values}"
 
 
 def _computes_otherwise(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile) -> str | None:

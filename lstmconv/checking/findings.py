@@ -25,7 +25,9 @@ class Rule(NamedTuple):
 
 RULES: Mapping[str, Rule] = {
     "damaged": Rule("error", "empty, truncated, a Git LFS pointer, missing arrays, shapes that do not fit together"),
-    "not-finite": Rule("error", "NaN or infinite weights"),
+    "not-finite": Rule(
+        "error", "NaN or infinite weights: of every layer if the file tells its model, else of its LSTM layers"
+    ),
     "twin-differs": Rule("error", "a file converted from this one no longer holds its weights"),
     "twin-missing": Rule("error", "a file that `required-targets` or `pairs` names does not exist"),
     "twin-outputs": Rule("error", "`--deep`: a twin computes something else in its own framework"),

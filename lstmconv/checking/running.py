@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from lstmconv.arrays.finiteness import not_finite_arrays, not_finite_in, weighted_layers
 from lstmconv.checking import twins, weight_rules
 from lstmconv.checking.file_cache import CheckedFile, FileCache, is_checkpoint
 from lstmconv.checking.findings import CheckResult, Finding, Status, Violation
+from lstmconv.checking.searching import checkpoints_in
 from lstmconv.checking.settings import Settings, find_settings, like, read_settings
 from lstmconv.checking.twins import Pair
 from lstmconv.errors import LstmconvError, MissingDependencyError
@@ -28,7 +30,7 @@ PathLike: TypeAlias = "str | os.PathLike[str]"
 
 
 def check(
-    paths: Iterable[PathLike],
+    paths: PathLike | Iterable[PathLike],
     *,
     settings: PathLike | None = None,
     deep: bool = False,
@@ -40,7 +42,8 @@ def check(
     A fault in a file becomes part of its result; it raises nothing.
 
     Args:
-        paths: Files; files without the suffix of a checkpoint are ignored.
+        paths: One file or several; files without the suffix of a checkpoint are ignored. A folder stands for the
+            checkpoints in it and below it.
         settings: A TOML file with ``[tool.lstmconv]``; by default the nearest ``pyproject.toml`` above each file
             that has such a table, up to the root of its repository.
         deep: Also run each twin in its own framework, if that is installed.
@@ -52,14 +55,16 @@ def check(
         One result for each file, in the given order.
 
     Raises:
-        UsageError: The settings are invalid.
+        UsageError: The settings are invalid, or a folder has no checkpoint in it.
 
     >>> import lstmconv
     >>> result, = lstmconv.check(["sample_weights/airline_passengers.h5"])
     >>> result.status, result.layers
     ('passed', ('lstm',))
     """
-    return list(checked([Path(path) for path in paths], settings, deep=deep, jobs=jobs, executor=executor))
+    each = [paths] if isinstance(paths, str | os.PathLike) else paths
+    found = checkpoints_in([Path(path) for path in each])
+    return list(checked(found, settings, deep=deep, jobs=jobs, executor=executor))
 
 
 def checked(
@@ -181,6 +186,7 @@ class _Run:
         source = None
         if file.checkpoint is not None or file.record is not None:
             source = twins.source_of(path, self._cache, settings)
+        violations += _not_finite(file)
         if file.checkpoint is None:
             violations += [] if source is None else self._with_source(Pair(source, path))
             return self._result(path, settings, "no lstm", violations)
@@ -192,7 +198,8 @@ class _Run:
             violations += differences
             equal += [source] if _in_step(differences) else []
         violations += self._with_twins(path, file.checkpoint, beside, settings, equal)
-        violations += self._alone(path, file.checkpoint, beside, settings, made=source is not None, paired=bool(equal))
+        if source is None:
+            violations += self._alone(path, file.checkpoint, beside, settings, paired=bool(equal))
         return self._result(path, settings, "passed", violations, names, equal)
 
     def _with_source(self, pair: Pair) -> list[Violation]:
@@ -226,18 +233,11 @@ class _Run:
         beside: Sequence[Path],
         settings: Settings,
         *,
-        made: bool,
         paired: bool,
     ) -> Iterator[Violation]:
-        """Check a file's own weights; for a converted file, only whether they are finite."""
+        """Check the weights and the targets of a file that was not converted from another."""
         for layer in checkpoint.layers:
-            yield from (
-                violation
-                for violation in weight_rules.violations_of(layer)
-                if not made or violation.rule == "not-finite"
-            )
-        if made:
-            return
+            yield from weight_rules.violations_of(layer)
         if checkpoint.unknown is not None and not paired:  # The record of an equal twin has the activation.
             yield Violation("activation-unknown", checkpoint.unknown.removeprefix(f"{path.name}: "))
         yield from _bound_for_pytorch(path, checkpoint, beside, settings)
@@ -262,7 +262,9 @@ class _Run:
         weighed = [
             Finding(violation.rule, settings.severity_of(violation.rule), *violation[1:]) for violation in violations
         ]
-        kept = sorted((one for one in weighed if one.severity != "off"), key=lambda one: one.severity)
+        kept = sorted(
+            (one for one in weighed if one.severity != "off"), key=lambda one: (one.severity, one.rule != "not-finite")
+        )
         failed = any(one.severity == "error" for one in kept)
         return CheckResult(
             str(path), "failed" if failed else status, tuple(kept), names, tuple(str(twin) for twin in equal)
@@ -293,6 +295,16 @@ def _skipped(file: CheckedFile) -> Iterator[Violation]:
             yield Violation("not-checked", f"{entry.class_name} is not checked: {entry.reason}", entry.name)
 
 
+def _not_finite(file: CheckedFile) -> Iterator[Violation]:
+    """Yield the arrays that are not finite: of every layer where the file tells its model, else of the LSTMs."""
+    if file.checkpoint is None or file.artifact is None:
+        return
+    found = list(not_finite_in(weighted_layers(file.checkpoint)))
+    yield from (Violation("not-finite", text, layer) for layer, text in found)
+    if not found:
+        yield from (Violation("not-finite", text) for text in not_finite_arrays(file.artifact.weights()))
+
+
 def _is_lstm(class_name: str) -> bool:
     return "LSTM" in class_name and "ConvLSTM" not in class_name
 
@@ -319,7 +331,7 @@ def _run(pair: Pair, source: Checkpoint) -> Iterator[Violation]:
         yield Violation("twin-not-run", f"not run: {pair.source.name} does not say its activations")
         return
     try:
-        report = verify(source, pair.twin)
+        report = verify(source, pair.twin, allow_not_finite=True)
     except LstmconvError as error:
         yield Violation("twin-outputs", f"does not run: {_line(error)}")
         return

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lstmconv.arrays.finiteness import not_finite_in, weighted_layers
 from lstmconv.checking.comparison import compare
 from lstmconv.checking.convert_command import convert_command
 from lstmconv.checking.file_cache import SUFFIXES, FileCache, is_checkpoint, is_keras
@@ -93,18 +94,32 @@ def compare_pair(pair: Pair, cache: FileCache, source: Checkpoint) -> list[Viola
     try:
         twin = cache.read(pair.twin)
     except (LstmconvError, OSError) as error:
-        command = convert_command(pair.source, pair.twin) + " --force"
+        command = convert_command(pair.source, pair.twin) + " --force" if _is_finite(source) else None
         return [Violation("twin-differs", f"cannot be read: {error}", fix=command)]
     if twin.foreign is not None:
         return [Violation("twin-unpaired", f"cannot be compared with {pair.source.name}: {twin.foreign}")]
     violations = compare(source, pair.source.name, twin)
     if not any(violation.rule == "twin-differs" for violation in violations):
         return violations
+    if not _is_finite(source):
+        return [Violation("twin-differs", _after_a_broken_source(pair, twin.checkpoint))]
     if twin.record is None:
         text = f"not lstmconv's: export it again from {pair.source.name}, or name its source in [tool.lstmconv.pairs]"
         return [violation._replace(message=f"{violation.message} ({text})") for violation in violations]
     command = convert_command(pair.source, pair.twin, cache.read(pair.source), twin)
     return [violation._replace(fix=command) for violation in violations]
+
+
+def _is_finite(checkpoint: Checkpoint) -> bool:
+    return next(not_finite_in(weighted_layers(checkpoint)), None) is None
+
+
+def _after_a_broken_source(pair: Pair, twin: Checkpoint | None) -> str:
+    """Say what to do where the source is not finite: to convert it again would overwrite what may be the last copy."""
+    source = pair.source.name
+    if twin is not None and _is_finite(twin):
+        return f"its weights are finite, those of {source} no longer are: keep this file, and restore {source}"
+    return f"differs from {source}, and neither is finite: restore both from before the training broke"
 
 
 def _is(path: Path, suffixes: tuple[str, ...]) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lstmconv.cli.options import Dask, Json, Source, SourceOptions, choice, listed, takes_source_options
+from lstmconv.cli.options import AllowNotFinite, Dask, Json, Source, SourceOptions, choice, listed, takes_source_options
 from lstmconv.explaining.layout_names import LAYOUT_NAMES, SHOWN
 
 __all__ = ["check", "explain", "formats", "inspect", "report", "run", "verify"]
@@ -79,6 +79,7 @@ def verify(
     seed: Annotated[int, typer.Option(help="Random seed for the test inputs.")] = 0,
     batch: Annotated[int, typer.Option(help="Number of test sequences.")] = 3,
     steps: Annotated[int, typer.Option(help="Time steps of each test sequence.")] = 16,
+    allow_not_finite: AllowNotFinite = False,
     inputs: Annotated[
         Path | None,
         typer.Option(
@@ -96,7 +97,17 @@ def verify(
 
     given = None if inputs is None else read_arrays([inputs])
     checkpoint = load_file(source, reading.read_options())
-    report = api.verify(checkpoint, target, atol=atol, rtol=rtol, seed=seed, batch=batch, steps=steps, inputs=given)
+    report = api.verify(
+        checkpoint,
+        target,
+        atol=atol,
+        rtol=rtol,
+        seed=seed,
+        batch=batch,
+        steps=steps,
+        allow_not_finite=allow_not_finite,
+        inputs=given,
+    )
     if json:
         output.show_json(report.to_json())
     else:
@@ -183,7 +194,7 @@ def check(
         list[Path],
         typer.Argument(
             metavar="FILE...",
-            help="Checkpoints and quoted patterns. Files of other kinds are ignored.",
+            help="Checkpoints, folders to search, and quoted patterns. Files of other kinds are ignored.",
             show_default=False,
         ),
     ],
@@ -215,7 +226,7 @@ def check(
     from lstmconv.cli.cluster import executor_at
     from lstmconv.cli.patterns import expand
 
-    found = expand(files)
+    found = checking.checkpoints_in(expand(files))
     if jobs is None and dask is None and len(found) >= _MANY_FILES:
         from lstmconv.jobs.workers import default_jobs
 

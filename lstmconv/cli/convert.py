@@ -7,7 +7,16 @@ import typer
 from typer.core import TyperCommand
 
 from lstmconv.arrays.bias_modes import BIAS_MODES, BiasMode
-from lstmconv.cli.options import FORMAT_NAMES, Dask, Json, SourceOptions, choice, listed, takes_source_options
+from lstmconv.cli.options import (
+    FORMAT_NAMES,
+    AllowNotFinite,
+    Dask,
+    Json,
+    SourceOptions,
+    choice,
+    listed,
+    takes_source_options,
+)
 from lstmconv.errors import UsageError
 from lstmconv.formats.options import DTYPES, WriteOptions
 
@@ -112,6 +121,7 @@ def convert(
         bool, typer.Option("--no-verify", help="Compare the weights, but do not run the target.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace existing targets.")] = False,
+    allow_not_finite: AllowNotFinite = False,
     into: Annotated[
         Path | None, typer.Option("--into", metavar="FOLDER", help="Folder for the targets of many sources.")
     ] = None,
@@ -147,6 +157,7 @@ def convert(
         wish=Wish(whole, tuple(layer or ()), _renamed(rename or []), cast("Stacking | None", stack)),
         verify=not no_verify,
         force=force,
+        allow_not_finite=allow_not_finite,
         read=read,
         write=WriteOptions(
             dtype=dtype,

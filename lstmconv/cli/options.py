@@ -18,7 +18,17 @@ from lstmconv.errors import UsageError
 from lstmconv.formats import FORMATS
 from lstmconv.formats.options import DTYPES, BufferSizes, ReadOptions
 
-__all__ = ["FORMAT_NAMES", "Dask", "Json", "Source", "SourceOptions", "choice", "listed", "takes_source_options"]
+__all__ = [
+    "FORMAT_NAMES",
+    "AllowNotFinite",
+    "Dask",
+    "Json",
+    "Source",
+    "SourceOptions",
+    "choice",
+    "listed",
+    "takes_source_options",
+]
 
 FORMAT_NAMES = tuple(sorted(entry.name for entry in FORMATS))
 
@@ -55,6 +65,10 @@ Dask = Annotated[
     typer.Option(
         "--dask", metavar="ADDRESS", help="Run on the workers of a dask scheduler, such as tcp://10.0.0.1:8786."
     ),
+]
+AllowNotFinite = Annotated[
+    bool,
+    typer.Option("--allow-not-finite", help="Accept weights that are NaN or infinite; their outputs are not compared."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 

@@ -239,7 +239,10 @@ def _summary(results: Sequence[CheckResult]) -> str:
     words = {"failed": "failed", "not done": "could not be checked", "no lstm": "without LSTM", "ignored": "ignored"}
     passed = f"{count['passed']} passed" + (f" ({warned} with warnings)" if warned else "")
     parts = [passed, *(f"{count[status]} {word}" for status, word in words.items() if count[status])]
-    return f"{len(results)} file{'s' * (len(results) != 1)}: {', '.join(parts)}"
+    said = f"{len(results)} file{'s' * (len(results) != 1)}: {', '.join(parts)}"
+    if count["ignored"] < len(results):
+        return said
+    return f"{said}; nothing was checked: by its name no file is a checkpoint, or the settings ignore it"
 
 
 def show_annotations(results: Sequence[CheckResult]) -> None:

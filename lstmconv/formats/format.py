@@ -8,7 +8,7 @@ own module, which reads and writes its files, loads when it is used; so does the
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from lstmconv.formats.options import ReadOptions, WriteOptions
 
 if TYPE_CHECKING:  # The command line's help lists the formats, and must not wait for NumPy.
     from lstmconv.formats.record import Record
-    from lstmconv.model import Checkpoint, LSTMLayer, Model, Stack
+    from lstmconv.model import Array, Checkpoint, LSTMLayer, Model, Stack
 
 __all__ = ["Artifact", "Format", "Module", "Opened"]
 
@@ -31,11 +31,13 @@ class Opened(NamedTuple):
         record: What lstmconv recorded in it; ``None`` for the files of others.
         content: The parsed file, of the module's own type; the format's runtime runs what is in it.
         interpret: Builds the layers from the content.
+        weights: Returns every layer's arrays by their names in the file, where the layers do not tell all of them.
     """
 
     record: Record | None
     content: object
     interpret: Callable[[], Checkpoint]
+    weights: Callable[[], Mapping[str, Array]] = dict
 
 
 class Module(Protocol):
@@ -152,6 +154,7 @@ class Artifact:
         self.options = options
         self.record = opened.record
         self.content = opened.content
+        self.weights = opened.weights
         self._interpret = opened.interpret
 
     @property

@@ -102,6 +102,29 @@ class Pattern(NamedTuple):
         by_gate = rearrange(array, f"{axes} -> {self.canonical}", gate=4, **sizes)
         return Gates(**{gate: by_gate[self.gates.index(gate)] for gate in GATES})
 
+    def stored_index(self, gate: str, index: Sequence[int], hidden: int, features: int) -> tuple[int, ...]:
+        """Return where the stored array has an element of the view.
+
+        Args:
+            gate: The element's gate; if each gate is its own array, the index is in that array.
+            index: In the gate: ``(unit, feature)``, ``(unit, state)`` or ``(unit,)``.
+            hidden: Units.
+            features: Features of one time step.
+
+        >>> Pattern("feature (gate unit)", "ifgo").stored_index("f", (1, 2), hidden=2, features=3)   # row 2, column 3
+        (2, 3)
+        """
+        sizes = {"gate": 4, "unit": hidden, "state": hidden, "feature": features, "row": features, "column": hidden}
+        places = dict(zip(("unit", "state" if "state" in self.axes else "feature"), index, strict=False))
+        places["gate"] = self.gates.index(gate)
+        stored, _, elements = self.axes.partition(" = ")
+        if elements:
+            offset = _offset(re.findall(r"\w+", elements.partition("(")[2]), places, sizes)
+            inner = re.findall(r"\w+", _flattened(stored).partition("(")[2])
+            places |= dict(zip(inner, np.unravel_index(offset, [sizes[axis] for axis in inner]), strict=True))
+        parts = [re.findall(r"\w+", part) for part in re.findall(r"\([^)]*\)|\w+", stored)]
+        return tuple(int(_offset(part, places, sizes)) for part in parts)
+
     @property
     def gate_blocks(self) -> str:
         """The gates in stored order, if each is one block of rows in the stored array.
@@ -131,6 +154,14 @@ class Pattern(NamedTuple):
         axes, _, _ = self.axes.partition(" = ")
         first = axes.split()[0]
         return rearrange(blocks, f"{_flattened(axes)} -> {axes}", **{first: shape[0]})
+
+
+def _offset(axes: Sequence[str], places: Mapping[str, int], sizes: Mapping[str, int]) -> int:
+    """Return the index along axes that one stored axis joins, the last one fastest."""
+    offset = 0
+    for axis in axes:
+        offset = offset * sizes[axis] + places[axis]
+    return offset
 
 
 def _flattened(axes: str) -> str:
@@ -186,6 +217,38 @@ class Layout(NamedTuple):
     def one_bias(self) -> Pattern:
         """How one bias is stored."""
         return Pattern(self.bias, self.gates)
+
+    def stored_place(self, array: str, gate: str, index: Sequence[int], hidden: int, features: int) -> str:
+        """Return an element as its owner finds it: the stored array's name and the index in it.
+
+        Args:
+            array: ``weight_ih``, ``weight_hh``, ``bias_ih`` or ``bias_hh``.
+            gate: ``i``, ``f``, ``g`` or ``o``.
+            index: In the gate's view.
+            hidden: Units.
+            features: Features of one time step.
+
+        >>> KERAS.stored_place("weight_hh", "f", (3, 2), hidden=16, features=1)
+        'recurrent_kernel[2, 19]'
+        >>> KERAS_1.stored_place("weight_ih", "g", (3, 0), hidden=16, features=1)
+        'W_c[0, 3]'
+        >>> ONNX.stored_place("bias_hh", "o", (3,), hidden=16, features=1)
+        'Rb[19]'
+        """
+        kind = ("weight_ih", "weight_hh", "bias_ih", "bias_hh").index(array)
+        pattern = (self.input_matrix, self.recurrent_matrix, self.one_bias)[min(kind, 2)]
+        place = pattern.stored_index(gate, index, hidden, features)
+        name = self.arrays[min(kind, 2)].rpartition(" = ")[2]
+        numbered = re.fullmatch(r"(\w+) (\d+)-\d+", name)
+        if numbered:  # cuDNN numbers the gates' matrices.
+            name, place = f"{numbered[1]} {int(numbered[2]) + self.gates.index(gate)}", tuple(index)
+        elif "gate" not in pattern.axes:
+            name = name.split()[self.gates.index(gate)]
+        elif kind >= 2 and ", " in name:
+            name = name.split(", ")[kind - 2]
+        elif kind == 3:  # Both biases in one array, one behind the other.
+            place = (place[0] + 4 * hidden,)
+        return f"{name}[{', '.join(map(str, place))}]"
 
 
 KERAS = Layout(

@@ -129,7 +129,7 @@ def summed_up(outcomes: Sequence[Outcome]) -> list[str]:
     for (place, array), found in groups.items():
         where = " of ".join(part for part in (array, place) if part)
         for group in found:
-            gates = " from ".join(gate for gate in GATES if gate in group)
+            gates = f"gates {' '.join(gate for gate in GATES if gate in group)}"
             told.append(f"{gates} in {where}" if where else gates)
     return [*told, *others]
 
@@ -184,7 +184,7 @@ def _switched(stack: Stack, accepted: frozenset[str], settings: Settings) -> Ite
 def _first(stack: Stack, expected: Mapping[str, Float64], found: Outputs, gates: str) -> str | None:
     """Name the first direction whose states are off, with a unit and its gates."""
     names = [
-        (layer.name, ("the forward half of ", "the backward half of ")[half] if layer.bidirectional else "")
+        (layer.name, ("the forward direction of ", "the backward direction of ")[half] if layer.bidirectional else "")
         for layer in stack.layers
         for half in range(len(layer.directions))
     ]

@@ -6,14 +6,16 @@ of the catalogue would have caused on the same inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from lstmconv.arrays.finiteness import not_finite_in
 from lstmconv.errors import LstmconvError, MissingDependencyError
+from lstmconv.model import Layer
 from lstmconv.proof.diagnosis import explain_outputs, summed_up
 from lstmconv.proof.noise import Noise, Worst, given, worst_of
 from lstmconv.proof.power import Outcome
@@ -27,9 +29,12 @@ __all__ = [
     "deviations",
     "judged",
     "misshapen",
+    "not_comparable",
     "number",
     "refused",
+    "times",
     "told",
+    "unit_of",
 ]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
@@ -41,6 +46,15 @@ _SHOWN = 4
 MARGIN = 10
 """A mistake counts as told where it deviates ten times as far as noise may: no rounding is taken for one, nor one for
 rounding, even if the noise were out by half of that."""
+
+
+def not_comparable(name: str, level: Level, layers: Iterable[Layer], settings: Settings) -> Check | None:
+    """Return the check of weights that are not finite, which every framework computes in its own way; else ``None``."""
+    first = next(not_finite_in(layers), None)
+    if first is None:
+        return None
+    text = f"{first}: outputs of weights that are not finite cannot be compared"
+    return Check(name, level, "not run" if settings.allow_not_finite else "failed", text, not_finite=True)
 
 
 def refused(name: str, level: Level, error: Exception) -> Check:
@@ -92,8 +106,8 @@ class Weighed:
 
     @property
     def nearest(self) -> tuple[Outcome, Worst] | None:
-        """The mistake that leads least off."""
-        return min(self.told, key=lambda pair: pair[1].deviation, default=None)
+        """The mistake that leads least off, in units of the noise where it shows."""
+        return min(self.told, key=lambda pair: pair[1].ratio, default=None)
 
 
 def told(wrong: Sequence[tuple[Outcome, Worst]], noises: Mapping[Any, Noise], settings: Settings) -> Weighed:
@@ -107,8 +121,8 @@ def told(wrong: Sequence[tuple[Outcome, Worst]], noises: Mapping[Any, Noise], se
     if settings.atol is None and settings.rtol is None:
         return Weighed(noises, told, untold, ())
     allowed = {trial: given(trial, settings.atol or 0.0, settings.rtol or 0.0) for trial in noises}
-    hidden = [one for one, worst in deviations([one for one, _ in told], allowed) if worst.ratio <= 1.0]
-    return Weighed(allowed, told, untold, hidden)
+    against = deviations([one for one, _ in told], allowed)
+    return Weighed(allowed, against, untold, [one for one, worst in against if worst.ratio <= 1.0])
 
 
 def judged(
@@ -143,6 +157,9 @@ def judged(
         untold=len(weighed.untold),
         cannot_tell=tuple(summed_up(weighed.untold)),
         steps=_by_step(returned[longest], longest, weighed.noises[longest]),
+        found_ratio=worst.ratio,
+        place=worst.place,
+        nearest_ratio=None if nearest is None else nearest[1].ratio,
     )
     status: Status = "passed"
     diagnosis = None
@@ -150,43 +167,70 @@ def judged(
     if worst.ratio > 1.0:
         status = "failed"
         diagnosis = explain_outputs([(outcome, returned[outcome.trial]) for outcome, _ in weighed.told]) or locate()
-        said = [f"deviates by {number(worst.deviation)} at {worst.place}", f"noise {number(worst.noise)}"]
+        unit = unit_of(evidence)
+        said = [f"deviates by {number(worst.deviation)} at {worst.place}, {times(worst.ratio)} times {unit}"]
         said += [] if diagnosis is None else [diagnosis]
     elif weighed.hidden:
         status = "not run"
         wide = f"the tolerance would let {weighed.hidden[0].text} pass: it proves nothing, lower --atol and --rtol"
-        said = [wide, f"found {number(worst.deviation)}"]
+        said = [wide, f"found {times(worst.ratio)} of the tolerance"]
     detail = " · ".join([*said, framework])
     return Check(name, level, status, detail, worst.deviation, worst.noise, evidence, diagnosis)
 
 
 def _by_step(found: Arrays, trial: Compared, noise: Noise) -> tuple[tuple[float, float], ...]:
-    """Return the deviation of the first output and its noise, step by step, if it is a sequence."""
+    """Return, step by step, the deviation and the noise of the number that is worst in units of its noise.
+
+    Of the first output; none if it is no sequence.
+    """
     name, y = next(iter(trial.expected.items()))
     if y.ndim != 3:
         return ()
-    off = np.abs(np.nan_to_num(found[name] - y)).max(axis=(0, 2), initial=0.0)
-    allowed = np.broadcast_to(noise.allowed[name], y.shape).max(axis=(0, 2), initial=0.0)
-    return tuple(zip(map(float, off), map(float, allowed), strict=True))
+    with np.errstate(all="ignore"):
+        off = np.abs(np.nan_to_num(found[name] - y)).swapaxes(0, 1).reshape(y.shape[1], -1)
+        allowed = np.broadcast_to(noise.allowed[name], y.shape).swapaxes(0, 1).reshape(y.shape[1], -1)
+        worst = np.where(off > 0, off / allowed, 0.0).argmax(axis=1) if off.shape[1] else None
+    if worst is None:
+        return ()
+    rows = np.arange(len(worst))
+    return tuple(zip(map(float, off[rows, worst]), map(float, allowed[rows, worst]), strict=True))
 
 
 def _found(evidence: Evidence) -> list[str]:
-    """Say what was found beside what could have been."""
-    measured = {"bound": "", "spread": " (measured)", "given": " (given)"}[evidence.noise_source]
-    parts = [f"found {number(evidence.found)}", f"noise {number(evidence.noise)}{measured}"]
-    if evidence.nearest is not None and evidence.nearest_noise is not None:
-        # In another place than the worst one noise may be smaller, and a mistake be clear below the noise printed.
-        there = (
-            f" where noise is {number(evidence.nearest_noise)}" if evidence.nearest < MARGIN * evidence.noise else ""
-        )
-        parts.append(f"nearest mistake {number(evidence.nearest)}{there} ({evidence.mistake})")
+    """Say what was found, and what a mistake would have shown, in units of the noise."""
+    unit = unit_of(evidence)
+    parts = [f"found {times(evidence.found_ratio)} of {unit}"]
+    if evidence.nearest_ratio is not None:
+        parts.append(f"nearest mistake {times(evidence.nearest_ratio)} times {unit} ({evidence.mistake})")
     if evidence.untold:
-        untold = ", ".join(evidence.cannot_tell[:_SHOWN])
+        named = ", ".join(evidence.cannot_tell[:_SHOWN])
         more = len(evidence.cannot_tell) - _SHOWN
-        named = f" ({untold}{f' and {more} more' if more > 0 else ''})" if untold else ""
-        count = f"{evidence.untold} of {evidence.mistakes} mistakes cannot be told apart here"
-        parts.append(f"{count}{named}: the bits decide")
+        named = f" ({named}{f' and {more} more' if more > 0 else ''})" if named else ""
+        count = f"{evidence.untold} of {evidence.mistakes} mistakes"
+        parts.append(f"{count} would not show in these outputs{named}: the comparison of weights shows them")
     return parts
+
+
+def unit_of(evidence: Evidence) -> str:
+    """Name what deviations are measured in: the noise, or a tolerance that the user gave."""
+    return "the tolerance" if evidence.noise_source == "given" else "noise"
+
+
+def times(ratio: float) -> str:
+    """Write a multiple of the noise.
+
+    >>> [times(ratio) for ratio in (0.0, 0.0004, 0.094, 7.86, 342.4, 7.9e9)]
+    ['0', 'less than 0.01', '0.09', '7.9', '340', '7.9e9']
+    """
+    if ratio == 0.0:
+        return "0"
+    if ratio < 0.01:
+        return "less than 0.01"
+    if ratio >= 1e6 or not np.isfinite(ratio):
+        return number(ratio)
+    digits = 1 if ratio < 0.1 else 2
+    rounded = float(f"{ratio:.{digits}g}")
+    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
 
 
 def number(value: float) -> str:

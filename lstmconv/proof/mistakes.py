@@ -88,14 +88,13 @@ def order_text(order: str) -> str:
     >>> order_text("ofgi")
     'gates i and o exchanged'
     >>> order_text("iofg")
-    "gates f g o read as o f g (ONNX' order)"
+    "gate order i o f g instead of i f g o (ONNX' order)"
     """
     moved = [gate for gate, found in zip(GATES, order, strict=True) if gate != found]
     if len(moved) == 2:
         text = f"gates {moved[0]} and {moved[1]} exchanged"
     else:
-        found = " ".join(found for gate, found in zip(GATES, order, strict=True) if gate != found)
-        text = f"gates {' '.join(moved)} read as {found}"
+        text = f"gate order {' '.join(order)} instead of {' '.join(GATES)}"
     return f"{text} ({_KNOWN_ORDERS[order]})" if order in _KNOWN_ORDERS else text
 
 
@@ -214,8 +213,8 @@ def _biases(double: bool) -> Iterator[Mistake]:
     yield from _biases_of_units(double)
     for order, whose in ((GATES, ""), ("iofg", ", in ONNX' order")):
         halves = "write all of the input's bias first, then the recurrent one"
-        yield Mistake(f"bias halves interleaved{whose}", halves, biases=_interleaved(order))
-        yield Mistake(f"bias read as interleaved halves{whose}", halves, biases=_deinterleaved(order))
+        yield Mistake(f"both biases interleaved{whose}", halves, biases=_interleaved(order))
+        yield Mistake(f"both biases read as interleaved{whose}", halves, biases=_deinterleaved(order))
 
 
 def _biases_of_units(double: bool) -> Iterator[Mistake]:
@@ -227,12 +226,12 @@ def _biases_of_units(double: bool) -> Iterator[Mistake]:
         biases=lambda ih, hh: (ih + ih, hh + hh),
     )
     yield Mistake(
-        "bias in both halves", "write it once, and zeros as the other: both are added", biases=lambda ih, hh: (ih, ih)
+        "bias written twice", "write it once, and zeros as the other: both are added", biases=lambda ih, hh: (ih, ih)
     )
     yield Mistake("bias halved", "write it whole", biases=lambda ih, hh: (ih / 2, hh / 2))
     yield Mistake("forget bias + 1", "the file holds what Keras added; add nothing", biases=_more_forget)
-    exchange = "the input's bias is the first half"
-    yield Mistake("bias in the wrong half", exchange, biases=lambda ih, hh: (hh, ih), kind="same")
+    exchange = "the input's bias comes first"
+    yield Mistake("both biases exchanged", exchange, biases=lambda ih, hh: (hh, ih), kind="same")
     if double:
         yield Mistake("input bias dropped", "write both", biases=lambda ih, hh: (np.zeros_like(ih), hh))
         yield Mistake("recurrent bias dropped", "write both", biases=lambda ih, hh: (ih, np.zeros_like(hh)))

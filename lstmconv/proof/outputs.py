@@ -13,7 +13,17 @@ import numpy.typing as npt
 
 from lstmconv.model import Stack
 from lstmconv.proof.diagnosis import locate
-from lstmconv.proof.judging import MARGIN, Weighed, deviations, judged, misshapen, number, refused, told
+from lstmconv.proof.judging import (
+    MARGIN,
+    Weighed,
+    deviations,
+    judged,
+    misshapen,
+    not_comparable,
+    number,
+    refused,
+    told,
+)
 from lstmconv.proof.noise import Noise, Worst, bound, given, spread, worst_of
 from lstmconv.proof.power import Outcome, outcomes
 from lstmconv.proof.report import Check
@@ -33,7 +43,7 @@ _BYTES_SAMPLED = 16
 """What it takes where only some units are computed: the framework's own copies, four of them at most."""
 _GIANT = 1 << 25
 """Weights of a layer, 134 MB of float32. From here on some units are computed: all of them take half a minute."""
-_NOT_FINITE = "the weights hold numbers that are not finite, and so do all outputs"
+_NOT_FINITE = "no output is finite"
 
 
 def check_outputs(name: str, stack: Stack, session: Session, settings: Settings, way: int = 0) -> Check:
@@ -52,6 +62,9 @@ def check_outputs(name: str, stack: Stack, session: Session, settings: Settings,
     if free is not None and needed > free:
         text = f"running it takes about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
         return Check(name, "outputs", "not run", text)
+    broken = not_comparable(name, "outputs", (stack,), settings)
+    if broken is not None:
+        return broken
     try:
         loaded, accepted = session.load(name, way), session.accepts(name)
     except Exception as error:  # A framework refuses a file in its own kind of error.

@@ -72,7 +72,7 @@ def outcomes(stack: Stack, probe: Trial, trial: Trial) -> Iterator[Outcome]:
 
 def place_of(stack: Stack, layer: LSTMLayer, half: int) -> str:
     """Name a direction as far as it needs to be told from others."""
-    way = ("the forward half", "the backward half")[half] if layer.bidirectional else ""
+    way = ("the forward direction", "the backward direction")[half] if layer.bidirectional else ""
     name = layer.name if len(stack.layers) > 1 else ""
     return " of ".join(part for part in (way, name) if part)
 
@@ -248,10 +248,10 @@ def _about_halves(layers: Sequence[LSTMLayer]) -> Iterator[tuple[Mistake, int, L
             backward=replace(layer.forward, go_backwards=ways[1]),
         )
         text = f"weights of the directions{whose} exchanged"
-        yield Mistake(text, "the forward half comes first"), number, exchanged
+        yield Mistake(text, "the forward direction comes first"), number, exchanged
         for mode in modes:
             if layer.merge_mode in modes and layer.merge_mode != mode:
-                mistake = Mistake(f"halves{whose} merged by {mode}", f"merge them by {layer.merge_mode}")
+                mistake = Mistake(f"directions{whose} merged by {mode}", f"merge them by {layer.merge_mode}")
                 yield mistake, number, replace(layer, merge_mode=mode)
 
 
@@ -270,11 +270,11 @@ def _about_outputs(last: LSTMLayer, expected: Mapping[str, Float64]) -> Iterator
         return
     forward, backward = np.split(expected["y"], [last.hidden_size], axis=-1)
     yield (
-        Mistake("outputs of the halves exchanged", "the forward half's come first"),
+        Mistake("outputs of the directions exchanged", "the forward direction's come first"),
         lambda: {"y": np.concatenate([backward, forward], axis=-1)},
     )
     if sequences:
         yield (
-            Mistake("backward output not re-reversed", "flip the backward half along time before it is merged"),
+            Mistake("backward output not re-reversed", "flip the backward direction along time before it is merged"),
             lambda: {"y": np.concatenate([forward, backward[:, ::-1]], axis=-1)},
         )

@@ -22,14 +22,18 @@ class Evidence:
         found: The deviation of the output with the largest ratio of deviation to noise.
         noise: What rounding may do to that output, or the tolerance given.
         noise_source: ``"bound"`` derived, ``"spread"`` measured over re-orderings, ``"given"`` by the user.
-        nearest: The smallest deviation that any mistake of the catalogue would have caused on the same inputs;
-            ``None`` if none could be told from rounding.
+        nearest: The deviation of the mistake of the catalogue that would have shown least: of the smallest ratio of
+            its deviation to the noise there; ``None`` if none could be told from rounding.
         nearest_noise: What rounding may do to that output, a tenth of it at most.
         mistake: That mistake.
         mistakes: How many were computed.
         untold: How many of them could not be told from rounding.
         cannot_tell: What these weights and inputs cannot tell apart; the comparison of bits decides there.
-        steps: Of the sequence, step by step: the largest deviation, and the noise.
+        steps: Of the first output, if it is a sequence, step by step: the deviation and the noise of the number with
+            the largest ratio of both.
+        place: Which number of which output ``found`` is.
+        found_ratio: ``found`` as a multiple of ``noise``: at most 1 in what passes.
+        nearest_ratio: ``nearest`` as a multiple of ``nearest_noise``: 10 or more.
     """
 
     found: float
@@ -42,6 +46,9 @@ class Evidence:
     untold: int
     cannot_tell: tuple[str, ...]
     steps: tuple[tuple[float, float], ...]
+    place: str = ""
+    found_ratio: float = 0.0
+    nearest_ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class Check:
         tolerance: The largest difference allowed at that output, or ``None``.
         evidence: What a comparison of outputs rests on.
         diagnosis: The mistake that explains a failure and its remedy, or else where the difference starts.
+        not_finite: Weights are NaN or infinite, so that outputs were not compared.
         seconds: What it cost to run the file, the loading of its framework included, where it was run.
     """
 
@@ -68,6 +76,7 @@ class Check:
     tolerance: float | None = None
     evidence: Evidence | None = None
     diagnosis: str | None = None
+    not_finite: bool = False
     seconds: float | None = None
 
 

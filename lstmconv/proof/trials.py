@@ -47,6 +47,7 @@ class Settings:
         seed: Of the inputs.
         batch: Sequences.
         steps: Time steps.
+        allow_not_finite: Weights that are not finite do not fail: their outputs are not run.
     """
 
     atol: float | None = None
@@ -54,6 +55,7 @@ class Settings:
     seed: int = 0
     batch: int = 3
     steps: int = 16
+    allow_not_finite: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings under which anything, or nothing, would pass."""

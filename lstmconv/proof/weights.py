@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from lstmconv.arrays.comparing import difference
 from lstmconv.arrays.copying import BiasMode, copy_gates, place_bias
+from lstmconv.arrays.places import place_in
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack, sizes
 from lstmconv.proof.diagnosis import explain_bits, same_arrays
 from lstmconv.proof.mistakes import Weights
@@ -37,9 +39,9 @@ def check_structure(name: str, stack: Stack, decoded: Sequence[DecodedDirection]
             if shape != expected:
                 return Check(name, "structure", "failed", f"the {array} is {shape}, expected {expected}")
     layers = f", {len(stack.layers)} layers" if len(stack.layers) > 1 else ""
-    halves = ", two directions" if stack.first.bidirectional else ""
+    way = ", bidirectional" if stack.first.bidirectional else ""
     size = sizes(stack.first.input_size, stack.first.hidden_size)
-    return Check(name, "structure", "passed", f"{size}{layers}, {decoded[0].weight_ih.dtype}{halves}{how}")
+    return Check(name, "structure", "passed", f"{size}{layers}, {decoded[0].weight_ih.dtype}{way}{how}")
 
 
 def computes_otherwise(seen: Stack, held: Checkpoint, session: Session) -> str | None:
@@ -53,7 +55,7 @@ def computes_otherwise(seen: Stack, held: Checkpoint, session: Session) -> str |
         return None
     for layer, own in zip(seen.layers, session.seen_by_target(found).layers, strict=True):
         if layer.bidirectional and own.bidirectional and layer.merge_mode != own.merge_mode and not held.assumed:
-            return f"{own.name} merges its halves by {own.merge_mode}, expected {layer.merge_mode}"
+            return f"{own.name} merges its directions by {own.merge_mode}, expected {layer.merge_mode}"
         for half, other in zip(layer.directions, own.directions, strict=True):
             for what in () if held.assumed else ("activation", "recurrent_activation"):
                 mine, theirs = getattr(half, what), getattr(other, what)
@@ -75,7 +77,6 @@ def check_weights(
     summed: bool,
 ) -> Check:
     """Compare every array bit for bit; biases as the file's bias mode places them, or by their sums."""
-    compared = 0
     pairs: list[tuple[str, _Placed, _Placed]] = []
     for label, direction, found in zip(_labels(stack), stack.directions, decoded, strict=True):
         if summed:
@@ -88,14 +89,16 @@ def check_weights(
     for number, (label, wanted, held) in enumerate(pairs):
         dtype = decoded[number].weight_ih.dtype
         for place, array in enumerate(arrays):
-            problem = _difference(label.format(array), wanted[place], held[place])
+            where = partial(place_in, stack.directions[number], _Placed._fields[place])
+            problem = _difference(label.format(array), wanted[place], held[place], where)
             if problem is not None:
                 diagnosis = _diagnosed(stack.directions[number], number, pairs, dtype)
                 detail = problem if diagnosis is None else f"{problem} · {diagnosis}"
                 return Check(name, "weights", "failed", detail, diagnosis=diagnosis)
-            stored_gates = held[place]
-            compared += 0 if stored_gates is None else math.prod(stored_gates.shape)
-    return Check(name, "weights", "passed", f"{compared:,} numbers are equal bit for bit")
+    count = sum(math.prod(gates.shape) for direction in stack.directions for gates in direction.arrays.values())
+    joined = all(bias is not None for bias in (stack.directions[0].bias_ih, stack.directions[0].bias_hh))
+    sums = ", two biases as their sum," if joined and all(held.bias_hh is None for _, _, held in pairs) else ""
+    return Check(name, "weights", "passed", f"{count:,} numbers{sums} are equal bit for bit")
 
 
 class _Placed(NamedTuple):
@@ -139,7 +142,9 @@ def _diagnosed(
     return None
 
 
-def _difference(array: str, expected: Gates | None, stored: Gates | None) -> str | None:
+def _difference(
+    array: str, expected: Gates | None, stored: Gates | None, where: Callable[[str, Sequence[int]], str]
+) -> str | None:
     if expected is None or stored is None:
         if expected is None and stored is None:
             return None
@@ -151,8 +156,8 @@ def _difference(array: str, expected: Gates | None, stored: Gates | None) -> str
     if differs is None:
         return None
     return (
-        f"the {array} differs in {differs.wrong:,} of {differs.total:,} numbers, first in gate {differs.gate} at "
-        f"[{', '.join(map(str, differs.place))}]: {differs.found} where the source has {differs.expected}"
+        f"the {array} differs in {differs.wrong:,} of {differs.total:,} numbers, first at "
+        f"{where(differs.gate, differs.place)}: {differs.found} where the source has {differs.expected}"
     )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from lstmconv.arrays.comparing import ArrayDifference, Difference, array_difference, difference
 from lstmconv.arrays.copying import BiasMode, place_bias
+from lstmconv.arrays.places import place_in
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.options import DTYPES
 from lstmconv.formats.record import Record
@@ -141,13 +142,13 @@ def _weights(expected: Model, decoded: Mapping[str, DecodedLayer], record: Recor
             if part.name not in decoded:
                 continue
             try:
-                for name, wanted, found in _pairs(part, decoded[part.name], record):
-                    problem = _difference(name, wanted, found)
+                for name, wanted, found, direction in _pairs(part, decoded[part.name], record):
+                    problem = _difference(name, wanted, found, direction)
                     if problem is not None:
                         detail = f"{part.name}: {name} {problem}"
                         return Check(expected.name, "weights", "failed", detail, diagnosis=None)
-                    compared += 0 if found is None else math.prod(found.shape)
-                    arrays += found is not None
+                    compared += 0 if wanted is None else math.prod(wanted.shape)
+                    arrays += wanted is not None
             except UnsupportedModelError as error:
                 return Check(expected.name, "weights", "failed", f"{part.name}: {error}")
     return Check(expected.name, "weights", "passed", f"{compared:,} numbers of {arrays} arrays are equal bit for bit")
@@ -155,8 +156,8 @@ def _weights(expected: Model, decoded: Mapping[str, DecodedLayer], record: Recor
 
 def _pairs(
     layer: LSTMLayer | RecurrentLayer | Kind, decoded: DecodedLayer, record: Record
-) -> Iterator[tuple[str, Any, Any]]:
-    """Pair each array of a layer, in the model's axes, with what the file holds of it."""
+) -> Iterator[tuple[str, Any, Any, LSTMDirection | None]]:
+    """Pair each array of a layer, in the model's axes, with what the file holds of it; an LSTM's has its direction."""
     if isinstance(layer, LSTMLayer | RecurrentLayer):
         zeros = isinstance(layer, LSTMLayer) and layer.has_bias
         halves = ("forward ", "backward ") if len(layer.directions) > 1 else ("",)
@@ -167,27 +168,29 @@ def _pairs(
                 yield from _lstm_pairs(half, direction, found, record.bias_mode, zeros=zeros)
             elif isinstance(found, Mapping):
                 for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-                    yield f"{half}{name}", getattr(direction, name, None), found.get(name)
+                    yield f"{half}{name}", getattr(direction, name, None), found.get(name), None
         return
     found_arrays = decoded if isinstance(decoded, Mapping) else {}
     for name, array in layer.arrays.items():
-        yield name, array, found_arrays.get(name)
+        yield name, array, found_arrays.get(name), None
     for name in found_arrays:
         if name not in layer.arrays:
-            yield name, None, found_arrays[name]
+            yield name, None, found_arrays[name], None
 
 
 def _lstm_pairs(
     half: str, direction: LSTMDirection, found: DecodedDirection, mode: BiasMode | None, *, zeros: bool
-) -> Iterator[tuple[str, Gates | None, Gates | None]]:
-    yield f"{half}weight_ih", direction.weight_ih, found.weight_ih
-    yield f"{half}weight_hh", direction.weight_hh, found.weight_hh
+) -> Iterator[tuple[str, Gates | None, Gates | None, LSTMDirection]]:
+    yield f"{half}weight_ih", direction.weight_ih, found.weight_ih, direction
+    yield f"{half}weight_hh", direction.weight_hh, found.weight_hh, direction
     bias_ih, bias_hh = place_bias(direction, mode, zeros=zeros)
-    yield f"{half}bias_ih", bias_ih, found.bias_ih
-    yield f"{half}bias_hh", bias_hh, found.bias_hh
+    yield f"{half}bias_ih", bias_ih, found.bias_ih, direction
+    yield f"{half}bias_hh", bias_hh, found.bias_hh, direction
 
 
-def _difference(name: str, wanted: Gates | Array | None, found: Gates | Array | None) -> str | None:
+def _difference(
+    name: str, wanted: Gates | Array | None, found: Gates | Array | None, direction: LSTMDirection | None
+) -> str | None:
     """Say how an array differs; what a framework needs in place of a missing one (gamma 1, else 0) is no difference."""
     if wanted is None and found is None:
         return None
@@ -206,9 +209,11 @@ def _difference(name: str, wanted: Gates | Array | None, found: Gates | Array | 
         differs = array_difference(np.asarray(wanted), np.asarray(found))
     if differs is None:
         return None
-    gate = f"gate {differs.gate} at " if isinstance(differs, Difference) else ""
-    where = f"{gate}{list(differs.place)}"
+    array = name.rpartition(" ")[2]
+    where = f"{array}[{', '.join(map(str, differs.place))}]"
+    if isinstance(differs, Difference) and direction is not None:
+        where = place_in(direction, array, differs.gate, differs.place)
     return (
-        f"differs in {differs.wrong:,} of {differs.total:,} numbers, first in {where}: {differs.found} where the "
+        f"differs in {differs.wrong:,} of {differs.total:,} numbers, first at {where}: {differs.found} where the "
         f"source has {differs.expected}"
     )

@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import numpy.typing as npt
 
+from lstmconv.proof.judging import unit_of
 from lstmconv.proof.report import Evidence
 from lstmconv.reporting.scanning import Scan
 from lstmconv.reporting.weights import Mark
@@ -203,7 +204,7 @@ def _histogram(axes: Axes, scan: Scan, limit: float, colour: str) -> None:
 
 
 def deviations(name: str, title: str, description: str, evidence: Evidence) -> str:
-    """Draw the deviations of a comparison of outputs over the time steps, on a logarithmic scale.
+    """Draw the deviations of a comparison of outputs over the time steps, in units of the noise, logarithmically.
 
     A deviation of exactly 0 is drawn hollow at the lower edge, because the scale has no 0.
     """
@@ -214,8 +215,8 @@ def deviations(name: str, title: str, description: str, evidence: Evidence) -> s
         figure = _figure(5.6, 3.1)
         axes = figure.add_axes((0.105, 0.145, 0.875, 0.83))
         steps = evidence.steps or ((evidence.found, evidence.noise),)
-        found, noise = (np.array(values, np.float64) for values in zip(*steps, strict=True))
-        heights = [*found, *noise, evidence.found, evidence.noise, evidence.nearest or 0.0]
+        found = np.array([off / noise if off else 0.0 for off, noise in steps], np.float64)
+        heights = [*found, evidence.found_ratio, 1.0, evidence.nearest_ratio or 1.0]
         positive = [value for value in heights if value > 0 and math.isfinite(value)] or [1.0]
         low, high = min(positive) / 30, max(positive) * 30
         where = np.arange(len(steps))
@@ -227,11 +228,11 @@ def deviations(name: str, title: str, description: str, evidence: Evidence) -> s
                 style: dict[str, Any] = {"markerfacecolor": face, "markeredgecolor": NEGATIVE, "markersize": 4}
                 axes.plot(where[chosen], shown[chosen], "o", linestyle="none", clip_on=False, **style)
         right = len(steps) - 0.5
-        axes.plot([-0.5, *where, right], [noise[0], *noise, noise[-1]], "--", color=_INK, linewidth=1)
-        labels = [(shown[-1], "found"), (noise[-1], f"noise ({_SOURCES[evidence.noise_source]})")]
-        if evidence.nearest is not None:
-            axes.plot([-0.5, right], [evidence.nearest] * 2, "-.", color=POSITIVE, linewidth=1.4)
-            labels.append((evidence.nearest, "nearest mistake"))
+        axes.plot([-0.5, right], [1.0, 1.0], "--", color=_INK, linewidth=1)
+        labels = [(shown[-1], "found"), (1.0, unit_of(evidence))]
+        if evidence.nearest_ratio is not None:
+            axes.plot([-0.5, right], [evidence.nearest_ratio] * 2, "-.", color=POSITIVE, linewidth=1.4)
+            labels.append((evidence.nearest_ratio, "nearest mistake"))
         axes.set_yscale("log")
         axes.set_ylim(low, high)
         axes.set_xlim(-0.5, right)
@@ -243,7 +244,7 @@ def deviations(name: str, title: str, description: str, evidence: Evidence) -> s
         axes.set_xlabel("time step" if evidence.steps else "the last step alone is returned")
         if not evidence.steps:
             axes.set_xticks([])
-        axes.set_ylabel("deviation")
+        axes.set_ylabel(f"deviation, times {unit_of(evidence)}")
         axes.grid(axis="y", color=_INK, alpha=0.15, linewidth=0.5)
         for side in ("right", "top"):
             axes.spines[side].set_visible(False)
@@ -259,6 +260,3 @@ def deviations(name: str, title: str, description: str, evidence: Evidence) -> s
                 fontsize=8.5,
             )
         return _written(figure, name, title, description)
-
-
-_SOURCES = {"bound": "a bound", "spread": "measured", "given": "given"}

@@ -15,7 +15,8 @@ from lstmconv.explaining.gates import GATE_COLOURS, GATE_NAMES
 from lstmconv.explaining.panels import Panel, Scale, Side, panels
 from lstmconv.model import GATES, sizes
 from lstmconv.proof.judging import number as deviation_number
-from lstmconv.proof.report import Check
+from lstmconv.proof.judging import times, unit_of
+from lstmconv.proof.report import Check, Evidence
 from lstmconv.reporting import figures
 from lstmconv.reporting.scanning import Scan
 from lstmconv.reporting.values import ReportValues, StackLayouts
@@ -110,6 +111,7 @@ def _listed(units: Sequence[int]) -> str:
 _VERDICTS = {
     "equal": ("✓", "Equal"),
     "equal so far": ("✓", "Weights equal, not all was run"),
+    "not finite": ("✗", "Not finite"),
     "not equal": ("✗", "Not equal"),
     "not run": ("–", "Not run"),
 }
@@ -121,12 +123,13 @@ def _overall(values: ReportValues) -> dict[str, Any]:
     if not found:
         said = "No target was given: nothing was compared, and nothing is proven. The report shows the source alone."
         return {"kind": "not run", "mark": "–", "word": "Nothing compared", "said": [said]}
-    kind = next(one for one in ("not equal", "not run", "equal so far", "equal") if one in found)
+    kind = next(one for one in ("not equal", "not finite", "not run", "equal so far", "equal") if one in found)
     mark, word = _VERDICTS[kind]
     source = printable(values.described["source"])
     said_of = {
         "equal": f"holds the same weights bit for bit and computes the same as {source}.",
         "equal so far": f"holds the same weights bit for bit as {source}; the checks that did not run are named below.",
+        "not finite": f"holds the same weights as {source}, and they are not finite: outputs were not compared.",
         "not equal": f"does not hold or compute the same as {source}.",
         "not run": f"was not compared with {source}, so it is neither proven equal nor different.",
     }
@@ -143,7 +146,7 @@ def _proof(index: int, target: Any) -> dict[str, Any]:
         "verdict": target.verdict,
         "diagnoses": list(_reasons(target.report.checks)),
         "figures": [
-            (check, _deviations(f"proof-{index}-{place}", check))
+            (check, _deviations(f"proof-{index}-{place}", check.evidence), _caption(check.evidence))
             for place, check in enumerate(target.report.checks)
             if check.evidence is not None
         ],
@@ -158,13 +161,20 @@ def _reasons(checks: Sequence[Check]) -> Iterator[str]:
         yield f"{name}: {first.diagnosis or first.detail}"
 
 
-def _deviations(name: str, check: Check) -> str:
-    evidence = check.evidence
-    assert evidence is not None  # The caller asks for those that have some.
-    said = f"The worst deviation is {_deviation(evidence.found)}, where rounding allows {_deviation(evidence.noise)}"
-    if evidence.nearest is not None:
-        said += f"; the nearest of {evidence.mistakes} mistakes would have caused {_deviation(evidence.nearest)}"
-    return figures.deviations(name, "Deviation of the outputs, step by step", f"{said}.", evidence)
+def _deviations(name: str, evidence: Evidence) -> str:
+    return figures.deviations(name, "Deviation of the outputs, step by step", _caption(evidence), evidence)
+
+
+def _caption(evidence: Evidence) -> str:
+    """Say what a chart draws: which number is worst, and how far the nearest mistake would have been, in one unit."""
+    unit = unit_of(evidence)
+    drawn = "At each step, the number of the first output that is worst" if evidence.steps else "The worst number"
+    said = f"{drawn}, in units of {unit}. Worst of all: {evidence.place}, {times(evidence.found_ratio)} of {unit}"
+    said += f" ({_deviation(evidence.found)} of {_deviation(evidence.noise)})."
+    if evidence.nearest_ratio is None:
+        return said
+    nearest = f"{times(evidence.nearest_ratio)} times {unit} ({evidence.mistake})"
+    return f"{said} The nearest of {evidence.mistakes} mistakes would have deviated {nearest}."
 
 
 def _not_run(values: ReportValues) -> Iterator[str]:

@@ -19,7 +19,7 @@ from lstmconv.reporting.weights import HalfWeights, weights_of
 
 __all__ = ["ReportValues", "StackLayouts", "TargetValues", "Verdict", "gather", "to_json", "verdict"]
 
-Verdict = Literal["equal", "equal so far", "not equal", "not run"]
+Verdict = Literal["equal", "equal so far", "not finite", "not equal", "not run"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,8 @@ class TargetValues:
 
     Attributes:
         report: What the verification found.
-        verdict: ``equal so far`` if the weights are equal and another check did not run.
+        verdict: ``equal so far`` if the weights are equal and another check did not run; ``not finite`` if they are
+            equal, and hold NaN or infinities: outputs were not compared.
         provenance: The file; ``None`` where it cannot be read without a library that is missing.
         record: What lstmconv recorded in it, or ``None``.
         made_from_source: Whether it records the source's own SHA-256; ``None`` without a record.
@@ -112,6 +113,8 @@ def _layouts(stack: Stack) -> tuple[FormatLayout, ...]:
 
 def verdict(report: Report) -> Verdict:
     """Return the verdict of a verification; a check that did not run never counts as passed."""
+    if report.failures and all(check.not_finite for check in report.failures):
+        return "not finite"
     if report.failures:
         return "not equal"
     if not report.passed:

@@ -159,14 +159,14 @@ MUTANTS = [
         "dropped", ("dropped", "sigmoid for softmax"), kinds.Activate, lambda layer: replace(layer, activation=LINEAR)
     ),
     ModelMutant("gates f and o", ("gates f and o exchanged",), LSTMLayer, _gates("iogf")),
-    ModelMutant("ONNX' order", ("gates f g o read as o f g",), LSTMLayer, _gates("iofg")),
+    ModelMutant("ONNX' order", ("gate order i o f g instead of i f g o",), LSTMLayer, _gates("iofg")),
     ModelMutant("R transposed", ("R transposed",), LSTMLayer, _transposed_state),
     ModelMutant("another sigmoid", ("sigmoid",), LSTMLayer, _other_sigmoid),
     ModelMutant(
         "time reversed", ("time reversed",), LSTMLayer,
         lambda layer: None if layer.backward else replace(layer, forward=replace(layer.forward, go_backwards=True)),
     ),
-    ModelMutant("gates z and r", ("read as r z h",), RecurrentLayer, _gru(_first_two)),
+    ModelMutant("gates z and r", ("gate order r z h",), RecurrentLayer, _gru(_first_two)),
     ModelMutant("reset before", ("reset gate before",), RecurrentLayer, _gru(_before)),
 ]  # fmt: skip
 

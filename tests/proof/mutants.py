@@ -42,8 +42,7 @@ def _orders() -> Iterator[Mutant]:
         if len(moved) == 2:
             words = f"gates {letters[moved[0]]} and {letters[moved[1]]} exchanged"
         else:
-            stand = " ".join(letters[order[k]] for k in moved)
-            words = f"gates {' '.join(letters[k] for k in moved)} read as {stand}"
+            words = f"gate order {' '.join(letters[k] for k in order)} instead of i f g o"
         rows = list(order)
         yield Mutant(f"{words} everywhere", (words,), lambda w, r, b, c, k=rows: (w[k], r[k], b[k], c))
         yield Mutant(f"{words} in W", (words,), lambda w, r, b, c, k=rows: (w[k], r, b, c))
@@ -76,8 +75,8 @@ def _unit_rows(m):
 MUTANTS = [
     *_orders(),
     Mutant("bias dropped", ("bias dropped", "is zeros"), lambda w, r, b, c: (w, r, 0 * b, c)),
-    Mutant("bias doubled", ("bias doubled", "both halves"), lambda w, r, b, c: (w, r, b + b, c)),
-    Mutant("bias in both halves", ("both halves", "bias doubled"), lambda w, r, b, c: (w, r, b, b)),
+    Mutant("bias doubled", ("bias doubled", "bias written twice"), lambda w, r, b, c: (w, r, b + b, c)),
+    Mutant("bias written twice", ("bias written twice", "bias doubled"), lambda w, r, b, c: (w, r, b, b)),
     Mutant("halves interleaved", ("interleaved",), lambda w, r, b, c: (w, r, *_interleaved(b))),
     Mutant("bias halved", ("bias halved",), lambda w, r, b, c: (w, r, b / b.dtype.type(2), c)),
     Mutant("forget bias + 1", ("forget bias + 1",), lambda w, r, b, c: (w, r, _forget(b), c)),

@@ -97,7 +97,7 @@ def test_a_bias_in_the_wrong_half_computes_the_same_and_is_found_by_its_bits(tmp
     report = verified(make_checkpoint(make_layer(half)), tmp_path / "m.pt")
     (check,) = report.failures
     assert check.level == "weights"
-    assert check.diagnosis == "bias in the wrong half: the input's bias is the first half"
+    assert check.diagnosis == "both biases exchanged: the input's bias comes first"
 
 
 def failed_outputs(report: Report) -> Check:
@@ -194,7 +194,7 @@ def test_another_merge_mode_is_named(mode, tmp_path):
     wrong = make_checkpoint(make_layer(*make_halves(3, 5), merge_mode=mode))
     lstmconv.save(wrong, tmp_path / "m.onnx")
     report = verified(source, tmp_path / "m.onnx")
-    assert failed_outputs(report).diagnosis.startswith(f"halves merged by {mode}")
+    assert failed_outputs(report).diagnosis.startswith(f"directions merged by {mode}")
 
 
 def test_exchanged_layers_of_a_stack_are_named(tmp_path):

@@ -117,16 +117,16 @@ def test_equal_gates_cannot_be_told_and_it_says_so(tmp_path):
     for array in (kernel, recurrent, bias):
         array[..., 15:20] = array[..., 0:5]  # The output gate is the input gate.
     check = outputs_of(verified(*converted(tmp_path, replace(half, kernel=kernel, recurrent=recurrent, bias=bias))))
-    assert "i from o" in check.evidence.cannot_tell
-    assert "mistakes cannot be told apart here (i from o" in check.detail
-    assert "the bits decide" in check.detail
+    assert "gates i o" in check.evidence.cannot_tell
+    assert "mistakes would not show in these outputs (gates i o" in check.detail
+    assert "the comparison of weights shows them" in check.detail
 
 
 def test_a_layer_of_zeros_tells_nothing_and_passes_by_its_bits(tmp_path):
     half = make_half(3, 5)
     zero = replace(half, kernel=0 * half.kernel, recurrent=0 * half.recurrent, bias=0 * half.bias)
     check = outputs_of(verified(*converted(tmp_path, zero)))
-    assert "i from f from g from o in W" in check.evidence.cannot_tell
+    assert "gates i f g o in W" in check.evidence.cannot_tell
 
 
 def test_a_tolerance_that_would_let_mistakes_pass_proves_nothing(tmp_path):
@@ -173,3 +173,31 @@ def test_what_does_not_fit_into_memory_is_not_run(tmp_path, monkeypatch):
     assert "GB of memory" in check.detail
     assert report.passed
     assert not report.complete
+
+
+def test_found_and_nearest_mistake_are_on_the_scale_of_the_noise(tmp_path):
+    check = outputs_of(verified(*converted(tmp_path, make_half(3, 5))))
+    evidence = check.evidence
+    np.testing.assert_allclose(evidence.found_ratio * evidence.noise, evidence.found, rtol=1e-6)
+    np.testing.assert_allclose(evidence.nearest_ratio * evidence.nearest_noise, evidence.nearest, rtol=1e-6)
+    assert evidence.found_ratio <= 1 < 10 <= evidence.nearest_ratio
+    assert re.match(
+        r"found (0|0\.\d+|less than 0\.01) of noise · nearest mistake [\d,.e]+ times noise \(", check.detail
+    )
+
+
+def test_a_given_tolerance_is_the_scale_of_both_numbers(tmp_path):
+    source, target = converted(tmp_path, make_half(3, 5))
+    check = next(check for check in verified(source, target, Settings(atol=1e-5)).checks if check.level == "outputs")
+    np.testing.assert_allclose(check.evidence.nearest_ratio, check.evidence.nearest / 1e-5, rtol=1e-6)
+    assert re.match(
+        r"found (0|0\.\d+|less than 0\.01) of the tolerance · nearest mistake [\d,.]+ times the tol", check.detail
+    )
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".onnx"])
+def test_the_count_of_weights_is_the_sources(tmp_path, suffix):
+    """4 * 5 * (3 + 5 + 1): not the zeros that stand for the second bias."""
+    report = verified(*converted(tmp_path, make_half(3, 5), suffix=suffix))
+    (detail,) = [check.detail for check in report.checks if check.level == "weights"]
+    assert detail == "180 numbers are equal bit for bit"

@@ -228,7 +228,12 @@ def open_file(file: MappedFile, options: ReadOptions) -> Opened:
 
     model = read.parse_file(file)
     record, notes = read.record_of(model)
-    return Opened(record, model, lambda: read.read_file(file, model, record, notes, options))
+    return Opened(
+        record,
+        model,
+        lambda: read.read_file(file, model, record, notes, options),
+        lambda: read.weights_of(file, model, record),
+    )
 
 
 def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:

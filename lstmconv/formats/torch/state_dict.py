@@ -98,8 +98,29 @@ def terms(layer: LSTMLayer) -> str:
 
 
 def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
-    """Say what a state dict does not hold of the source: nothing that its record does not."""
-    yield from ()
+    """Say which layers ``nn.LSTM`` would load with ``strict=False``, and compute wrongly."""
+    for stack in checkpoint.stacks:
+        extra = extra_state(stack)
+        if extra is not None:
+            differs = ", ".join(dict.fromkeys(_departures(stack)))
+            yield (
+                f"{stack.name}: {differs}, which nn.LSTM does not compute: it refuses this file, and with strict=False "
+                "returns wrong numbers. Load it into lstmconv's own: from lstmconv.torch import LSTM"
+            )
+
+
+def _departures(stack: Stack) -> Iterator[str]:
+    """Name what a stack has that ``nn.LSTM`` has not."""
+    for layer in stack.layers:
+        for direction in layer.directions:
+            if direction.recurrent_activation != SIGMOID:
+                yield f"recurrent activation {direction.recurrent_activation}"
+            if direction.activation != TANH:
+                yield f"activation {direction.activation}"
+        if layer.go_backwards:
+            yield "go_backwards"
+        if layer.bidirectional and layer.merge_mode != "concat":
+            yield f"merge mode {layer.merge_mode}"
 
 
 def _said(value: object) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmconv.model import Call, Model
-from lstmconv.proof.judging import deviations, judged, misshapen, refused, told
+from lstmconv.model.kinds import Constant
+from lstmconv.proof.judging import deviations, judged, misshapen, not_comparable, refused, told
 from lstmconv.proof.models.inputs import ModelTrial, draw_trials
 from lstmconv.proof.models.locating import first_difference
 from lstmconv.proof.models.mistakes import wrong_models
@@ -29,7 +30,7 @@ Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
 Run: TypeAlias = "Callable[[Arrays], Arrays]"
 """Runs the written file on inputs by name; floats come as float64, already rounded to what the file takes."""
 
-_NOT_FINITE = "the weights hold numbers that are not finite, and so do all outputs"
+_NOT_FINITE = "no output is finite"
 
 
 def check_model(
@@ -55,6 +56,11 @@ def check_model(
     Returns:
         A check of level ``model``; its ``layer`` is the model's name.
     """
+    broken = not_comparable(
+        model.name, "model", (each for each in model.layers if not isinstance(each, Constant)), settings
+    )
+    if broken is not None:
+        return broken
     streamed = _streamed(model, states)
     held = in_dtype(model, precision.stored)
     try:

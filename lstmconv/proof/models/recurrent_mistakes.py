@@ -64,7 +64,7 @@ def recurrent_options(layer: LSTMLayer | RecurrentLayer | Stack, most: int) -> I
                     yield Option(f"{option.text} in {own.name}", option.fix, Stack(layer.name, layers))
         return
     for half, direction in enumerate(layer.directions):
-        where = (" in the forward half", " in the backward half")[half] if layer.backward is not None else ""
+        where = (" in the forward direction", " in the backward direction")[half] if layer.backward is not None else ""
         if isinstance(layer, LSTMLayer) and isinstance(direction, LSTMDirection):
             yield from _about_lstm(layer, half, where, most)
             continue
@@ -172,7 +172,7 @@ def _gru(direction: GRUDirection) -> Iterator[tuple[str, str, Any]]:
         if order == GRU_GATES:
             continue
         places = [GRU_GATES.index(gate) for gate in order]
-        text = f"gates z r h read as {' '.join(order)}"
+        text = f"gate order {' '.join(order)} instead of z r h"
         fix = f"put the gates into the order z r h; they stand as {' '.join(order)}"
         arrays = {name: getattr(direction, name) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
         moved = {name: array[places] for name, array in arrays.items() if array is not None}
@@ -242,14 +242,14 @@ def _about_halves(layer: LSTMLayer | RecurrentLayer) -> Iterator[Option]:
             "forward": replace(backward, go_backwards=forward.go_backwards),
             "backward": replace(forward, go_backwards=backward.go_backwards),
         }
-        yield Option("weights of the directions exchanged", "the forward half comes first", replace(layer, **ways))
+        yield Option("weights of the directions exchanged", "the forward direction comes first", replace(layer, **ways))
     for mode in ("sum", "mul", "ave"):
         if layer.merge_mode in ("sum", "mul", "ave") and layer.merge_mode != mode:
             changes: dict[str, Any] = {"merge_mode": mode}
-            yield Option(f"halves merged by {mode}", f"merge them by {layer.merge_mode}", replace(layer, **changes))
+            yield Option(f"directions merged by {mode}", f"merge them by {layer.merge_mode}", replace(layer, **changes))
     if layer.merge_mode == "concat":
         units = forward.hidden_size
-        yield Option("outputs of the halves exchanged", "the forward half's come first",
+        yield Option("outputs of the directions exchanged", "the forward direction's come first",
                      _first_output(lambda y: np.concatenate([y[..., units:], y[..., :units]], axis=-1)))  # fmt: skip
         if layer.return_sequences is not False:
             axis = 0 if layer.time_major else 1
@@ -257,7 +257,7 @@ def _about_halves(layer: LSTMLayer | RecurrentLayer) -> Iterator[Option]:
             def not_reversed(y: Any) -> Any:
                 return np.concatenate([y[..., :units], np.flip(y[..., units:], axis)], axis=-1)
 
-            fix = "flip the backward half along time before it is merged"
+            fix = "flip the backward direction along time before it is merged"
             yield Option("backward output not re-reversed", fix, _first_output(not_reversed))
 
 

@@ -31,7 +31,7 @@ from lstmconv.formats.options import ReadOptions
 from lstmconv.formats.record import KEY, Record, parse_record
 from lstmconv.formats.restoring import Restored, restore
 from lstmconv.formats.safety.limits import refuse_many_layers
-from lstmconv.model import Checkpoint, LSTMLayer, Provenance, Skipped
+from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Skipped
 
 if TYPE_CHECKING:
     import onnx
@@ -91,6 +91,19 @@ def read_file(
     parts = tuple(sorted(tensors.opened.keys() - {OWN}))
     hashed = hashing(file, *(tensors.opened[part] for part in parts))
     return replace(checkpoint, provenance=checkpoint.provenance._replace(hashed=hashed, parts=parts))
+
+
+def weights_of(file: MappedFile, model: onnx.ModelProto, record: Record | None) -> dict[str, Array]:
+    """Return the layers' arrays of a file that lstmconv wrote, by the names of their initializers.
+
+    A file of others may hold minus infinity on purpose, as lstmconv's own constants may: their names begin with
+    ``lstmconv.``.
+    """
+    if record is None:
+        return {}
+    tensors = Tensors(file.name, file.path.parent, {OWN: file})
+    own = [entry for entry in model.graph.initializer if not entry.name.startswith("lstmconv.")]
+    return {entry.name: tensors.array(entry) for entry in own}
 
 
 def read_model(
