@@ -11,7 +11,19 @@ from lstmconv._version import __version__
 
 if TYPE_CHECKING:
     from lstmconv.activations import Activation
-    from lstmconv.api import Conversion, convert, from_onnx, from_torch, load, save, to_cudnn, to_onnx, to_torch, verify
+    from lstmconv.api import (
+        Conversion,
+        convert,
+        from_keras,
+        from_onnx,
+        from_torch,
+        load,
+        save,
+        to_cudnn,
+        to_onnx,
+        to_torch,
+        verify,
+    )
     from lstmconv.checking import CheckResult, Finding, check
     from lstmconv.converting import ConvertOptions
     from lstmconv.errors import (
@@ -64,6 +76,7 @@ __all__ = [
     "check",
     "convert",
     "convert_many",
+    "from_keras",
     "from_onnx",
     "from_torch",
     "load",
@@ -79,6 +92,7 @@ _HOMES = {
     "api": (
         "Conversion",
         "convert",
+        "from_keras",
         "from_onnx",
         "from_torch",
         "load",

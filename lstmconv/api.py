@@ -5,28 +5,32 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from lstmconv.arrays.bias_modes import BiasMode
 from lstmconv.converting import Conversion, ConvertOptions, convert_file
-from lstmconv.errors import UnsupportedModelError, UsageError
+from lstmconv.errors import LstmconvError, UnsupportedModelError, UsageError
 from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions, by_name, by_suffix
+from lstmconv.misuse import misfit
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Model, Provenance, Stack
 from lstmconv.opening import load_file, open_artifact
 from lstmconv.publishing import publish, refuse_existing, staging
 from lstmconv.selection import Stacking, Wish
+from lstmconv.spelling import in_python
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
-    from torch import nn
+    from torch import Tensor, nn
 
     from lstmconv.proof.report import Report
 
 __all__ = [
     "Conversion",
     "convert",
+    "from_keras",
     "from_onnx",
     "from_torch",
     "load",
@@ -40,10 +44,44 @@ __all__ = [
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _speaks_python(function: Function) -> Function:
+    """Let the errors of a function name options as arguments."""
+
+    @wraps(function)
+    def spoken(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except LstmconvError as error:
+            text = in_python(str(error))
+            error.args = (text, *error.args[1:])
+            if isinstance(error, ImportError):  # It prints this.
+                error.msg = text
+            raise
+
+    return cast(Function, spoken)
+
+
+def _path(function: str, value: object, expected: str = "a path") -> Path:
+    """Return a path with the user's folder for ``~``.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if isinstance(value, Checkpoint):
+        raise UsageError(f"{function} takes {expected}, not a Checkpoint: lstmconv.save(checkpoint, path) writes one")
+    if not isinstance(value, str | os.PathLike):
+        raise misfit(function, value, expected)
+    return Path(value).expanduser()
+
+
+@_speaks_python
 def load(
     path: PathLike,
     *,
-    format: str | None = None,
+    from_: str | None = None,
     config: PathLike | None = None,
     activation: str | None = None,
     recurrent_activation: str | None = None,
@@ -54,7 +92,7 @@ def load(
     Args:
         path: A Keras file of any version, a PyTorch state dict (``.pt``, ``.safetensors``), an ONNX model or a
             cuDNN weight space. The content decides which.
-        format: A name from ``lstmconv.formats.FORMATS``; by default, the content decides.
+        from_: The file's format, by a name from ``lstmconv.formats.FORMATS``; by default, the content decides.
         config: A file with ``model.to_json()``, or a Keras file with a config, for a weights-only Keras file.
         activation: Keras name of the activation; replaces the file's.
         recurrent_activation: Keras name of the recurrent activation; replaces the file's.
@@ -63,7 +101,7 @@ def load(
     Raises:
         UnreadableFileError: The file is of no known format, or damaged.
         UnsupportedModelError: The file has no LSTM.
-        UsageError: An unknown ``format``, or a bare buffer without its sizes.
+        UsageError: ``path`` is no path, ``from_`` is unknown, or a bare buffer is without its sizes.
 
     >>> import lstmconv
     >>> checkpoint = lstmconv.load("sample_weights/airline_passengers.h5")
@@ -71,7 +109,9 @@ def load(
     >>> layer.name, layer.forward.weight_ih.shape          # gates i f g o, units, features
     ('lstm', (4, 16, 1))
     """
-    return load_file(Path(path), _read_options(format, config, activation, recurrent_activation, buffer))
+    place = _path("load", path)
+    checkpoint = load_file(place, _read_options(from_, config, activation, recurrent_activation, buffer))
+    return replace(checkpoint, notes=tuple(map(in_python, checkpoint.notes)))
 
 
 def _read_options(
@@ -81,21 +121,24 @@ def _read_options(
     recurrent_activation: str | None,
     buffer: BufferSizes | None,
 ) -> ReadOptions:
-    place = None if config is None else Path(config)
+    place = None if config is None else _path("config", config)
     return ReadOptions(place, activation, recurrent_activation, buffer, format)
 
 
-def from_torch(module: nn.Module, *, name: str | None = None) -> Checkpoint:
+@_speaks_python
+def from_torch(module: nn.Module | Mapping[str, Tensor], *, name: str | None = None) -> Checkpoint:
     """Return the LSTMs of a torch module as layers; arrays share the parameters' memory on the CPU.
 
     An ``nn.LSTM`` of several layers is one stack of as many layers (``lstm_l0``, ``lstm_l1``). Layers take
     ``(batch, time, features)`` and return sequences, whatever ``batch_first`` says.
 
     Args:
-        module: An ``nn.LSTM``, ``nn.LSTMCell`` or :class:`lstmconv.torch.LSTM`, or any module that holds some.
+        module: An ``nn.LSTM``, ``nn.LSTMCell`` or :class:`lstmconv.torch.LSTM`, any module that holds some, or the
+            state dict of one.
         name: Its name; if the module has several LSTMs, the beginning of their names.
 
     Raises:
+        UsageError: It is neither.
         UnsupportedModelError: It has no LSTM that converts (``proj_size``, quantised, weight_norm).
     """
     from lstmconv.torch import read_module
@@ -103,6 +146,22 @@ def from_torch(module: nn.Module, *, name: str | None = None) -> Checkpoint:
     return read_module(module, name)
 
 
+@_speaks_python
+def from_keras(model: Any) -> Checkpoint:
+    """Return the layers of a Keras model in memory, of Keras 3, tf-keras or tf.keras, and the model itself.
+
+    Keras saves the model to a temporary file, which is read as any other.
+
+    Raises:
+        UsageError: It is no Keras model.
+        UnsupportedModelError: It has no weights yet, Keras cannot save it, or no LSTM in it converts.
+    """
+    from lstmconv.formats.keras.live import read_live
+
+    return read_live(model)
+
+
+@_speaks_python
 def from_onnx(model: onnx.ModelProto, *, name: str = "model.onnx") -> Checkpoint:
     """Return the LSTM nodes of an ONNX model as layers.
 
@@ -117,12 +176,16 @@ def from_onnx(model: onnx.ModelProto, *, name: str = "model.onnx") -> Checkpoint
 
     from lstmconv.formats.onnx.reader.read import read_model
 
+    if not hasattr(model, "SerializeToString"):
+        raise misfit("from_onnx", model, "an onnx.ModelProto")
+
     origin = Provenance(name, hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(), "ONNX model")
     return read_model(model, name, origin, ReadOptions(), None)
 
 
+@_speaks_python
 def save(
-    checkpoint: Checkpoint, path: PathLike, *, format: str | None = None, force: bool = False, **options: Any
+    checkpoint: Checkpoint, path: PathLike, *, to: str | None = None, force: bool = False, **options: Any
 ) -> tuple[Path, ...]:
     """Write a checkpoint, without verification; see :func:`convert` for the options.
 
@@ -130,8 +193,10 @@ def save(
         UnsupportedModelError: The target cannot hold a layer.
         TargetExistsError: ``path`` exists and ``force`` is not given.
     """
-    target = Path(path)
-    chosen = by_name(format) if format is not None else by_suffix(target)
+    if not isinstance(checkpoint, Checkpoint):
+        raise misfit("save", checkpoint, "a Checkpoint")
+    target = _path("save", path)
+    chosen = by_name(to) if to is not None else by_suffix(target)
     source = Path(checkpoint.provenance.source)
     refuse_existing([target], source, force=force)
     with staging(target.parent) as stage:
@@ -140,13 +205,14 @@ def save(
         return tuple(publish(staged, target.parent, force=force))
 
 
+@_speaks_python
 def convert(
     source: PathLike,
     target: PathLike | None = None,
     *,
     to: str | Sequence[str] | None = None,
     whole: bool | None = None,
-    layers: Sequence[str] | None = None,
+    layer: str | Sequence[str] | None = None,
     rename: Mapping[str, str] | None = None,
     verify: bool = True,
     force: bool = False,
@@ -163,7 +229,7 @@ def convert(
     stack: Stacking | None = None,
     keras_version: int | None = None,
     weights_only: bool = False,
-    format: str | None = None,
+    from_: str | None = None,
     buffer: BufferSizes | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Conversion:
@@ -180,8 +246,9 @@ def convert(
             By default, ``target``'s suffix decides.
         whole: ``True`` writes the whole model or fails; ``False`` writes the LSTM layers alone; ``None`` writes the
             whole model where the source says it, every layer of it is known and the target can hold it, and else the
-            LSTM layers with a note. ``layers``, ``stack`` and ``lengths`` ask for LSTM layers alone, and so does cuDNN.
-        layers: Names of the layers or stacks to convert. The keys of a state dict with a single one have no prefix.
+            LSTM layers with a note. ``layer``, ``stack`` and ``lengths`` ask for LSTM layers alone, and so does cuDNN.
+        layer: Names of the layers or stacks to convert, or one name. The keys of a state dict with a single one have
+            no prefix.
         rename: New names by old ones.
         verify: Run the file in its own framework. Structure and weights are always compared, bit for bit.
         force: Replace existing files.
@@ -199,7 +266,7 @@ def convert(
             default, stacks stay as in the source. Keras targets always have single layers.
         keras_version: 2 or 3, for Keras targets; by default 3 if it can hold the layers.
         weights_only: Write a Keras ``.h5`` without the model's config.
-        format, buffer: See :func:`load`.
+        from_, buffer: See :func:`load`.
         progress: Called with a line before each long step.
 
     Raises:
@@ -209,11 +276,11 @@ def convert(
     """
     options = ConvertOptions(
         to=(to,) if isinstance(to, str) else tuple(to or ()),
-        wish=Wish(whole, tuple(layers or ()), rename or {}, stack),
+        wish=Wish(whole, (layer,) if isinstance(layer, str) else tuple(layer or ()), rename or {}, stack),
         verify=verify,
         force=force,
         allow_not_finite=allow_not_finite,
-        read=_read_options(format, config, activation, recurrent_activation, buffer),
+        read=_read_options(from_, config, activation, recurrent_activation, buffer),
         write=WriteOptions(
             dtype=dtype,
             bias_mode=bias_mode,
@@ -225,14 +292,17 @@ def convert(
             weights_only=weights_only,
         ),
     )
-    return convert_file(Path(source), None if target is None else Path(target), options, progress)
+    place = None if target is None else _path("convert", target, "a path as its target")
+    done = convert_file(_path("convert", source), place, options, progress)
+    return replace(done, notes=tuple(map(in_python, done.notes)))
 
 
+@_speaks_python
 def verify(
     source: PathLike | Checkpoint,
     target: PathLike,
     *,
-    format: str | None = None,
+    from_: str | None = None,
     config: PathLike | None = None,
     activation: str | None = None,
     recurrent_activation: str | None = None,
@@ -251,7 +321,7 @@ def verify(
         source: A file of any format, or a checkpoint already loaded.
         target: A file of any format. Its layers are paired with the source's by lstmconv's record in it, by their
             names, or, if both have the same number of layers, by their order.
-        format, config, activation, recurrent_activation, buffer: How to read the source; see :func:`load`.
+        from_, config, activation, recurrent_activation, buffer: How to read the source; see :func:`load`.
         atol, rtol: Tolerances; by default, the noise of rounding (:mod:`lstmconv.proof.rounding`).
         seed: Random seed for the test inputs.
         batch: Number of test sequences.
@@ -265,13 +335,16 @@ def verify(
     from lstmconv.proof.trials import Settings
     from lstmconv.proof.verifying import verify_file
 
+    place = _path("verify", target, "a path as its target")
     if not isinstance(source, Checkpoint):
-        source = load_file(Path(source), _read_options(format, config, activation, recurrent_activation, buffer))
+        opened = _path("verify", source, "a path or a Checkpoint")
+        source = load_file(opened, _read_options(from_, config, activation, recurrent_activation, buffer))
     source.refuse_unknown()
     settings = Settings(atol, rtol, seed, batch, steps, allow_not_finite)
-    return verify_file(source, open_artifact(Path(target)), settings, inputs=inputs)
+    return verify_file(source, open_artifact(place), settings, inputs=inputs)
 
 
+@_speaks_python
 def to_torch(source: Checkpoint | LSTMLayer | Model) -> nn.Module:
     """Return a torch module with the inputs and outputs of the whole Keras model, or of one Keras layer.
 
@@ -282,11 +355,14 @@ def to_torch(source: Checkpoint | LSTMLayer | Model) -> nn.Module:
         MissingDependencyError: torch is not installed.
         UnsupportedModelError: A layer or an activation is unknown, or the checkpoint does not tell its model.
     """
+    if not isinstance(source, Checkpoint | LSTMLayer | Model):
+        raise misfit("to_torch", source, "a Checkpoint, a model or a layer")
     from lstmconv.torch import to_torch
 
     return to_torch(source)
 
 
+@_speaks_python
 def to_onnx(
     source: Checkpoint | LSTMLayer | Model,
     *,
@@ -313,6 +389,8 @@ def to_onnx(
     """
     from lstmconv.formats.onnx import build, build_model
 
+    if not isinstance(source, Checkpoint | LSTMLayer | Model):
+        raise misfit("to_onnx", source, "a Checkpoint, a model or a layer")
     if whole and lengths:
         raise UsageError("lengths are for LSTM layers alone; a whole model masks as Keras does")
     options = WriteOptions(dtype, bias_mode, opset, states, lengths)
@@ -331,12 +409,15 @@ def to_onnx(
         raise UnsupportedModelError(f"{error}; pass whole=False for the LSTM layers alone") from error
 
 
+@_speaks_python
 def to_cudnn(layer: LSTMLayer | Stack, *, bias_mode: BiasMode | None = None, dtype: str | None = None) -> Array:
     """Return a layer's, or a stack's, flat cuDNN weight space, one axis; see :mod:`lstmconv.formats.cudnn`.
 
     Raises:
         UnsupportedModelError: cuDNN cannot compute the layer.
     """
+    if not isinstance(layer, LSTMLayer | Stack):
+        raise misfit("to_cudnn", layer, "one layer or stack")
     from lstmconv.formats.cudnn import pack
     from lstmconv.formats.tensors import dtype_of
 

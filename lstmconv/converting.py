@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lstmconv.arrays.finiteness import not_finite_in, weighted_layers
 from lstmconv.errors import NotFiniteError, UsageError
+from lstmconv.escaping import html_table
 from lstmconv.formats import Format, MappedFile, ReadOptions, WriteOptions, by_name, by_suffix
 from lstmconv.formats import stem as stem_of
 from lstmconv.model import Checkpoint, Layer
@@ -67,6 +68,17 @@ class Conversion:
     reports: tuple[Report, ...]
     notes: tuple[str, ...]
     usage: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        names = ", ".join(path.name for path in self.paths)
+        complete = all(report.complete for report in self.reports)
+        said = "equal" if complete else "equal so far, not all was run"
+        return f"Conversion({self.source.provenance.source} → {names}, {said}, {len(self.notes)} notes)"
+
+    def _repr_html_(self) -> str:
+        """Return the checks of every target as tables, and what uses them, for a notebook."""
+        tables = "".join(report._repr_html_() for report in self.reports)
+        return tables + (html_table("How to use them", ("",), [(line,) for line in self.usage]) if self.usage else "")
 
     @property
     def report(self) -> Report:

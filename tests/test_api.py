@@ -135,7 +135,7 @@ def test_raw_writes_bytes_and_json(source, out):
 
 
 def test_one_chosen_layer_is_written_without_its_name_as_a_prefix(source, out):
-    result = lstmconv.convert(source, out / "m.pt", layers=["first"])
+    result = lstmconv.convert(source, out / "m.pt", layer=["first"])
     assert state_names(out / "m.pt") == ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]
     assert [layer.name for layer in result.source.layers] == ["first"]
     assert result.report.passed
@@ -143,7 +143,7 @@ def test_one_chosen_layer_is_written_without_its_name_as_a_prefix(source, out):
 
 
 def test_two_chosen_layers_keep_their_names(source, out):
-    lstmconv.convert(source, out / "m.pt", layers=["second", "first"])
+    lstmconv.convert(source, out / "m.pt", layer=["second", "first"])
     assert {name.split(".")[0] for name in state_names(out / "m.pt")} == {"first", "second"}
 
 
@@ -533,7 +533,7 @@ def test_save_then_verify_is_the_round_trip(source, out):
     with pytest.raises(TargetExistsError):
         lstmconv.save(checkpoint, out / "m.onnx")
     lstmconv.save(checkpoint, out / "m.onnx", force=True)
-    lstmconv.save(checkpoint, out / "noname.pt", format="torch")
+    lstmconv.save(checkpoint, out / "noname.pt", to="torch")
     with pytest.raises(TypeError):
         lstmconv.save(checkpoint, out / "n.pt", colour="red")
     assert names(out) == ["m.onnx", "noname.pt"]
@@ -560,9 +560,9 @@ def test_paths_may_be_strings(source, out):
 
 def test_a_format_that_the_file_is_not_is_refused(source):
     with pytest.raises(lstmconv.UnreadableFileError, match="not an ONNX model"):
-        lstmconv.load(source, format="onnx")
+        lstmconv.load(source, from_="onnx")
     with pytest.raises(UsageError, match="'tensorflow'"):
-        lstmconv.load(source, format="tensorflow")
+        lstmconv.load(source, from_="tensorflow")
 
 
 def test_a_checkpoint_finds_its_layers_by_name():

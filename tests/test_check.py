@@ -489,7 +489,7 @@ def test_the_command_has_the_options_that_the_twin_was_written_with(folder, suff
 
 def test_a_state_dict_without_prefix_is_written_without_again(folder):
     write_lstm(folder / "model.h5")
-    convert("model.h5", "model.pt", layers=["lstm_1"])
+    convert("model.h5", "model.pt", layer=["lstm_1"])
     retrain("model.h5")
     found = only("model.pt")
     assert found.fix == "lstmconv convert model.h5 model.pt --layer lstm_1 --force"

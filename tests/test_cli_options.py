@@ -15,7 +15,7 @@ from lstmconv.cli import app
 from lstmconv.errors import UsageError
 from lstmconv.formats import FORMATS
 
-BARE = ["--input-size", "3", "--hidden-size", "5", "--layers", "2", "--bidirectional", "--buffer-dtype", "float64"]
+BARE = ["--input-size", "3", "--hidden-size", "5", "--num-layers", "2", "--bidirectional", "--buffer-dtype", "float64"]
 """What a buffer of an ``nn.LSTM(3, 5, 2, bidirectional=True)`` in float64 does not say of itself."""
 
 

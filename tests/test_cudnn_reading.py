@@ -48,7 +48,7 @@ def test_a_bare_buffer_is_read_by_its_sizes(tmp_path, layers, both):
     biases = [state[f"bias_{kind}{ending}"].numpy() for ending in endings for kind in ("ih", "hh")]
     np.concatenate([*matrices, *biases]).tofile(tmp_path / "weights.bin")
     sizes = lstmconv.BufferSizes(5, 7, num_layers=layers, bidirectional=both)
-    lstmconv.convert(tmp_path / "weights.bin", tmp_path / "m.pt", buffer=sizes, layers=["weights"])
+    lstmconv.convert(tmp_path / "weights.bin", tmp_path / "m.pt", buffer=sizes, layer=["weights"])
     found = torch.load(tmp_path / "m.pt", weights_only=True)
     assert list(found) == list(state)
     assert all(torch.equal(found[name], state[name]) for name in state)
@@ -112,7 +112,7 @@ def test_sizes_that_no_buffer_has_are_refused(sizes):
 def test_a_written_weight_space_opens_into_the_same_parameters(tmp_path, layers, both, name):
     module, _ = make_stack(layers, both)
     lstmconv.save(lstmconv.from_torch(module, name="rnn"), tmp_path / name)
-    lstmconv.convert(tmp_path / name, tmp_path / "m.pt", layers=["rnn"])
+    lstmconv.convert(tmp_path / name, tmp_path / "m.pt", layer=["rnn"])
     found = torch.load(tmp_path / "m.pt", weights_only=True)
     assert all(torch.equal(found[key], tensor) for key, tensor in module.state_dict().items())
 

@@ -348,7 +348,7 @@ def test_a_state_dict_is_not_taken_for_a_weight_space(tmp_path):
     renamed = (tmp_path / "m.safetensors").rename(tmp_path / "m.cudnn.safetensors")
     assert lstmconv.load(renamed).provenance.format == "PyTorch state dict in safetensors"
     with pytest.raises(lstmconv.UnreadableFileError, match="no cudnn manifest"):
-        lstmconv.load(renamed, format="cudnn")
+        lstmconv.load(renamed, from_="cudnn")
 
 
 def test_without_a_gpu_cudnn_itself_is_not_run_and_not_passed(tmp_path):

@@ -1050,4 +1050,4 @@ def test_edges_pass_through_what_computes_nothing_at_inference(tmp_path: Path):
 
 def test_a_keras_file_is_not_read_as_another_format():
     with pytest.raises(lstmconv.UnreadableFileError, match=r"expected what torch\.save writes"):
-        lstmconv.load(GOLDEN / "keras-3.15.1" / "lstm.keras", format="torch")
+        lstmconv.load(GOLDEN / "keras-3.15.1" / "lstm.keras", from_="torch")

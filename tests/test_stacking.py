@@ -318,7 +318,7 @@ def test_a_stack_is_renamed_with_its_layers(tmp_path):
 def test_one_layer_of_a_stack_can_be_picked(tmp_path):
     module = torch.nn.LSTM(5, 7, num_layers=2)
     torch.save(module.state_dict(), tmp_path / "m.pt")
-    lstmconv.convert(tmp_path / "m.pt", tmp_path / "n.pt", layers=["lstm_l1"])
+    lstmconv.convert(tmp_path / "m.pt", tmp_path / "n.pt", layer=["lstm_l1"])
     found = torch.load(tmp_path / "n.pt", weights_only=True)
     assert set(found) == {"weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"}
     assert torch.equal(found["weight_ih_l0"], module.weight_ih_l1)
@@ -327,7 +327,7 @@ def test_one_layer_of_a_stack_can_be_picked(tmp_path):
 def test_a_picked_stack_is_written_without_a_prefix(tmp_path):
     module = torch.nn.LSTM(5, 7, num_layers=2, bidirectional=True)
     torch.save(module.state_dict(), tmp_path / "m.pt")
-    lstmconv.convert(tmp_path / "m.pt", tmp_path / "n.pt", layers=["lstm"])
+    lstmconv.convert(tmp_path / "m.pt", tmp_path / "n.pt", layer=["lstm"])
     found = torch.load(tmp_path / "n.pt", weights_only=True)
     assert list(found) == list(module.state_dict())
 

@@ -49,7 +49,7 @@ def test_the_module_that_is_shown_loads_the_state_dict_strictly(halves, dtype, e
 
 
 def test_a_stack_without_a_prefix_is_one_call(tmp_path):
-    said = usage_of("sample_weights/torch_stacked.pt", tmp_path / "m.safetensors", layers=["lstm"])
+    said = usage_of("sample_weights/torch_stacked.pt", tmp_path / "m.safetensors", layer=["lstm"])
     assert said == "loads into torch.nn.LSTM(5, 7, num_layers=2, batch_first=True, bidirectional=True)"
 
 

@@ -63,7 +63,7 @@ def check(
     ('passed', ('lstm',))
     """
     each = [paths] if isinstance(paths, str | os.PathLike) else paths
-    found = checkpoints_in([Path(path) for path in each])
+    found = checkpoints_in([Path(path).expanduser() for path in each])
     return list(checked(found, settings, deep=deep, jobs=jobs, executor=executor))
 
 

@@ -73,8 +73,11 @@ def _plain(value: Any, annotation: Any, parameter: Any) -> Any:
         raise _NotPlainError
     if isinstance(value, annotation):
         return value
-    if isinstance(value, str) and annotation is Path and (os.access(value, os.R_OK) or not os.path.lexists(value)):
-        return Path(value)
+    if isinstance(value, str) and annotation is Path:
+        path = Path(value)
+        path = path.expanduser() if value.startswith("~") and not os.path.lexists(value) else path
+        if os.access(path, os.R_OK) or not os.path.lexists(path):
+            return path
     if isinstance(value, str) and annotation is int and value.isdecimal():
         number = int(value)
         if (parameter.min is None or number >= parameter.min) and (parameter.max is None or number <= parameter.max):

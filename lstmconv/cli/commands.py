@@ -90,24 +90,17 @@ def verify(
     json: Json = False,
 ) -> None:
     """Compare two files of any formats: structure, weights bit for bit, outputs."""
-    from lstmconv import api
     from lstmconv.cli import output
-    from lstmconv.opening import load_file
+    from lstmconv.opening import load_file, open_artifact
+    from lstmconv.proof.trials import Settings
+    from lstmconv.proof.verifying import verify_file
     from lstmconv.running import read_arrays
 
     given = None if inputs is None else read_arrays([inputs])
     checkpoint = load_file(source, reading.read_options())
-    report = api.verify(
-        checkpoint,
-        target,
-        atol=atol,
-        rtol=rtol,
-        seed=seed,
-        batch=batch,
-        steps=steps,
-        allow_not_finite=allow_not_finite,
-        inputs=given,
-    )
+    checkpoint.refuse_unknown()
+    settings = Settings(atol, rtol, seed, batch, steps, allow_not_finite)
+    report = verify_file(checkpoint, open_artifact(target), settings, inputs=given)
     if json:
         output.show_json(report.to_json())
     else:

@@ -107,7 +107,7 @@ class SourceOptions:
     ] = None
     input_size: Annotated[int | None, typer.Option(help=f"Features {_BUFFER}.")] = None
     hidden_size: Annotated[int | None, typer.Option(help=f"Units {_BUFFER}.")] = None
-    layers: Annotated[int, typer.Option(help=f"Number of layers {_BUFFER}.")] = 1
+    num_layers: Annotated[int, typer.Option(help=f"Number of layers {_BUFFER}.")] = 1
     bidirectional: Annotated[
         bool, typer.Option("--bidirectional", help=f"The layers have two directions {_BUFFER}.")
     ] = False
@@ -135,7 +135,9 @@ class SourceOptions:
         if self.input_size is None or self.hidden_size is None:
             raise UsageError("a bare cuDNN buffer needs both --input-size and --hidden-size")
         mode = cast(BiasMode, self.bias_mode or "double")
-        return BufferSizes(self.input_size, self.hidden_size, self.layers, self.bidirectional, mode, self.buffer_dtype)
+        return BufferSizes(
+            self.input_size, self.hidden_size, self.num_layers, self.bidirectional, mode, self.buffer_dtype
+        )
 
     def read_options(self) -> ReadOptions:
         """Return what the API takes."""

@@ -345,7 +345,7 @@ def read_spaces(file: MappedFile) -> WeightSpaces:
         raise UsageError(
             f"{path.name}: a bare buffer does not say what is in it, and {sidecar.name} is not beside it; "
             "pass --input-size, --hidden-size and, where they are not 1, forwards and double, "
-            "--layers, --bidirectional and --bias-mode"
+            "--num-layers, --bidirectional and --bias-mode"
         )
     described = parse_json(MappedFile(sidecar).content[: JSON_BYTES.value + 1].tobytes(), sidecar.name)
     if not isinstance(described, dict):

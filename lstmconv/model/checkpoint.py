@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lstmconv.errors import Skipped, UnsupportedModelError
+from lstmconv.escaping import html_table
 from lstmconv.model.graph import Model
 from lstmconv.model.layers import LSTMLayer, Stack
 
 __all__ = ["Checkpoint", "Provenance"]
+
+
+_SHOWN = 4
+"""So many layers are named in a ``repr``."""
 
 
 class Provenance(NamedTuple):
@@ -87,8 +92,48 @@ class Checkpoint:
                 made.append(Stack(layer.name, (layer,)))
         return tuple(made)
 
-    def __getitem__(self, name: str) -> LSTMLayer:
-        """Return a layer by its name."""
+    def __repr__(self) -> str:
+        layers = ", ".join(layer.name for layer in self.layers[:_SHOWN])
+        more = f" and {len(self.layers) - _SHOWN} more" if len(self.layers) > _SHOWN else ""
+        lstms = f"LSTM layers {layers}{more}" if self.layers else "no LSTM layer"
+        whole = "" if self.model is None else f", in a model of {len(self.model.layers)} layers"
+        return f"Checkpoint({self.provenance.source!r}, {self.provenance.format}: {lstms}{whole})"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the layers, for a notebook."""
+        rows = [(layer.name, layer.class_name, layer.described) for layer in self.layers]
+        head = f"{self.provenance.source}: {self.provenance.format}"
+        if self.model is not None:
+            known = {layer.name for layer in self.layers}
+            rest = [layer for layer in self.model.layers if layer.name not in known]
+            rows += [(layer.name, getattr(layer, "class_name", type(layer).__name__), "") for layer in rest]
+        return html_table(head, ("layer", "kind", "sizes"), rows)
+
+    def __len__(self) -> int:
+        """Return the number of LSTM layers."""
+        return len(self.layers)
+
+    def __bool__(self) -> bool:
+        """Return true: a file without an LSTM layer is a checkpoint, too."""
+        return True
+
+    def __iter__(self) -> Iterator[LSTMLayer]:
+        """Yield the LSTM layers."""
+        return iter(self.layers)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is an LSTM layer of this name, or this very layer."""
+        return any(name is layer or name == layer.name for layer in self.layers)
+
+    def __getitem__(self, name: str | int) -> LSTMLayer:
+        """Return a layer by its name, or by its number.
+
+        Raises:
+            KeyError: None has this name.
+            IndexError: There are fewer.
+        """
+        if isinstance(name, int):
+            return self.layers[name]
         for layer in self.layers:
             if layer.name == name:
                 return layer

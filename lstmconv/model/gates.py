@@ -69,6 +69,9 @@ class Gates:
             each = ", ".join(f"{name} {gate.shape} {gate.dtype}" for name, gate in zip(GATES, self, strict=True))
             raise UnsupportedModelError(f"the four gates differ in shape or dtype: {each}")
 
+    def __repr__(self) -> str:
+        return f"Gates(i f g o, each {self.i.shape} {self.dtype})"
+
     def __iter__(self) -> Iterator[Array]:
         """Yield the gates in the order i, f, g, o."""
         return iter((self.i, self.f, self.g, self.o))

@@ -132,6 +132,10 @@ class Model:
                     f"{self.name}: the output '{name}' is '{tensor.source}', which nothing computes"
                 )
 
+    def __repr__(self) -> str:
+        outputs = ", ".join(self.outputs)
+        return f"Model({self.name!r}, {len(self.layers)} layers, {self.described_inputs} → {outputs})"
+
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """Every layer once, in the order of the first calls; those inside TimeDistributed behind it."""

@@ -40,6 +40,14 @@ class Kind:
 
     name: str
 
+    def __init_subclass__(cls) -> None:
+        """Keep the short ``repr`` below: ``dataclass`` makes none where the class has one."""
+        cls.__repr__ = Kind.__repr__  # type: ignore[method-assign]  # on purpose
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in self.arrays.items())
+        return f"{type(self).__name__}({self.name!r}{', ' if shapes else ''}{shapes})"
+
     @property
     def arrays(self) -> Mapping[str, Array]:
         """The arrays that exist, by attribute, in the order of the attributes."""

@@ -69,6 +69,11 @@ class LSTMDirection:
             if gates is not None and gates.dtype != self.dtype:
                 raise UnsupportedModelError(f"{name} is {gates.dtype} where weight_ih is {self.dtype}")
 
+    def __repr__(self) -> str:
+        way = ", backwards" if self.go_backwards else ""
+        functions = f"{self.activation or 'unknown'}, {self.recurrent_activation or 'unknown'}"
+        return f"LSTMDirection({sizes(self.input_size, self.hidden_size)}, {self.dtype}, {functions}{way})"
+
     @property
     def input_size(self) -> int:
         """Features of one time step."""
@@ -140,6 +145,17 @@ class LSTMLayer:
             raise UnsupportedModelError(f"{self.name}: both halves run the same way, which Keras refuses")
         if self.backward.dtype != self.forward.dtype:
             raise UnsupportedModelError(f"{self.name}: the halves are {self.forward.dtype} and {self.backward.dtype}")
+
+    def __repr__(self) -> str:
+        return f"LSTMLayer({self.name!r}, {self.described})"
+
+    @property
+    def described(self) -> str:
+        """The layer in a few words: ``1 feature, 16 units, float32, returns the last step``."""
+        words = [sizes(self.input_size, self.hidden_size), str(self.dtype)]
+        words += ["bidirectional"] if self.bidirectional else ["backwards"] if self.go_backwards else []
+        words += {True: ["returns every step"], False: ["returns the last step"], None: []}[self.return_sequences]
+        return ", ".join(words)
 
     @property
     def directions(self) -> tuple[LSTMDirection, ...]:
@@ -223,6 +239,9 @@ class Stack:
                 raise UnsupportedModelError(
                     f"{below.name} and {above.name}: one takes time as its first axis, the other the batch"
                 )
+
+    def __repr__(self) -> str:
+        return f"Stack({self.name!r}, {', '.join(layer.name for layer in self.layers)})"
 
     @property
     def directions(self) -> tuple[LSTMDirection, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lstmconv.activations import SIGMOID, TANH, Activation
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.model.gates import Array
-from lstmconv.model.layers import MergeMode
+from lstmconv.model.layers import MergeMode, sizes
 
 __all__ = ["GRU_GATES", "GRUDirection", "RecurrentLayer", "SimpleRNNDirection"]
 
@@ -102,6 +102,10 @@ class RecurrentLayer:
             raise UnsupportedModelError(
                 f"{self.name}: the halves of a Bidirectional layer differ in kind or input size"
             )
+
+    def __repr__(self) -> str:
+        kind = "GRU" if isinstance(self.forward, GRUDirection) else "SimpleRNN"
+        return f"RecurrentLayer({self.name!r}, {kind}, {sizes(self.forward.input_size, self.forward.hidden_size)})"
 
     @property
     def directions(self) -> tuple[GRUDirection | SimpleRNNDirection, ...]:

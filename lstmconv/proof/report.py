@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from lstmconv.errors import LstmconvError
+from lstmconv.escaping import html_table
 
 __all__ = ["Check", "Evidence", "Level", "Report", "Status", "VerificationError"]
 
@@ -91,6 +92,17 @@ class Report:
 
     target: str
     checks: tuple[Check, ...]
+
+    def __repr__(self) -> str:
+        said = "failed" if self.failures else "passed" if self.passed else "not compared"
+        missing = sum(check.status == "not run" for check in self.checks)
+        more = f", {missing} not run" if missing else ""
+        return f"Report({self.target!r}, {said}, {len(self.checks)} checks{more})"
+
+    def _repr_html_(self) -> str:
+        """Return the checks as a table, for a notebook."""
+        rows = [(check.status, check.layer, check.level, check.detail) for check in self.checks]
+        return html_table(self.target, ("result", "layer", "level", "what was found"), rows)
 
     @property
     def passed(self) -> bool:

@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmconv.errors import UsageError
-from lstmconv.model import Array, Checkpoint, Layer, LSTMLayer, Model, RecurrentLayer
+from lstmconv.misuse import misfit
+from lstmconv.model import Array, Checkpoint, Layer, LSTMLayer, Model, RecurrentLayer, Stack
+from lstmconv.model.kinds import Kind
 from lstmconv.semantics.graph import compute, run_model
 
 __all__ = ["reference"]
@@ -42,6 +44,8 @@ def reference(
             name = source.provenance.source
             raise UsageError(f"{name} does not tell its whole model; pass one of its layers: checkpoint.layers[0]")
         source = source.model
+    if not isinstance(source, Model | LSTMLayer | RecurrentLayer | Kind | Stack):
+        raise misfit("reference", source, "a Checkpoint, a model or a layer")
     if isinstance(source, Model):
         if initial_state is not None or mask is not None:
             raise UsageError(f"{source.name}: initial_state and mask are one layer's; a model's are in its graph")

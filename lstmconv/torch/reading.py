@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats import open_file
 from lstmconv.formats.options import ReadOptions
 from lstmconv.formats.torch.parameters import read_parameters
+from lstmconv.misuse import misfit
 from lstmconv.model import Checkpoint, LSTMLayer, Model, Provenance
 from lstmconv.torch.arrays import array_of
 from lstmconv.torch.layer import from_layer
@@ -21,20 +23,25 @@ from lstmconv.torch.model import KerasModel, from_model
 __all__ = ["load", "read_module", "to_torch"]
 
 
-def read_module(module: nn.Module, name: str | None) -> Checkpoint:
-    """Return the LSTMs of a module; see :func:`lstmconv.from_torch`.
+def read_module(module: nn.Module | Mapping[str, Tensor], name: str | None) -> Checkpoint:
+    """Return the LSTMs of a module, or of its state dict; see :func:`lstmconv.from_torch`.
 
     Raises:
+        UsageError: It is neither.
         UnsupportedModelError: No LSTM in it that converts.
     """
+    if not isinstance(module, nn.Module | Mapping):
+        raise misfit("from_torch", module, "a torch module or a state dict")
+    state = module if isinstance(module, Mapping) else module.state_dict()
+    called = "state dict" if isinstance(module, Mapping) else type(module).__name__
     prefix = "" if name is None else f"{name}."
     arrays: dict[str, Any] = {}
-    for key, value in module.state_dict().items():
+    for key, value in state.items():
         if isinstance(value, Tensor) and not value.is_quantized and value.layout == torch.strided:
             arrays[prefix + key] = array_of(value.detach().cpu())
         elif not isinstance(value, Tensor) or value.is_quantized:
             arrays[prefix + key] = np.empty(0, np.int8)
-    return read_parameters(arrays, Provenance(type(module).__name__, "", "torch module"), None, ReadOptions())
+    return read_parameters(arrays, Provenance(called, "", "torch module"), None, ReadOptions())
 
 
 def to_torch(source: Model | Checkpoint | LSTMLayer) -> nn.Module:

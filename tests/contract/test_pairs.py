@@ -127,7 +127,7 @@ def pass_on(checkpoint, folder, name):
     """Write a checkpoint in one format and read it again."""
     file, options = FILES[name]
     folder.mkdir(exist_ok=True)
-    lstmconv.save(checkpoint, folder / file, format=name.split()[0], **options)
+    lstmconv.save(checkpoint, folder / file, to=name.split()[0], **options)
     return lstmconv.load(folder / file)
 
 

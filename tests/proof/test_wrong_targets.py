@@ -49,7 +49,7 @@ def test_check_does_not_call_a_twin_without_a_layer_the_same(chain, without_b):
 
 def test_a_part_that_the_user_asked_for_is_no_missing_layer(chain, tmp_path):
     target = tmp_path / "chain.pt"
-    lstmconv.convert(chain, target, layers=["a", "c"])
+    lstmconv.convert(chain, target, layer=["a", "c"])
     assert lstmconv.verify(chain, target).passed
     assert [one.status for one in lstmconv.check([chain, target])] == ["passed", "passed"]
 
@@ -64,7 +64,7 @@ def test_a_layer_that_the_source_gained_is_missing_in_an_old_target(chain, tmp_p
 
 def test_a_manifest_with_exchanged_ids_is_refused(chain, tmp_path):
     target = tmp_path / "chain.cudnn.safetensors"
-    lstmconv.convert(chain, target, layers=["a"])
+    lstmconv.convert(chain, target, layer=["a"])
     tensors = safetensors.numpy.load_file(target)
     with safetensors.safe_open(target, "np") as file:
         metadata = file.metadata()

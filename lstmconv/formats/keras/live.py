@@ -8,30 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lstmconv.errors import UnsupportedModelError, UsageError
+from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.options import ReadOptions
+from lstmconv.misuse import is_keras_model, keras_package, misfit
 from lstmconv.model import Checkpoint
 
-__all__ = ["is_keras_layer", "is_keras_model", "read_live"]
-
-_PACKAGES = {"keras": ".keras", "tf_keras": ".h5", "tensorflow": ".h5"}
-"""How the models of a package are saved. Keras 3 warns of .h5; TensorFlow 2.13's .keras files name groups otherwise."""
-
-
-def is_keras_model(value: object) -> bool:
-    """Whether a value is a model of Keras 3, tf-keras or tf.keras; none of them is imported."""
-    return _package(value) is not None and all(hasattr(value, name) for name in ("layers", "get_config", "save"))
-
-
-def is_keras_layer(value: object) -> bool:
-    """Whether a value is a layer of theirs, and no model."""
-    return _package(value) is not None and not is_keras_model(value) and hasattr(value, "get_config")
-
-
-def _package(value: object) -> str | None:
-    """Return the package of the first of a value's classes that one of them defines: users derive classes of theirs."""
-    homes = (kind.__module__.partition(".")[0] for kind in type(value).__mro__)
-    return next((home for home in homes if home in _PACKAGES), None)
+__all__ = ["read_live"]
 
 
 def read_live(model: Any) -> Checkpoint:
@@ -39,32 +21,29 @@ def read_live(model: Any) -> Checkpoint:
 
     Raises:
         UsageError: It is no Keras model.
-        UnsupportedModelError: Keras cannot save it, it is not built, or no LSTM in it converts.
+        UnsupportedModelError: It has no weights yet, Keras cannot save it, or no LSTM in it converts.
     """
-    package = _package(model)
-    if package is None or not is_keras_model(model):
-        raise UsageError(f"from_keras takes a Keras model, found {type(model).__name__}")
-    if not getattr(model, "built", True) or not model.weights:
-        raise UnsupportedModelError(f"{model.name}: the model has no weights yet; call it once, or build it")
+    if not is_keras_model(model):
+        raise misfit("from_keras", model, "a Keras model")
+    if not model.weights:
+        raise UnsupportedModelError(f"{model.name}: the model has no weights yet; build it, or call it once")
     from lstmconv.formats import open_file
 
+    # Keras 3 calls .h5 a legacy; TensorFlow 2.13 names the groups of a .keras file in a way of its own.
+    keras_3 = keras_package(model) == "keras"
     name = Path(str(model.name)).name or "model"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / f"{name}{_PACKAGES[package]}"
+        path = Path(folder) / f"{name}{'.keras' if keras_3 else '.h5'}"
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # That .h5 is a legacy format is no news to who asks for it.
-                model.save(
-                    path if package == "keras" else str(path),
-                    **({} if package == "keras" else {"include_optimizer": False}),
-                )
+                warnings.simplefilter("ignore")  # About the format, which nobody chose.
+                if keras_3:
+                    model.save(path)
+                else:
+                    model.save(str(path), include_optimizer=False)
         except Exception as error:  # Keras refuses in its own kinds of errors.
             line = str(error).split("\n")[0][:200]
-            raise UnsupportedModelError(
-                f"{model.name}: Keras cannot save it: {type(error).__name__}: {line}"
-            ) from error
+            raise UnsupportedModelError(f"{name}: Keras cannot save it: {type(error).__name__}: {line}") from error
         read = open_file(path, ReadOptions()).checkpoint
         origin = read.provenance
-        return replace(
-            read, provenance=origin._replace(source=name, hashed=origin.sha256, format=f"{origin.format}, from memory")
-        )
+        return replace(read, provenance=origin._replace(source=name, hashed=origin.sha256))
