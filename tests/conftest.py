@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-
-from lstmconv.formats.hdf5 import tree
-from tests._cases import walk_here
-
+# Each test process computes in one thread: as many of them run as there are cores, and threads that wait for each other
+# would take the cores from them. Libraries read this when they are loaded.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import pytest  # noqa: E402
+
+from lstmconv.formats.hdf5 import tree  # noqa: E402
+from tests._cases import walk_here  # noqa: E402
 
 # The scripts that made the golden files need other Keras versions, each in its own environment.
 collect_ignore = ["golden"]
