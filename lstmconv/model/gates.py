@@ -54,8 +54,8 @@ class Gates:
     """The four gates of one array, each a view ``(hidden, input)``, ``(hidden, hidden)`` or ``(hidden,)``.
 
     There are four views instead of one array, because a stored order such as ONNX' ``iofg`` has no ``ifgo``
-    view, and Keras 1 stores each gate as its own array. ``numpy.asarray(gates)`` copies them into one
-    ``(4, hidden, ...)`` array in the order ``i f g o``.
+    view, and Keras 1 stores each gate as its own array. ``numpy.asarray(gates)`` returns them as one
+    ``(4, hidden, ...)`` array in the order ``i f g o``: a copy, unless they stand in one like that.
     """
 
     i: Array
@@ -77,11 +77,24 @@ class Gates:
         return iter((self.i, self.f, self.g, self.o))
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
-        """Copy the gates into one ``(4, hidden, ...)`` array."""
-        stacked = np.empty(self.shape, self.dtype if dtype is None else dtype)
+        """Return the gates as one ``(4, hidden, ...)`` array: a copy, unless they stand in one like that."""
+        block = self.i.base
+        if block is None or copy is True or dtype not in (None, block.dtype) or block.shape != self.shape:
+            return self._copied(self.dtype if dtype is None else dtype)
+        if not all(_is(gate, block[place]) for place, gate in enumerate(self)):
+            return self._copied(block.dtype)
+        return block
+
+    def _copied(self, dtype: npt.DTypeLike) -> Array:
+        stacked = np.empty(self.shape, dtype)
         for place, gate in zip(stacked, self, strict=True):
             np.copyto(place, gate, casting="unsafe")
         return stacked
+
+    @classmethod
+    def of(cls, block: Array) -> Gates:
+        """Return the gates of one ``(4, hidden, ...)`` array in the order ``i f g o``."""
+        return cls(*block)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -92,3 +105,8 @@ class Gates:
     def dtype(self) -> np.dtype[Any]:
         """The element type, in native byte order."""
         return self.i.dtype.newbyteorder("=")
+
+
+def _is(view: Array, other: Array) -> bool:
+    """Tell whether two views of one array are the same part of it."""
+    return view.__array_interface__ == other.__array_interface__

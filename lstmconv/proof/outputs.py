@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -24,6 +23,7 @@ from lstmconv.proof.judging import (
     refused,
     told,
 )
+from lstmconv.proof.memory import BYTES_A_WEIGHT, BYTES_SAMPLED, GIANT, lacking, widest_layer
 from lstmconv.proof.noise import Noise, Worst, bound, given, spread, worst_of
 from lstmconv.proof.power import Outcome, outcomes
 from lstmconv.proof.report import Check
@@ -36,13 +36,6 @@ __all__ = ["check_outputs"]
 Float64: TypeAlias = npt.NDArray[np.float64]
 Arrays: TypeAlias = "Mapping[str, Float64]"
 
-_BYTES_A_WEIGHT = 48
-"""What the widest layer takes for each weight: five arrays of float64, for the reference, its noise and a mistake's
-matrices, and the framework's own copy."""
-_BYTES_SAMPLED = 16
-"""What it takes where only some units are computed: the framework's own copies, four of them at most."""
-_GIANT = 1 << 25
-"""Weights of a layer, 134 MB of float32. From here on some units are computed: all of them take half a minute."""
 _NOT_FINITE = "no output is finite"
 
 
@@ -56,12 +49,11 @@ def check_outputs(name: str, stack: Stack, session: Session, settings: Settings,
         settings: Inputs and tolerances.
         way: Which of the session's ways to run it.
     """
-    weights, free = _widest(stack), _free_bytes()
-    sampled = weights > _GIANT or (free is not None and _BYTES_A_WEIGHT * weights > free)
-    needed = (_BYTES_SAMPLED if sampled else _BYTES_A_WEIGHT) * weights
-    if free is not None and needed > free:
-        text = f"running it takes about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
-        return Check(name, "outputs", "not run", text)
+    weights = widest_layer(stack.layers)
+    sampled = weights > GIANT or lacking(BYTES_A_WEIGHT * weights) is not None
+    reason = lacking(BYTES_SAMPLED * weights) if sampled else None
+    if reason is not None:
+        return Check(name, "outputs", "not run", reason)
     broken = not_comparable(name, "outputs", (stack,), settings)
     if broken is not None:
         return broken
@@ -153,24 +145,6 @@ def _located(
         return locate(stack, ran, accepted, settings)
     except Exception:  # A framework refuses inputs in its own kind of error; that the outputs differ is known already.
         return None
-
-
-def _widest(stack: Stack) -> int:
-    """Return the number of weights of the largest layer: layers are computed one after another."""
-    return max(
-        sum(4 * half.hidden_size * (half.input_size + half.hidden_size) for half in layer.directions)
-        for layer in stack.layers
-    )
-
-
-def _free_bytes() -> int | None:
-    """Return how much memory may still be taken, where the system says so."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    found = next((line.split() for line in lines if line.startswith("MemAvailable:")), None)
-    return None if found is None else 1024 * int(found[1])
 
 
 def _ran(loaded: Loaded, inputs: Inputs, *, time_first: bool) -> Outputs:

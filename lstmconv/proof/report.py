@@ -107,7 +107,7 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether nothing failed and weights were compared, for every layer that is reported."""
-        layers = {check.layer for check in self.checks if check.level != "model"}
+        layers = {check.layer for check in self.checks if check.level in ("structure", "weights")}
         compared = {check.layer for check in self.checks if check.level == "weights" and check.status == "passed"}
         return bool(compared) and compared == layers and not self.failures
 

@@ -269,22 +269,44 @@ class _Drawn(Cell):
         """Take the squares of the weights too, and the source of the draws."""
         self.draw = Roundings(precision, seed)
         self.terms = self.weight_ih.shape[1] + self.weight_hh.shape[1] + 2
-        self._square_ih, self._square_hh = np.square(self.weight_ih), np.square(self.weight_hh)
+        self._square_ih, self._square_hh = _squared(self.weight_ih), _squared(self.weight_hh)
         self._square_biases = sum(np.square(bias) for bias in self.biases)
 
     def project(self, x: Float64) -> Float64:
         """Return the exact sums, and beside them those of squares (of the first draw, for all)."""
-        squares = times(np.square(x[:1]), self._square_ih) + self._square_biases
+        squares = _sum_of_squares(x[:1], self._square_ih) + self._square_biases
         return np.concatenate([self.draw.product(times(x, self.weight_ih)) + sum(self.biases), squares])
 
     def gates(self, projected: Float64, h: Float64, bias: Float64 | float = 0.0) -> Float64:
         """Round the sums of all gates; ``bias`` is added to what h gives."""
-        q = projected[-1:] + times(np.square(h[:1]), self._square_hh) + np.square(bias)
+        q = projected[-1:] + _sum_of_squares(h[:1], self._square_hh) + np.square(bias)
         return self.draw.summed(projected[:-1] + self.draw.product(times(h, self.weight_hh)) + bias, q, self.terms)
 
     def merge(self, mode: str, forward: Float64, backward: Float64) -> Float64:
         merged = super().merge(mode, forward, backward)
         return merged if mode == "concat" else self.draw.narrowed(self.draw.rounded(merged))
+
+
+_LARGE = 1 << 20
+"""From so many numbers on, squares are float32, half the memory: of a variance, seven digits are enough."""
+_SAFE = 2.0**40
+"""Squares of numbers below this, and sums of products of those, are far from what float32 cannot hold."""
+
+
+def _squared(matrix: Float64) -> npt.NDArray[Any]:
+    """Square a matrix; in float32 where it is large and its numbers are ordinary."""
+    ordinary = matrix.size >= _LARGE and 1 / _SAFE < max(matrix.max(), -matrix.min()) < _SAFE
+    return np.square(matrix, dtype=np.float32, casting="same_kind") if ordinary else np.square(matrix)
+
+
+def _sum_of_squares(array: Float64, squared: npt.NDArray[Any]) -> Float64:
+    """Return the sums of the squares of the products of ``(..., columns)`` and the rows of a matrix that is squared."""
+    squares: npt.NDArray[Any] = np.square(array)
+    if squared.dtype == np.float32:
+        if not squares.max(initial=0.0) < _SAFE * _SAFE:
+            return times(squares, squared.astype(np.float64))
+        squares = squares.astype(np.float32)
+    return times(squares, squared)
 
 
 class _DrawnLSTM(_Drawn, LSTMCell):
@@ -315,7 +337,7 @@ class _DrawnGRU(_Drawn, GRUCell):
         z, r = np.split(draw.activated(self.rec, gates[..., both]), 2, axis=-1)
         rows, bias = self.weight_hh[ours], self.recurrent_bias[ours]
         given = times(h, rows) + bias if self.reset_after else times(draw.rounded(r * h), rows)
-        squares = times(np.square(h[:1]), self._square_hh[ours]) + np.square(bias)
+        squares = _sum_of_squares(h[:1], self._square_hh[ours]) + np.square(bias)
         inner = draw.summed(given, squares, self.terms)
         if self.reset_after:
             inner = draw.rounded(r * inner)

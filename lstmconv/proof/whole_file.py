@@ -29,10 +29,13 @@ from lstmconv.model.kinds import Constant, Kind, Rescaling, Unknown
 from lstmconv.model.renaming import renamed
 from lstmconv.proof.graphs import graph_difference
 from lstmconv.proof.judging import refused
+from lstmconv.proof.memory import too_large
 from lstmconv.proof.models.checking import check_model
 from lstmconv.proof.models.rounding import in_dtype
+from lstmconv.proof.outputs import check_outputs
 from lstmconv.proof.report import Check
 from lstmconv.proof.trials import Settings
+from lstmconv.proof.weights import as_held
 from lstmconv.runtimes import DecodedDirection, DecodedLayer, Session
 
 __all__ = ["check_whole_file"]
@@ -63,11 +66,32 @@ def check_whole_file(
         first = expected.unknown[0]
         yield Check(expected.name, "model", "not run", f"{first.name} ({first.class_name}) is unknown: {first.reason}")
         return
+    reason = too_large(expected)
+    if reason is not None:
+        alone = list(_layers_alone(expected, decoded, session, settings))
+        reason += "; layers are run apart from the model" if alone else ""
+        yield Check(expected.name, "model", "not run", reason)
+        yield from alone
+        return
     start = time.perf_counter()
     dtypes = _dtypes(decoded)
     if len(dtypes) == 1:  # Its rounding, once, is no error of the file, in whatever precision that computes.
         expected = in_dtype(expected, dtypes[0])
     yield replace(_model(expected, session, settings, record), seconds=round(spent + time.perf_counter() - start, 3))
+
+
+def _layers_alone(
+    expected: Model, decoded: Mapping[str, DecodedLayer], session: Session, settings: Settings
+) -> Iterator[Check]:
+    """Run the LSTM layers of a model that is too large to be run whole, where the target's framework can."""
+    for layer in expected.layers:
+        for part in _parts(layer) if isinstance(layer, LSTMLayer | Stack) else ():
+            if isinstance(part, LSTMLayer):
+                found: Any = decoded[part.name]
+                start = time.perf_counter()
+                check = check_outputs(part.name, as_held(Stack(part.name, (part,)), found), session, settings)
+                if check.status != "not run":
+                    yield replace(check, seconds=round(time.perf_counter() - start, 3))
 
 
 def _model(expected: Model, session: Session, settings: Settings, record: Record) -> Check:

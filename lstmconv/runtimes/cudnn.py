@@ -173,8 +173,8 @@ def _load_on_gpu(entry: Mapping[str, Any], space: Array) -> Loaded:
     weights = []
     for direction in _unpack(space, entry):
         matrices = (direction.weight_ih, direction.weight_hh)
-        arrays = [np.asarray(gates).reshape(4 * hidden, -1) for gates in matrices]
-        biases = [np.asarray(bias).reshape(-1) for bias in direction.biases if bias is not None]
+        arrays = [np.array(gates).reshape(4 * hidden, -1) for gates in matrices]
+        biases = [np.array(bias).reshape(-1) for bias in direction.biases if bias is not None]
         weights += [torch.from_numpy(array).cuda() for array in (*arrays, *biases)]
 
     def compute(inputs: Inputs) -> Outputs:

@@ -12,7 +12,7 @@ import torch
 import lstmconv
 from lstmconv.activations import HARD_SIGMOID_KERAS_2
 from lstmconv.model import Stack
-from lstmconv.proof import outputs
+from lstmconv.proof import memory
 from lstmconv.proof.power import outcomes
 from lstmconv.proof.trials import Settings, draw
 from tests.contract.building import make_checkpoint, make_half, make_halves, make_layer, verified
@@ -165,7 +165,7 @@ def test_small_weights_are_still_told_apart(scale, tmp_path):
 
 
 def test_what_does_not_fit_into_memory_is_not_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(outputs, "_free_bytes", lambda: 1000)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
     source, target = converted(tmp_path, make_half(3, 5))
     report = verified(source, target)
     check = next(check for check in report.checks if check.level == "outputs")

@@ -28,7 +28,7 @@ UNITS = 4
 @pytest.fixture(autouse=True)
 def giants(monkeypatch: pytest.MonkeyPatch) -> None:
     """Call every layer a giant, and compute four units of each direction."""
-    monkeypatch.setattr(outputs, "_GIANT", 0)
+    monkeypatch.setattr(outputs, "GIANT", 0)
     for module in (sampling, outputs):
         monkeypatch.setattr(module, "SAMPLED", UNITS)
 

@@ -14,6 +14,7 @@ import torch
 
 import lstmconv
 from lstmconv.errors import UnreadableFileError
+from lstmconv.proof import memory
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -110,3 +111,25 @@ def test_outputs_in_another_order_or_fewer_fail_in_onnx(kept, files, tmp_path):
     found.graph.output.extend(outputs)
     onnx.save(found, tmp_path / "m.onnx")
     assert [check.level for check in lstmconv.verify(files / "m.keras", tmp_path / "m.onnx").failures] == ["model"]
+
+
+def test_of_a_giant_layer_some_units_are_run_and_the_model_is_said_not_to_be(files, monkeypatch):
+    monkeypatch.setattr(memory, "GIANT", 50)
+    report = lstmconv.verify(files / "m.keras", files / "m.pt")
+    assert report.passed
+    assert not report.complete
+    found = {(check.layer, check.level): check.status for check in report.checks}
+    assert found["two_heads", "model"] == "not run"
+    assert found["a", "outputs"] == found["b", "outputs"] == "passed"
+    assert not lstmconv.verify(files / "seed.keras", files / "m.pt").passed
+    alone = lstmconv.verify(files / "m.keras", files / "m.onnx").checks[-1]  # No part of a whole graph runs alone.
+    assert (alone.level, alone.status) == ("model", "not run")
+
+
+def test_a_model_is_not_run_where_memory_is_short_and_the_line_says_how_much_it_takes(files, monkeypatch):
+    monkeypatch.setattr(memory, "BYTES_A_WEIGHT", 1 << 50)
+    (check,) = [
+        check for check in lstmconv.verify(files / "m.keras", files / "m.onnx").checks if check.level == "model"
+    ]
+    assert check.status == "not run"
+    assert "GB of memory" in check.detail

@@ -16,7 +16,7 @@ from lstmconv.proof.models.inputs import ModelTrial, draw_trials
 from lstmconv.proof.models.locating import first_difference
 from lstmconv.proof.models.mistakes import wrong_models
 from lstmconv.proof.models.noise import noise_of
-from lstmconv.proof.models.rounding import in_dtype
+from lstmconv.proof.models.rounding import in_dtype, widened
 from lstmconv.proof.models.variants import returned_by
 from lstmconv.proof.power import Outcome
 from lstmconv.proof.report import Check
@@ -62,7 +62,7 @@ def check_model(
     if broken is not None:
         return broken
     streamed = _streamed(model, states)
-    held = in_dtype(model, precision.stored)
+    held = widened(in_dtype(model, precision.stored))
     try:
         trials = draw_trials(held, streamed, precision.stored, settings)
     except (ValueError, IndexError) as error:  # Our own errors are among them: no inputs are known that fit the model.

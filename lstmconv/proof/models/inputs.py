@@ -7,6 +7,7 @@ Where the batch or the length is open, two of each are run: a file that fixed ei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmconv.errors import UnsupportedModelError
-from lstmconv.model import Array, Call, Input, LSTMLayer, Model, RecurrentLayer, Shape, Stack, Tensor, kinds
+from lstmconv.model import Array, Call, Input, Layer, LSTMLayer, Model, RecurrentLayer, Shape, Stack, Tensor, kinds
 from lstmconv.model.graph import TimeDistributed
 from lstmconv.model.shapes import infer
 from lstmconv.proof.rounding import limits
@@ -35,6 +36,10 @@ _LENGTHS = (7, 11, 17, 29, 61, 127, 257, 509, 1021)
 """Lengths to try where they are open: windows need some."""
 _LONGER = 4
 """By so much the second length differs."""
+_WIDE = 1 << 20
+"""From so many weights in one direction of a recurrent layer on, a step takes long: few are run, of three sequences."""
+_FEW = (4, *_LENGTHS)
+"""Lengths of wide layers: a step from the first state, one from another, and places for padding of every kind."""
 _SAME_PLACES = (kinds.Identity, kinds.Cast, kinds.Reshape, kinds.Permute, kinds.RepeatVector, kinds.Slice,
                 kinds.Concatenate, kinds.Stacking, kinds.Pad, kinds.Crop, kinds.Upsample)  # fmt: skip
 """Kinds that hand numbers on as they are."""
@@ -73,14 +78,24 @@ def draw_trials(model: Model, streamed: Sequence[Call], stored: str, settings: S
 
 def _open_sizes(model: Model) -> Iterator[tuple[Shape, ...]]:
     """Yield the inputs' shapes with open sizes filled in."""
-    first = next(filter(None, (_filled(model, _BATCHES[0], length) for length in _LENGTHS)), None)
+    wide = any(_weights(half) >= _WIDE for call in model.calls for half in _directions(call.layer))
+    lengths, batch, more = (_FEW, len(_SPREADS), _LONGER // 2) if wide else (_LENGTHS, _BATCHES[0], _LONGER)
+    first = next(filter(None, (_filled(model, batch, length) for length in lengths)), None)
     if first is None:
         raise UnsupportedModelError(f"{model.name}: no length of its open inputs fits all of its layers")
     yield first
-    longer = (_filled(model, _BATCHES[1], length + _LONGER) for length in _LENGTHS)
+    longer = (_filled(model, _BATCHES[1], length + more) for length in lengths)
     other = next((shapes for shapes in longer if shapes is not None and len(shapes) == len(first)), None)
     if other is not None and other != first:
         yield other
+
+
+def _directions(layer: Layer) -> tuple[Any, ...]:
+    return layer.directions if isinstance(layer, LSTMLayer | RecurrentLayer | Stack) else ()
+
+
+def _weights(direction: Any) -> int:
+    return int(math.prod(direction.weight_ih.shape) + math.prod(direction.weight_hh.shape))
 
 
 def _filled(model: Model, batch: int, length: int) -> tuple[Shape, ...] | None:

@@ -21,20 +21,38 @@ Shapes: TypeAlias = "Sequence[tuple[int, ...]]"
 
 
 @dataclass(frozen=True, eq=False)
+class Made:
+    """A layer that is made where it is computed: a copy of its weights is not kept."""
+
+    make: Callable[[], Layer]
+
+    def __call__(self, _: Call, inputs: Sequence[Any], states: Any, masks: Sequence[Any]) -> Found:
+        """Compute a call with it."""
+        return compute(self.make(), inputs, states, masks)
+
+
+@dataclass(frozen=True, eq=False)
 class Option:
     """One way to be wrong about a layer.
 
     Attributes:
         text: What is wrong, for a person.
         fix: What mends it.
-        instead: The layer that is computed instead, or a function that computes.
+        instead: The layer that is computed instead, what makes it, or a function that computes.
         first: Computes the same in the layer's first call, whose inputs are those of the right model; faster.
     """
 
     text: str
     fix: str
-    instead: Layer | Function
+    instead: Layer | Made | Function
     first: Function | None = None
+
+    @property
+    def layer(self) -> Layer | None:
+        """The layer that is computed instead, if there is one."""
+        if isinstance(self.instead, Made):
+            return self.instead.make()
+        return None if callable(self.instead) else self.instead
 
 
 def options_of(layer: kinds.Kind, shapes: Shapes) -> Iterator[Option]:

@@ -92,8 +92,9 @@ def _inside(layer: TimeDistributed, shape: tuple[int, ...], most: int) -> Iterat
     for number, call in enumerate(inner.calls):
         shapes: list[Any] = [known[tensor] for tensor in call.inputs]
         for option in _options(call.layer, shapes, most):
-            if not callable(option.instead):
-                calls = (*inner.calls[:number], replace(call, layer=option.instead), *inner.calls[number + 1 :])
+            other = option.layer
+            if other is not None:
+                calls = (*inner.calls[:number], replace(call, layer=other), *inner.calls[number + 1 :])
                 text = f"{option.text} in {call.layer.name}" if len(inner.calls) > 1 else option.text
                 yield replace(option, text=text, instead=replace(layer, model=replace(inner, calls=calls)))
 

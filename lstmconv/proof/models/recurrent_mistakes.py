@@ -28,7 +28,7 @@ from lstmconv.model import (
 )
 from lstmconv.model.recurrent import GRU_GATES
 from lstmconv.proof.mistakes import Mistake, Weights, mistakes_of, wrong
-from lstmconv.proof.models.layer_mistakes import Option, activations_for
+from lstmconv.proof.models.layer_mistakes import Made, Option, activations_for
 from lstmconv.proof.models.variants import Found
 from lstmconv.proof.power import WrongCell, weights_of
 from lstmconv.semantics.cells import CellType, cell_of
@@ -59,9 +59,9 @@ def recurrent_options(layer: LSTMLayer | RecurrentLayer | Stack, most: int) -> I
     if isinstance(layer, Stack):
         for number, own in enumerate(layer.layers):
             for option in recurrent_options(own, most):
-                if isinstance(option.instead, LSTMLayer):
-                    layers = (*layer.layers[:number], option.instead, *layer.layers[number + 1 :])
-                    yield Option(f"{option.text} in {own.name}", option.fix, Stack(layer.name, layers))
+                if isinstance(option.instead, Made | LSTMLayer):
+                    made = Made(partial(_in_stack, layer, number, option))
+                    yield Option(f"{option.text} in {own.name}", option.fix, made)
         return
     for half, direction in enumerate(layer.directions):
         where = (" in the forward direction", " in the backward direction")[half] if layer.backward is not None else ""
@@ -96,10 +96,23 @@ def _about_lstm(layer: LSTMLayer, half: int, where: str, most: int) -> Iterator[
     for group in groups.values():
         together = None if layer.time_major else _Together(layer, half, WrongCell(weights, group, act, rec))
         for number, mistake in enumerate(group):
-            changes: dict[str, Any] = {("forward", "backward")[half]: _wrong_direction(direction, weights, mistake)}
-            changed = replace(layer, **changes)
             first = None if together is None else partial(together.one, number)
-            yield Option(mistake.text + where, mistake.fix, changed, first)
+            made = Made(partial(_wrong_layer, layer, half, weights, mistake))
+            yield Option(mistake.text + where, mistake.fix, made, first)
+
+
+def _in_stack(stack: Stack, number: int, option: Option) -> Stack:
+    """Return a stack with a wrong layer in it."""
+    wrong_layer = option.layer
+    assert isinstance(wrong_layer, LSTMLayer)
+    return Stack(stack.name, (*stack.layers[:number], wrong_layer, *stack.layers[number + 1 :]))
+
+
+def _wrong_layer(layer: LSTMLayer, half: int, weights: Weights, mistake: Mistake) -> LSTMLayer:
+    changes: dict[str, Any] = {
+        ("forward", "backward")[half]: _wrong_direction(layer.directions[half], weights, mistake)
+    }
+    return replace(layer, **changes)
 
 
 def _wrong_direction(direction: LSTMDirection, weights: Weights, mistake: Mistake) -> LSTMDirection:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lstmconv.formats.options import DTYPES
-from lstmconv.model import Layer, LSTMLayer, Model, RecurrentLayer, Stack, TimeDistributed, float_type, kinds
+from lstmconv.model import (
+    Gates,
+    Layer,
+    LSTMDirection,
+    LSTMLayer,
+    Model,
+    RecurrentLayer,
+    Stack,
+    TimeDistributed,
+    float_type,
+    kinds,
+)
 from lstmconv.proof.weights import rounded
 
-__all__ = ["in_dtype"]
+__all__ = ["in_dtype", "widened"]
+
+_KEPT = 1 << 26
+"""So many weights of recurrent layers are kept in float64, 0.5 GB; of more, each use makes its own."""
 
 
 def in_dtype(model: Model, dtype: str) -> Model:
@@ -24,6 +39,40 @@ def in_dtype(model: Model, dtype: str) -> Model:
         layer = made[id(call.layer)]
         calls.append(call if layer is call.layer else replace(call, layer=layer))
     return replace(model, calls=tuple(calls))
+
+
+def widened(model: Model) -> Model:
+    """Put the weights of all LSTM layers into float64, once for all that computes them."""
+    layers = {id(call.layer): call.layer for call in model.calls if isinstance(call.layer, LSTMLayer | Stack)}
+    numbers = sum(
+        math.prod(gates.shape)
+        for layer in layers.values()
+        for half in layer.directions
+        for gates in half.arrays.values()
+    )
+    if numbers > _KEPT:
+        return model
+    wide = {number: _wide(layer) for number, layer in layers.items()}
+    calls = (replace(call, layer=wide.get(id(call.layer), call.layer)) for call in model.calls)
+    return replace(model, calls=tuple(calls))
+
+
+def _wide(layer: LSTMLayer | Stack) -> LSTMLayer | Stack:
+    if isinstance(layer, Stack):
+        return Stack(layer.name, tuple(_wide_layer(each) for each in layer.layers))
+    return _wide_layer(layer)
+
+
+def _wide_layer(layer: LSTMLayer) -> LSTMLayer:
+    forward = _wide_direction(layer.forward)
+    return replace(layer, forward=forward, backward=None if layer.backward is None else _wide_direction(layer.backward))
+
+
+def _wide_direction(direction: LSTMDirection) -> LSTMDirection:
+    arrays: dict[str, Any] = {
+        name: Gates.of(np.asarray(gates, np.float64)) for name, gates in direction.arrays.items() if gates is not None
+    }
+    return replace(direction, **arrays)
 
 
 def _layer(layer: Layer, dtype: str) -> Layer:

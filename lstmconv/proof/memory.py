@@ -1,0 +1,56 @@
+"""What running a layer or a model takes in memory, and how much is free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lstmconv.model import LSTMLayer, Model, Stack
+from lstmconv.proof.models.recurrent_mistakes import weights_in
+
+__all__ = ["BYTES_A_WEIGHT", "BYTES_SAMPLED", "GIANT", "free_bytes", "lacking", "too_large", "widest_layer"]
+
+GIANT = 1 << 25
+"""Weights of a layer, 134 MB of float32. From here on some units are computed: all of them take half a minute."""
+BYTES_A_WEIGHT = 48
+"""What the widest layer takes for each weight: five arrays of float64, for the reference, its noise and a mistake's
+matrices, and the framework's own copy."""
+BYTES_SAMPLED = 16
+"""What it takes where only some units are computed: the framework's own copies, four of them at most."""
+_BYTES_LOADED = 8
+"""What a framework takes for each number of a model: its own, and one more where it packs them."""
+
+
+def widest_layer(layers: Sequence[LSTMLayer]) -> int:
+    """Return the number of weights of the largest layer: layers are computed one after another."""
+    return max(
+        sum(4 * half.hidden_size * (half.input_size + half.hidden_size) for half in layer.directions)
+        for layer in layers
+    )
+
+
+def free_bytes() -> int | None:
+    """Return how much memory may still be taken, where the system says so."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = next((line.split() for line in lines if line.startswith("MemAvailable:")), None)
+    return None if found is None else 1024 * int(found[1])
+
+
+def lacking(needed: int) -> str | None:
+    """Say what running takes where that much is not free, or ``None``."""
+    free = free_bytes()
+    if free is None or needed <= free:
+        return None
+    return f"running it takes about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
+
+
+def too_large(model: Model) -> str | None:
+    """Say why a whole model is not run: it takes more memory than is free, or half a minute and more; or ``None``."""
+    sizes = {id(call.layer): (call.layer, weights_in(call.layer)) for call in model.calls}
+    largest, weights = max(sizes.values(), key=lambda pair: pair[1])
+    if weights > GIANT and isinstance(largest, LSTMLayer | Stack):
+        return f"{largest.name} has {weights:,} weights, too many to compute all of its units"
+    return lacking(BYTES_A_WEIGHT * weights + _BYTES_LOADED * sum(each for _, each in sizes.values()))
