@@ -1,22 +1,25 @@
-"""Run a file on a user's own arrays: a Keras file by the float64 reference, any other in its own framework."""
+"""Run a file on a user's own arrays: by the float64 reference where it tells its model, or in a framework."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstmconv.converting import ConvertOptions, convert_file
 from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError, UsageError
-from lstmconv.formats import Artifact
+from lstmconv.formats import FORMATS, Artifact
 from lstmconv.model import Array, Checkpoint, Input, Stack
-from lstmconv.opening import refuse_no_file
+from lstmconv.opening import open_artifact, refuse_no_file
 from lstmconv.publishing import publish, refuse_existing, staging
 from lstmconv.runtimes import LoadedModel, NotRunError, session
 from lstmconv.runtimes.alone import load_alone, model_of
 from lstmconv.runtimes.feeding import Given, fed
+from lstmconv.selection import Wish
 from lstmconv.semantics import run_model, state_slots, stateful_calls
 
 __all__ = ["Ran", "read_arrays", "run_artifact", "to_json", "write_outputs"]
@@ -48,23 +51,28 @@ class _Runner(NamedTuple):
     compute: Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 
-def run_artifact(artifact: Artifact, given: Given) -> Ran:
+def run_artifact(artifact: Artifact, given: Given, framework: str | None = None) -> Ran:
     """Run a file.
 
     Args:
         artifact: The file. One without a model of its own must hold a single layer or stack, which starts from zeros.
         given: Arrays by input name or in order; initial states may be left out.
+        framework: A format's, as ``onnxruntime``; a file that it does not read is converted for it, and verified. By
+            default the float64 reference computes what Keras computes, where the file tells its model; any other file
+            runs in its own framework.
 
     Raises:
         UsageError: An array does not fit, or the file cannot be run on these.
-        UnsupportedModelError: The file holds several layers and does not say how they are wired, or one is unknown.
+        UnsupportedModelError: The file holds several layers and does not say how they are wired, or one is unknown, or
+            the framework cannot compute it.
         MissingDependencyError: The framework is not installed.
+        VerificationError: The file that was converted for the framework does not compute the same.
     """
     name = artifact.path.name
     try:
-        runner = _of_keras(artifact.checkpoint) if artifact.format.from_keras else _in_framework(artifact)
-        inputs = fed(name, runner.inputs, given)
-        return Ran(runner.framework, dict(runner.compute(inputs)))
+        with _runner(artifact, framework) as runner:
+            inputs = fed(name, runner.inputs, given)
+            return Ran(runner.framework, dict(runner.compute(inputs)))
     except LstmconvError:
         raise
     except NotRunError as error:
@@ -72,6 +80,31 @@ def run_artifact(artifact: Artifact, given: Given) -> Ran:
     except Exception as error:  # A framework refuses a file, or arrays, in its own kind of error.
         line = str(error).split("\n")[0][:200]
         raise UsageError(f"{name}: does not run on these arrays: {type(error).__name__}: {line}") from error
+
+
+@contextmanager
+def _runner(artifact: Artifact, framework: str | None) -> Iterator[_Runner]:
+    """Prepare a file to be run, for as long as it is."""
+    if framework is None:
+        known = artifact.format.from_keras or artifact.checkpoint.model is not None
+        yield _of_reference(artifact.checkpoint) if known else _in_framework(artifact)
+        return
+    if artifact.format.framework == framework:
+        yield _in_framework(artifact)
+        return
+    if artifact.checkpoint.model is None:
+        if artifact.format.framework is not None and artifact.format.runs_graphs and not artifact.format.from_keras:
+            own = artifact.format.framework
+            raise UnsupportedModelError(f"{artifact.path.name}: its graph is run by {own} alone; run it without --with")
+        _only(artifact.checkpoint)
+    from tempfile import TemporaryDirectory
+
+    entry = next(entry for entry in FORMATS if entry.framework == framework)
+    wish = Wish(whole=True if artifact.checkpoint.model is not None else None)
+    options = ConvertOptions(to=(entry.name,), wish=wish, read=artifact.options)
+    with TemporaryDirectory(prefix="lstmconv-") as folder:
+        made = convert_file(artifact.path, Path(folder) / f"model{entry.suffixes[0]}", options)
+        yield _in_framework(open_artifact(made.paths[0]))
 
 
 def read_arrays(paths: Sequence[Path]) -> Given:
@@ -131,7 +164,7 @@ def to_json(ran: Ran, source: Path) -> dict[str, Any]:
     return {"source": source.name, "framework": ran.framework, "outputs": shown}
 
 
-def _of_keras(checkpoint: Checkpoint) -> _Runner:
+def _of_reference(checkpoint: Checkpoint) -> _Runner:
     """Return what Keras computes, in float64."""
     checkpoint.refuse_unknown()
     model = checkpoint.model if checkpoint.model is not None else model_of(_only(checkpoint))

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 import lstmconv
 from lstmconv.cli import app
 from lstmconv.errors import LstmconvError, TargetExistsError, UnreadableFileError, UnsupportedModelError, UsageError
+from lstmconv.proof.own_inputs import beside_drawn
+from lstmconv.proof.report import Check, Evidence
 from tests.contract.building import make_half, write_h5
 
 GOLDEN = Path("tests/golden/whole/tf-keras-2.21.0")
@@ -57,6 +59,50 @@ def test_a_file_returns_what_keras_returned(name, suffix, converted, tmp_path):
         for index, output in enumerate(golden["outputs"]):
             np.testing.assert_allclose(found[output], golden[f"y:{index}"], rtol=TOLERANCE, atol=TOLERANCE)
             assert f"{found[output].shape} {found[output].dtype}" in shown
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".pt"])
+@pytest.mark.parametrize("name", ["forecaster", "encoder_decoder"])
+@pytest.mark.parametrize("framework", ["torch", "onnxruntime"])
+def test_a_file_runs_in_the_framework_that_is_asked_for(framework, name, suffix, converted, tmp_path):
+    file = (GOLDEN if suffix == ".h5" else converted) / f"{name}{suffix}"
+    shown = invoke("run", file, *recorded(name, tmp_path), "-o", tmp_path / "y.npz", "--with", framework)
+    assert f"{file.name}: {framework} " in shown
+    with np.load(GOLDEN / f"{name}.npz") as golden, np.load(tmp_path / "y.npz") as found:
+        for index, output in enumerate(golden["outputs"]):
+            assert found[output].dtype == np.float32
+            np.testing.assert_allclose(found[output], golden[f"y:{index}"], rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["encoder_decoder", "mask_merges", "lstm_options"])
+def test_a_file_of_keras_3_runs_in_keras_and_by_the_reference(name, tmp_path):
+    golden = GOLDEN.parent / "keras-3.15.1" / f"{name}.npz"
+    paths = []
+    with np.load(golden) as recorded:
+        for index in range(len(recorded["inputs"])):
+            paths.append(tmp_path / f"x{index}.npy")
+            np.save(paths[-1], recorded[f"x:{index}"])
+        for options, said in ([], "lstmconv's reference"), (["--with", "keras"], "keras 3."):
+            shown = invoke("run", golden.with_suffix(".keras"), *paths, "-o", tmp_path / "y.npz", "--force", *options)
+            assert said in shown
+            with np.load(tmp_path / "y.npz") as found:
+                assert len(found) == len(recorded["outputs"])
+                for index, output in enumerate(found):
+                    np.testing.assert_allclose(found[output], recorded[f"y:{index}"], rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def test_a_part_of_a_graph_is_not_run_for_the_whole(converted, tmp_path):
+    """Of an ONNX model lstmconv knows the LSTM layers alone."""
+    np.save(tmp_path / "x.npy", np.zeros((3, 12, 1), "float32"))
+    with pytest.raises(UnsupportedModelError, match="its graph is run by onnxruntime alone"):
+        invoke("run", converted / "airline_passengers.onnx", tmp_path / "x.npy", "--with", "torch")
+
+
+def test_a_model_that_a_framework_cannot_be_given_whole_is_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((3, 12, 1), "float32"))
+    lstmconv.convert(SAMPLE, tmp_path / "m.pt", verify=False)
+    with pytest.raises(UnsupportedModelError, match="cannot be converted whole"):
+        invoke("run", tmp_path / "m.pt", tmp_path / "x.npy", "--with", "keras")
 
 
 def test_arrays_of_an_npz_go_by_name_or_in_order(converted, tmp_path):
@@ -168,7 +214,30 @@ def test_verify_adds_a_check_on_own_inputs(suffix, whole, tmp_path):
     assert report.passed
     assert [check.level for check in report.checks][-2:] == (["outputs"] * 2 if whole is False else ["model"] * 2)
     assert "run on your inputs " in report.checks[-1].detail
+    assert "worst of both on " in report.checks[-1].detail
     assert report.checks[-1].evidence.found <= report.checks[-1].evidence.noise
+
+
+def checked(found, noise):
+    """Return a check of outputs as a run on some inputs gives it."""
+    evidence = Evidence(found, noise, "bound", None, None, None, 0, 0, (), ())
+    return Check("m", "model", "passed", "ran", found, noise, evidence)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "own", "worse"),
+    [
+        ((4e-7, 1e-6), (3e-6, 1e-5), "the drawn inputs"),
+        ((3e-6, 1e-5), (4e-7, 1e-6), "your inputs"),
+        ((0.0, 0.0), (0.0, 1e-6), "the drawn inputs"),
+        ((0.0, 1e-6), (1e-9, 0.0), "your inputs"),
+    ],
+)
+def test_the_worst_of_drawn_and_own_inputs_is_named_in_units_of_noise(drawn, own, worse):
+    structure = Check("m", "structure", "passed", "1 layer")
+    said = beside_drawn(checked(*own), [structure, checked(*drawn)])
+    assert said.detail == f"ran · worst of both on {worse}"
+    assert beside_drawn(structure, [checked(*drawn)]) == structure
 
 
 def test_own_inputs_fail_where_the_file_computes_something_else(converted, tmp_path):

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from lstmconv.cli.options import AllowNotFinite, Dask, Json, Source, SourceOptions, choice, listed, takes_source_options
+from lstmconv.cli.options import (
+    FRAMEWORK_NAMES,
+    AllowNotFinite,
+    Dask,
+    Json,
+    Source,
+    SourceOptions,
+    choice,
+    listed,
+    takes_source_options,
+)
 from lstmconv.explaining.layout_names import LAYOUT_NAMES, SHOWN
 
 __all__ = ["check", "explain", "formats", "inspect", "report", "run", "verify"]
@@ -121,6 +131,16 @@ def run(
         ),
     ],
     *,
+    framework: Annotated[
+        str | None,
+        choice(
+            FRAMEWORK_NAMES,
+            "--with",
+            metavar="FRAMEWORK",
+            help=f"Run it in {listed(FRAMEWORK_NAMES)}; a file of another framework is converted and verified first. "
+            "Default: the float64 reference; for a file that does not tell its model, its own framework.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="Y.npz", help="Write the outputs, by name.")
     ] = None,
@@ -128,13 +148,13 @@ def run(
     reading: SourceOptions,
     json: Json = False,
 ) -> None:
-    """Run a file on your own arrays: a Keras file by lstmconv's reference, any other in its own framework."""
+    """Run a file on your own arrays: what its Keras model computes, in float64, or in a framework."""
     from lstmconv import running
     from lstmconv.cli import output as shown
     from lstmconv.opening import open_artifact
 
     given = running.read_arrays(arrays)
-    ran = running.run_artifact(open_artifact(source, reading.read_options()), given)
+    ran = running.run_artifact(open_artifact(source, reading.read_options()), given, framework)
     written = [] if output is None else [running.write_outputs(ran, output, [source, *arrays], force=force)]
     if json:
         shown.show_json({**running.to_json(ran, source), "path": str(written[0]) if written else None})

@@ -21,6 +21,7 @@ from lstmconv.formats.options import DTYPES, BufferSizes, ReadOptions
 __all__ = [
     "FORMAT_NAMES",
     "AllowNotFinite",
+    "FRAMEWORK_NAMES",
     "Dask",
     "Json",
     "Source",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 FORMAT_NAMES = tuple(sorted(entry.name for entry in FORMATS))
+FRAMEWORK_NAMES = tuple(sorted({entry.framework for entry in FORMATS if entry.framework is not None}))
 
 
 def listed(names: Sequence[str]) -> str:

@@ -81,6 +81,7 @@ class Format:
         from_keras: Keras writes such files; ``check`` takes them for sources, and others for targets.
         runs_graphs: Its files state how layers are connected. A state dict does not, and holds any layers alone.
         raw_suffix: What it is written with under ``--raw``.
+        framework: The library that runs its whole files, as ``run --with`` names it; ``None`` for a format without one.
         modules: What its weights load into, where that computes tanh and sigmoid only: ``nn.LSTM``.
     """
 
@@ -95,6 +96,7 @@ class Format:
     from_keras: bool = False
     runs_graphs: bool = False
     raw_suffix: str | None = None
+    framework: str | None = None
     modules: str | None = None
 
     @property

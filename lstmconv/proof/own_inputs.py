@@ -5,7 +5,9 @@ No mistakes are computed on them: that these inputs would show one is what the p
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,14 +21,14 @@ from lstmconv.proof.models.inputs import ModelTrial
 from lstmconv.proof.models.locating import first_difference
 from lstmconv.proof.models.noise import noise_of
 from lstmconv.proof.models.rounding import in_dtype
-from lstmconv.proof.report import Check, Level
+from lstmconv.proof.report import Check, Evidence, Level
 from lstmconv.proof.trials import Settings, rounded_inputs
 from lstmconv.runtimes import LoadedModel, Session
 from lstmconv.runtimes.alone import load_alone, model_of
 from lstmconv.runtimes.feeding import Given, fed
 from lstmconv.semantics.graph import run_calls
 
-__all__ = ["check_own_model", "check_own_stack"]
+__all__ = ["beside_drawn", "check_own_model", "check_own_stack"]
 
 
 def check_own_model(source: Model, record: Record, session: Session, given: Given, settings: Settings) -> Check:
@@ -61,6 +63,22 @@ def check_own_stack(source: Checkpoint, stack: Stack, session: Session, given: G
     except Exception as error:  # As above.
         return refused(stack.name, "outputs", error)
     return _compared(model_of(seen), loaded, session.artifact.path.name, given, settings, "outputs")
+
+
+def beside_drawn(own: Check, others: Sequence[Check]) -> Check:
+    """Say in the check on a user's inputs whether the file deviates most on them, or on those that the proof drew.
+
+    Deviations are compared in units of their noise.
+    """
+    drawn = [_ratio(check.evidence) for check in others if check.evidence is not None]
+    if own.evidence is None or not drawn:
+        return own
+    where = "your inputs" if _ratio(own.evidence) > max(drawn) else "the drawn inputs"
+    return replace(own, detail=f"{own.detail} · worst of both on {where}")
+
+
+def _ratio(evidence: Evidence) -> float:
+    return evidence.found / evidence.noise if evidence.noise else math.inf if evidence.found else 0.0
 
 
 def _compared(model: Model, loaded: LoadedModel, where: str, given: Given, settings: Settings, level: Level) -> Check:

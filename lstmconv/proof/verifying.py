@@ -20,7 +20,7 @@ from lstmconv.errors import LstmconvError, MissingDependencyError, UsageError
 from lstmconv.formats import Artifact
 from lstmconv.model import Checkpoint
 from lstmconv.proof.outputs import check_outputs
-from lstmconv.proof.own_inputs import check_own_model, check_own_stack
+from lstmconv.proof.own_inputs import beside_drawn, check_own_model, check_own_stack
 from lstmconv.proof.pairing import paired
 from lstmconv.proof.report import Check, Report
 from lstmconv.proof.trials import Settings
@@ -64,7 +64,7 @@ def verify_file(
         if record is not None and record.scope == "whole" and source.model is not None:
             whole = list(check_whole_file(source.model, record, opened, settings, run=run))
             if inputs is not None:
-                whole.append(check_own_model(source.model, record, opened, inputs, settings))
+                whole.append(beside_drawn(check_own_model(source.model, record, opened, inputs, settings), whole))
             return Report(name, tuple(whole))
         pairing = paired(source, record, held)
         pairs, how, missing = pairing
@@ -110,7 +110,7 @@ def verify_file(
     if inputs is not None and checks[0].status == "passed":
         (pair,) = pairs
         own = as_held(pair[1], decoded[pair[0]])
-        checks.append(check_own_stack(source, own, opened, inputs, settings))
+        checks.append(beside_drawn(check_own_stack(source, own, opened, inputs, settings), checks))
     return Report(name, tuple(checks))
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from lstmconv.formats.record import Record, RecordedDirection, RecordedLayer
 from lstmconv.model import Array
-from lstmconv.runtimes import Decoded, Inputs, Loaded, NotRunError, Outputs, Precision, Session
+from lstmconv.runtimes import Decoded, Inputs, Loaded, LoadedModel, NotRunError, Outputs, Precision, Session
 from lstmconv.runtimes.keras_file import KerasContent, decode_layer, read_content
 
 __all__ = ["RUNTIME"]
@@ -42,6 +42,8 @@ _HARMLESS = {
     *("DTypePolicy", "Policy", "__keras_tensor__"),
 }
 """The classes that a file may name to be run: Keras' own, which compute what they say and nothing else."""
+_OPERATIONS = ("keras.src.ops.numpy", "keras.src.ops.nn")
+"""Modules of Keras' functions, none of which takes another function."""
 _NATIVE_BACKENDS = ("torch", "jax", "tensorflow")
 
 
@@ -81,6 +83,37 @@ class _KerasFile(Session):
 
         width = "float64" if stored == np.float64 else "float32"
         return Loaded(framework, Precision(width, width), compute)
+
+    def load_model(self) -> LoadedModel:
+        """Load the whole model; its inputs and outputs have the names that lstmconv's reader gives them.
+
+        Raises:
+            NotRunError: The file does not tell its model, the Keras it needs is not installed, or it holds what is not
+                run.
+        """
+        told = self.artifact.checkpoint.model
+        if self._content.config is None or told is None:
+            raise NotRunError("the file does not tell its model")
+        keras, framework, model = self._loaded
+        flatten = keras.tree.flatten if hasattr(keras, "tree") else importlib.import_module("tensorflow").nest.flatten
+        if (len(model.inputs), len(model.outputs)) != (len(told.inputs), len(told.outputs)):
+            raise NotRunError("Keras finds other inputs and outputs in it than lstmconv does")
+        names = [entry.name for entry in told.inputs]
+
+        def compute(given: Mapping[str, Array]) -> Mapping[str, Array]:
+            with _quiet():
+                convert = keras.ops.convert_to_tensor if hasattr(keras, "ops") else keras.backend.constant
+                tensors = [
+                    convert(given[name], dtype=tensor.dtype) for name, tensor in zip(names, model.inputs, strict=True)
+                ]
+                found = flatten(model(tensors if len(tensors) > 1 else tensors[0], training=False))
+                return dict(zip(told.outputs, (_numpy(keras, tensor) for tensor in found), strict=True))
+
+        inputs = {
+            entry.name: np.dtype(str(tensor.dtype)) for entry, tensor in zip(told.inputs, model.inputs, strict=True)
+        }
+        shapes = {entry.name: entry.shape for entry in told.inputs}
+        return LoadedModel(framework, Precision("float32", "float32"), inputs, tuple(told.outputs), compute, shapes)
 
 
 class _LoadedModel(NamedTuple):
@@ -184,12 +217,19 @@ def _refuse_others(config: Mapping[str, Any] | None) -> None:
     model = {key: value for key, value in (config or {}).items() if key != "compile_config"}  # Never compiled.
     others = []
     for entry in _entries(model):
-        module = str(entry.get("module") or "keras").split(".")[0]
+        module = str(entry.get("module") or "keras")
         own = entry.get("registered_name") in (None, entry["class_name"])
-        if entry["class_name"] not in _HARMLESS or module not in ("keras", "tf_keras") or not own:
+        known = module in _OPERATIONS or _is_harmless(entry["class_name"])
+        if not known or module.split(".")[0] not in ("keras", "tf_keras") or not own:
             others.append(str(entry["class_name"]))
     if others:
         raise NotRunError(f"it holds other layers ({', '.join(sorted(set(others)))}): not run")
+
+
+def _is_harmless(class_name: str) -> bool:
+    from lstmconv.formats.keras.reader.kinds.table import is_computed
+
+    return class_name in _HARMLESS or is_computed(class_name)
 
 
 def _holds_cudnn(content: KerasContent, record: Record | None) -> bool:

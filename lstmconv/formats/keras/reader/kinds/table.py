@@ -10,7 +10,7 @@ from lstmconv.formats.keras.reader.kinds.entry import LayerEntry, NotUnderstoodE
 from lstmconv.formats.keras.reader.kinds.masks import MaskRule
 from lstmconv.formats.keras.reader.kinds.row import Row
 
-__all__ = ["MODULES", "mask_rule", "row_of"]
+__all__ = ["MODULES", "is_computed", "mask_rule", "row_of"]
 
 MODULES = (
     "dense", "shaping", "activations", "merging", "pooling", "convolution", "normalization", "recurrent", "attention",
@@ -44,6 +44,11 @@ def mask_rule(entry: LayerEntry) -> MaskRule:
         return _READ_ELSEWHERE[entry.class_name](entry)
     row = _row(entry.class_name)
     return masks.stops(entry) if row is None else row.masks(entry)
+
+
+def is_computed(class_name: str) -> bool:
+    """Whether lstmconv computes layers of a class: Keras' own, which run no code of a file's."""
+    return class_name in _READ_ELSEWHERE or _row(class_name) is not None
 
 
 @cache
