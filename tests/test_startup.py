@@ -50,13 +50,7 @@ def test_inspecting_a_small_model_loads_what_its_layers_need():
     kinds = {name.rpartition(".")[2] for name in loaded if name.startswith("lstmconv.formats.keras.reader.kinds.")}
     assert "dense" in kinds
     assert not kinds & {"convolution", "attention", "recurrent", "functions", "operations"}
-    unneeded = (
-        "formats.model_record",
-        "formats.keras.writer.write",
-        "layouts.kinds",
-        "formats.torch.whole",
-        "converting",
-    )
+    unneeded = ("formats.keras.writer.write", "formats.onnx.writer.whole_model", "semantics", "converting")
     assert not loaded & {f"lstmconv.{name}" for name in unneeded}
 
 

@@ -284,11 +284,44 @@ def show_inspection(described: Mapping[str, Any]) -> None:
     """Print a checkpoint's layers for a person."""
     version = f", Keras {described['keras_version']}" if described["keras_version"] else ""
     _print(f"{_bold(printable(described['source']))}: {printable(described['format'] + version)}")
+    if described["model"] is not None:
+        _show_model(described["model"])
     for layer in described["layers"]:
         _show_layer(layer)
     for entry in described["skipped"]:
         reason = f"{entry['name']} ({entry['class_name']}): {entry['reason']}"
         _print(f"\n{typer.style('skipped', fg='yellow')} {printable(reason)}")
+
+
+def _show_model(model: Mapping[str, Any]) -> None:
+    """Print a line for each layer of a whole model, and for each target."""
+    from lstmconv.explaining.overview import shape_text
+
+    inputs = ", ".join(f"{entry['name']} {shape_text(entry['shape'])} {entry['dtype']}" for entry in model["inputs"])
+    outputs = ", ".join(f"{name} {shape_text(shape)}" for name, shape in model["outputs"].items())
+    layers = model["layers"]
+    count = f"{len(layers)} layer{'s' * (len(layers) != 1)}"
+    _print(f"\n{_bold(printable(model['name']))}  whole model, {count}, {model['parameters']:,} parameters")
+    _line("takes", inputs)
+    _line("returns", outputs)
+    rows = [
+        (printable(layer["name"]), printable(layer["kind"]), shape_text(layer["shape"]), f"{layer['parameters']:,}")
+        for layer in layers
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for layer, (name, kind, shape, parameters) in zip(layers, rows, strict=True):
+        mark = _mark("passed" if layer["known"] else "failed")
+        columns = f"{name:{widths[0]}}  {kind:{widths[1]}}  {shape:{widths[2]}}  {parameters:>{widths[3]}}"
+        calls = f" called {layer['calls']} times" if layer["calls"] > 1 else ""
+        reason = "" if layer["known"] else f" {printable(layer['reason'])}"
+        _print(f"  {columns}  {mark}{calls}{reason}")
+    _show_targets(model["targets"])
+
+
+def _show_targets(targets: Mapping[str, Any]) -> None:
+    for name, target in targets.items():
+        mark = _mark("passed" if target["possible"] else "failed")
+        _print(f"  {'to ' + name:18}{mark} {printable(target['note'])}")
 
 
 def _show_layer(layer: Mapping[str, Any]) -> None:
@@ -304,9 +337,7 @@ def _show_layer(layer: Mapping[str, Any]) -> None:
     sequences = {True: "every step", False: "the last step", None: "unknown"}[layer["return_sequences"]]
     flags = [flag for flag in ("return_state", "stateful", "masking", "time_major") if layer[flag]]
     _line("returns", ", ".join([sequences, *flags]))
-    for name, target in layer["targets"].items():
-        mark = _mark("passed" if target["possible"] else "failed")
-        _print(f"  {'to ' + name:18}{mark} {printable(target['note'])}")
+    _show_targets(layer["targets"])
 
 
 def _show_direction(direction: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from lstmconv.activations import describe_activation
 from lstmconv.errors import MissingDependencyError
+from lstmconv.explaining.overview import overview, to_json
 from lstmconv.formats import FORMATS, Format
 from lstmconv.layouts import Layout, by_name
 from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Stack
@@ -23,12 +24,14 @@ def describe_checkpoint(checkpoint: Checkpoint, *, hashed: bool = True) -> dict[
         hashed: Include the file's hash, which takes long for a large file.
     """
     origin = checkpoint.provenance
+    whole = overview(checkpoint)
     return {
         "source": origin.source,
         "sha256": origin.sha256 if hashed else None,
         "format": origin.format,
         "keras_version": origin.keras_version,
         "backend": origin.backend,
+        "model": None if whole is None else to_json(whole),
         "layers": [_layer(layer, checkpoint.unknown) for layer in checkpoint.layers],
         "skipped": [
             {"name": entry.name, "class_name": entry.class_name, "reason": entry.reason} for entry in checkpoint.skipped
