@@ -218,26 +218,19 @@ def test_verify_adds_a_check_on_own_inputs(suffix, whole, tmp_path):
     assert report.checks[-1].evidence.found <= report.checks[-1].evidence.noise
 
 
-def checked(found, noise):
+def checked(ratio):
     """Return a check of outputs as a run on some inputs gives it."""
-    evidence = Evidence(found, noise, "bound", None, None, None, 0, 0, (), ())
-    return Check("m", "model", "passed", "ran", found, noise, evidence)
+    evidence = Evidence(ratio, 1.0, "bound", None, None, None, 0, 0, (), (), "y[3, 0]", ratio)
+    return Check("m", "model", "passed", "ran", ratio, 1.0, evidence)
 
 
-@pytest.mark.parametrize(
-    ("drawn", "own", "worse"),
-    [
-        ((4e-7, 1e-6), (3e-6, 1e-5), "the drawn inputs"),
-        ((3e-6, 1e-5), (4e-7, 1e-6), "your inputs"),
-        ((0.0, 0.0), (0.0, 1e-6), "the drawn inputs"),
-        ((0.0, 1e-6), (1e-9, 0.0), "your inputs"),
-    ],
-)
-def test_the_worst_of_drawn_and_own_inputs_is_named_in_units_of_noise(drawn, own, worse):
+def test_the_worst_of_drawn_and_own_inputs_is_named_in_units_of_noise():
     structure = Check("m", "structure", "passed", "1 layer")
-    said = beside_drawn(checked(*own), [structure, checked(*drawn)])
-    assert said.detail == f"ran · worst of both on {worse}"
-    assert beside_drawn(structure, [checked(*drawn)]) == structure
+    others = [structure, checked(0.4), checked(0.2)]
+    assert beside_drawn(checked(0.3), others).detail == "ran · worst of both on the drawn inputs"
+    assert beside_drawn(checked(0.5), others).detail == "ran · worst of both on your inputs, at y[3, 0]"
+    assert beside_drawn(structure, others) == structure
+    assert beside_drawn(checked(0.5), [structure]) == checked(0.5)
 
 
 def test_own_inputs_fail_where_the_file_computes_something_else(converted, tmp_path):

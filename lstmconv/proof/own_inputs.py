@@ -5,7 +5,6 @@ No mistakes are computed on them: that these inputs would show one is what the p
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from lstmconv.proof.models.inputs import ModelTrial
 from lstmconv.proof.models.locating import first_difference
 from lstmconv.proof.models.noise import noise_of
 from lstmconv.proof.models.rounding import in_dtype
-from lstmconv.proof.report import Check, Evidence, Level
+from lstmconv.proof.report import Check, Level
 from lstmconv.proof.trials import Settings, rounded_inputs
 from lstmconv.runtimes import LoadedModel, Session
 from lstmconv.runtimes.alone import load_alone, model_of
@@ -70,15 +69,11 @@ def beside_drawn(own: Check, others: Sequence[Check]) -> Check:
 
     Deviations are compared in units of their noise.
     """
-    drawn = [_ratio(check.evidence) for check in others if check.evidence is not None]
+    drawn = [check.evidence.found_ratio for check in others if check.evidence is not None]
     if own.evidence is None or not drawn:
         return own
-    where = "your inputs" if _ratio(own.evidence) > max(drawn) else "the drawn inputs"
+    where = f"your inputs, at {own.evidence.place}" if own.evidence.found_ratio > max(drawn) else "the drawn inputs"
     return replace(own, detail=f"{own.detail} · worst of both on {where}")
-
-
-def _ratio(evidence: Evidence) -> float:
-    return evidence.found / evidence.noise if evidence.noise else math.inf if evidence.found else 0.0
 
 
 def _compared(model: Model, loaded: LoadedModel, where: str, given: Given, settings: Settings, level: Level) -> Check:
