@@ -9,14 +9,8 @@ from lstmconv.errors import MissingDependencyError
 
 __all__ = ["require"]
 
-_EXTRAS = {
-    "torch": "torch",
-    "onnxruntime": "verify",
-    "keras": "keras",
-    "jinja2": "report",
-    "matplotlib": "report",
-    "distributed": "dask",
-}
+_PACKAGES = {"keras": "keras torch", "jinja2": "jinja2 matplotlib", "matplotlib": "jinja2 matplotlib"}
+"""What pip installs for a library that needs another one; any other is a package of its own name."""
 
 
 def require(module: str, purpose: str) -> ModuleType:
@@ -32,7 +26,6 @@ def require(module: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        extra = _EXTRAS.get(module.split(".")[0])
-        package = f"'lstmconv[{extra}]'" if extra else module
-        message = f"{purpose} needs {module}. Install it with: pip install {package}"
+        name = module.split(".")[0]
+        message = f"{purpose} needs {name}. Install it with: pip install {_PACKAGES.get(name, name)}"
         raise MissingDependencyError(message) from error

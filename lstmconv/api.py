@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from lstmconv.arrays.bias_modes import BiasMode
-from lstmconv.converting import Conversion, ConvertOptions, convert_file
+from lstmconv.converting import Conversion, ConvertOptions, convert_file, is_folder
 from lstmconv.errors import LstmconvError, UnsupportedModelError, UsageError
 from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions, by_name, by_suffix
 from lstmconv.misuse import misfit
@@ -85,6 +85,9 @@ def load(
     config: PathLike | None = None,
     activation: str | None = None,
     recurrent_activation: str | None = None,
+    return_sequences: bool | None = None,
+    go_backwards: bool | None = None,
+    merge_mode: str | None = None,
     buffer: BufferSizes | None = None,
 ) -> Checkpoint:
     """Read every LSTM layer of a file; weights are read-only views into it.
@@ -96,6 +99,7 @@ def load(
         config: A file with ``model.to_json()``, or a Keras file with a config, for a weights-only Keras file.
         activation: Keras name of the activation; replaces the file's.
         recurrent_activation: Keras name of the recurrent activation; replaces the file's.
+        return_sequences, go_backwards, merge_mode: What a Keras file of weights alone does not say of its layers.
         buffer: The sizes of a bare cuDNN buffer.
 
     Raises:
@@ -110,19 +114,25 @@ def load(
     ('lstm', (4, 16, 1))
     """
     place = _path("load", path)
-    checkpoint = load_file(place, _read_options(from_, config, activation, recurrent_activation, buffer))
+    checkpoint = load_file(
+        place,
+        _read_options(
+            from_,
+            config,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            return_sequences=return_sequences,
+            go_backwards=go_backwards,
+            merge_mode=merge_mode,
+            buffer=buffer,
+        ),
+    )
     return replace(checkpoint, notes=tuple(map(in_python, checkpoint.notes)))
 
 
-def _read_options(
-    format: str | None,
-    config: PathLike | None,
-    activation: str | None,
-    recurrent_activation: str | None,
-    buffer: BufferSizes | None,
-) -> ReadOptions:
+def _read_options(from_: str | None, config: PathLike | None, **options: Any) -> ReadOptions:
     place = None if config is None else _path("config", config)
-    return ReadOptions(place, activation, recurrent_activation, buffer, format)
+    return ReadOptions(config=place, format=from_, **options)
 
 
 @_speaks_python
@@ -208,7 +218,7 @@ def save(
 @_speaks_python
 def convert(
     source: PathLike,
-    target: PathLike | None = None,
+    target: PathLike | Sequence[PathLike] | None = None,
     *,
     to: str | Sequence[str] | None = None,
     whole: bool | None = None,
@@ -220,6 +230,9 @@ def convert(
     config: PathLike | None = None,
     activation: str | None = None,
     recurrent_activation: str | None = None,
+    return_sequences: bool | None = None,
+    go_backwards: bool | None = None,
+    merge_mode: str | None = None,
     dtype: str | None = None,
     bias_mode: BiasMode | None = None,
     opset: int | None = None,
@@ -240,8 +253,8 @@ def convert(
 
     Args:
         source: See :func:`load`.
-        target: The file to write, or a folder if ``to`` names several formats. By default, the target lies beside
-            the source.
+        target: The file to write, several of them, or a folder if ``to`` names formats. By default, the target lies
+            beside the source.
         to: ``"torch"``, ``"safetensors"``, ``"onnx"``, ``"cudnn"``, ``"keras"``, ``"keras-cudnn"``, or several.
             By default, ``target``'s suffix decides.
         whole: ``True`` writes the whole model or fails; ``False`` writes the LSTM layers alone; ``None`` writes the
@@ -253,7 +266,7 @@ def convert(
         verify: Run the file in its own framework. Structure and weights are always compared, bit for bit.
         force: Replace existing files.
         allow_not_finite: Convert weights that are NaN or infinite, too; their outputs are not compared.
-        config, activation, recurrent_activation: See :func:`load`.
+        config, activation, recurrent_activation, return_sequences, go_backwards, merge_mode: See :func:`load`.
         dtype: ``float16``, ``bfloat16``, ``float32`` or ``float64``; by default the stored one. Weights round once.
         bias_mode: ``input`` (b, 0), ``recurrent`` (0, b), ``both-halves`` (b/2, b/2); for cuDNN also
             ``double``, ``single-input``, ``single-recurrent``, ``none``.
@@ -280,7 +293,17 @@ def convert(
         verify=verify,
         force=force,
         allow_not_finite=allow_not_finite,
-        read=_read_options(from_, config, activation, recurrent_activation, buffer),
+        folder=isinstance(target, str) and is_folder(target),
+        read=_read_options(
+            from_,
+            config,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            return_sequences=return_sequences,
+            go_backwards=go_backwards,
+            merge_mode=merge_mode,
+            buffer=buffer,
+        ),
         write=WriteOptions(
             dtype=dtype,
             bias_mode=bias_mode,
@@ -292,7 +315,11 @@ def convert(
             weights_only=weights_only,
         ),
     )
-    place = None if target is None else _path("convert", target, "a path as its target")
+    place: Path | list[Path] | None = None
+    if isinstance(target, list | tuple):
+        place = [_path("convert", each, "paths as its targets") for each in target]
+    elif target is not None:
+        place = _path("convert", target, "a path as its target")
     done = convert_file(_path("convert", source), place, options, progress)
     return replace(done, notes=tuple(map(in_python, done.notes)))
 
@@ -306,6 +333,9 @@ def verify(
     config: PathLike | None = None,
     activation: str | None = None,
     recurrent_activation: str | None = None,
+    return_sequences: bool | None = None,
+    go_backwards: bool | None = None,
+    merge_mode: str | None = None,
     buffer: BufferSizes | None = None,
     atol: float | None = None,
     rtol: float | None = None,
@@ -321,7 +351,8 @@ def verify(
         source: A file of any format, or a checkpoint already loaded.
         target: A file of any format. Its layers are paired with the source's by lstmconv's record in it, by their
             names, or, if both have the same number of layers, by their order.
-        from_, config, activation, recurrent_activation, buffer: How to read the source; see :func:`load`.
+        from_, config, activation, recurrent_activation, return_sequences, go_backwards, merge_mode, buffer: How to read
+            the source; see :func:`load`.
         atol, rtol: Tolerances; by default, the noise of rounding (:mod:`lstmconv.proof.rounding`).
         seed: Random seed for the test inputs.
         batch: Number of test sequences.
@@ -338,7 +369,19 @@ def verify(
     place = _path("verify", target, "a path as its target")
     if not isinstance(source, Checkpoint):
         opened = _path("verify", source, "a path or a Checkpoint")
-        source = load_file(opened, _read_options(from_, config, activation, recurrent_activation, buffer))
+        source = load_file(
+            opened,
+            _read_options(
+                from_,
+                config,
+                activation=activation,
+                recurrent_activation=recurrent_activation,
+                return_sequences=return_sequences,
+                go_backwards=go_backwards,
+                merge_mode=merge_mode,
+                buffer=buffer,
+            ),
+        )
     source.refuse_unknown()
     settings = Settings(atol, rtol, seed, batch, steps, allow_not_finite)
     return verify_file(source, open_artifact(place), settings, inputs=inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from lstmconv.selection import Selection, Wish, select
 if TYPE_CHECKING:
     from lstmconv.proof.report import Report
 
-__all__ = ["Conversion", "ConvertOptions", "convert_file", "in_folder"]
+__all__ = ["Conversion", "ConvertOptions", "convert_file", "in_folder", "is_folder"]
 
 _LARGE_BYTES = 256 << 20
 """Over this size a target is stored on the disk while it is verified."""
@@ -38,6 +39,7 @@ class ConvertOptions:
         verify: Run each target in its own framework.
         force: Replace existing files.
         allow_not_finite: Convert weights that are NaN or infinite, too.
+        folder: The target is a folder for the files of ``to``, and is made if it is not there.
         read: How to read the source.
         write: How to write the targets.
     """
@@ -47,6 +49,7 @@ class ConvertOptions:
     verify: bool = True
     force: bool = False
     allow_not_finite: bool = False
+    folder: bool = False
     read: ReadOptions = field(default_factory=ReadOptions)
     write: WriteOptions = field(default_factory=WriteOptions)
 
@@ -91,7 +94,7 @@ class Conversion:
 
 def convert_file(
     source: Path,
-    target: Path | None,
+    target: Path | Sequence[Path] | None,
     options: ConvertOptions,
     progress: Callable[[str], None] | None = None,
     stage_in: Callable[..., AbstractContextManager[Path]] = staging,
@@ -100,7 +103,7 @@ def convert_file(
 
     Args:
         source: The file to read.
-        target: The file to write, or a folder; ``None`` writes beside the source.
+        target: The file to write, or several, or a folder; ``None`` writes beside the source.
         options: How.
         progress: Called with a line before each long step.
         stage_in: Gives the folder in which targets are put together; see :func:`lstmconv.publishing.shared_staging`.
@@ -116,7 +119,7 @@ def convert_file(
     checkpoint = load_file(source, options.read)
     stamps |= stamps_of([source.parent / part for part in checkpoint.provenance.parts])
     checkpoint.refuse_unknown()
-    places = _places(source, target, options.to, raw=options.write.raw)
+    places = _places(source, target, options)
     refuse_existing(list(places), source, force=options.force)
     chosen = {place: select(checkpoint, options.wish, place, entry, options.write) for place, entry in places.items()}
     broken = _not_finite(checkpoint, tuple(chosen.values()), allowed=options.allow_not_finite)
@@ -124,7 +127,7 @@ def convert_file(
     reports: list[Report] = []
     usage: list[str] = []
     folder = next(iter(places)).parent
-    with stage_in(folder, create=len(places) > 1) as stage:
+    with stage_in(folder, create=options.folder or len(options.to) > 1) as stage:
         staged: list[Path] = []
         for place, selection in chosen.items():
             say(f"Writing {place.name}")
@@ -204,17 +207,37 @@ def _nbytes(checkpoint: Checkpoint) -> int:
     return sum(gate.nbytes for half in halves for gates in half.arrays.values() for gate in gates)
 
 
-def _places(source: Path, target: Path | None, to: Sequence[str], *, raw: bool) -> dict[Path, Format]:
+def is_folder(name: str) -> bool:
+    """Whether a name that a user gives means a folder, there or not: it ends with a slash."""
+    return name.endswith(("/", os.sep))
+
+
+def _places(source: Path, target: Path | Sequence[Path] | None, options: ConvertOptions) -> dict[Path, Format]:
     """Decide which files to write, in which format."""
-    names = tuple(dict.fromkeys(to))
+    names = tuple(dict.fromkeys(options.to))
+    if target is not None and not isinstance(target, Path):
+        return _several(target, names)
     if not names:
+        if target is not None and (options.folder or target.is_dir()):
+            raise UsageError(f"{target} is a folder; add the format of the target, such as --to onnx")
         if target is None:
             raise UsageError("no target is given; add one, such as model.onnx, or a format, such as --to onnx")
         return {target: by_suffix(target)}
     chosen = [by_name(name) for name in names]
-    if len(chosen) == 1 and target is not None and not target.is_dir():
+    if len(chosen) == 1 and target is not None and not options.folder and not target.is_dir():
         return {target: chosen[0]}
-    return in_folder(source, source.parent if target is None else target, names, raw=raw)
+    return in_folder(source, source.parent if target is None else target, names, raw=options.write.raw)
+
+
+def _several(targets: Sequence[Path], to: Sequence[str]) -> dict[Path, Format]:
+    """Return several targets by their suffixes."""
+    if to:
+        raise UsageError("--to is for one target or a folder; of several targets the suffixes decide")
+    if len({target.parent for target in targets}) > 1:
+        raise UsageError("several targets lie in one folder: they are replaced all together or not at all")
+    if len(set(targets)) < len(targets):
+        raise UsageError(f"{targets[0].name}: a target is given twice")
+    return {target: by_suffix(target) for target in targets}
 
 
 def in_folder(source: Path, folder: Path, to: Sequence[str], *, raw: bool) -> dict[Path, Format]:

@@ -42,6 +42,8 @@ def load_file(path: Path, options: ReadOptions | None = None) -> Checkpoint:
 
 def refuse_no_file(path: Path) -> None:
     """Refuse a path with nothing at it, and what may never end: pipes and devices."""
+    if str(path) == "-" and not path.exists():
+        raise UnreadableFileError("-: standard input is not read; pass the name of a file")
     if not path.exists():
         raise UnreadableFileError(f"{path}: no such file")
     if not path.is_file() and not path.is_dir():

@@ -68,6 +68,8 @@ def staging(folder: Path, *, create: bool = False) -> Iterator[Path]:
 
     created = create and not folder.exists()
     if not created and not folder.is_dir():
+        if folder.exists():
+            raise UsageError(f"{folder} is a file, expected a folder for the targets")
         raise UsageError(f"the folder {folder} does not exist; create it first")
     stage: Path | None = None
     lock: int | None = None

@@ -226,8 +226,8 @@ def _losses(
     for layer in checkpoint.layers:
         rounded = [ulps for half in layer.directions if (ulps := rounding_of_sum(half)) is not None] if one else []
         if rounded:
-            kind = f"by {max(rounded):.2g} ulp at most" if max(rounded) else "exactly"
-            yield f"{target.name}: {layer.name}: its two biases are written as their sum, rounded {kind}"
+            kind = "rounded in the last digit, as any addition is" if max(rounded) else "which is exact"
+            yield f"{target.name}: {layer.name}: its two biases are written as their sum, {kind}"
         if layer.masking and not options.lengths:
             yield f"{layer.name}: its model masks steps; the target runs every step"
         elif layer.masking:

@@ -12,9 +12,10 @@ _ARGUMENTS = {
     "no-states": "states=False",
     "stack": 'stack="all"',
     "from": "from_",
+    "last-step": "return_sequences=False",
     **{
         flag: f"{flag.replace('-', '_')}=True"
-        for flag in ("force", "whole", "raw", "lengths", "states", "weights-only", "allow-not-finite")
+        for flag in ("force", "whole", "raw", "lengths", "states", "weights-only", "allow-not-finite", "go-backwards")
     },
 }
 """Options that take no value, and those of another name."""

@@ -336,7 +336,7 @@ def test_bidirectional_has_two_halves_that_run_against_each_other():
 def test_halves_of_two_classes_are_refused():
     layer = layers.Bidirectional(layers.GRU(5), backward_layer=layers.SimpleRNN(5, go_backwards=True))
     (record,) = made(layer, SEQUENCE)
-    assert record.reason == "its halves are of two classes: GRU and SimpleRNN"
+    assert record.reason == "its directions are of two classes: GRU and SimpleRNN"
 
 
 @keras.saving.register_keras_serializable("mine")

@@ -105,14 +105,14 @@ def test_halves_of_different_input_sizes_cannot_be_joined():
 
 
 def test_halves_of_different_dtypes_cannot_be_joined():
-    with pytest.raises(UnsupportedModelError, match="the halves are float32 and float64"):
+    with pytest.raises(UnsupportedModelError, match="its directions are float32 and float64"):
         LSTMLayer("lstm", direction(), direction(dtype="float64", backwards=True))
 
 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_halves_that_run_the_same_way_cannot_be_joined(backwards: bool):
     """Keras refuses them too: bidirectional.py __init__."""
-    with pytest.raises(UnsupportedModelError, match="both halves run the same way"):
+    with pytest.raises(UnsupportedModelError, match="both directions run the same way"):
         LSTMLayer("lstm", direction(backwards=backwards), direction(backwards=backwards))
 
 

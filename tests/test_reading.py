@@ -275,7 +275,7 @@ def test_weights_h5_files_assume_sigmoid_and_sequences_and_say_so(tmp_path: Path
     checkpoint = lstmconv.load(tmp_path / "a.weights.h5")
     assert checkpoint.layers[0].recurrent_activation == SIGMOID
     assert checkpoint.layers[0].return_sequences is None
-    for expected in ("sigmoid is assumed", "tanh", "does not tell return_sequences"):
+    for expected in ("sigmoid is assumed", "tanh", "does not say return_sequences"):
         assert any(expected in note for note in checkpoint.notes), expected
 
 

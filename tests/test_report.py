@@ -311,7 +311,7 @@ def test_without_the_extra_the_pip_line_is_said(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == [
-        "lstmconv: Writing a report needs matplotlib. Install it with: pip install 'lstmconv[report]'"
+        "lstmconv: Writing a report needs matplotlib. Install it with: pip install jinja2 matplotlib"
     ]
     assert not (tmp_path / "p").exists()
 

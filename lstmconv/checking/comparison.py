@@ -45,7 +45,8 @@ def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Violation]
             return [Violation("twin-differs", text)]
         pairing = f"neither names nor sizes show which of {twin_names} is which of {source_names}"
         return [Violation("twin-unpaired", f"cannot be compared with {name}: {pairing}")]
-    violations = [_differs(source_layer, twin_layer, name, twin) for twin_layer, source_layer in pairs]
+    told = not source.assumed
+    violations = [_differs(source_layer, twin_layer, name, twin, told=told) for twin_layer, source_layer in pairs]
     missing = lacking(source, twin.record, {layer.name for _, layer in pairs})
     if missing:
         violations.append(Violation("twin-differs", f"lacks {', '.join(missing)}, which {name} has"))
@@ -89,8 +90,11 @@ def _sizes(layer: LSTMLayer) -> list[tuple[int, int]]:
     return [(half.input_size, half.hidden_size) for half in layer.directions]
 
 
-def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile) -> Violation | None:
-    """Return the first difference between a layer of the twin and its source's layer, or ``None``."""
+def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile, *, told: bool) -> Violation | None:
+    """Return the first difference between a layer of the twin and its source's layer, or ``None``.
+
+    Directions are compared if the source tells them.
+    """
     if _sizes(source) != _sizes(twin):
         text = f"has {_shown(twin)}, but {name} has {_shown(source)}"
         return Violation("twin-differs", text, twin.name)
@@ -98,12 +102,12 @@ def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile) -
     one = record is None or (file.artifact is not None and file.artifact.format.biases == "one")
     mode = "single-input" if one or record is None else record.bias_mode
     for number, (half, twin_half) in enumerate(zip(source.directions, twin.directions, strict=True)):
-        where = f"the {('forward', 'backward')[number]} half's " if source.bidirectional else "its "
+        where = f"the {('forward', 'backward')[number]} direction's " if source.bidirectional else "its "
         for array, expected, stored in _arrays(half, twin_half, mode, summed=record is None):
             difference = _different(half, array, expected, stored, name)
             if difference is not None:
                 return Violation("twin-differs", f"{where}{_WORDS[array]} {difference}", twin.name)
-    otherwise = _computes_otherwise(source, twin, name, file)
+    otherwise = _computes_otherwise(source, twin, name, file, told=told)
     return None if otherwise is None else Violation("twin-differs", otherwise, twin.name)
 
 
@@ -149,7 +153,7 @@ def _different(source: LSTMDirection, array: str, expected: Gates, stored: Gates
     return f"differ in {differs.wrong:,} of {differs.total:,} numbers, first at {place}: {values}"
 
 
-def _computes_otherwise(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile) -> str | None:
+def _computes_otherwise(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile, *, told: bool) -> str | None:
     """Return which activation or direction of the twin differs from the source, in words, or ``None``.
 
     A state dict or weight space without a record does not say its activations, so these are not compared.
@@ -165,7 +169,7 @@ def _computes_otherwise(source: LSTMLayer, twin: LSTMLayer, name: str, file: Che
             mine, theirs = getattr(half, what), getattr(twin_half, what)
             if mine is not None and theirs is not None and mine != theirs:
                 return f"its {what.replace('_', ' ')} is {theirs}, but {name} has {mine}"
-        if record is not None and half.go_backwards != twin_half.go_backwards:
+        if record is not None and told and half.go_backwards != twin_half.go_backwards:
             ways = ("forwards", "backwards")
             return f"runs {ways[twin_half.go_backwards]}, but {ways[half.go_backwards]} in {name}"
     return None

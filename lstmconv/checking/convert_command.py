@@ -32,6 +32,7 @@ def convert_command(
     if original is not None and twin is not None and twin.record is not None and original.checkpoint is not None:
         options = _whole(twin.record) if twin.record.scope == "whole" else _layers(original.checkpoint, twin)
         parts += [*options, *_written(twin.record), *_activations(original.checkpoint, twin.record)]
+        parts += _wiring(twin.record) if original.checkpoint.assumed else []
     if twin is not None:
         parts += [*_format(target, twin), "--force"]
     import shlex
@@ -112,6 +113,18 @@ def _activations(source: Checkpoint, record: Record) -> Iterator[str]:
         chosen = used.pop() if len(used) == 1 else None
         if chosen is not None and stated != {chosen} and not (key == "activation" and chosen.name == "tanh"):
             yield from (f"--{key.replace('_', '-')}", _flag(chosen))
+
+
+def _wiring(record: Record) -> Iterator[str]:
+    """Yield what the user said of layers of which the source says their arrays alone."""
+    returns = {entry.return_sequences for entry in record.layers}
+    if returns in ({True}, {False}):
+        yield "--return-sequences" if returns == {True} else "--last-step"
+    if {entry.directions[0].go_backwards for entry in record.layers} == {True}:
+        yield "--go-backwards"
+    modes = {entry.merge_mode for entry in record.layers if len(entry.directions) == 2}
+    if len(modes) == 1 and modes != {"concat"}:
+        yield from ("--merge-mode", str(modes.pop()))
 
 
 def _flag(activation: Activation) -> str:

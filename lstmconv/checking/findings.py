@@ -30,8 +30,10 @@ RULES: Mapping[str, Rule] = {
     ),
     "twin-differs": Rule("error", "a file converted from this one no longer holds its weights"),
     "twin-missing": Rule("error", "a file that `required-targets` or `pairs` names does not exist"),
-    "twin-outputs": Rule("error", "`--deep`: a twin computes something else in its own framework"),
-    "twin-not-run": Rule("warning", "`--deep`: a twin's framework is not installed"),
+    "twin-outputs": Rule(
+        "error", "`--deep`: a file converted from this one computes something else in its own framework"
+    ),
+    "twin-not-run": Rule("warning", "`--deep`: the framework of a converted file is not installed"),
     "twin-unpaired": Rule("warning", "a file of the same name whose layers cannot be paired with this one's"),
     "not-checked": Rule(
         "warning", "an LSTM that does not convert (projected, quantised, ...), or a file of another kind"

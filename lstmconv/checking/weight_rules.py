@@ -40,7 +40,7 @@ _NAMES = {"i": "input", "f": "forget", "g": "candidate", "o": "output"}
 def violations_of(layer: LSTMLayer) -> Iterator[Violation]:
     """Yield the rules that a layer's weights break; of weights that are not finite nothing more is to be said."""
     for number, direction in enumerate(layer.directions):
-        half = f"the {('forward', 'backward')[number]} half: " if layer.bidirectional else ""
+        half = f"the {('forward', 'backward')[number]} direction: " if layer.bidirectional else ""
         for rule, text in _suspicious(direction) if _is_finite(direction) else ():
             yield Violation(rule, half + text, layer.name)
 

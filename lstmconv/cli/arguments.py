@@ -14,6 +14,9 @@ from typing import Any, get_args, get_origin
 
 from typer.core import TyperGroup
 
+from lstmconv.errors import UsageError
+from lstmconv.suggesting import suggestion
+
 __all__ = ["Group"]
 
 
@@ -24,12 +27,41 @@ class Group(TyperGroup):
         """Return the group's own parameters."""
         return _lightened(super().get_params(ctx))
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the arguments begin with.
+
+        Raises:
+            UsageError: There is none of this name; the text says what was meant.
+        """
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise UsageError(_no_command(args, self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands, each with its whole first sentence."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(limit=_SENTENCE)) for name, command in commands])
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command by its name."""
         command = super().get_command(ctx, cmd_name)
         if command is not None:
             _lightened(command.get_params(ctx))
         return command
+
+
+_SENTENCE = 400
+"""No first sentence of a command's help is longer."""
+
+
+def _no_command(arguments: list[str], commands: list[str]) -> str:
+    """Say what somebody meant who gave no command."""
+    word = arguments[0]
+    if os.path.exists(word) or "." in word:  # noqa: PTH110  # a word, not a path yet
+        command = "convert" if len(arguments) > 1 else "inspect"
+        return f"{word} is no command; did you mean: lstmconv {command} {' '.join(arguments)}"
+    return f"no command {word!r}; expected one of {', '.join(commands)}{suggestion(word, commands)}"
 
 
 def _lightened(parameters: list[Any]) -> list[Any]:

@@ -99,7 +99,10 @@ def verify(
     reading: SourceOptions,
     json: Json = False,
 ) -> None:
-    """Compare two files of any formats: structure, weights bit for bit, outputs."""
+    """Compare two files of any formats: structure, weights bit for bit, outputs.
+
+    It runs the target in its own framework. To guard the files of a repository without running them, use check.
+    """
     from lstmconv.cli import output
     from lstmconv.opening import load_file, open_artifact
     from lstmconv.proof.trials import Settings

@@ -1,5 +1,6 @@
 """The command ``lstmconv convert``: one source, or many."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from lstmconv.proof.report import Report
     from lstmconv.selection import Stacking
 
-__all__ = ["StackCommand", "convert"]
+__all__ = ["INTERRUPTED", "StackCommand", "convert"]
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C: 128 and SIGINT's number, as shells have it."""
 
 _STACKING = ("all", "partial", "none")
 
@@ -42,11 +46,11 @@ class StackCommand(TyperCommand):
 @takes_source_options
 def convert(
     files: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="SOURCE [TARGET] | SOURCE...",
-            help="A source and its target. With several --to, the target is a folder. Three or more paths, a quoted "
-            "pattern, or --into: every path is a source.",
+            metavar="SOURCE [TARGET]... | SOURCE...",
+            help="A source and its target, or its targets. With several --to, or a slash at its end, the target is a "
+            "folder. Three or more paths with --to, a quoted pattern, or --into: every path is a source.",
             show_default=False,
         ),
     ],
@@ -147,8 +151,8 @@ def convert(
     lstmconv convert lstm.pt lstm.keras
     lstmconv convert 'models/*.h5' --to onnx --into converted
     """  # noqa: D301  # typer keeps the lines after a backspace as they are
-    from lstmconv.cli.patterns import several
-    from lstmconv.converting import ConvertOptions
+    from lstmconv.cli.patterns import several, targets_of
+    from lstmconv.converting import ConvertOptions, is_folder
     from lstmconv.selection import Wish
 
     read = reading.read_options()
@@ -158,6 +162,7 @@ def convert(
         verify=not no_verify,
         force=force,
         allow_not_finite=allow_not_finite,
+        folder=len(files) == 2 and is_folder(files[1]),
         read=read,
         write=WriteOptions(
             dtype=dtype,
@@ -170,17 +175,18 @@ def convert(
             weights_only=weights_only,
         ),
     )
-    if several(files, into, options.to, force=force):
-        _convert_many(files, into, options, jobs=jobs, dask=dask, skip_existing=skip_existing, json=json)
+    paths = [Path(each).expanduser() for each in files]
+    if several(paths, into, options.to, force=force):
+        _convert_many(paths, into, options, jobs=jobs, dask=dask, skip_existing=skip_existing, json=json)
         return
     if skip_existing or jobs is not None or dask is not None:
         raise UsageError(
             "--jobs, --dask and --skip-existing are for many sources; for one or two sources, add --into FOLDER"
         )
-    _convert_one(files[0], files[1] if len(files) > 1 else None, options, json=json)
+    _convert_one(paths[0], targets_of(paths), options, json=json)
 
 
-def _convert_one(source: Path, target: Path | None, options: "ConvertOptions", *, json: bool) -> None:
+def _convert_one(source: Path, target: "Path | list[Path] | None", options: "ConvertOptions", *, json: bool) -> None:
     from lstmconv.cli import output
     from lstmconv.converting import convert_file
     from lstmconv.proof.report import VerificationError
@@ -233,9 +239,13 @@ def _convert_many(
     from lstmconv.jobs.convert_many import convert_many
 
     sources = expand(files)
-    with executor_at(dask, jobs) as executor:
-        done = convert_many(sources, into, options, jobs=jobs, executor=executor, skip_existing=skip_existing)
-        results = list(output.bar(done, len(sources), None if json else output.show_converted))
+    try:
+        with executor_at(dask, jobs) as executor:
+            done = convert_many(sources, into, options, jobs=jobs, executor=executor, skip_existing=skip_existing)
+            results = list(output.bar(done, len(sources), None if json else output.show_converted))
+    except KeyboardInterrupt:
+        output.show_error("stopped; targets that were finished stay: run it again with --skip-existing")
+        sys.exit(INTERRUPTED)
     if json:
         output.show_json({"results": [result.to_json() for result in results]})
     else:

@@ -16,7 +16,8 @@ import typer
 from lstmconv.arrays.bias_modes import BUFFER_BIAS_MODES, BiasMode
 from lstmconv.errors import UsageError
 from lstmconv.formats import FORMATS
-from lstmconv.formats.options import DTYPES, BufferSizes, ReadOptions
+from lstmconv.formats.options import DTYPES, MERGE_MODES, BufferSizes, ReadOptions
+from lstmconv.suggesting import suggestion
 
 __all__ = [
     "FORMAT_NAMES",
@@ -50,7 +51,7 @@ def choice(names: Sequence[str], *declarations: str, metavar: str, help: str) ->
     def known(value: str | list[str] | None) -> Any:
         for each in [value] if isinstance(value, str) else value or []:
             if each not in names:
-                raise typer.BadParameter(f"{each!r} is not one of {', '.join(names)}.")
+                raise typer.BadParameter(f"{each!r} is not one of {', '.join(names)}{suggestion(each, names) or '.'}")
         return value
 
     return typer.Option(*declarations, metavar=metavar, help=help, callback=known, autocompletion=lambda: list(names))
@@ -74,6 +75,7 @@ AllowNotFinite = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
+_WEIGHTS = "(only for a Keras file of weights alone)"
 _BUFFER = "(only for a bare cuDNN buffer)"
 
 
@@ -105,6 +107,25 @@ class SourceOptions:
             "--from",
             metavar="FORMAT",
             help=f"Format of the source: {listed(FORMAT_NAMES)}. Default: decided by the file's content.",
+        ),
+    ] = None
+    return_sequences: Annotated[
+        bool | None,
+        typer.Option(
+            "--return-sequences/--last-step",
+            help=f"The layers return every step, or the last one {_WEIGHTS}.",
+            show_default=False,
+        ),
+    ] = None
+    go_backwards: Annotated[
+        bool, typer.Option("--go-backwards", help=f"The layers run from the last step to the first {_WEIGHTS}.")
+    ] = False
+    merge_mode: Annotated[
+        str | None,
+        choice(
+            MERGE_MODES,
+            metavar="MODE",
+            help=f"How bidirectional layers join their outputs {_WEIGHTS}: {listed(MERGE_MODES)}. Default: concat.",
         ),
     ] = None
     input_size: Annotated[int | None, typer.Option(help=f"Features {_BUFFER}.")] = None
@@ -149,6 +170,9 @@ class SourceOptions:
             recurrent_activation=self.recurrent_activation,
             buffer=self.buffer,
             format=self.source_format,
+            return_sequences=self.return_sequences,
+            go_backwards=self.go_backwards or None,
+            merge_mode=self.merge_mode,
         )
 
 

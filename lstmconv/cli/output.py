@@ -288,6 +288,8 @@ def show_inspection(described: Mapping[str, Any]) -> None:
         _show_model(described["model"])
     for layer in described["layers"]:
         _show_layer(layer)
+    for stack in described["stacks"]:
+        _show_stack(stack["name"], stack["layers"])
     for entry in described["skipped"]:
         reason = f"{entry['name']} ({entry['class_name']}): {entry['reason']}"
         _print(f"\n{typer.style('skipped', fg='yellow')} {printable(reason)}")
@@ -324,6 +326,17 @@ def _show_targets(targets: Mapping[str, Any]) -> None:
         _print(f"  {'to ' + name:18}{mark} {printable(target['note'])}")
 
 
+def _show_stack(name: str, layers: Sequence[str]) -> None:
+    """Print what the layers of one module are in each target; of a layer alone its own lines say it."""
+    if len(layers) == 1:
+        return
+    count = len(layers)
+    _print(f"\n{_bold(printable(name))}  one module of {count} layers: {printable(', '.join(layers))}")
+    _line("to torch", f"one module with num_layers={count}; cuDNN: one weight space")
+    _line("to onnx", f"{count} LSTM nodes in a row")
+    _line("to keras", f"{count} layers")
+
+
 def _show_layer(layer: Mapping[str, Any]) -> None:
     from lstmconv.model import sizes
 
@@ -332,7 +345,7 @@ def _show_layer(layer: Mapping[str, Any]) -> None:
     _print(f"\n{_bold(printable(layer['name']))}  {printable(kind)}, {size}, {layer['dtype']}")
     for number, direction in enumerate(layer["directions"]):
         if len(layer["directions"]) == 2:
-            _print(f"  {_bold(('forward', 'backward')[number] + ' half')}")
+            _print(f"  {_bold(('forward', 'backward')[number] + ' direction')}")
         _show_direction(direction)
     sequences = {True: "every step", False: "the last step", None: "unknown"}[layer["return_sequences"]]
     flags = [flag for flag in ("return_state", "stateful", "masking", "time_major") if layer[flag]]
@@ -343,7 +356,10 @@ def _show_layer(layer: Mapping[str, Any]) -> None:
 def _show_direction(direction: Mapping[str, Any]) -> None:
     meanings = iter(("multiplies the input", "multiplies the previous state", _bias_meaning(direction["biases"])))
     for name, shape in direction["arrays"].items():
-        _line(name, f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})  {next(meanings)}")
+        each = direction["biases"] == 2 and ", " in name  # Two arrays in one row; their sizes are added in the JSON.
+        sizes = [size // 2 for size in shape] if each else shape
+        said = f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''}){' each' if each else ''}"
+        _line(name, f"{said}  {next(meanings)}")
     if not direction["biases"]:
         _line("bias", "none")
     columns = ", ".join(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lstmconv.errors import UsageError
 
-__all__ = ["expand", "is_pattern"]
+__all__ = ["expand", "is_pattern", "several", "targets_of"]
 
 
 def expand(arguments: Sequence[Path]) -> list[Path]:
@@ -39,13 +39,23 @@ def is_pattern(path: Path) -> bool:
 def several(arguments: Sequence[Path], folder: Path | None, to: Sequence[str], *, force: bool) -> bool:
     """Return whether all arguments are sources; otherwise they are a source and its target.
 
-    Three or more paths, a pattern, or a folder for the targets: every path is a source.
+    Three or more paths with a format, a pattern, or a folder for the targets: every path is a source. Three or more
+    paths without a format are a source and its targets.
 
     Raises:
-        UsageError: Two arguments are ambiguous: the second would be replaced, but its suffix is not the format's.
+        UsageError: Two arguments are ambiguous: the second would be replaced, but its suffix is not the format's; or
+            several targets are files already.
     """
-    if folder is not None or len(arguments) > 2 or any(is_pattern(path) for path in arguments):
+    if folder is not None or any(is_pattern(path) for path in arguments):
         return True
+    if len(arguments) > 2:
+        there = next((path for path in arguments[1:] if path.is_file()), None)
+        if not to and there is not None:
+            raise UsageError(
+                f"is {there} a second source, or a target to replace? For sources, add --to FORMAT; for targets, "
+                "convert one at a time"
+            )
+        return bool(to)
     if len(arguments) == 2 and len(to) == 1 and force and arguments[1].is_file():
         from lstmconv.formats import by_name
 
@@ -55,3 +65,10 @@ def several(arguments: Sequence[Path], folder: Path | None, to: Sequence[str], *
                 f"for a target, use a name ending in {by_name(to[0]).suffixes[0]}"
             )
     return False
+
+
+def targets_of(arguments: Sequence[Path]) -> Path | list[Path] | None:
+    """Return the target that follows a source, or several."""
+    if len(arguments) < 2:
+        return None
+    return arguments[1] if len(arguments) == 2 else list(arguments[1:])

@@ -6,14 +6,14 @@ Exit codes: 0 done and equal, 1 not equal, 2 could not do it.
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from lstmconv._version import __version__
 from lstmconv.cli import commands
 from lstmconv.cli.arguments import Group
-from lstmconv.cli.convert import StackCommand, convert
+from lstmconv.cli.convert import INTERRUPTED, StackCommand, convert
 from lstmconv.errors import LstmconvError
 from lstmconv.proof.report import VerificationError
 
@@ -40,7 +40,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
@@ -79,9 +79,9 @@ def _without_options(command: Callable[..., Any]) -> Callable[[], None]:
 
 
 def main() -> None:
-    """Run the command line; every error is one line and an exit code."""
+    """Run the command line; every error is one line and an exit code, and one JSON object with ``--json``."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except VerificationError as error:
         _fail(error, 1)
     except LstmconvError as error:
@@ -89,16 +89,38 @@ def main() -> None:
     except OSError as error:
         _fail(error, 2)
     except Exception as error:
+        if isinstance(error, typer.Abort):
+            _stopped()
+        if hasattr(error, "format_message"):  # The user's, about arguments: typer has the usage line for it.
+            _wrong_arguments(error)
         if os.environ.get("LSTMCONV_DEBUG"):
             raise
         _fail(f"unexpected {type(error).__name__}: {error}; set LSTMCONV_DEBUG=1 to see the traceback", 2)
 
+    if code == INTERRUPTED:
+        _stopped()
+    sys.exit(code if isinstance(code, int) else 0)
 
-def _fail(error: object, code: int) -> None:
+
+def _stopped() -> NoReturn:
+    """Say what Ctrl-C left: targets appear whole, at the end, or not at all."""
+    _fail("stopped; nothing was written", INTERRUPTED)
+
+
+def _wrong_arguments(error: Any) -> NoReturn:
+    if "--json" not in sys.argv:
+        error.show()
+        sys.exit(error.exit_code)
+    _fail(error.format_message(), error.exit_code)
+
+
+def _fail(error: object, code: int) -> NoReturn:
     from lstmconv.cli import output
 
     report = getattr(error, "report", None)
-    if report is not None:
+    if "--json" in sys.argv:
+        output.show_json({"error": str(error)})
+    elif report is not None:
         output.show_report(report)
     output.show_error(str(error))
     sys.exit(code)

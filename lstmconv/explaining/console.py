@@ -89,7 +89,9 @@ def _head(explanation: Explanation) -> Iterator[Text]:
     if explanation.source is None:
         yield Text("An example with made-up weights. lstmconv explain FILE shows your own layer.")
     else:
-        yield Text(f"{printable(explanation.source)}: {explanation.file_format}, stored as {explanation.own.name}")
+        yield Text(
+            f"{printable(explanation.source)}: {explanation.file_format}; its arrays lie as in {explanation.own.name}"
+        )
 
 
 def _given_sizes(layer: LSTMLayer) -> str:
@@ -113,8 +115,8 @@ def _directions(layer: LSTMLayer) -> Iterator[str]:
     if layer.bidirectional:
         first, second = ("first", "last") if not layer.go_backwards else ("last", "first")
         yield (
-            f"The forward half runs from the {first} step, the backward half from the {second}, with arrays of its "
-            f"own; merge {layer.merge_mode}."
+            f"The forward direction runs from the {first} step, the backward one from the {second}, with arrays of its "
+            f"own; outputs are merged by {layer.merge_mode}."
         )
     elif layer.go_backwards:
         yield "The layer runs backwards, from the last step to the first (go_backwards)."
@@ -158,7 +160,7 @@ def _bias(explanation: Explanation, width: int) -> Iterator[Text]:
         modes = [f"{mode.removeprefix('CUDNN_RNN_')} {' and '.join(names)}" for mode, names in stored.items()]
         yield Text(f"  cuDNN's bias mode decides which biases are stored: {', '.join(modes)}.")
     if bias.rounding is not None:
-        exact = f"rounds by {bias.rounding:.2g} ulp at most" if bias.rounding else "is exact"
+        exact = "is rounded in the last digit, as any addition is" if bias.rounding else "is exact"
         yield Text(f"  The sum of this layer's two biases {exact}.")
 
 
@@ -172,12 +174,10 @@ def _held(layout: FormatLayout) -> str:
 
 def _step(explanation: Explanation, width: int) -> Iterator[Text]:
     step, layer = explanation.step, explanation.first
-    half = ", forward half" if layer.bidirectional else ""
+    half = ", forward direction" if layer.bidirectional else ""
     yield Text("")
     yield Text(f"One step of unit {step.unit} of {printable(layer.name)}{half}, in numbers", "bold")
-    yield Text(
-        f"  Computed in float64 from the stored weights. x, h and c are random multiples of 1/8 (seed {step.seed})."
-    )
+    yield Text(f"  Computed in float64 from the stored weights. x, h and c are made up (seed {step.seed}).")
     yield from _given(step, width)
     yield from _table(explanation, width)
 

@@ -69,7 +69,7 @@ def _sentences(explanation: Explanation, drawn: Sequence[Panel], lines: int) -> 
     if any(array.fit == "cut" for array in arrays):
         yield "≀ marks a cut edge: the array continues."
     if any(array.fit == "widened" or array.array.axis == "flat" for array in arrays):
-        yield "Blocks too small for a letter are drawn larger."
+        yield "A block too small for its letter is wider than to scale."
     if any(array.array.content == "zeros" for array in arrays):
         yield "i=0 is a block of zeros."
 

@@ -9,6 +9,7 @@ from lstmconv.formats import detection
 from lstmconv.formats.format import Artifact, Format
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.options import BufferSizes, ReadOptions, WriteOptions
+from lstmconv.suggesting import suggestion
 
 __all__ = [
     "FORMATS",
@@ -136,8 +137,8 @@ def by_name(name: str) -> Format:
     for entry in FORMATS:
         if entry.name == name:
             return entry
-    known = ", ".join(entry.name for entry in FORMATS)
-    raise UsageError(f"unknown format {name!r}; expected one of {known}")
+    known = [entry.name for entry in FORMATS]
+    raise UsageError(f"unknown format {name!r}; expected one of {', '.join(known)}{suggestion(name, known)}")
 
 
 def format_of_name(path: Path) -> Format | None:

@@ -100,7 +100,7 @@ def obstacle(stack: Stack) -> str | None:
             return "cuDNN has no go_backwards; convert to onnx, or to torch and run it on the GPU"
         if layer.bidirectional and layer.merge_mode not in ("concat", "none"):
             mode = layer.merge_mode
-            return f"cuDNN concatenates the halves, the layer's merge_mode is {mode}; convert to onnx or torch"
+            return f"cuDNN concatenates both directions, the layer's merge_mode is {mode}; convert to onnx or torch"
     return does_not_fit_together(stack, "cuDNN RNN")
 
 

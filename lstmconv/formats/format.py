@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
 
+from lstmconv.errors import UsageError
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.options import ReadOptions, WriteOptions
 
@@ -171,6 +172,13 @@ class Artifact:
         Raises:
             UnreadableFileError: It is damaged.
             UnsupportedModelError: No LSTM in it converts.
+            UsageError: The options say what the file states itself.
         """
         given = self.options.activation is not None or self.options.recurrent_activation is not None
-        return replace(self._interpret(), activations_given=given)
+        found = self._interpret()
+        if self.options.wiring and not found.assumed:
+            raise UsageError(
+                f"{self.path.name}: states how its layers run; --return-sequences, --go-backwards and --merge-mode are "
+                "for a Keras file of weights alone"
+            )
+        return replace(found, activations_given=given)

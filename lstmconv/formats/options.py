@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lstmconv.arrays.bias_modes import BUFFER_BIAS_MODES, BiasMode
-from lstmconv.errors import UsageError
+from lstmconv.errors import UnsupportedModelError, UsageError
 
-__all__ = ["DTYPES", "BufferSizes", "ReadOptions", "WriteOptions"]
+__all__ = ["DTYPES", "MERGE_MODES", "BufferSizes", "ReadOptions", "WriteOptions"]
 
+MERGE_MODES = ("concat", "sum", "mul", "ave", "none")
+"""How a Bidirectional layer joins its outputs; ``none`` returns both."""
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 """The element types that weights are written with."""
 
@@ -55,6 +57,7 @@ class ReadOptions:
         recurrent_activation: Keras name of the recurrent activation; replaces the file's.
         buffer: The sizes of a bare cuDNN buffer.
         format: The file's format by its name; ``None`` if the content decides.
+        return_sequences, go_backwards, merge_mode: What a Keras file of weights alone does not say of its layers.
     """
 
     config: Path | None = None
@@ -62,6 +65,27 @@ class ReadOptions:
     recurrent_activation: str | None = None
     buffer: BufferSizes | None = None
     format: str | None = None
+    return_sequences: bool | None = None
+    go_backwards: bool | None = None
+    merge_mode: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse names that Keras does not have: of a wrong option no file is to blame.
+
+        Raises:
+            UsageError: An unknown activation or merge mode.
+        """
+        for option in ("activation", "recurrent_activation"):
+            value = getattr(self, option)
+            if value is not None:
+                _refuse_unknown_activation(f"--{option.replace('_', '-')}", value)
+        if self.merge_mode is not None and self.merge_mode not in MERGE_MODES:
+            raise UsageError(f"--merge-mode: {self.merge_mode!r} is not one of {', '.join(MERGE_MODES)}")
+
+    @property
+    def wiring(self) -> bool:
+        """Whether the user says what only files of weights alone leave open."""
+        return (self.return_sequences, self.go_backwards, self.merge_mode) != (None, None, None)
 
 
 @dataclass(frozen=True)
@@ -95,3 +119,14 @@ class WriteOptions:
     keras_version: int | None = None
     weights_only: bool = False
     whole: bool = False
+
+
+def _refuse_unknown_activation(option: str, name: str) -> None:
+    from lstmconv.activations import ACTIVATIONS, parse_activation
+    from lstmconv.suggesting import suggestion
+
+    try:
+        parse_activation(name, 3)
+    except UnsupportedModelError as error:
+        known = [*ACTIVATIONS, "hard_sigmoid_keras2", "hard_sigmoid_keras3"]
+        raise UsageError(f"{option}: {name!r} is no activation of Keras{suggestion(name, known)}") from error

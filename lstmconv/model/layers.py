@@ -136,15 +136,19 @@ class LSTMLayer:
             return
         if self.backward.input_size != self.forward.input_size:
             raise UnsupportedModelError(
-                f"{self.name}: the halves take {self.forward.input_size} and {self.backward.input_size} features"
+                f"{self.name}: its directions take {self.forward.input_size} and {self.backward.input_size} features"
             )
         if self.merge_mode in ("sum", "mul", "ave") and self.backward.hidden_size != self.forward.hidden_size:
             units = f"{self.forward.hidden_size} and {self.backward.hidden_size}"
-            raise UnsupportedModelError(f"{self.name}: merge_mode {self.merge_mode} needs equal halves, found {units}")
+            raise UnsupportedModelError(
+                f"{self.name}: merge_mode {self.merge_mode} needs directions of equal size, found {units}"
+            )
         if self.backward.go_backwards == self.forward.go_backwards:
-            raise UnsupportedModelError(f"{self.name}: both halves run the same way, which Keras refuses")
+            raise UnsupportedModelError(f"{self.name}: both directions run the same way, which Keras refuses")
         if self.backward.dtype != self.forward.dtype:
-            raise UnsupportedModelError(f"{self.name}: the halves are {self.forward.dtype} and {self.backward.dtype}")
+            raise UnsupportedModelError(
+                f"{self.name}: its directions are {self.forward.dtype} and {self.backward.dtype}"
+            )
 
     def __repr__(self) -> str:
         return f"LSTMLayer({self.name!r}, {self.described})"

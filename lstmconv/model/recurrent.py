@@ -100,7 +100,7 @@ class RecurrentLayer:
             return
         if type(self.backward) is not type(self.forward) or self.backward.input_size != self.forward.input_size:
             raise UnsupportedModelError(
-                f"{self.name}: the halves of a Bidirectional layer differ in kind or input size"
+                f"{self.name}: the directions of a Bidirectional layer differ in kind or input size"
             )
 
     def __repr__(self) -> str:

@@ -12,9 +12,7 @@ try:
 except ImportError as error:
     from lstmconv.errors import MissingDependencyError
 
-    raise MissingDependencyError(
-        "lstmconv.torch needs torch. Install it with: pip install 'lstmconv[torch]'"
-    ) from error
+    raise MissingDependencyError("lstmconv.torch needs torch. Install it with: pip install torch") from error
 
 from lstmconv.torch.layer import KerasLSTM, from_layer
 from lstmconv.torch.model import KerasModel, from_model

@@ -256,7 +256,7 @@ def _layers(module: _Module, name: str, extra: Array | None, source: str) -> lis
         raise UnreadableFileError(f"{source}: '{name}' has the layers {held}, expected 0 to {len(numbers) - 1}")
     ways = sorted({way for _, _, way in module.arrays})
     if "" not in ways:
-        raise UnreadableFileError(f"{source}: '{name}' has a _reverse half only, expected the forward one too")
+        raise UnreadableFileError(f"{source}: '{name}' has a _reverse direction only, expected the forward one too")
     computed = _Computed.read(extra, len(ways))
     made: list[LSTMLayer] = []
     for number in numbers:

@@ -68,7 +68,7 @@ def obstacle(stack: Stack, module: str = "nn.LSTM") -> str | None:
     for layer in stack.layers:
         if len({direction.hidden_size for direction in layer.directions}) > 1:
             sizes = " and ".join(str(direction.hidden_size) for direction in layer.directions)
-            return f"the halves have {sizes} units and {module} needs equal ones; use lstmconv.to_torch(layer)"
+            return f"its directions have {sizes} units and {module} needs equal ones; use lstmconv.to_torch(layer)"
     for below, above in pairwise(stack.layers):
         for what, of in _SAME.items():
             if of(below) != of(above):
@@ -77,7 +77,7 @@ def obstacle(stack: Stack, module: str = "nn.LSTM") -> str | None:
                     f"and one {module} has the same in all its layers"
                 )
     if len(stack.layers) > 1 and stack.first.bidirectional and stack.first.merge_mode != "concat":
-        return f"{module} concatenates the halves inside a stack, the merge_mode is {stack.first.merge_mode}"
+        return f"{module} concatenates both directions inside a stack, the merge_mode is {stack.first.merge_mode}"
     return None
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
-from lstmconv.errors import NoLSTMError, UnreadableFileError, UnsupportedModelError
+from lstmconv.errors import NoLSTMError, UnreadableFileError, UnsupportedModelError, UsageError
 from lstmconv.formats.keras.reader.assigning_legacy import assign_legacy
 from lstmconv.formats.keras.reader.assigning_saveable import assign_saveable
 from lstmconv.formats.keras.reader.cells import LSTM_KINDS, Cell
@@ -26,7 +27,7 @@ from lstmconv.formats.overrides import overruled
 from lstmconv.formats.record import Record, RecordedLayer
 from lstmconv.formats.restoring import restore
 from lstmconv.formats.safety.limits import refuse_many_layers
-from lstmconv.model import Checkpoint, LSTMLayer, Provenance, Skipped
+from lstmconv.model import Checkpoint, LSTMLayer, MergeMode, Provenance, Skipped
 from lstmconv.model.chains import chains_of, lstm_layers, stacks_of, with_masking
 
 __all__ = ["checkpoint_of", "interpret"]
@@ -152,11 +153,13 @@ def _discovered(cells: list[Cell], producer: Producer, options: ReadOptions) -> 
     layers: list[LSTMLayer] = []
     for each in found:
         try:
-            layers.append(_alone(each, producer))
+            layers.append(_alone(each, producer, options))
         except UnsupportedModelError as error:
             skipped.append(Skipped(each.name, each.class_name, str(error)))
     if not layers:
         raise NoLSTMError(_no_lstm(file.name, skipped), skipped)
+    if options.merge_mode is not None and not any(layer.bidirectional for layer in layers):
+        raise UsageError(f"{file.name}: no layer has two directions to merge; leave out --merge-mode")
     if file.record is not None and producer.config is None:
         return _restored(file, file.record, layers, skipped, options)
     if any(is_numbered(file.weights, cell.group) for each in found for cell in each.cells):
@@ -174,19 +177,30 @@ def _discovered(cells: list[Cell], producer: Producer, options: ReadOptions) -> 
     )
 
 
-def _alone(found: Discovered, producer: Producer) -> LSTMLayer:
-    """Build a layer of which only the arrays are known."""
+def _alone(found: Discovered, producer: Producer, options: ReadOptions) -> LSTMLayer:
+    """Build a layer of which only the arrays are known, and what the user says."""
     directions = [direction_of(found.name, None, cell, producer) for cell in found.cells]
-    directions[1:] = [replace(direction, go_backwards=True) for direction in directions[1:]]
     bidirectional = len(directions) == 2
-    assumed = "return_sequences, go_backwards" + (", merge_mode" if bidirectional else "")
-    meaning = "sequences, forwards" + (", concatenated halves" if bidirectional else "")
-    producer.notes.append(f"{found.name}: the file does not tell {assumed}; taken as {meaning}")
+    backwards = bool(options.go_backwards)
+    ways = (backwards, not backwards)
+    directions = [replace(each, go_backwards=way) for each, way in zip(directions, ways, strict=False)]
+    left_open = {
+        "return_sequences (assumed: every step)": "--last-step" if options.return_sequences is None else None,
+        "go_backwards (assumed: forwards)": "--go-backwards" if options.go_backwards is None else None,
+        "merge_mode (assumed: concat)": "--merge-mode" if bidirectional and options.merge_mode is None else None,
+    }
+    assumed = {what: flag for what, flag in left_open.items() if flag is not None}
+    if assumed:
+        flags = " or ".join(assumed.values())
+        producer.notes.append(
+            f"{found.name}: the file does not say {', '.join(assumed)}; pass {flags} where its model differs"
+        )
     return LSTMLayer(
         name=found.name,
         forward=directions[0],
         backward=directions[1] if bidirectional else None,
-        return_sequences=None,
+        merge_mode=cast("MergeMode", options.merge_mode or "concat"),
+        return_sequences=options.return_sequences,
         zero_output_for_mask=producer.zero_output_for_mask({}, bidirectional=bidirectional),
         class_name=found.class_name,
     )

@@ -120,7 +120,7 @@ def refusal(layer: LSTMLayer, dialect: Dialect) -> str | None:
     if dialect.major == 3 and layer.time_major:
         return "Keras 3 has no time_major"
     if dialect.major == 3 and layer.bidirectional and layer.go_backwards:
-        return "Keras 3 refuses a Bidirectional whose forward half runs backwards"
+        return "Keras 3 refuses a Bidirectional whose forward direction runs backwards"
     for half in layer.directions:
         for activation in (half.activation, half.recurrent_activation):
             reason = None if activation is None else _activation_refusal(activation, dialect, layer.dtype)

@@ -94,7 +94,7 @@ def _file_refusal(layer: LSTMLayer, dtype: str, kind: _Kind, dialect: Dialect) -
     # hdf5_format.py convert_nested_bidirectional gives the forward half two of the five arrays.
     biased = [bool({"bias_ih", "bias_hh"} & set(half.arrays)) for half in layer.directions]
     if legacy and dialect.major == 2 and biased == [True, False]:
-        return "Keras 2 cannot load a bias in the forward half only from a legacy .h5; write .keras"
+        return "Keras 2 cannot load a bias in the forward direction only from a legacy .h5; write .keras"
     return None
 
 
@@ -106,8 +106,8 @@ def _refuse_unequal_feeders(checkpoint: Checkpoint, kind: _Kind, dialect: Dialec
         layer = checkpoint[below]
         if layer.merge_mode == "concat" and len({half.hidden_size for half in layer.directions}) > 1:
             raise UnsupportedModelError(
-                f"{below}: Keras 3 cannot build a model in which unequal halves feed another layer ({above}), except "
-                "from .keras; write .keras, or pass --keras-version 2"
+                f"{below}: Keras 3 cannot build a model in which directions of unequal size feed another layer "
+                f"({above}), except from .keras; write .keras, or pass --keras-version 2"
             )
 
 

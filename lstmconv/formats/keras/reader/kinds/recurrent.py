@@ -204,7 +204,7 @@ def _halves(place: Place) -> dict[str, tuple[Row, Place]]:
     forward, backward = place.options["layer"], place.options["backward_layer"]
     kinds = {_unwrapped(stated)[0] for stated in (forward, backward or forward)}
     if len(kinds) > 1:
-        raise NotUnderstoodError(f"its halves are of two classes: {' and '.join(sorted(kinds))}")
+        raise NotUnderstoodError(f"its directions are of two classes: {' and '.join(sorted(kinds))}")
     found: dict[str, tuple[Row, Place]] = {}
     for side, stated in (("forward", forward), ("backward", backward or forward)):
         class_name, config = _unwrapped(stated)
@@ -235,7 +235,7 @@ def _bidirectional(place: Place) -> tuple[RecurrentLayer]:
         raise NotUnderstoodError(f"merge_mode is {mode!r}")
     shared = ("return_sequences", "return_state", "stateful", "time_major")
     if any(bool(forward.options[name]) != bool(backward.options[name]) for name in shared):
-        raise NotUnderstoodError(f"its halves differ in one of {', '.join(shared)}")
+        raise NotUnderstoodError(f"its directions differ in one of {', '.join(shared)}")
     (layer,) = _layer(forward)
     return (
         replace(
