@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lstmconv.arrays.finiteness import not_finite_in, weighted_layers
 from lstmconv.errors import NotFiniteError, UsageError
 from lstmconv.escaping import html_table
-from lstmconv.formats import Format, MappedFile, ReadOptions, WriteOptions, by_name, by_suffix
+from lstmconv.formats import Format, MappedFile, ReadOptions, WriteOptions, by_name, by_suffix, located
 from lstmconv.formats import stem as stem_of
 from lstmconv.model import Checkpoint, Layer
 from lstmconv.model.kinds import Unknown
@@ -115,6 +115,7 @@ def convert_file(
     say = progress or (lambda _: None)
     say(f"Reading {source.name}")
     refuse_no_file(source)
+    source = located(source)
     stamps = stamps_of([source] if options.read.config is None else [source, options.read.config])
     checkpoint = load_file(source, options.read)
     stamps |= stamps_of([source.parent / part for part in checkpoint.provenance.parts])

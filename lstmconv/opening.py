@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lstmconv.errors import UnreadableFileError
-from lstmconv.formats import Artifact, ReadOptions, open_file
+from lstmconv.formats import Artifact, ReadOptions, located, open_file
 from lstmconv.formats.hashing import begin_hashing
 from lstmconv.model import Checkpoint
 
@@ -44,6 +44,7 @@ def refuse_no_file(path: Path) -> None:
     """Refuse a path with nothing at it, and what may never end: pipes and devices."""
     if str(path) == "-" and not path.exists():
         raise UnreadableFileError("-: standard input is not read; pass the name of a file")
+    path = located(path)
     if not path.exists():
         raise UnreadableFileError(f"{path}: no such file")
     if not path.is_file() and not path.is_dir():

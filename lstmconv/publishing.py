@@ -281,7 +281,9 @@ def _sync(folder: Path) -> None:
 
 def stamps_of(paths: Sequence[Path]) -> dict[Path, tuple[int, ...]]:
     """Return device, inode, size and modification time of files, and of the files in folders."""
-    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    files: list[Path] = []
+    for path in paths:
+        files += [each for each in sorted(path.iterdir()) if each.is_file()] if path.is_dir() else [path]
     found: dict[Path, tuple[int, ...]] = {}
     for file in files:
         state = file.stat()

@@ -30,14 +30,16 @@ _RECYCLE = 500
 _TARGETS = ("out.pt", "out.safetensors", "out.onnx", "out.cudnn.safetensors", "out.keras", "out.h5", "out.weights.h5")
 
 
-def fuzz(first: int, runs: int, save: Path | None, progress: bool) -> tuple[collections.Counter, list[str]]:
+def fuzz(
+    first: int, runs: int, save: Path | None, progress: bool, only: str = ""
+) -> tuple[collections.Counter, list[str]]:
     """Do the runs ``first`` to ``first + runs - 1``; return how often each outcome came, and the findings."""
     outcomes: collections.Counter = collections.Counter()
     findings: list[str] = []
     with tempfile.TemporaryDirectory() as name:
         good, work = Path(name) / "good", Path(name) / "work"
         good.mkdir()
-        files = good_files(good)
+        files = [file for file in good_files(good) if only in str(file.relative_to(good))]
         worker = Worker(fork=False)
         begun = time.monotonic()
         for number in range(first, first + runs):
@@ -82,7 +84,7 @@ def _prepare(rng: random.Random, files: list[Path], work: Path) -> tuple[list[st
     how = mutate(inside / good.name, rng)
     source = inside / good.name
     if good.is_dir() and good.suffix != ".keras":
-        source = next(iter(sorted([*source.glob("*.weights.json"), *source.glob("*.bin")])))
+        source = next(iter(sorted([*source.glob("*.weights.json"), *source.glob("*.bin")])), source)
     (work / "out").mkdir()
     argv = ["inspect", str(source), *(["--json"] if rng.random() < 0.3 else [])]
     if rng.random() < 0.4:
@@ -105,6 +107,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0, help="the first run's; run k has seed + k")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--only", default="", metavar="WORD", help="damage only the files that have it in their names")
     parser.add_argument("--save", type=Path, help="where findings go")
     arguments = parser.parse_args()
     begun = time.monotonic()
@@ -112,11 +115,12 @@ def main() -> int:
     starts = range(arguments.seed, arguments.seed + arguments.runs, share)
     counts = [min(share, arguments.seed + arguments.runs - start) for start in starts]
     if arguments.jobs == 1:
-        parts = [fuzz(arguments.seed, arguments.runs, arguments.save, progress=True)]
+        parts = [fuzz(arguments.seed, arguments.runs, arguments.save, progress=True, only=arguments.only)]
     else:
         with ProcessPoolExecutor(arguments.jobs) as pool:
             size = len(counts)
-            parts = list(pool.map(fuzz, starts, counts, [arguments.save] * size, [True] * size))
+            only = [arguments.only] * size
+            parts = list(pool.map(fuzz, starts, counts, [arguments.save] * size, [True] * size, only))
     outcomes = sum((part for part, _ in parts), collections.Counter())
     findings = [finding for _, found in parts for finding in found]
     for outcome, count in sorted(outcomes.items()):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import lstmconv
 from lstmconv.cli import app
 from lstmconv.errors import UsageError
-from lstmconv.formats import FORMATS
+from lstmconv.formats import TARGETS
 
 BARE = ["--input-size", "3", "--hidden-size", "5", "--num-layers", "2", "--bidirectional", "--buffer-dtype", "float64"]
 """What a buffer of an ``nn.LSTM(3, 5, 2, bidirectional=True)`` in float64 does not say of itself."""
@@ -81,10 +81,10 @@ def test_half_the_sizes_are_refused(bare):
 
 
 def test_every_format_is_offered_and_no_other(monkeypatch):
-    """Help, error and completion list the rows of FORMATS."""
+    """Help, error and completion list the formats that are written."""
     command = typer.main.get_command(app).commands["convert"]
     (to,) = (each for each in command.params if "--to" in each.opts)
-    names = {entry.name for entry in FORMATS}
+    names = {entry.name for entry in TARGETS}
     assert all(name in to.help for name in names)
     refused = CliRunner().invoke(app, ["convert", "m.h5", "--to", "nothing"])
     assert refused.exit_code == 2

@@ -9,22 +9,38 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lstmconv.errors import ForeignFileError, LstmconvError, NoLSTMError
-from lstmconv.formats import FORMATS, Artifact, open_file
+from lstmconv.formats import FORMATS, Artifact, located, open_file
 from lstmconv.formats.record import Record
 from lstmconv.model import Checkpoint, Skipped
 
-__all__ = ["SUFFIXES", "CheckedFile", "FileCache", "is_checkpoint", "is_keras"]
+__all__ = ["SUFFIXES", "CheckedFile", "FileCache", "is_checkpoint", "is_keras", "place_of"]
 
 SUFFIXES = tuple(suffix for entry in FORMATS for suffix in entry.suffixes if suffix != entry.raw_suffix)
 """The suffixes of the files that are checked. Bare buffers are not: they do not say what they contain."""
+_BY_NAME = tuple(
+    suffix for entry in FORMATS if entry.locate is None for suffix in entry.suffixes if suffix != entry.raw_suffix
+)
 _KERAS_SUFFIXES = tuple(suffix for entry in FORMATS if entry.from_keras for suffix in entry.suffixes)
 _KEPT = 8
 """At most so many files stay open for their twins; weights are views of the file and stay on the disk."""
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file's name has one of :data:`SUFFIXES`."""
-    return path.name.lower().endswith(SUFFIXES)
+    """Whether a file is checked: by its suffix, or, where a format names files otherwise, by what stands beside it."""
+    if path.name.lower().endswith(_BY_NAME):
+        return True
+    try:
+        return any(entry.locate is not None and entry.locate(path) is not None for entry in FORMATS)
+    except LstmconvError:  # Reading it says what is wrong with it.
+        return True
+
+
+def place_of(path: Path) -> Path:
+    """Return the file or folder that a path means; the path itself where reading it says what is wrong."""
+    try:
+        return located(path)
+    except LstmconvError:
+        return path
 
 
 def is_keras(path: Path) -> bool:
@@ -70,9 +86,7 @@ class FileCache:
             LstmconvError: The file is damaged, or an LSTM in it is incomplete.
             OSError: The file cannot be opened.
         """
-        index = _index_of(path)
-        if index is not None:
-            return self.read(index)
+        path = _index_of(path) or located(path)
         if path in self._files:
             self._files.move_to_end(path)
             return self._files[path]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from lstmconv.arrays.finiteness import not_finite_arrays, not_finite_in, weighted_layers
 from lstmconv.checking import twins, weight_rules
-from lstmconv.checking.file_cache import CheckedFile, FileCache, is_checkpoint
+from lstmconv.checking.file_cache import CheckedFile, FileCache, is_checkpoint, place_of
 from lstmconv.checking.findings import CheckResult, Finding, Status, Violation
 from lstmconv.checking.searching import checkpoints_in
 from lstmconv.checking.settings import Settings, find_settings, like, read_settings
@@ -94,7 +94,8 @@ def _in_groups(
     """Check groups of files in processes, or on an executor; a source and its targets are in one group."""
     groups: dict[tuple[Path, str], list[Path]] = {}
     for file in dict.fromkeys(files):
-        groups.setdefault((file.parent, stem(file)), []).append(file)
+        place = place_of(file)
+        groups.setdefault((place.parent, stem(place)), []).append(file)
     known: dict[Path, CheckResult] = {}
     outcomes = _outcomes(run, list(groups.values()), jobs, executor)
     for file in files:
@@ -160,7 +161,8 @@ class _Run:
     def one(self, path: Path) -> CheckResult:
         """Return a file's result; an unexpected error becomes a finding."""
         try:
-            return self._one(path, self._settings or self._by_folder[path.parent])
+            found = self._one(place_of(path), self._settings or self._by_folder[path.parent])
+            return found._replace(path=str(path))
         except OSError as error:
             reason = f"cannot be read ({error.strerror or error})"
         except Exception as error:  # One file's failure does not stop the others; LSTMCONV_DEBUG shows its origin.

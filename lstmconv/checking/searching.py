@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lstmconv.checking.file_cache import SUFFIXES, is_checkpoint
+from lstmconv.checking.file_cache import SUFFIXES, is_checkpoint, place_of
 from lstmconv.errors import UsageError
 
 __all__ = ["checkpoints_in"]
@@ -15,15 +15,14 @@ __all__ = ["checkpoints_in"]
 def checkpoints_in(paths: Sequence[Path]) -> list[Path]:
     """Return paths with the checkpoints in and below each folder in the folder's place, sorted; each once.
 
-    A folder whose own name is a checkpoint's, such as an unpacked ``model.keras``, is one. Hidden folders (``.git``,
-    ``.venv``) are not searched.
+    An unpacked ``model.keras`` and a SavedModel are one each. Hidden folders (``.git``, ``.venv``) are not searched.
 
     Raises:
         UsageError: A folder has no checkpoint in it.
     """
     found: dict[Path, None] = {}
     for path in paths:
-        if not path.is_dir() or is_checkpoint(path):
+        if not path.is_dir() or _is_one(path):
             found[path] = None
             continue
         inside = sorted(_below(path))
@@ -35,5 +34,10 @@ def checkpoints_in(paths: Sequence[Path]) -> list[Path]:
 
 def _below(folder: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(folder):
-        yield from (Path(root, name) for name in (*files, *folders) if is_checkpoint(Path(name)))
-        folders[:] = [name for name in folders if not name.startswith(".") and not is_checkpoint(Path(name))]
+        yield from (Path(root, name) for name in (*files, *folders) if _is_one(Path(root, name)))
+        folders[:] = [name for name in folders if not name.startswith(".") and not _is_one(Path(root, name))]
+
+
+def _is_one(path: Path) -> bool:
+    """Whether a path is a checkpoint, and no more than a part of one: of several files one stands for all."""
+    return is_checkpoint(path) and place_of(path) == path

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast, get_args
 
 from lstmconv.checking.findings import RULES, Severity
 from lstmconv.errors import UsageError
-from lstmconv.formats import FORMATS
+from lstmconv.formats import TARGETS
 
 __all__ = ["Settings", "find_settings", "like", "read_settings"]
 
@@ -177,7 +177,7 @@ def _severity(file: Path, value: object) -> Mapping[str, Severity]:
 
 def _targets(file: Path, value: object) -> tuple[str, ...]:
     names = _texts(file, "required-targets", value)
-    known = [entry.name for entry in FORMATS]
+    known = [entry.name for entry in TARGETS]
     unknown: Sequence[str] = [name for name in names if name not in known]
     if unknown:
         raise UsageError(f"{file}: [tool.lstmconv] required-targets has {unknown[0]!r}; known are {', '.join(known)}")

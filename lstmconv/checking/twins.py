@@ -46,7 +46,7 @@ def source_of(path: Path, cache: FileCache, settings: Settings) -> Path | None:
     record = cache.record_of(path)
     if record is not None:
         named = path.parent / Path(record.source).name
-        if named != path and named.is_file() and is_checkpoint(named):
+        if named != path and named.exists() and is_checkpoint(named):
             return named
     elif is_keras(path):
         return None

@@ -9,7 +9,7 @@ from typer.core import TyperCommand
 
 from lstmconv.arrays.bias_modes import BIAS_MODES, BiasMode
 from lstmconv.cli.options import (
-    FORMAT_NAMES,
+    TARGET_NAMES,
     AllowNotFinite,
     Dask,
     Json,
@@ -58,9 +58,9 @@ def convert(
     to: Annotated[
         list[str] | None,
         choice(
-            FORMAT_NAMES,
+            TARGET_NAMES,
             metavar="FORMAT",
-            help=f"Format of the target: {listed(FORMAT_NAMES)}. Default: decided by its suffix. Repeatable.",
+            help=f"Format of the target: {listed(TARGET_NAMES)}. Default: decided by its suffix. Repeatable.",
         ),
     ] = None,
     whole: Annotated[

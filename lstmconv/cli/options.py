@@ -15,12 +15,13 @@ import typer
 
 from lstmconv.arrays.bias_modes import BUFFER_BIAS_MODES, BiasMode
 from lstmconv.errors import UsageError
-from lstmconv.formats import FORMATS
+from lstmconv.formats import FORMATS, TARGETS
 from lstmconv.formats.options import DTYPES, MERGE_MODES, BufferSizes, ReadOptions
 from lstmconv.suggesting import suggestion
 
 __all__ = [
     "FORMAT_NAMES",
+    "TARGET_NAMES",
     "AllowNotFinite",
     "FRAMEWORK_NAMES",
     "Dask",
@@ -34,6 +35,7 @@ __all__ = [
 
 FORMAT_NAMES = tuple(sorted(entry.name for entry in FORMATS))
 FRAMEWORK_NAMES = tuple(sorted({entry.framework for entry in FORMATS if entry.framework is not None}))
+TARGET_NAMES = tuple(sorted(entry.name for entry in TARGETS))
 
 
 def listed(names: Sequence[str]) -> str:

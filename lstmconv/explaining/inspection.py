@@ -9,7 +9,7 @@ import numpy as np
 from lstmconv.activations import describe_activation
 from lstmconv.errors import MissingDependencyError
 from lstmconv.explaining.overview import overview, to_json
-from lstmconv.formats import FORMATS, Format
+from lstmconv.formats import TARGETS, Format
 from lstmconv.layouts import Layout, by_name
 from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Stack
 
@@ -59,7 +59,7 @@ def _layer(layer: LSTMLayer, unknown: str | None) -> dict[str, Any]:
         "masking": layer.masking,
         "time_major": layer.time_major,
         "directions": [_direction(direction) for direction in layer.directions],
-        "targets": {entry.name: _target(entry, layer, unknown) for entry in FORMATS},
+        "targets": {entry.name: _target(entry, layer, unknown) for entry in TARGETS},
     }
 
 

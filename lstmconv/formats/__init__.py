@@ -13,6 +13,7 @@ from lstmconv.suggesting import suggestion
 
 __all__ = [
     "FORMATS",
+    "TARGETS",
     "Artifact",
     "BufferSizes",
     "Format",
@@ -23,6 +24,7 @@ __all__ = [
     "by_suffix",
     "detect",
     "format_of_name",
+    "located",
     "open_file",
     "stem",
 ]
@@ -69,6 +71,20 @@ FORMATS = (
         runs_graphs=True,
     ),
     Format(
+        name="tensorflow",
+        suffixes=(".ckpt.index", ".index"),
+        title="TensorFlow SavedModel or checkpoint",
+        module="tensorflow",
+        runtime="keras",
+        recognises=detection.is_tensorflow,
+        biases="one",
+        states_activations=True,
+        runs_graphs=True,
+        from_keras=True,
+        is_written=False,
+        locate=detection.locate_tensorflow,
+    ),
+    Format(
         name="keras-cudnn",
         suffixes=(".cudnn.h5",),
         title="Keras CuDNNLSTM layers",
@@ -97,6 +113,23 @@ What no other format recognises is left to the Keras reader, which says what it 
 """
 
 
+TARGETS = tuple(entry for entry in FORMATS if entry.is_written)
+"""The formats that can be written."""
+
+
+def located(path: Path) -> Path:
+    """Return the file or folder that a path means: TensorFlow names a checkpoint by a prefix that is no file.
+
+    Raises:
+        UnreadableFileError: A folder does not say which of its checkpoints is meant.
+    """
+    for entry in FORMATS:
+        found = None if entry.locate is None else entry.locate(path)
+        if found is not None:
+            return found
+    return path
+
+
 def detect(file: MappedFile, options: ReadOptions | None = None) -> Format:
     """Return the format of a file: the user's, else by its content, else by its suffix.
 
@@ -122,6 +155,7 @@ def open_file(path: Path, options: ReadOptions | None = None) -> Artifact:
         UnreadableFileError: It is not there, it is damaged, or it is of no format.
         UsageError: ``options.format`` is unknown.
     """
+    path = located(path)
     if not path.exists():
         raise UnreadableFileError(f"{path}: no such file")
     file = MappedFile(path)

@@ -6,10 +6,12 @@ files need none of it.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.mapped_file import MappedFile
 
-__all__ = ["always", "is_cudnn", "is_onnx", "is_safetensors", "is_torch", "never"]
+__all__ = ["always", "is_cudnn", "is_onnx", "is_safetensors", "is_tensorflow", "is_torch", "locate_tensorflow", "never"]
 
 _HEADER_BYTES = 100_000_000
 """safetensors' own limit for its header."""
@@ -52,6 +54,20 @@ def is_cudnn(file: MappedFile) -> bool:
 def is_onnx(file: MappedFile) -> bool:
     """Recognise an ONNX model by its suffix: a Protocol Buffers message begins with nothing of its own."""
     return _is_unmarked(file) and file.has_suffix(".onnx")
+
+
+def is_tensorflow(file: MappedFile) -> bool:
+    """Recognise a SavedModel, a checkpoint, and TensorFlow's files that hold no layers, which its reader names."""
+    if locate_tensorflow(file.path) is not None or file.head[4:8] == b"TFL3":
+        return True
+    return _is_unmarked(file) and file.has_suffix(".pb", ".pbtxt", ".tflite")
+
+
+def locate_tensorflow(path: Path) -> Path | None:
+    """Return the SavedModel folder or the checkpoint's index that a path means; ``None`` if it means none."""
+    from lstmconv.formats.tensorflow.places import located
+
+    return located(path)
 
 
 def _is_unmarked(file: MappedFile) -> bool:

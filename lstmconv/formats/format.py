@@ -84,6 +84,9 @@ class Format:
         raw_suffix: What it is written with under ``--raw``.
         framework: The library that runs its whole files, as ``run --with`` names it; ``None`` for a format without one.
         modules: What its weights load into, where that computes tanh and sigmoid only: ``nn.LSTM``.
+        is_written: It can be a target; others are only read.
+        locate: Returns the file or folder that a path means, where that is not the path itself: a prefix of several
+            files, one file of a folder. ``None`` for a path that means none of this format.
     """
 
     name: str
@@ -99,6 +102,8 @@ class Format:
     raw_suffix: str | None = None
     framework: str | None = None
     modules: str | None = None
+    is_written: bool = True
+    locate: Callable[[Path], Path | None] | None = None
 
     @property
     def _module(self) -> Module:

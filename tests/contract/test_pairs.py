@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lstmconv
-from lstmconv.formats import FORMATS
+from lstmconv.formats import TARGETS
 from lstmconv.formats.hdf5 import tree
 from lstmconv.model import Gates, LSTMDirection, LSTMLayer
 from tests._cases import walk_here
@@ -49,7 +49,7 @@ NO_BFLOAT16 = {"keras h5", "keras h5 weights", "keras 2", "keras 2 h5", "keras-c
 
 
 def test_every_format_is_in_the_pairs():
-    assert {entry.name for entry in FORMATS} == {name.split()[0] for name in FILES}
+    assert {entry.name for entry in TARGETS} == {name.split()[0] for name in FILES}
 
 
 def strange(random, shape, dtype):

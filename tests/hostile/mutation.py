@@ -18,6 +18,12 @@ import h5py
 import numpy as np
 import onnx
 
+from lstmconv.formats.tensorflow.reader.bundle import open_bundle
+from lstmconv.formats.tensorflow.reader.object_graph import GRAPH_KEY
+from lstmconv.formats.tensorflow.reader.table import read_table
+from lstmconv.formats.wire import LENGTH, fields
+from tests.hostile import bundles
+
 NUMBERS = (0, 1, -1, 2, 3, 7, 255, 65536, 2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**63, -(2**63), 10**30)
 TEXTS = (
     "",
@@ -42,6 +48,9 @@ def mutate(path: Path, rng: random.Random) -> str:
         path = rng.choice(sorted(each for each in path.rglob("*") if each.is_file()))
     content = path.read_bytes()
     kind = kind_of(path, content)
+    if kind == "checkpoint" and rng.random() < 0.65:
+        damage_checkpoint(path, rng)
+        return "checkpoint structure"
     structure = STRUCTURES.get(kind)
     if structure is not None and rng.random() < 0.65:
         try:
@@ -66,6 +75,10 @@ def kind_of(path: Path, content: bytes) -> str:
         return "safetensors"
     if path.suffix == ".onnx":
         return "onnx"
+    if path.suffix == ".index":
+        return "checkpoint"
+    if path.name == "keras_metadata.pb":
+        return "metadata"
     return "json" if content.lstrip().startswith((b"{", b"[")) else "bytes"
 
 
@@ -464,6 +477,69 @@ def _nest(model: Any, rng: random.Random) -> None:
         model.graph.node.append(node)
 
 
+# TensorFlow
+
+
+def damage_checkpoint(index: Path, rng: random.Random) -> None:
+    """Change what a checkpoint's index, its graph of objects or a tensor says, and make every checksum fit."""
+    table = read_table(index.read_bytes(), index.name)
+    shard = index.with_name(index.name.removesuffix(".index") + ".data-00000-of-00001")
+    data = shard.read_bytes()
+    graph = GRAPH_KEY.encode()
+    way = rng.randrange(6)
+    key = rng.choice(sorted(table))
+    if way < 3 and graph in table:
+        stored = open_bundle(index, index.name).text(GRAPH_KEY) or b""
+        text = damaged_bytes(stored, rng) if way else damaged_message(stored, rng, 3)
+        tensor, crc = bundles.text_tensor(text)
+        table[graph] = bundles.entry(7, (), len(data), len(tensor), crc)
+        shard.write_bytes(data + tensor)
+    elif way == 3:
+        table[key] = damaged_message(table[key], rng, 1)
+    elif way == 4:
+        table[rng.choice((b"a/b", key + b"/m", key[::-1], b"lstm/kernel"))] = table.pop(key)
+    else:
+        table[key] = table[rng.choice(sorted(table))]
+    index.write_bytes(bundles.table(table))
+
+
+def damaged_message(content: bytes, rng: random.Random, depth: int) -> bytes:
+    """Change one field of a Protocol Buffers message, or of a message in it."""
+    found = list(fields(content, 0, len(content)))
+    if not found:
+        return damaged_bytes(content, rng)
+    chosen = rng.choice(found)
+    inner = content[chosen.body : chosen.stop]
+    way = rng.randrange(5)
+    if way == 0:
+        put = b""
+    elif way == 1:
+        put = content[chosen.start : chosen.stop] * rng.choice((2, 3))
+    elif chosen.wire == LENGTH:
+        changed = (
+            damaged_message(inner, rng, depth - 1)
+            if depth and way == 2
+            else rng.choice((damaged_bytes(inner, rng), rng.choice(TEXTS).encode("utf-8", "replace")))
+        )
+        put = bundles.field(chosen.number, changed)
+    else:
+        put = bundles.field(chosen.number, rng.choice((0, 1, 2, 7, 255, 2**31, 2**62, 2**64 - 1)))
+    return content[: chosen.start] + put + content[chosen.stop :]
+
+
+def damaged_metadata(content: bytes, rng: random.Random) -> bytes:
+    """Change the JSON of one layer of a SavedModel, or the message around it."""
+    nodes = list(fields(content, 0, len(content)))
+    chosen = nodes[0] if rng.random() < 0.7 else rng.choice(nodes)
+    texts = [each for each in fields(content, chosen.body, chosen.stop) if each.number == 5]
+    if not texts or rng.random() < 0.2:
+        return damaged_message(content, rng, 2)
+    (text,) = texts
+    changed = bundles.field(5, damaged_json(content[text.body : text.stop], rng))
+    inner = content[chosen.body : text.start] + changed + content[text.stop : chosen.stop]
+    return content[: chosen.start] + bundles.field(1, inner) + content[chosen.stop :]
+
+
 STRUCTURES: dict[str, Callable[[bytes, random.Random], bytes | None]] = {
     "hdf5": damaged_hdf5,
     "zip": damaged_zip,
@@ -471,6 +547,7 @@ STRUCTURES: dict[str, Callable[[bytes, random.Random], bytes | None]] = {
     "safetensors": damaged_safetensors,
     "onnx": damaged_onnx,
     "json": damaged_json,
+    "metadata": damaged_metadata,
 }
 
 
@@ -530,4 +607,14 @@ def good_files(folder: Path) -> list[Path]:
     raw.mkdir()
     lstmconv.convert(source, raw / "own.cudnn.bin", raw=True, verify=False)
     made.append(raw)
+    for archive in sorted((golden / "tensorflow").glob("tf-*.zip")):
+        made += tensorflow_files(archive, folder / "tensorflow")
     return made
+
+
+def tensorflow_files(archive: Path, folder: Path) -> list[Path]:
+    """Unpack the SavedModels and checkpoints of one TensorFlow; each becomes a folder of its own."""
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(folder / archive.stem)
+    places = sorted(each for each in (folder / archive.stem).glob("*/*") if each.is_dir())
+    return [place.rename(folder / f"{archive.stem}_{place.parent.name}_{place.name}") for place in places]

@@ -17,6 +17,7 @@ import pytest
 from onnx import helper
 
 from lstmconv.formats.safety.limits import LIMITS
+from tests.hostile import tensorflow_files  # noqa: F401  # It adds its own to HOSTILE.
 from tests.hostile.files import HOSTILE, Hostile, with_nodes
 from tests.hostile.running import ROOT, Worker, faults
 

@@ -28,6 +28,7 @@ __all__ = [
     "PICKLE_BYTES",
     "PICKLE_OPCODES",
     "TENSORS",
+    "TRACKED_OBJECTS",
     "WALK_SECONDS",
     "ZIP_MEMBERS",
     "Limit",
@@ -111,6 +112,11 @@ MODEL_CALLS = Limit(
 )
 LAYERS = Limit("LSTMCONV_LAYERS", 1_000, "how layers feed each other is looked up in pairs: 1,900 ONNX nodes take 9 s")
 TENSORS = Limit("LSTMCONV_TENSORS", 250_000, "a pickle within its own limit has up to 75,000")
+TRACKED_OBJECTS = Limit(
+    "LSTMCONV_TRACKED_OBJECTS",
+    500_000,
+    "objects and references of a TensorFlow checkpoint, each 300 bytes in memory; a layer of a SavedModel has 150",
+)
 
 LIMITS: Sequence[Limit] = (
     WALK_SECONDS,
@@ -122,6 +128,7 @@ LIMITS: Sequence[Limit] = (
     PICKLE_BYTES,
     PICKLE_OPCODES,
     TENSORS,
+    TRACKED_OBJECTS,
     ZIP_MEMBERS,
     ONNX_EXPANSION,
     ONNX_MESSAGES,

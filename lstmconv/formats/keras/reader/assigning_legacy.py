@@ -11,7 +11,7 @@ from lstmconv.formats.keras.reader.entries import Entry, Member, ModelEntry
 from lstmconv.formats.keras.reader.open_file import KerasFile
 from lstmconv.formats.keras.reader.stored import Leaf, Stored, leaves, top_level, variables_by_order
 
-__all__ = ["assign_legacy"]
+__all__ = ["assign_legacy", "by_names"]
 
 
 def assign_legacy(
@@ -84,7 +84,7 @@ def _within(
     owners = list(leaves(member.entry, member.name))
     if len(owners) == 1:
         return {owners[0].entry: stored}
-    named = _by_names(owners, stored)
+    named = by_names(owners, stored)
     if named is not None and all(
         count is None or sum(count) == len(named.get(entry, []))
         for entry, count in ((owner.entry, counts.of(owner.entry)) for owner in owners)
@@ -105,7 +105,7 @@ def _within(
     return found
 
 
-def _by_names(owners: Sequence[Leaf], stored: Sequence[Stored]) -> dict[Entry, list[Stored]] | None:
+def by_names(owners: Sequence[Leaf], stored: Sequence[Stored]) -> dict[Entry, list[Stored]] | None:
     """Divide arrays by the scopes of their names; ``None`` where one names no owner, or several equally well."""
     by_scope: dict[tuple[str, ...], list[Stored]] = {}
     for each in stored:

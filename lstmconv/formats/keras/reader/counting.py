@@ -5,13 +5,15 @@ from __future__ import annotations
 from lstmconv.errors import LstmconvError
 from lstmconv.formats.keras.reader.entries import Entry
 from lstmconv.formats.keras.reader.kinds import LayerEntry, variables_of
+from lstmconv.formats.keras.reader.kinds.row import Variable
 from lstmconv.formats.keras.reader.open_file import KerasVersion
 from lstmconv.model import Shape
 
-__all__ = ["Counts"]
+__all__ = ["CELL_CLASSES", "Counts", "known_variables"]
 
 _NOT_TRAINABLE = {"moving_mean", "moving_variance", "mean", "variance", "count"}
-_CELLS = {"LSTMCell": "LSTM", "GRUCell": "GRU", "SimpleRNNCell": "SimpleRNN"}
+CELL_CLASSES = {"LSTMCell": "LSTM", "GRUCell": "GRU", "SimpleRNNCell": "SimpleRNN"}
+"""The layer whose variables a cell has."""
 _RANKS = (3, 2, 4, 5)
 
 
@@ -37,21 +39,30 @@ class Counts:
             return None
         if entry.is_operation or entry.own("InputLayer", "Lambda"):
             return 0, 0
-        class_name = _CELLS.get(entry.class_name, entry.class_name)
+        class_name = CELL_CLASSES.get(entry.class_name, entry.class_name)
         if class_name == "LSTM":
             gates_apart = entry.config.get("consume_less", "gpu") != "gpu"  # Keras 1, except for GPUs.
             return (12 if gates_apart else 2 + bool(entry.config.get("use_bias", True))), 0
         if class_name == "CuDNNLSTM":
             return 3, 0
-        # How many variables there are does not depend on sizes, but an input of the right number of axes is asked for.
-        named = LayerEntry(entry.name, class_name, entry.config, self.version)
-        for rank in _RANKS:
-            shape: Shape = (None,) * rank
-            for shapes in ((shape,), (shape, shape)):
-                try:
-                    names = [variable.name for variable in variables_of(named, shapes)]
-                except (LstmconvError, TypeError, ValueError, KeyError, AttributeError):
-                    continue
-                others = sum(name in _NOT_TRAINABLE for name in names)
-                return len(names) - others, others
-        return None
+        variables = known_variables(entry, class_name, self.version)
+        if variables is None:
+            return None
+        others = sum(variable.name in _NOT_TRAINABLE for variable in variables)
+        return len(variables) - others, others
+
+
+def known_variables(entry: Entry, class_name: str, version: KerasVersion | None) -> tuple[Variable, ...] | None:
+    """Return the variables of a layer, in Keras' order; ``None`` where the layer is not known.
+
+    Which there are does not depend on sizes, but an input of the right number of axes is asked for.
+    """
+    named = LayerEntry(entry.name, class_name, entry.config, version)
+    for rank in _RANKS:
+        shape: Shape = (None,) * rank
+        for shapes in ((shape,), (shape, shape)):
+            try:
+                return variables_of(named, shapes)
+            except (LstmconvError, TypeError, ValueError, KeyError, AttributeError):
+                continue
+    return None

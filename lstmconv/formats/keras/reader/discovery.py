@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from lstmconv.formats.keras.reader.cells import LSTM_KINDS, Cell
 from lstmconv.formats.keras.reader.cells_saveable import stands_beside, user_name
+from lstmconv.formats.keras.reader.cells_tracked import name_of_tracked
 from lstmconv.formats.keras.reader.open_file import KerasFile
 from lstmconv.model import Skipped
 
@@ -51,10 +52,13 @@ def discover(file: KerasFile, cells: list[Cell]) -> tuple[list[Discovered], list
 
 def _names(file: KerasFile, cells: list[Cell]) -> list[str]:
     """Name each cell's layer; layers that the file gives the same name are called by their paths."""
-    if file.kind != "saveable":
+    if file.kind in ("legacy", "named"):
         return [_legacy_name(cell, cells) for cell in cells]
     owners = [re.sub(r"/(forward|backward)_layer(/.*)?$", "", cell.group) for cell in cells]
-    names = [user_name(file.weights, cell.group) for cell in cells]
+    names = [
+        user_name(file.weights, cell.group) if file.objects is None else name_of_tracked(file.objects, cell.group)
+        for cell in cells
+    ]
     used: dict[str, set[str]] = {}
     for name, owner in zip(names, owners, strict=True):
         used.setdefault(name, set()).add(owner)

@@ -6,6 +6,9 @@ Kinds (sources: keras/src/saving/{saving_lib,legacy/legacy_h5_format}.py, keras/
   ``nb_layers`` for Keras 0.
 * ``saveable``: HDF5 with ``.../vars/0, 1, 2`` groups: ``.weights.h5``, the body of a ``.keras``
   zip or folder, and sharded weights, from Keras 2.11 on.
+
+TensorFlow's own containers (:mod:`lstmconv.formats.tensorflow`) become two more: ``tracked``, the objects of
+TensorFlow 2 with their names for each other, and ``named``, the variables of TensorFlow 1 by their names in the graph.
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
 from lstmconv.formats.hashing import hashing, sha256_of_all
 from lstmconv.formats.hdf5.tree import SIGNATURE, Group, StoredArray, read_tree
+from lstmconv.formats.keras.reader.tracked import Tracked
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.record import KEY, Record, parse_record
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
@@ -88,8 +93,8 @@ class KerasFile(NamedTuple):
 
     Attributes:
         name: The file's name.
-        kind: ``"legacy"`` or ``"saveable"``.
-        weights: The group that holds the layers' groups.
+        kind: ``"legacy"``, ``"saveable"``, ``"tracked"`` or ``"named"``.
+        weights: The group that holds the layers' groups; of a ``named`` file all variables.
         config: The model config, where the file has one.
         version: Of the weights, where the file tells.
         backend: As the file states it.
@@ -97,10 +102,13 @@ class KerasFile(NamedTuple):
         hashed: As :attr:`lstmconv.model.Provenance.hashed`.
         record: What lstmconv recorded where it wrote the file.
         parts: The shards, by name.
+        objects: The root of a ``tracked`` file.
+        layers: The configs of single layers by the paths of their objects, where a class of the user's own, which has
+            none itself, is what was saved.
     """
 
     name: str
-    kind: Literal["legacy", "saveable"]
+    kind: Literal["legacy", "saveable", "tracked", "named"]
     weights: Group
     config: Config | None
     version: KerasVersion | None
@@ -109,6 +117,8 @@ class KerasFile(NamedTuple):
     hashed: str | Callable[[], str]
     record: Record | None = None
     parts: tuple[str, ...] = ()
+    objects: Tracked | None = None
+    layers: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 def open_file(file: MappedFile) -> KerasFile:

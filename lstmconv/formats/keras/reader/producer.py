@@ -14,6 +14,9 @@ from lstmconv.formats.keras.reader.open_file import Config, KerasFile
 
 __all__ = ["Producer"]
 
+_MAJOR = {"legacy": 1, "tracked": 2, "named": 2}
+"""The major version of Keras that a kind of file without any version means."""
+
 
 @dataclass
 class Producer:
@@ -48,19 +51,19 @@ class Producer:
 
     @property
     def major(self) -> int | None:
-        """The major version; legacy weights without any version are Keras 1's or older."""
+        """The major version; legacy weights without any version are Keras 1's or older, TensorFlow's Keras 2."""
         if self.config is not None and self.config.major is not None:
             return self.config.major
         if self.file.version is not None:
             return self.file.version.major
-        return 1 if self.file.kind == "legacy" else None
+        return _MAJOR.get(self.file.kind)
 
     @property
     def defaults_to_sigmoid(self) -> bool:
         """Whether every LSTM of this producer has sigmoid and tanh by default.
 
         recurrent_activation was hard_sigmoid before keras-team 2.3.0 and in TF 1, whose files cannot be
-        told from TF 2.0's ("2.2.4-tf", "2.3.0-tf"); saveable files begin with Keras 2.11.
+        told from TF 2.0's ("2.2.4-tf", "2.3.0-tf"), and no more can checkpoints; saveable files begin with Keras 2.11.
         """
         version = self.file.version
         if self.file.kind == "saveable":
@@ -71,7 +74,9 @@ class Producer:
     def question(self) -> str:
         """What to ask a user whose weights do not tell their activation."""
         version = self.file.version
-        if version is None:
+        if self.file.kind in ("tracked", "named"):
+            writer = "TensorFlow, whose LSTM classes had either default"
+        elif version is None:
             writer = "Keras 1 or older"
         elif not version.names_a_release:
             writer = f"Keras {version.text}, which had LSTM classes of either default"

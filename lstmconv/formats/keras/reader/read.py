@@ -9,11 +9,16 @@ from typing import cast
 
 from lstmconv.errors import NoLSTMError, UnreadableFileError, UnsupportedModelError, UsageError
 from lstmconv.formats.keras.reader.assigning_legacy import assign_legacy
+from lstmconv.formats.keras.reader.assigning_named import assign_named
 from lstmconv.formats.keras.reader.assigning_saveable import assign_saveable
+from lstmconv.formats.keras.reader.assigning_tracked import assign_tracked
 from lstmconv.formats.keras.reader.cells import LSTM_KINDS, Cell
 from lstmconv.formats.keras.reader.cells_legacy import group_names, legacy_cells
+from lstmconv.formats.keras.reader.cells_named import named_cells
 from lstmconv.formats.keras.reader.cells_saveable import is_numbered, saveable_cells
+from lstmconv.formats.keras.reader.cells_tracked import tracked_cells
 from lstmconv.formats.keras.reader.counting import Counts
+from lstmconv.formats.keras.reader.described_layers import described_layers
 from lstmconv.formats.keras.reader.discovery import Discovered, discover
 from lstmconv.formats.keras.reader.entries import Entry, ModelEntry, read_entries
 from lstmconv.formats.keras.reader.layers import Layers
@@ -27,7 +32,7 @@ from lstmconv.formats.overrides import overruled
 from lstmconv.formats.record import Record, RecordedLayer
 from lstmconv.formats.restoring import restore
 from lstmconv.formats.safety.limits import refuse_many_layers
-from lstmconv.model import Checkpoint, LSTMLayer, MergeMode, Provenance, Skipped
+from lstmconv.model import Checkpoint, LSTMLayer, MergeMode, Provenance, Skipped, Stack
 from lstmconv.model.chains import chains_of, lstm_layers, stacks_of, with_masking
 
 __all__ = ["checkpoint_of", "interpret"]
@@ -66,7 +71,7 @@ def interpret(file: KerasFile, options: ReadOptions) -> Checkpoint:
     """
     given = open_config(options.config) if options.config is not None else None
     description = given or file.config
-    cells = legacy_cells(file.weights) if file.kind == "legacy" else saveable_cells(file.weights)
+    cells = _cells(file)
     notes: list[str] = []
     entry = None if description is None else _entry(description, file)
     producer = Producer(
@@ -80,6 +85,15 @@ def interpret(file: KerasFile, options: ReadOptions) -> Checkpoint:
         notes[:] = ["the config names no LSTM (a model class of its own?); layers are found by their arrays"]
         producer = replace(producer, config=None)
     return _discovered(cells, producer, options)
+
+
+def _cells(file: KerasFile) -> list[Cell]:
+    """Find the recurrent cells of a file, whatever its config says."""
+    if file.objects is not None:
+        return tracked_cells(file.objects)
+    if file.kind == "named":
+        return named_cells(file.weights)
+    return legacy_cells(file.weights) if file.kind == "legacy" else saveable_cells(file.weights)
 
 
 def _entry(description: Config, file: KerasFile) -> Entry | None:
@@ -133,7 +147,12 @@ def _assigned(
     if file.kind == "saveable":
         return assign_saveable(file, model)
     version = producer.config.version if producer.config is not None else None
-    return assign_legacy(file, model, Counts(version or file.version), producer.notes, outside=outside), {}
+    counts = Counts(version or file.version)
+    if file.objects is not None:
+        return assign_tracked(file, file.objects, model, counts, producer.notes, outside=outside)
+    if file.kind == "named":
+        return assign_named(file, model, counts), {}
+    return assign_legacy(file, model, counts, producer.notes, outside=outside), {}
 
 
 def _not_owned(cells: Sequence[Cell], stored: Mapping[Entry, Sequence[Stored]]) -> list[Skipped]:
@@ -149,8 +168,11 @@ def _not_owned(cells: Sequence[Cell], stored: Mapping[Entry, Sequence[Stored]]) 
 def _discovered(cells: list[Cell], producer: Producer, options: ReadOptions) -> Checkpoint:
     """Read the layers of a file without a config by the file's own groups."""
     file = producer.file
-    found, skipped = discover(file, cells)
-    layers: list[LSTMLayer] = []
+    described = described_layers(cells, producer)
+    found, skipped = discover(file, described.undescribed)
+    skipped += described.skipped
+    whole = described.layers.values()
+    layers = [layer for each in whole for layer in (each.layers if isinstance(each, Stack) else (each,))]
     for each in found:
         try:
             layers.append(_alone(each, producer, options))
@@ -173,7 +195,8 @@ def _discovered(cells: list[Cell], producer: Producer, options: ReadOptions) -> 
         skipped=tuple(skipped),
         notes=tuple(dict.fromkeys(producer.notes)),
         unknown=producer.question if any(layer.recurrent_activation is None for layer in layers) else None,
-        assumed=True,
+        joined={each.name: tuple(layer.name for layer in each.layers) for each in whole if isinstance(each, Stack)},
+        assumed=bool(found),
     )
 
 

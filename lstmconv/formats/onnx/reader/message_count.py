@@ -10,8 +10,8 @@ from typing import Any
 
 from lstmconv._optional import require
 from lstmconv.errors import UnreadableFileError
-from lstmconv.formats.onnx.wire import LENGTH, Content, fields
 from lstmconv.formats.safety.limits import ONNX_MESSAGES
+from lstmconv.formats.wire import LENGTH, Content, fields
 
 __all__ = ["MESSAGE_BYTES", "count_messages", "refuse_many_messages"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from lstmconv._optional import require
 from lstmconv.formats.onnx.reader.message_count import refuse_many_messages
-from lstmconv.formats.onnx.wire import LENGTH, Field, fields, opened
+from lstmconv.formats.wire import LENGTH, Field, fields, opened
 
 if TYPE_CHECKING:
     import onnx

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lstmconv._optional import require
-from lstmconv.formats.onnx.wire import opened
 from lstmconv.formats.tensors import NamedTensor
+from lstmconv.formats.wire import opened
 
 if TYPE_CHECKING:
     import onnx

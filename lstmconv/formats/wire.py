@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["LENGTH", "Content", "Field", "fields", "opened"]
+__all__ = ["LENGTH", "Content", "Field", "fields", "opened", "varint"]
 
 _VARINT, _FIXED_64, LENGTH, _FIXED_32 = 0, 1, 2, 5
 
@@ -42,14 +42,14 @@ def fields(content: Content, begin: int, end: int) -> Iterator[Field]:
         tag = content[position]
         position += 1
         if tag > 127:
-            tag, position = _varint(content, start, end)
+            tag, position = varint(content, start, end)
         wire = tag & 7
         body = position
         if wire == LENGTH:
-            length, body = _varint(content, position, end)
+            length, body = varint(content, position, end)
             position = body + length
         elif wire == _VARINT:
-            _, position = _varint(content, position, end)
+            _, position = varint(content, position, end)
         elif wire == _FIXED_64:
             position += 8
         elif wire == _FIXED_32:
@@ -60,7 +60,7 @@ def fields(content: Content, begin: int, end: int) -> Iterator[Field]:
         yield Field(tag >> 3, wire, start, body, position)
 
 
-def _varint(content: Content, position: int, end: int) -> tuple[int, int]:
+def varint(content: Content, position: int, end: int) -> tuple[int, int]:
     """Return a number of seven bits a byte, least first, and the place behind it."""
     value = shift = 0
     while position < end:

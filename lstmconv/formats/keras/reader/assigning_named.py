@@ -1,0 +1,60 @@
+"""Give each layer of a config its arrays in a checkpoint that keeps variables by their names in the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lstmconv.errors import UnsupportedModelError
+from lstmconv.formats.keras.reader.assigning_legacy import by_names
+from lstmconv.formats.keras.reader.cells_legacy import scope_of
+from lstmconv.formats.keras.reader.cells_named import own_variables
+from lstmconv.formats.keras.reader.counting import CELL_CLASSES, Counts, known_variables
+from lstmconv.formats.keras.reader.entries import Entry, ModelEntry
+from lstmconv.formats.keras.reader.open_file import KerasFile
+from lstmconv.formats.keras.reader.stored import Leaf, Stored, leaves, top_level
+
+__all__ = ["assign_named"]
+
+
+def assign_named(file: KerasFile, model: ModelEntry, counts: Counts) -> dict[Entry, list[Stored]]:
+    """Return the arrays of every object that owns some, in Keras' order, by the scopes of their names.
+
+    Raises:
+        UnsupportedModelError: A name fits several layers, or a layer has other variables than its class.
+    """
+    owners: dict[int, Leaf] = {}
+    for member in top_level(model):
+        for leaf in leaves(member.entry, member.name):
+            owners.setdefault(id(leaf.entry), leaf)
+    variables = own_variables(file.weights)
+    # What no layer's name is in is an optimizer's own; a layer that is left without its variables is refused later.
+    stored = [
+        Stored(name, array)
+        for name, array in variables.items()
+        if any(owner.levels[-1].matches(scope_of(name)) for owner in owners.values())
+    ]
+    found = by_names(list(owners.values()), stored)
+    if found is None:
+        raise UnsupportedModelError(
+            f"{file.name}: cannot tell which layers of the config its variables belong to: "
+            f"{', '.join(list(variables)[:6])}{', ...' if len(variables) > 6 else ''}"
+        )
+    return {entry: _in_order(file.name, entry, arrays, counts) for entry, arrays in found.items()}
+
+
+def _in_order(name: str, entry: Entry, arrays: Sequence[Stored], counts: Counts) -> list[Stored]:
+    """Return a layer's variables in the order of its class: an index lists names alphabetically."""
+    class_name = CELL_CLASSES.get(entry.class_name, entry.class_name)
+    if entry.package is not None or class_name in ("LSTM", "CuDNNLSTM"):  # Their reader goes by the names itself.
+        return list(arrays)
+    known = known_variables(entry, class_name, counts.version)
+    if known is None:
+        return list(arrays)
+    by_own = {each.name.split("/")[-1]: each for each in arrays}
+    order = [variable.name.split("/")[-1] for variable in known]
+    if len(by_own) != len(arrays) or sorted(order) != sorted(by_own):
+        raise UnsupportedModelError(
+            f"{name}: '{entry.name}' has the variables {', '.join(order) or 'none'}, and the file "
+            f"{', '.join(each.name for each in arrays)}"
+        )
+    return [by_own[own] for own in order]

@@ -1,0 +1,64 @@
+"""Find the cells among the objects that TensorFlow tracked, where no config names them."""
+
+from __future__ import annotations
+
+import re
+
+from lstmconv.formats.hdf5.tree import StoredArray
+from lstmconv.formats.keras.reader.cells import Cell, natural
+from lstmconv.formats.keras.reader.tracked import Tracked, arrays_below
+from lstmconv.formats.safety.limits import refuse_many_layers
+
+__all__ = ["name_of_tracked", "tracked_cells"]
+
+_INNER = {"cell", "cells", "forward_layer", "backward_layer", "layer"}
+_NUMBERED = re.compile(r"layer(_with_weights)?-\d+")
+_HALF_OR_CELL = re.compile(r"(forward|backward)_.*|(lstm|gru|simple_rnn)_cell(_\d+)?")
+
+
+def tracked_cells(root: Tracked) -> list[Cell]:
+    """Find all cells, in the order of their paths, forward halves first.
+
+    Raises:
+        UnreadableFileError: There are more than any model has.
+    """
+    cells: list[Cell] = []
+    for owner in root.walk():
+        if all(name in owner.children and owner.children[name].array for name in ("kernel", "recurrent_kernel")):
+            cells.append(Cell(owner.path, (), {**arrays_below(owner), **_beside(root, owner)}))
+            refuse_many_layers(len(cells), "the file")
+    return sorted(cells, key=_order)
+
+
+def name_of_tracked(root: Tracked, path: str) -> str:
+    """Name the layer of a cell as the graph calls its variables, without the name of a class of the user's own.
+
+    Without such names it is called by its path: ``encoder/memory`` after attributes.
+    """
+    parts = [part for part in path.split("/") if part not in _INNER]
+    cell = root.find(path)
+    kernel = None if cell is None else cell.children.get("kernel")
+    if kernel is None:
+        return "/".join(parts) or path
+    scope = [part for part in kernel.full_name.split("/")[:-1] if not _HALF_OR_CELL.fullmatch(part)]
+    if len(scope) > 1 and not any(map(_NUMBERED.fullmatch, parts)) and _all_begin_with(root, scope[0]):
+        del scope[0]
+    return "/".join(scope) or "/".join(parts) or path
+
+
+def _all_begin_with(root: Tracked, name: str) -> bool:
+    return all(each.full_name.startswith(f"{name}/") for each in root.walk() if each.array is not None)
+
+
+def _beside(root: Tracked, cell: Tracked) -> dict[str, StoredArray]:
+    """Return the weights at the place of a cell's layer that are not in the cell: no LSTM has any."""
+    above, _, last = cell.path.rpartition("/")
+    layer = root.find(above)
+    if last != "cell" or layer is None:
+        return {}
+    return {f"../{key}": array for key, array in arrays_below(layer).items() if not key.startswith("cell/")}
+
+
+def _order(cell: Cell) -> list[list[tuple[int, str]]]:
+    parts = [part.replace("forward_layer", "0").replace("backward_layer", "1") for part in cell.group.split("/")]
+    return [natural(part) for part in parts]

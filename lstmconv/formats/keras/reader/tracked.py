@@ -1,0 +1,74 @@
+"""The objects that TensorFlow tracks and saves: layers, and the variables that are attributes of theirs.
+
+Source: tensorflow/python/trackable: every attribute of a layer that is itself a layer, a list of some, or a variable is
+a child by its own name; keras/engine/functional.py ``_layer_checkpoint_dependencies`` (2.2 to 2.15, network.py before)
+names those of a model ``layer-N`` and, again, ``layer_with_weights-N``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from lstmconv.formats.hdf5.tree import StoredArray
+
+__all__ = ["Tracked", "arrays_below"]
+
+_NO_WEIGHTS = {"states", "_random_generator", "_generator"}
+"""Children whose variables are no weights: the states of a stateful layer, and random numbers' seeds."""
+_MOST_LEVELS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Tracked:
+    """One object. Objects may show each other in a circle: go by ``is``, and stop at what was seen.
+
+    Attributes:
+        path: The shortest way to it from the root: ``layer_with_weights-0/cell``.
+        children: By name, without what TensorFlow keeps for itself.
+        array: Its numbers, where it is a variable.
+        full_name: What the graph calls the variable: ``low/lstm_cell/kernel``.
+    """
+
+    path: str
+    children: Mapping[str, Tracked]
+    array: StoredArray | None = None
+    full_name: str = ""
+
+    def find(self, path: str) -> Tracked | None:
+        """Return the object at a relative path such as ``forward_layer/cell``, or ``None``."""
+        found: Tracked | None = self
+        for part in filter(None, path.split("/")):
+            found = None if found is None else found.children.get(part)
+        return found
+
+    def walk(self) -> Iterator[Tracked]:
+        """Yield every object once, this one first, each behind one that shows it."""
+        seen = {id(self)}
+        waiting = [self]
+        for found in waiting:
+            yield found
+            for child in found.children.values():
+                if id(child) not in seen:
+                    seen.add(id(child))
+                    waiting.append(child)
+
+
+def arrays_below(owner: Tracked) -> dict[str, StoredArray]:
+    """Return all weights of an object and of the objects inside it, each once, by their paths from it."""
+    found: dict[str, StoredArray] = {}
+    seen = {id(owner)}
+    level = [("", owner)]
+    for _ in range(_MOST_LEVELS):
+        below = []
+        for path, each in level:
+            for key, child in each.children.items():
+                if id(child) in seen or key in _NO_WEIGHTS:
+                    continue
+                seen.add(id(child))
+                here = f"{path}/{key}".lstrip("/")
+                if child.array is not None:
+                    found[here] = child.array
+                below.append((here, child))
+        level = below
+    return found

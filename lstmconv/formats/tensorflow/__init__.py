@@ -1,0 +1,62 @@
+"""TensorFlow's own containers, SavedModels and checkpoints: read without TensorFlow, and not written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lstmconv.errors import UsageError
+from lstmconv.formats.format import Artifact, Opened
+from lstmconv.formats.mapped_file import MappedFile
+from lstmconv.formats.options import ReadOptions, WriteOptions
+
+if TYPE_CHECKING:
+    from lstmconv.model import Checkpoint, LSTMLayer, Model, Stack
+
+__all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
+
+_NOT_WRITTEN = "TensorFlow's containers are read only; convert to keras, and save that with TensorFlow"
+
+
+def open_file(file: MappedFile, options: ReadOptions) -> Opened:
+    """Open a SavedModel or a checkpoint; see :func:`lstmconv.formats.tensorflow.reader.open_file.open_file`."""
+    from lstmconv.formats.keras.reader import read
+    from lstmconv.formats.tensorflow.reader import open_file as opening
+
+    content = opening.open_file(file)
+    return Opened(None, content, lambda: read.checkpoint_of(content, options))
+
+
+def obstacle(stack: Stack) -> str | None:
+    """Say that nothing is written."""
+    return _NOT_WRITTEN
+
+
+def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:
+    """Say that nothing is written."""
+    return _NOT_WRITTEN
+
+
+def terms(layer: LSTMLayer) -> str:
+    """Say as what a SavedModel holds a layer."""
+    return "one LSTM layer"
+
+
+def usage(artifact: Artifact, place: Path) -> str | None:
+    """Return nothing: none is written."""
+    return None
+
+
+def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
+    """Refuse.
+
+    Raises:
+        UsageError: Always.
+    """
+    raise UsageError(f"{path.name}: {_NOT_WRITTEN}")
+
+
+def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
+    """Yield nothing: none is written."""
+    return iter(())

@@ -1,0 +1,99 @@
+"""Find the checkpoint or SavedModel that a path means: a prefix, a folder, or one of its files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from lstmconv.errors import UnreadableFileError
+
+__all__ = ["INDEX", "is_checkpoint_folder", "is_saved_model", "located", "variables_of"]
+
+INDEX = ".index"
+_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
+"""What every table of LevelDB's form ends with (tensorflow/core/lib/io/format.h kTableMagicNumber)."""
+_SHARD = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
+_STATE = "checkpoint"
+"""The text file in which tf.train.Saver and CheckpointManager name the latest checkpoint of a folder."""
+_STATE_BYTES = 1 << 20
+_LATEST = re.compile(r'^model_checkpoint_path: "((?:[^"\\]|\\.)*)"', re.MULTILINE)
+_MODEL_FILES = ("saved_model.pb", "keras_metadata.pb", "saved_model.pbtxt")
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Whether a folder is a SavedModel."""
+    return any((folder / name).is_file() for name in _MODEL_FILES)
+
+
+def is_checkpoint_folder(folder: Path) -> bool:
+    """Whether a folder holds checkpoints."""
+    return (folder / _STATE).is_file() or any(map(_has_shards, folder.glob(f"*{INDEX}")))
+
+
+def variables_of(folder: Path) -> Path:
+    """Return the index of a SavedModel's variables."""
+    return folder / "variables" / f"variables{INDEX}"
+
+
+def located(path: Path) -> Path | None:
+    """Return the SavedModel folder or the index that a path means; ``None`` if it means none.
+
+    A folder with several checkpoints means the latest, as its file ``checkpoint`` says.
+
+    Raises:
+        UnreadableFileError: A folder does not say which of its checkpoints is meant, or that one is not there.
+    """
+    if path.is_dir():
+        if is_saved_model(path):
+            return path
+        return _latest(path) if is_checkpoint_folder(path) else None
+    if path.name in _MODEL_FILES and path.is_file():
+        return path.parent
+    if path.name == _STATE and path.is_file() and is_checkpoint_folder(path.parent):
+        return _latest(path.parent)
+    shard = _SHARD.fullmatch(path.name)
+    index = path.with_name(shard[1] + INDEX if shard else path.name + INDEX)
+    if path.name.endswith(INDEX):
+        index = path
+    elif path.exists() and not shard:
+        return None
+    if not index.is_file() or not (_has_shards(index) or _is_table(index)):
+        return None
+    above = index.parent.parent
+    return above if index == variables_of(above) and is_saved_model(above) else index
+
+
+def _is_table(index: Path) -> bool:
+    with index.open("rb") as file:
+        file.seek(max(0, index.stat().st_size - len(_MAGIC)))
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
+def _has_shards(index: Path) -> bool:
+    prefix = index.name.removesuffix(INDEX)
+    return any(_SHARD.fullmatch(each.name) for each in index.parent.glob(f"{_plain(prefix)}.data-*-of-*"))
+
+
+def _plain(name: str) -> str:
+    """Return a pattern that matches a name only."""
+    return re.sub(r"([*?\[])", r"[\1]", name)
+
+
+def _latest(folder: Path) -> Path:
+    state = folder / _STATE
+    if state.is_file():
+        with state.open("rb") as file:
+            text = file.read(_STATE_BYTES).decode(errors="replace")
+        stated = _LATEST.search(text)
+        if stated is None:
+            raise UnreadableFileError(f"{folder.name}/{_STATE}: names no checkpoint; give the checkpoint itself")
+        # A folder that was moved still has the names of the place where it was written.
+        index = folder / (re.split(r"[/\\]", stated[1])[-1] + INDEX)
+        if not index.is_file():
+            raise UnreadableFileError(f"{folder.name}/{_STATE}: names {stated[1]!r}, and {index.name} is not beside it")
+        return index
+    found = sorted(each for each in folder.glob(f"*{INDEX}") if _has_shards(each))
+    if len(found) > 1:
+        names = ", ".join(each.name for each in found[:4])
+        raise UnreadableFileError(f"{folder.name}: holds several checkpoints and does not say which is meant: {names}")
+    return found[0]

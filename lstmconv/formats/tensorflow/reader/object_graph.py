@@ -1,0 +1,122 @@
+"""Read the graph of objects in a TensorFlow 2 checkpoint: which layer shows which, and which tensor is whose.
+
+Source: tensorflow/core/protobuf/trackable_object_graph.proto. Optimizers, functions and Keras' own lists of what layers
+show anyway are left out: what is read of an optimizer can never be taken for weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lstmconv.errors import UnreadableFileError
+from lstmconv.formats.keras.reader.tracked import Tracked
+from lstmconv.formats.safety.limits import TRACKED_OBJECTS
+from lstmconv.formats.tensorflow.reader.bundle import Bundle
+from lstmconv.formats.tensorflow.reader.messages import pieces, text_of
+
+__all__ = ["GRAPH_KEY", "read_objects"]
+
+GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+"""tensorflow/python/trackable/base.py OBJECT_GRAPH_PROTO_KEY."""
+_VALUE = "VARIABLE_VALUE"
+_LEFT_OUT = frozenset({
+    "keras_api", "variables", "trainable_variables", "non_trainable_variables", "regularization_losses", "optimizer",
+    "signatures", "loss", "save_counter", "root", "train_function", "test_function", "predict_function",
+    "train_tf_function", "__call__", "call_and_return_all_conditional_losses", "call_and_return_conditional_losses",
+    "_default_save_signature", "metrics", "keras_metrics", "compiled_metrics",
+})  # fmt: skip
+"""Children that are not followed."""
+_LONGEST_PATH = 4096
+
+
+@dataclass
+class _Node:
+    children: list[tuple[str, int]] = field(default_factory=list)
+    full_name: str = ""
+    key: str | None = None
+    slots: bool = False
+
+
+def read_objects(content: bytes, bundle: Bundle, name: str) -> Tracked:
+    """Return the root of the objects that hold weights.
+
+    Args:
+        content: A TrackableObjectGraph.
+        bundle: Holds the tensors.
+        name: What errors call it.
+
+    Raises:
+        UnreadableFileError: It is damaged, or holds more objects than any model has.
+    """
+    nodes = _nodes(content, name)
+    if not nodes:
+        raise UnreadableFileError(f"{name}: a graph of no objects: damaged")
+    made: dict[int, Tracked] = {}
+    children: dict[int, dict[str, Tracked]] = {}
+
+    def make(number: int, path: str) -> Tracked:
+        node = nodes[number]
+        array = None if node.key is None else bundle.array(node.key)
+        children[number] = {}
+        made[number] = Tracked(path, children[number], array, node.full_name)
+        return made[number]
+
+    root = make(0, "")
+    waiting = [0]
+    for number in waiting:
+        for key, child in nodes[number].children:
+            if key in _LEFT_OUT or nodes[child].slots:
+                continue
+            if child not in made:
+                path = f"{made[number].path}/{key}".lstrip("/")
+                if len(path) > _LONGEST_PATH:
+                    raise UnreadableFileError(f"{name}: objects nest without end: '{path[:60]}...': damaged")
+                make(child, path)
+                waiting.append(child)
+            children[number][key] = made[child]
+    return root
+
+
+def _nodes(content: bytes, name: str) -> list[_Node]:
+    nodes: list[_Node] = []
+    count = 0
+    for piece in pieces(content, 0, len(content), name):
+        if piece.number != 1 or not piece.is_bytes:
+            continue
+        node = _Node()
+        nodes.append(node)
+        for inner in pieces(content, piece.body, piece.stop, name):
+            count += 1
+            if inner.number == 1 and inner.is_bytes:
+                node.children.append(_reference(content, inner.body, inner.stop, name))
+            elif inner.number == 2 and inner.is_bytes:
+                _attribute(content, inner.body, inner.stop, name, node)
+            elif inner.number == 3:
+                node.slots = True
+        count += 1
+        if count > TRACKED_OBJECTS.value:
+            raise UnreadableFileError(f"{name}: more than {TRACKED_OBJECTS.value:,} objects; {TRACKED_OBJECTS.way_out}")
+    if any(child >= len(nodes) for node in nodes for _, child in node.children):
+        raise UnreadableFileError(f"{name}: an object in it refers to one that is not there: damaged")
+    return nodes
+
+
+def _reference(content: bytes, begin: int, end: int, name: str) -> tuple[str, int]:
+    number, key = 0, ""
+    for piece in pieces(content, begin, end, name):
+        if piece.number == 1 and not piece.is_bytes:
+            number = piece.value
+        elif piece.number == 2 and piece.is_bytes:
+            key = text_of(content, piece, name)
+    return key, number
+
+
+def _attribute(content: bytes, begin: int, end: int, name: str, node: _Node) -> None:
+    """Read a SerializedTensor into its object, if it is a variable's value."""
+    found = {
+        piece.number: text_of(content, piece, name)
+        for piece in pieces(content, begin, end, name)
+        if piece.is_bytes and piece.number in (1, 2, 3)
+    }
+    if found.get(1) == _VALUE and found.get(3):
+        node.key, node.full_name = found[3], found.get(2, "")

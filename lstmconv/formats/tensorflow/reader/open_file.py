@@ -1,0 +1,94 @@
+"""Open TensorFlow's own containers as what the Keras reader reads: a config, and arrays that belong to objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lstmconv.errors import ForeignFileError, UnreadableFileError
+from lstmconv.formats.hashing import hashing
+from lstmconv.formats.hdf5.tree import Group
+from lstmconv.formats.keras.reader.open_file import Config, KerasFile
+from lstmconv.formats.mapped_file import MappedFile
+from lstmconv.formats.tensorflow import places
+from lstmconv.formats.tensorflow.reader.bundle import Bundle, open_bundle
+from lstmconv.formats.tensorflow.reader.object_graph import GRAPH_KEY, read_objects
+from lstmconv.formats.tensorflow.reader.saved_model import config_files, config_of, layer_configs
+
+__all__ = ["open_file"]
+
+_WAY_OUT = "save the Keras model it was made from with model.save('model.h5')"
+
+
+def open_file(file: MappedFile) -> KerasFile:
+    """Open a SavedModel folder, or a checkpoint by its prefix, its index or its folder.
+
+    Raises:
+        UnreadableFileError: It is none, or damaged.
+        ForeignFileError: It is another of TensorFlow's files.
+    """
+    file.refuse_empty()
+    _refuse_others(file.path)
+    place = places.located(file.path)
+    if place is None:
+        raise UnreadableFileError(f"{file.name}: no TensorFlow checkpoint or SavedModel; expected a folder, or .index")
+    return _open_saved_model(place) if place.is_dir() else _open_checkpoint(place)
+
+
+def _refuse_others(path: Path) -> None:
+    """Name TensorFlow's files that hold no layers."""
+    name = path.name.lower()
+    if name.endswith(".tflite"):
+        raise ForeignFileError(
+            f"{path.name}: a TensorFlow Lite model, whose layers are taken apart into operations; {_WAY_OUT}"
+        )
+    if name.endswith((".pb", ".pbtxt")) and places.located(path) is None:
+        raise ForeignFileError(
+            f"{path.name}: a TensorFlow graph without a SavedModel's folder (a frozen graph?), which holds operations "
+            f"and no layers; {_WAY_OUT}"
+        )
+
+
+def _open_saved_model(folder: Path) -> KerasFile:
+    name = folder.resolve().name
+    index = places.variables_of(folder)
+    if not index.is_file():
+        if (folder / "saved_model.pbtxt").is_file() or (folder / "saved_model.pb").is_file():
+            raise UnreadableFileError(f"{name}: a SavedModel without variables/variables.index: it holds no weights")
+        raise UnreadableFileError(f"{name}: keras_metadata.pb without variables/variables.index")
+    if index.parent.is_symlink():
+        raise UnreadableFileError(f"{name}: {index.parent.name} is a symbolic link; not followed")
+    described = config_files(folder, name)
+    bundle = open_bundle(index, name)
+    config = config_of(described, name)
+    parts = (*described, bundle.index, *bundle.shards)
+    file = _file(name, bundle, config, "TensorFlow SavedModel", parts, folder)
+    return file if config is not None else file._replace(layers=layer_configs(described, name))
+
+
+def _open_checkpoint(index: Path) -> KerasFile:
+    bundle = open_bundle(index, index.name)
+    return _file(index.name, bundle, None, "TensorFlow checkpoint", (bundle.index, *bundle.shards), index)
+
+
+def _file(
+    name: str, bundle: Bundle, config: Config | None, description: str, files: tuple[MappedFile, ...], source: Path
+) -> KerasFile:
+    """Join a checkpoint with its config; one without a graph of objects keeps variables by their names."""
+    version = None if config is None else config.version
+    parts = tuple(file.path.relative_to(source.parent).as_posix() for file in files if file.path != source)
+    graph = bundle.text(GRAPH_KEY)
+    objects = None if graph is None else read_objects(graph, bundle, name)
+    variables = Group("") if objects is not None else Group("", {}, {key: bundle.array(key) for key in bundle.entries})
+    return KerasFile(
+        name,
+        "named" if objects is None else "tracked",
+        variables,
+        config,
+        version,
+        "tensorflow",
+        description,
+        hashing(*files),
+        None,
+        parts,
+        objects,
+    )
