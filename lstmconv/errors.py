@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 __all__ = [
+    "About",
     "ForeignFileError",
     "LstmconvError",
     "MissingDependencyError",
@@ -19,8 +20,27 @@ __all__ = [
 ]
 
 
+About: TypeAlias = "str | tuple[str, ...]"
+"""What an error is about: the name of a file, or of a file and of the part of it or the layer."""
+
+
 class LstmconvError(Exception):
-    """The root of all errors that lstmconv raises on purpose; its text is one line for a person."""
+    """The root of all errors that lstmconv raises on purpose; its text is one line for a person.
+
+    Attributes:
+        reason: What is wrong, and what to do.
+        about: The names that the text begins with: of the file, then of the part of it or of the layer.
+    """
+
+    def __init__(self, reason: str, about: About = ()) -> None:
+        self.reason = reason
+        self.about = (about,) if isinstance(about, str) else tuple(about)
+        super().__init__(": ".join((*self.about, reason)))
+
+    def within(self, *files: str) -> str:
+        """Return the text for where the file is named already: without its first name, if that is one of some."""
+        named = self.about[1:] if self.about and self.about[0] in files else self.about
+        return ": ".join((*named, self.reason))
 
 
 class UnreadableFileError(LstmconvError, ValueError):
@@ -58,8 +78,8 @@ class NoLSTMError(UnsupportedModelError):
         skipped: The recurrent layers in the file, and why each does not convert.
     """
 
-    def __init__(self, message: str, skipped: Sequence[Skipped] = ()) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, skipped: Sequence[Skipped] = (), *, about: About = ()) -> None:
+        super().__init__(reason, about)
         self.skipped = tuple(skipped)
 
 

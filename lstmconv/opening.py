@@ -28,9 +28,9 @@ def open_artifact(path: Path, options: ReadOptions | None = None) -> Artifact:
         _ = artifact.checkpoint
         return artifact
     except EOFError as error:  # Not an OSError, and the command line would take it for the user's.
-        raise UnreadableFileError(f"{path.name}: cannot be read: it ends too early") from error
+        raise UnreadableFileError("cannot be read: it ends too early", about=path.name) from error
     except OSError as error:
-        raise UnreadableFileError(f"{path.name}: cannot be read ({error.strerror or error})") from error
+        raise UnreadableFileError(f"cannot be read ({error.strerror or error})", about=path.name) from error
 
 
 def load_file(path: Path, options: ReadOptions | None = None) -> Checkpoint:
@@ -46,6 +46,6 @@ def refuse_no_file(path: Path) -> None:
         raise UnreadableFileError("-: standard input is not read; pass the name of a file")
     path = located(path)
     if not path.exists():
-        raise UnreadableFileError(f"{path}: no such file")
+        raise UnreadableFileError("no such file", about=str(path))
     if not path.is_file() and not path.is_dir():
-        raise UnreadableFileError(f"{path}: neither a file nor a folder (a pipe, a device?), expected a file")
+        raise UnreadableFileError("neither a file nor a folder (a pipe, a device?), expected a file", about=str(path))

@@ -63,7 +63,7 @@ class CheckedFile(NamedTuple):
     artifact: Artifact | None
     checkpoint: Checkpoint | None = None
     skipped: tuple[Skipped, ...] = ()
-    foreign: str | None = None
+    foreign: ForeignFileError | None = None
 
     @property
     def record(self) -> Record | None:
@@ -130,7 +130,7 @@ def _read(path: Path) -> CheckedFile:
     except NoLSTMError as error:
         return CheckedFile(path, None, None, error.skipped)
     except ForeignFileError as error:
-        return CheckedFile(path, None, foreign=str(error))
+        return CheckedFile(path, None, foreign=error)
     try:
         found = artifact.checkpoint
         return CheckedFile(path, artifact, found if found.layers else None, found.skipped)

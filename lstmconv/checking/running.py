@@ -182,8 +182,9 @@ class _Run:
         except MissingDependencyError as error:
             return CheckResult(str(path), "not done", (Finding("unavailable", "error", _line(error)),))
         except LstmconvError as error:
-            text = _line(str(error).removeprefix(f"{path}: ").removeprefix(f"{path.name}: "))
-            return self._result(path, settings, "passed", [Violation("damaged", text)])
+            return self._result(
+                path, settings, "passed", [Violation("damaged", _line(error.within(str(path), path.name)))]
+            )
         violations = list(_skipped(file))
         source = None
         if file.checkpoint is not None or file.record is not None:
@@ -241,7 +242,7 @@ class _Run:
         for layer in checkpoint.layers:
             yield from weight_rules.violations_of(layer)
         if checkpoint.unknown is not None and not paired:  # The record of an equal twin has the activation.
-            yield Violation("activation-unknown", checkpoint.unknown.removeprefix(f"{path.name}: "))
+            yield Violation("activation-unknown", checkpoint.unknown)
         yield from _bound_for_pytorch(path, checkpoint, beside, settings)
         yield from twins.missing(path, beside, settings)
 
@@ -289,7 +290,7 @@ def _named(violation: Violation) -> str:
 def _skipped(file: CheckedFile) -> Iterator[Violation]:
     """Yield what lstmconv did not check: LSTMs that do not convert, and files of another kind."""
     if file.foreign is not None:
-        yield Violation("not-checked", _line(file.foreign.removeprefix(f"{file.path.name}: ")))
+        yield Violation("not-checked", _line(file.foreign.within(file.path.name)))
     for entry in file.skipped:
         if not entry.whole:
             yield Violation("damaged", entry.reason, entry.name)

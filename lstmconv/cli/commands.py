@@ -38,7 +38,7 @@ def inspect(source: Source, *, reading: SourceOptions, json: Json = False) -> No
         output.show_json(described)
         return
     output.show_inspection(described)
-    output.show_notes([*checkpoint.notes, *([checkpoint.unknown] if checkpoint.unknown else [])])
+    output.show_notes([*checkpoint.notes, *([checkpoint.question] if checkpoint.question else [])])
 
 
 @takes_source_options

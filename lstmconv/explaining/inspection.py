@@ -32,7 +32,7 @@ def describe_checkpoint(checkpoint: Checkpoint, *, hashed: bool = True) -> dict[
         "keras_version": origin.keras_version,
         "backend": origin.backend,
         "model": None if whole is None else to_json(whole),
-        "layers": [_layer(layer, checkpoint.unknown) for layer in checkpoint.layers],
+        "layers": [_layer(layer, checkpoint.question) for layer in checkpoint.layers],
         "skipped": [
             {"name": entry.name, "class_name": entry.class_name, "reason": entry.reason} for entry in checkpoint.skipped
         ],
@@ -41,7 +41,7 @@ def describe_checkpoint(checkpoint: Checkpoint, *, hashed: bool = True) -> dict[
         ],
         "edges": None if checkpoint.edges is None else [list(edge) for edge in checkpoint.edges],
         "notes": list(checkpoint.notes),
-        "unknown": checkpoint.unknown,
+        "unknown": checkpoint.question,
     }
 
 
@@ -86,12 +86,12 @@ def _direction(direction: LSTMDirection) -> dict[str, Any]:
 
 def _gate_axis(row: Layout) -> str:
     """Return the axis of the matrices along which the gates lie."""
-    stored = row.weight_hh
-    if "gate" not in stored:
+    matrix = row.recurrent_matrix
+    if matrix.gate_axis is None:
         return "arrays"
-    if stored.startswith("(gate") and stored.endswith(")"):
+    if len(matrix.shape(hidden=1, features=1)) == 1:
         return "units"  # One flat buffer: gate, then unit, then column.
-    return "rows" if stored.startswith("(gate") else "columns"
+    return "rows" if matrix.gate_axis == 0 else "columns"
 
 
 def _forget_bias(direction: LSTMDirection) -> dict[str, float] | None:

@@ -157,7 +157,7 @@ def open_file(path: Path, options: ReadOptions | None = None) -> Artifact:
     """
     path = located(path)
     if not path.exists():
-        raise UnreadableFileError(f"{path}: no such file")
+        raise UnreadableFileError("no such file", about=str(path))
     file = MappedFile(path)
     return detect(file, options).open(file, options)
 
@@ -190,7 +190,7 @@ def by_suffix(path: Path) -> Format:
     if found is not None:
         return found
     known = ", ".join(suffix for entry in FORMATS for suffix in entry.suffixes)
-    raise UsageError(f"{path.name}: the suffix names no format; expected one of {known}, or pass --to")
+    raise UsageError(f"the suffix names no format; expected one of {known}, or pass --to", about=path.name)
 
 
 def stem(path: Path) -> str:

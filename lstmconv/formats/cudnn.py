@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from lstmconv.activations import SIGMOID, TANH
 from lstmconv.arrays.copying import BiasMode, Piece, joined, place_bias
-from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
+from lstmconv.errors import About, UnreadableFileError, UnsupportedModelError, UsageError
 from lstmconv.formats.format import Artifact, Opened
 from lstmconv.formats.hashing import hashing
 from lstmconv.formats.mapped_file import MappedFile
@@ -217,7 +217,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
         UnsupportedModelError: cuDNN cannot compute a layer, or its activations are unknown.
     """
     if options.raw and path.suffix == ".safetensors":
-        raise UsageError(f"{path.name}: --raw writes bare bytes; name the target .cudnn.bin")
+        raise UsageError("--raw writes bare bytes; name the target .cudnn.bin", about=path.name)
     spaces: list[NamedTensor] = []
     manifests: dict[str, dict[str, Any]] = {}
     for stack in checkpoint.stacks:
@@ -275,7 +275,7 @@ def _interpret(file: MappedFile, content: WeightSpaces, options: ReadOptions) ->
     found: dict[str, tuple[LSTMLayer, ...]] = {}
     notes: list[str] = []
     for name, entry in content.manifests.items():
-        where = f"{file.name}: '{name}'"
+        where = (file.name, f"'{name}'")
         found[name] = _unpacked(name, content.spaces[name], _sizes(entry, where), where, notes)
         own = manifest(Stack(name, found[name]), _MODES[entry["biasMode"]])
         _refuse_other_params(entry.get("params", []), own["params"], where)
@@ -292,16 +292,17 @@ def _interpret(file: MappedFile, content: WeightSpaces, options: ReadOptions) ->
     )
 
 
-def _refuse_other_params(stated: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, Any]], where: str) -> None:
+def _refuse_other_params(stated: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, Any]], where: About) -> None:
     """Refuse a manifest that says anything else of any array than what the packed order makes of it."""
     if len(stated) != len(own):
-        raise UnreadableFileError(f"{where}: its manifest lists {len(stated)} arrays, expected {len(own)}")
+        raise UnreadableFileError(f"its manifest lists {len(stated)} arrays, expected {len(own)}", about=where)
     for number, (found, expected) in enumerate(zip(stated, own, strict=True)):
         for key, value in expected.items():
             if found.get(key) != value:
                 raise UnreadableFileError(
-                    f"{where}: its manifest's params[{number}] says {key} {found.get(key)!r}, expected {value!r} in "
-                    "cuDNN's packed order; convert the source again"
+                    f"its manifest's params[{number}] says {key} {found.get(key)!r}, expected {value!r} in "
+                    "cuDNN's packed order; convert the source again",
+                    about=where,
                 )
 
 
@@ -334,22 +335,23 @@ def read_spaces(file: MappedFile) -> WeightSpaces:
     if path.suffix == ".safetensors":
         spaces, metadata = read_safetensors(file)
         if CUDNN_KEY not in metadata:
-            raise UnreadableFileError(f"{path.name}: has no cudnn manifest; is it a state dict?")
+            raise UnreadableFileError("has no cudnn manifest; is it a state dict?", about=path.name)
         manifests = _manifests(metadata[CUDNN_KEY], path.name)
         missing = sorted(set(manifests) - set(spaces))
         if missing:
-            raise UnreadableFileError(f"{path.name}: the manifest names '{missing[0]}', which is not in the file")
+            raise UnreadableFileError(f"the manifest names '{missing[0]}', which is not in the file", about=path.name)
         return WeightSpaces(parse_record(metadata.get(KEY)), manifests, spaces)
     sidecar = path.with_suffix(".json")
     if not sidecar.is_file():
         raise UsageError(
-            f"{path.name}: a bare buffer does not say what is in it, and {sidecar.name} is not beside it; "
+            f"a bare buffer does not say what is in it, and {sidecar.name} is not beside it; "
             "pass --input-size, --hidden-size and, where they are not 1, forwards and double, "
-            "--num-layers, --bidirectional and --bias-mode"
+            "--num-layers, --bidirectional and --bias-mode",
+            about=path.name,
         )
     described = parse_json(MappedFile(sidecar).content[: JSON_BYTES.value + 1].tobytes(), sidecar.name)
     if not isinstance(described, dict):
-        raise UnreadableFileError(f"{sidecar.name}: not the JSON that lstmconv writes beside a buffer")
+        raise UnreadableFileError("not the JSON that lstmconv writes beside a buffer", about=sidecar.name)
     texts = {key: json.dumps(described.get(key)) for key in (CUDNN_KEY, KEY)}
     manifests = _manifests(texts[CUDNN_KEY], sidecar.name)
     content = file.content
@@ -357,10 +359,10 @@ def read_spaces(file: MappedFile) -> WeightSpaces:
     for name, entry in manifests.items():
         start, size = entry.get("fileOffset"), entry["weightSpaceSize"]
         if not isinstance(start, int) or start < 0 or start + size > content.nbytes:
-            raise UnreadableFileError(f"{path.name}: '{name}' ends at byte {start} + {size} of {content.nbytes}")
+            raise UnreadableFileError(f"'{name}' ends at byte {start} + {size} of {content.nbytes}", about=path.name)
         element = _element(entry)
         if size % element.itemsize:
-            raise UnreadableFileError(f"{path.name}: '{name}' takes {size:,} bytes, no whole number of {element}")
+            raise UnreadableFileError(f"'{name}' takes {size:,} bytes, no whole number of {element}", about=path.name)
         found[name] = content[start : start + size].view(element)
     return WeightSpaces(parse_record(texts[KEY]), manifests, found)
 
@@ -378,7 +380,9 @@ def _manifests(text: str, where: str) -> dict[str, Any]:
             if not isinstance(params, list) or not all(isinstance(param, dict) for param in params):
                 raise ValueError("params that are no list of objects")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnreadableFileError(f"{where}: its cudnn manifest is not one that lstmconv writes ({error!r})") from error
+        raise UnreadableFileError(
+            f"its cudnn manifest is not one that lstmconv writes ({error!r})", about=where
+        ) from error
     refuse_many_layers(sum(entry["numLayers"] for entry in found.values()), where)
     return dict(found)
 
@@ -387,7 +391,7 @@ def _element(entry: Mapping[str, Any]) -> np.dtype[Any]:
     return float_type(next(name for name, code in DATA_TYPES.items() if code == entry["dataType"]))
 
 
-def _sizes(entry: Mapping[str, Any], where: str) -> BufferSizes:
+def _sizes(entry: Mapping[str, Any], where: About) -> BufferSizes:
     """Return the sizes that a manifest states.
 
     Raises:
@@ -395,7 +399,9 @@ def _sizes(entry: Mapping[str, Any], where: str) -> BufferSizes:
     """
     plain = entry.get("cellMode") == "CUDNN_LSTM" and entry.get("projSize") == entry["hiddenSize"]
     if not plain or entry.get("dirMode") not in ("CUDNN_UNIDIRECTIONAL", "CUDNN_BIDIRECTIONAL"):
-        raise UnreadableFileError(f"{where}: {entry.get('cellMode')}, projSize {entry.get('projSize')}: no plain LSTM")
+        raise UnreadableFileError(
+            f"{entry.get('cellMode')}, projSize {entry.get('projSize')}: no plain LSTM", about=where
+        )
     return BufferSizes(
         entry["inputSize"],
         entry["hiddenSize"],
@@ -420,10 +426,10 @@ def _read_bare(file: MappedFile, options: ReadOptions, sizes: BufferSizes) -> Ch
     refuse_many_layers(sizes.num_layers, file.name)
     element = float_type(sizes.dtype)
     if file.size % element.itemsize:
-        raise UnreadableFileError(f"{file.name}: {file.size:,} bytes are no whole number of {element}")
+        raise UnreadableFileError(f"{file.size:,} bytes are no whole number of {element}", about=file.name)
     notes: list[str] = []
     name = file.name.split(".")[0]
-    layers = _unpacked(name, file.content.view(element), sizes, file.name, notes)
+    layers = _unpacked(name, file.content.view(element), sizes, (file.name,), notes)
     joined = {name: tuple(layer.name for layer in layers)} if len(layers) > 1 else {}
     checkpoint = Checkpoint(
         layers=layers,
@@ -435,7 +441,9 @@ def _read_bare(file: MappedFile, options: ReadOptions, sizes: BufferSizes) -> Ch
     return overruled(checkpoint, options)
 
 
-def _unpacked(name: str, space: Array, sizes: BufferSizes, where: str, notes: list[str]) -> tuple[LSTMLayer, ...]:
+def _unpacked(
+    name: str, space: Array, sizes: BufferSizes, where: tuple[str, ...], notes: list[str]
+) -> tuple[LSTMLayer, ...]:
     """See a buffer as layers, in the order that :func:`_parts` writes; what lies behind is a note."""
     hidden, ways = sizes.hidden_size, 2 if sizes.bidirectional else 1
     biased = next(held for label, held in BIAS_MODES.items() if _MODES[label] == sizes.bias_mode)
@@ -443,12 +451,15 @@ def _unpacked(name: str, space: Array, sizes: BufferSizes, where: str, notes: li
     needed = sum(4 * hidden * (features + hidden + sum(biased)) for features in inputs)
     if space.size < needed:
         raise UnreadableFileError(
-            f"{where}: the weight space has {space.size:,} elements of {space.dtype}, expected {needed:,} for "
-            f"{sizes.num_layers} x {ways} pseudo-layers of {hidden} units with bias mode {sizes.bias_mode}"
+            f"the weight space has {space.size:,} elements of {space.dtype}, expected {needed:,} for "
+            f"{sizes.num_layers} x {ways} pseudo-layers of {hidden} units with bias mode {sizes.bias_mode}",
+            about=where,
         )
     if space.size > needed:
         behind = space.size - needed
-        notes.append(f"{where}: {behind:,} elements lie behind the {needed:,} that the sizes ask for; left aside")
+        notes.append(
+            f"{': '.join(where)}: {behind:,} elements lie behind the {needed:,} that the sizes ask for; left aside"
+        )
     position = 0
 
     def take(pattern: Pattern, count: int) -> Gates:

@@ -78,9 +78,9 @@ class MappedFile:
             UnreadableFileError: It is empty, or a Git LFS pointer, which only names the content.
         """
         if not self.size and not self.path.is_dir():
-            raise UnreadableFileError(f"{self.name}: the file is empty; restore or download it again")
+            raise UnreadableFileError("the file is empty; restore or download it again", about=self.name)
         if self.head.startswith(LFS_POINTER):
-            raise UnreadableFileError(f"{self.name}: a Git LFS pointer, not the file itself; run: git lfs pull")
+            raise UnreadableFileError("a Git LFS pointer, not the file itself; run: git lfs pull", about=self.name)
 
 
 def stream_of(content: Array) -> io.BufferedReader:

@@ -180,7 +180,9 @@ def _described(value: Any) -> Any:
 
 def _stated(array: Array, name: str) -> dict[str, Any]:
     if array.size > _MOST_STATED:
-        raise UnsupportedModelError(f"{name}: a constant of {array.size:,} numbers; a record holds {_MOST_STATED:,}")
+        raise UnsupportedModelError(
+            f"a constant of {array.size:,} numbers; a record holds {_MOST_STATED:,}", about=name
+        )
     return {
         "shape": list(array.shape),
         "dtype": str(array.dtype),
@@ -221,7 +223,7 @@ def rebuild_model(described: object, lookup: Lookup, source: str, layout: str | 
     try:
         return reader.model(described, "")
     except UnsupportedModelError as error:
-        raise UnreadableFileError(f"{source}: the record of its model contradicts itself ({error})") from error
+        raise UnreadableFileError(f"the record of its model contradicts itself ({error})", about=source) from error
 
 
 class _Reader:
@@ -234,8 +236,8 @@ class _Reader:
     def refuse(self, where: str, found: object, expected: str) -> UnreadableFileError:
         shown = repr(found) if isinstance(found, str | int | float | bool | None) else type(found).__name__
         return UnreadableFileError(
-            f"{self.source}: in the record of its model, {where[:200]} is {shown[:80]}, expected {expected}; "
-            "convert the source again"
+            f"in the record of its model, {where[:200]} is {shown[:80]}, expected {expected}; convert the source again",
+            about=self.source,
         )
 
     def entries(self, found: object, where: str, keys: tuple[str, ...]) -> Mapping[str, Any]:

@@ -77,8 +77,9 @@ def restore(
 
 def _of_another_file(source: str, differs: str) -> UnreadableFileError:
     return UnreadableFileError(
-        f"{source}: lstmconv's record in it describes other weights: {differs}; "
-        "convert the source again, or save the weights without the record"
+        f"lstmconv's record in it describes other weights: {differs}; "
+        "convert the source again, or save the weights without the record",
+        about=source,
     )
 
 

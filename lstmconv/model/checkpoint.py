@@ -57,7 +57,7 @@ class Checkpoint:
         joined: The layers' names by the stack that the file holds them in, or that
             :func:`lstmconv.model.stacking.join` made; layers that are in none are stacks of their own.
         notes: What was assumed or overruled while reading, in whole sentences.
-        unknown: Why activations are unknown, as the error that asks for them.
+        unknown: Why activations are unknown, and what to pass.
         assumed: The file tells arrays alone: activations, directions and merge modes are assumed or given by the user.
         activations_given: The user named an activation, over the file's own or where the file tells none.
         given_states: Layers that start from states, each with what gives them, in words for a note; only where
@@ -139,6 +139,11 @@ class Checkpoint:
                 return layer
         raise KeyError(f"no LSTM layer {name!r}; there are {', '.join(layer.name for layer in self.layers)}")
 
+    @property
+    def question(self) -> str | None:
+        """What asks for the unknown activations, with the file's name; ``None`` where all are known."""
+        return None if self.unknown is None else f"{self.provenance.source}: {self.unknown}"
+
     def refuse_unknown(self) -> None:
         """Refuse to go on with what nobody knows how to compute.
 
@@ -146,4 +151,4 @@ class Checkpoint:
             UnsupportedModelError: An activation is unknown; the text asks for it.
         """
         if self.unknown is not None:
-            raise UnsupportedModelError(self.unknown)
+            raise UnsupportedModelError(self.unknown, about=self.provenance.source)

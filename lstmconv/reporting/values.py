@@ -76,7 +76,7 @@ class ReportValues:
     @property
     def notes(self) -> tuple[str, ...]:
         """Assumptions made while reading, and why activations are unknown."""
-        return (*self.checkpoint.notes, *([self.checkpoint.unknown] if self.checkpoint.unknown else []))
+        return (*self.checkpoint.notes, *([self.checkpoint.question] if self.checkpoint.question else []))
 
 
 def gather(

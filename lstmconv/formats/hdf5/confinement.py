@@ -53,11 +53,11 @@ def described(content: Path | Array, name: str) -> BinaryIO:
     sink.close()
     if code is None or -code in _OUT_OF_TIME:
         raise UnreadableFileError(
-            f"{name}: the HDF5 library hangs on it (over {seconds:.0f} s): a damaged file; {WALK_SECONDS.way_out}"
+            f"the HDF5 library hangs on it (over {seconds:.0f} s): a damaged file; {WALK_SECONDS.way_out}", about=name
         )
     if code < 0:
-        raise UnreadableFileError(f"{name}: the HDF5 library crashes on it (signal {-code}): a damaged file")
-    raise UnreadableFileError(f"{name}: cannot be read: the process that walks it ended with exit code {code}")
+        raise UnreadableFileError(f"the HDF5 library crashes on it (signal {-code}): a damaged file", about=name)
+    raise UnreadableFileError(f"cannot be read: the process that walks it ended with exit code {code}", about=name)
 
 
 def _nameless(size: int) -> BinaryIO:

@@ -54,7 +54,7 @@ class StoredArray(NamedTuple):
             UnreadableFileError: It is a link, lies in another file, or is not a real number array.
         """
         if self.values is None:
-            raise UnreadableFileError(f"{self.path}: {self.refusal}")
+            raise UnreadableFileError(str(self.refusal), about=self.path)
         return self.values
 
 
@@ -128,12 +128,12 @@ def read_tree(content: MappedFile | Array, name: str) -> Group:
     with described(content.path if isinstance(content, MappedFile) else content, name) as answer:
         found, copied = _received(answer, name)
     if "error" in found:
-        raise UnreadableFileError(str(found["error"]))
+        raise UnreadableFileError(str(found["error"]), about=name)
     raw = content.content if isinstance(content, MappedFile) else content
     try:
         return _group(found, "", raw, copied)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise UnreadableFileError(f"{name}: changed while it was read; run again") from error
+        raise UnreadableFileError("changed while it was read; run again", about=name) from error
 
 
 def _received(answer: BinaryIO, name: str) -> tuple[dict[str, Any], Array]:
@@ -143,7 +143,7 @@ def _received(answer: BinaryIO, name: str) -> tuple[dict[str, Any], Array]:
         size = int.from_bytes(content[-8:].tobytes(), "little")
         return json.loads(content[-8 - size : -8].tobytes()), content[: -8 - size]
     except ValueError as error:
-        raise UnreadableFileError(f"{name}: cannot be read: the process that walks it was cut short") from error
+        raise UnreadableFileError("cannot be read: the process that walks it was cut short", about=name) from error
 
 
 def _group(found: Mapping[str, Any], path: str, raw: Array, copied: Array) -> Group:

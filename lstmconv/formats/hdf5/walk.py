@@ -47,10 +47,10 @@ def describe(content: Path | Array, name: str, sink: BinaryIO) -> None:
     try:
         described = _walk(content, name, sink)
     except LstmconvError as error:
-        described = {"error": str(error)}
+        described = {"error": error.reason}
     except Exception as error:  # h5py raises whatever damage makes of it, MemoryError among them.
         reason = (str(error) or type(error).__name__).split("\n")[0][:200]
-        described = {"error": f"{name}: damaged HDF5 file ({reason}); restore or download it again"}
+        described = {"error": f"damaged HDF5 file ({reason}); restore or download it again"}
     text = json.dumps(described).encode()
     sink.write(text + len(text).to_bytes(8, "little"))
     sink.flush()
@@ -88,7 +88,7 @@ class _Walker:
         self._h5py = require("h5py", "Reading HDF5 files")
 
     def _fail(self, what: str) -> UnreadableFileError:
-        return UnreadableFileError(f"{self._name}: {what}")
+        return UnreadableFileError(what, about=self._name)
 
     def group(self, group: h5py.h5g.GroupID, path: str, above: tuple[int, ...]) -> dict[str, Any]:
         h5py = self._h5py

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from lstmconv.errors import UnreadableFileError, UsageError
+from lstmconv.errors import About, UnreadableFileError, UsageError
 
 __all__ = [
     "ATTRIBUTE_BYTES",
@@ -146,17 +146,17 @@ def allowed_inflation(stored: int) -> int:
     return max(_FREE_BYTES, INFLATION.value * stored)
 
 
-def refuse_many_layers(count: int, name: str) -> None:
+def refuse_many_layers(count: int, name: About) -> None:
     """Refuse a file of more layers than any model has.
 
     Raises:
         UnreadableFileError: ``count`` is beyond :data:`LAYERS`.
     """
     if count > LAYERS.value:
-        raise UnreadableFileError(f"{name}: more than {LAYERS.value:,} LSTM layers; {LAYERS.way_out}")
+        raise UnreadableFileError(f"more than {LAYERS.value:,} LSTM layers; {LAYERS.way_out}", about=name)
 
 
-def parse_json(text: str | bytes, name: str) -> Any:
+def parse_json(text: str | bytes, name: About) -> Any:
     """Parse JSON that a file brings, within the limits.
 
     Args:
@@ -167,13 +167,13 @@ def parse_json(text: str | bytes, name: str) -> Any:
         UnreadableFileError: It is no JSON, too long or too deep, or an object has a key twice.
     """
     if len(text) > JSON_BYTES.value:
-        raise UnreadableFileError(f"{name}: {len(text):,} bytes of JSON; {JSON_BYTES.way_out}")
+        raise UnreadableFileError(f"{len(text):,} bytes of JSON; {JSON_BYTES.way_out}", about=name)
     try:
         found = json.loads(text, object_pairs_hook=_unique)
     except RecursionError as error:
-        raise UnreadableFileError(f"{name}: damaged JSON (nested without end)") from error
+        raise UnreadableFileError("damaged JSON (nested without end)", about=name) from error
     except ValueError as error:
-        raise UnreadableFileError(f"{name}: damaged JSON ({error})") from error
+        raise UnreadableFileError(f"damaged JSON ({error})", about=name) from error
     _refuse_depth(found, name)
     return found
 
@@ -187,7 +187,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _refuse_depth(found: Any, name: str) -> None:
+def _refuse_depth(found: Any, name: About) -> None:
     """Walk level by level: no recursion, whatever the depth."""
     deepest = JSON_DEPTH.value
     level: list[Any] = [found]
@@ -201,4 +201,4 @@ def _refuse_depth(found: Any, name: str) -> None:
         ]
         if not level:
             return
-    raise UnreadableFileError(f"{name}: JSON nested over {deepest} levels deep; {JSON_DEPTH.way_out}")
+    raise UnreadableFileError(f"JSON nested over {deepest} levels deep; {JSON_DEPTH.way_out}", about=name)

@@ -28,7 +28,7 @@ def open_archive(file: MappedFile) -> zipfile.ZipFile:
     names = archive.namelist()
     if len(set(names)) != len(names):
         archive.close()
-        raise UnreadableFileError(f"{file.name}: a zip with two members of one name; damaged, or made to mislead")
+        raise UnreadableFileError("a zip with two members of one name; damaged, or made to mislead", about=file.name)
     return archive
 
 
@@ -53,4 +53,4 @@ def _refuse_many(file: MappedFile) -> None:
         record = file.content[start : start + 56].tobytes()
         count, length = (int.from_bytes(record[a:b], "little") for a, b in ((32, 40), (40, 48)))
     if count > most or length > 2 * _DIRECTORY_ENTRY * most:
-        raise UnreadableFileError(f"{file.name}: a zip of {count:,} members; {ZIP_MEMBERS.way_out}")
+        raise UnreadableFileError(f"a zip of {count:,} members; {ZIP_MEMBERS.way_out}", about=file.name)

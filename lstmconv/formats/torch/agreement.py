@@ -32,8 +32,9 @@ def refuse_disagreement(written: Iterable[NamedTensor], found: Mapping[str, Arra
     differs = _difference(expected, found)
     if differs is not None:
         raise UnreadableFileError(
-            f"{source}: lstmconv's record in it describes other tensors: {differs}; "
-            "convert the source again, or save the tensors without the record"
+            f"lstmconv's record in it describes other tensors: {differs}; "
+            "convert the source again, or save the tensors without the record",
+            about=source,
         )
 
 

@@ -37,16 +37,18 @@ def inference_weights(tensors: Mapping[str, Array], source: str) -> Mapping[str,
         pruned = _PRUNED.fullmatch(key)
         if pruned is not None and f"{pruned['name']}_mask" in tensors:
             mask = settled.pop(f"{pruned['name']}_mask")
-            settled[pruned["name"]] = _product(settled.pop(key), mask, f"{source}: '{key}'")
+            settled[pruned["name"]] = _product(settled.pop(key), mask, source, key)
         raw = _RAW.fullmatch(key)
         if raw is not None:
             settled[_dropped(raw, tensors)] = settled.pop(key)
     return settled
 
 
-def _product(weights: Array, mask: Array, where: str) -> Array:
+def _product(weights: Array, mask: Array, source: str, key: str) -> Array:
     if weights.shape != mask.shape:
-        raise UnreadableFileError(f"{where} is {weights.shape} and its mask {mask.shape}, expected the same shape")
+        raise UnreadableFileError(
+            f"'{key}' is {weights.shape} and its mask {mask.shape}, expected the same shape", about=source
+        )
     with np.errstate(all="ignore"):  # Infinity times 0 is NaN here as in PyTorch.
         product: Array = mask.astype(weights.dtype) * weights
     product.setflags(write=False)

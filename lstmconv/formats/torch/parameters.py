@@ -123,7 +123,7 @@ def read_parameters(
     if not found:
         reasons = "; ".join(f"{entry.name} ({entry.class_name}): {entry.reason}" for entry in skipped)
         reason = f"no LSTM that converts; found {reasons}" if skipped else "no LSTM in it; only LSTM layers convert"
-        raise NoLSTMError(f"{provenance.source}: {reason}", skipped)
+        raise NoLSTMError(f"{reason}", skipped, about=provenance.source)
     prefixed = record is None or record.prefix
     restored = restore(found, record, provenance.source, lambda name: prefix_of(name)[:-1] if prefixed else "")
     checkpoint = Checkpoint(
@@ -253,16 +253,16 @@ def _layers(module: _Module, name: str, extra: Array | None, source: str) -> lis
     numbers = sorted({layer for _, layer, _ in module.arrays}, key=lambda layer: -1 if layer is None else layer)
     if numbers not in ([None], list(range(len(numbers)))):
         held = ", ".join(str(number) for number in numbers)
-        raise UnreadableFileError(f"{source}: '{name}' has the layers {held}, expected 0 to {len(numbers) - 1}")
+        raise UnreadableFileError(f"'{name}' has the layers {held}, expected 0 to {len(numbers) - 1}", about=source)
     ways = sorted({way for _, _, way in module.arrays})
     if "" not in ways:
-        raise UnreadableFileError(f"{source}: '{name}' has a _reverse direction only, expected the forward one too")
+        raise UnreadableFileError(f"'{name}' has a _reverse direction only, expected the forward one too", about=source)
     computed = _Computed.read(extra, len(ways))
     made: list[LSTMLayer] = []
     for number in numbers:
         halves = [
             replace(
-                _direction(module, number, way, f"{source}: '{name}'"),
+                _direction(module, number, way, (source, f"'{name}'")),
                 activation=computed.activation[index],
                 recurrent_activation=computed.recurrent_activation[index],
                 go_backwards=computed.go_backwards != (index == 1),
@@ -281,20 +281,23 @@ def _layers(module: _Module, name: str, extra: Array | None, source: str) -> lis
     for number, layer in enumerate(made[1:], 1):
         if layer.input_size != made[number - 1].output_size:
             raise UnreadableFileError(
-                f"{source}: '{name}' takes {layer.input_size} features in layer {number}, "
-                f"expected {made[number - 1].output_size}, what layer {number - 1} returns"
+                f"'{name}' takes {layer.input_size} features in layer {number}, "
+                f"expected {made[number - 1].output_size}, what layer {number - 1} returns",
+                about=source,
             )
     return made
 
 
-def _direction(module: _Module, layer: int | None, way: str, where: str) -> LSTMDirection:
+def _direction(module: _Module, layer: int | None, way: str, where: tuple[str, str]) -> LSTMDirection:
     """View one direction's four arrays, checked for shape and type before anything is viewed."""
     ending = ("" if layer is None else f"_l{layer}") + way
     arrays = {name: module.arrays.get((name, layer, way)) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
     weight_ih, weight_hh = arrays["weight_ih"], arrays["weight_hh"]
     if weight_ih is None or weight_hh is None:
         missing = "weight_ih" if weight_ih is None else "weight_hh"
-        raise UnreadableFileError(f"{where} lacks {missing}{ending}: a truncated or filtered state dict")
+        raise UnreadableFileError(
+            f"{where[1]} lacks {missing}{ending}: a truncated or filtered state dict", about=where[0]
+        )
     biases = [name for name in ("bias_ih", "bias_hh") if arrays[name] is not None]
     if len(biases) == 1:
         raise _IncompleteError(f"it has {biases[0]}{ending} alone, and an nn.LSTM has both biases or none")
@@ -315,7 +318,7 @@ def _direction(module: _Module, layer: int | None, way: str, where: str) -> LSTM
             )
         if array.shape != expected[name] or not hidden or not features:
             raise UnreadableFileError(
-                f"{where}: {name}{ending} is {array.shape}, expected {expected[name]} for {hidden} units"
+                f"{name}{ending} is {array.shape}, expected {expected[name]} for {hidden} units", about=where
             )
     bias_ih, bias_hh = (
         None if bias is None else TORCH.one_bias.view(bias, hidden) for bias in (arrays["bias_ih"], arrays["bias_hh"])

@@ -116,9 +116,9 @@ def read_header(file: MappedFile) -> tuple[int, Mapping[str, Any]]:
     """
     size = int.from_bytes(file.content[:8].tobytes(), "little")
     text = file.content[8 : 8 + min(size, JSON_BYTES.value + 1)].tobytes()
-    header = parse_json(text, f"{file.name}: the safetensors header")
+    header = parse_json(text, (file.name, "the safetensors header"))
     if not isinstance(header, dict):
-        raise UnreadableFileError(f"{file.name}: its safetensors header is no JSON object")
+        raise UnreadableFileError("its safetensors header is no JSON object", about=file.name)
     return size, header
 
 
@@ -139,7 +139,7 @@ def _checked(file: MappedFile) -> tuple[int, Mapping[str, Any], Mapping[str, str
         with safetensors.safe_open(file.path, "np") as opened:
             return size, header, dict(opened.metadata() or {})
     except (safetensors.SafetensorError, UnicodeDecodeError) as error:
-        raise UnreadableFileError(f"{file.name}: not a readable safetensors file ({error})") from error
+        raise UnreadableFileError(f"not a readable safetensors file ({error})", about=file.name) from error
 
 
 def read_safetensors(file: MappedFile) -> tuple[dict[str, Array], Mapping[str, str]]:

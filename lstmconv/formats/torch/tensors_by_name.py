@@ -71,17 +71,17 @@ def read_tensors(file: MappedFile) -> TorchFile:
     try:
         return _read(file)
     except Tensorless as error:
-        raise NoLSTMError(f"{file.name}: {error}") from error
+        raise NoLSTMError(f"{error}", about=file.name) from error
     except Foreign as error:
-        raise ForeignFileError(f"{file.name}: {error}") from error
+        raise ForeignFileError(f"{error}", about=file.name) from error
     except Refused as error:
-        raise UnreadableFileError(f"{file.name}: {error}") from error
+        raise UnreadableFileError(f"{error}", about=file.name) from error
     except UnreadableFileError:
         raise
     except Exception as error:  # Damage shows in as many kinds of error as zipfile, zlib and pickletools have.
         found = shown(f"{type(error).__name__}: {error}")
         raise UnreadableFileError(
-            f"{file.name}: a damaged PyTorch file ({found}); restore it or save it again"
+            f"a damaged PyTorch file ({found}); restore it or save it again", about=file.name
         ) from error
 
 

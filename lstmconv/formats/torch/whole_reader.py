@@ -52,7 +52,7 @@ def read_model(described: object, state: Mapping[str, Array], source: str) -> Mo
         known = {tensor.name for tensor in model_tensors(model, WriteOptions())}
         left = next((key for key in state if key not in known and key.rpartition(".")[2] not in _NO_WEIGHTS), None)
         if left is not None:
-            raise UnreadableFileError(f"{source}: holds '{left}', which no layer of the model in its record has")
+            raise UnreadableFileError(f"holds '{left}', which no layer of the model in its record has", about=source)
     return model
 
 
@@ -67,7 +67,7 @@ def _found(state: Mapping[str, Array], source: str, place: Place) -> Array | Gat
         return finder(state, place)
     except Exception as error:  # einops has errors of its own; a shape that does not fit is the file's fault.
         raise UnreadableFileError(
-            f"{source}: '{place.layer}' {place.attribute} does not have the shape that the record states ({error})"
+            f"'{place.layer}' {place.attribute} does not have the shape that the record states ({error})", about=source
         ) from error
 
 

@@ -40,19 +40,22 @@ def read_archive(file: MappedFile) -> tuple[Group, dict[str, bytes]]:
         raise
     except Exception as error:  # zipfile raises what struct, zlib and the file raise, EOFError among it.
         reason = str(error) or type(error).__name__
-        raise UnreadableFileError(f"{file.name}: damaged zip file ({reason}); restore or download it again") from error
+        raise UnreadableFileError(
+            f"damaged zip file ({reason}); restore or download it again", about=file.name
+        ) from error
     return tree, texts
 
 
 def _no_body(name: str, names: list[str]) -> UnreadableFileError:
     if "model.weights.npz" in names:
         return ForeignFileError(
-            f"{name}: its weights are pickled (model.weights.npz), which is never loaded; "
-            "save it again with Keras as .keras in the default format"
+            "its weights are pickled (model.weights.npz), which is never loaded; "
+            "save it again with Keras as .keras in the default format",
+            about=name,
         )
     if any(entry.endswith("data.pkl") for entry in names):
-        return UnreadableFileError(f"{name}: a PyTorch file, expected a Keras one")
-    return UnreadableFileError(f"{name}: a zip without model.weights.h5, expected a .keras file")
+        return UnreadableFileError("a PyTorch file, expected a Keras one", about=name)
+    return UnreadableFileError("a zip without model.weights.h5, expected a .keras file", about=name)
 
 
 def _member(file: MappedFile, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
@@ -72,17 +75,20 @@ def _member(file: MappedFile, archive: zipfile.ZipFile, member: zipfile.ZipInfo)
 def _inflate(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int | None = None) -> bytes:
     """Return a member's content, and no more of it than the zip's directory says."""
     if limit is not None and member.file_size > limit:
-        raise UnreadableFileError(f"{name}: {member.filename} has {member.file_size:,} bytes; {JSON_BYTES.way_out}")
+        raise UnreadableFileError(f"{member.filename} has {member.file_size:,} bytes; {JSON_BYTES.way_out}", about=name)
     if member.file_size > allowed_inflation(member.compress_size):
         raise UnreadableFileError(
-            f"{name}: {member.filename} would inflate from {member.compress_size:,} to {member.file_size:,} bytes; "
-            f"{INFLATION.way_out}"
+            f"{member.filename} would inflate from {member.compress_size:,} to {member.file_size:,} bytes; "
+            f"{INFLATION.way_out}",
+            about=name,
         )
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # Their decompressors take as much memory as the data says, before anything comes out.
-        raise UnreadableFileError(f"{name}: {member.filename} is compressed by method {member.compress_type}")
+        raise UnreadableFileError(f"{member.filename} is compressed by method {member.compress_type}", about=name)
     with archive.open(member) as opened:
         content = opened.read(member.file_size + 1)
     if len(content) != member.file_size:
-        raise UnreadableFileError(f"{name}: {member.filename} has other than the {member.file_size:,} bytes it claims")
+        raise UnreadableFileError(
+            f"{member.filename} has other than the {member.file_size:,} bytes it claims", about=name
+        )
     return content

@@ -67,9 +67,10 @@ def _by_order(
         wanting = [member for member in wanting if _has_variables(member, counts)]
     if len(groups) != len(wanting):
         raise UnsupportedModelError(
-            f"{file.name}: the config does not belong to these weights: it has "
+            f"the config does not belong to these weights: it has "
             f"{', '.join(member.name for member in wanting) or 'no layer with weights'}, "
-            f"the file {', '.join(groups) or 'none'}"
+            f"the file {', '.join(groups) or 'none'}",
+            about=file.name,
         )
     for member, group in zip(wanting, groups, strict=True):
         if member.name != group:
@@ -94,10 +95,11 @@ def _within(
     order = None if None in known.values() else variables_by_order(member.entry, {k: v for k, v in known.items() if v})
     if order is None or len(order) != len(stored):
         raise UnsupportedModelError(
-            f"{file.name}: cannot tell which arrays of '{group}' belong to which layer of the config: "
+            f"cannot tell which arrays of '{group}' belong to which layer of the config: "
             f"{', '.join(owner.where for owner in owners if counts.of(owner.entry) != (0, 0))} have "
             f"{'an unknown number of' if order is None else len(order)} arrays, the file "
-            f"{len(stored)}: {', '.join(each.name for each in stored[:12])}{', ...' if len(stored) > 12 else ''}"
+            f"{len(stored)}: {', '.join(each.name for each in stored[:12])}{', ...' if len(stored) > 12 else ''}",
+            about=file.name,
         )
     found: dict[Entry, list[Stored]] = {}
     for entry, each in zip(order, stored, strict=True):

@@ -71,8 +71,9 @@ def _unite(
                 same.append(entry)
         elif len(same) > 1:
             raise UnsupportedModelError(
-                f"{file.name}: '{paths[entry]}' holds nothing: '{member.name}' is a shared layer, which may be any of "
-                f"{', '.join(paths[each] for each in same)}"
+                f"'{paths[entry]}' holds nothing: '{member.name}' is a shared layer, which may be any of "
+                f"{', '.join(paths[each] for each in same)}",
+                about=file.name,
             )
         elif same:
             member.entry = same[0]

@@ -95,8 +95,9 @@ class _Maker:
         if not arrays or not spec.describes(cell):
             shapes = ", ".join(f"{each.name} {each.array.shape}" for each in arrays) or "nothing"
             raise WrongArraysError(
-                f"{self.producer.file.name}: '{place}' should hold an LSTM of {spec.units} units "
-                f"{'with' if spec.use_bias else 'without'} a bias, and it holds {shapes}"
+                f"'{place}' should hold an LSTM of {spec.units} units "
+                f"{'with' if spec.use_bias else 'without'} a bias, and it holds {shapes}",
+                about=self.producer.file.name,
             )
         return spec, cell
 

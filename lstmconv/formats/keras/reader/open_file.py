@@ -145,18 +145,18 @@ def open_config(path: Path) -> Config:
         UnreadableFileError: There is none in it.
     """
     if not path.exists():
-        raise UnreadableFileError(f"{path.name}: no such file")
+        raise UnreadableFileError("no such file", about=path.name)
     file = MappedFile(path)
     if not path.is_dir() and not _is_hdf5(file) and not _is_zip(file):
         found = _json(_text(file), path.name)
         if "class_name" not in found:
             raise UnreadableFileError(
-                f"{path.name}: a JSON file without class_name, expected what model.to_json() writes"
+                "a JSON file without class_name, expected what model.to_json() writes", about=path.name
             )
         return _config(found, None)
     config = open_file(file).config
     if config is None:
-        raise UnreadableFileError(f"{path.name}: holds weights only, expected a model config in it")
+        raise UnreadableFileError("holds weights only, expected a model config in it", about=path.name)
     return config
 
 
@@ -185,11 +185,12 @@ def _refuse_lookalikes(file: MappedFile) -> None:
     """Say what a file is that only looks like a checkpoint."""
     name, head = file.name, file.head
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
-        raise ForeignFileError(f"{name}: a Python pickle, which is never loaded; expected a Keras file")
+        raise ForeignFileError("a Python pickle, which is never loaded; expected a Keras file", about=name)
     one_word = not head.lstrip().startswith((b"{", b"[", b"<")) and b"\n" not in head.strip()
     if file.size < 512 and head.isascii() and one_word and b"/" in head:
         raise UnreadableFileError(
-            f"{name}: holds only the text {head.decode()!r} (a symbolic link stored as a file?), expected a Keras file"
+            f"holds only the text {head.decode()!r} (a symbolic link stored as a file?), expected a Keras file",
+            about=name,
         )
 
 
@@ -212,9 +213,9 @@ def _from_tree(name: str, tree: Group, hashed: str | Callable[[], str]) -> Keras
     if config is None and not any(group.path.endswith("vars") for group in tree.walk()):
         found = ", ".join(f"'{child}'" for child in list(tree.children)[:4])
         if not found:
-            raise UnreadableFileError(f"{name}: an HDF5 file that holds nothing; save it again")
+            raise UnreadableFileError("an HDF5 file that holds nothing; save it again", about=name)
         raise NoLSTMError(
-            f"{name}: an HDF5 file without Keras weights (it holds {found}), expected layer_names or layers/"
+            f"an HDF5 file without Keras weights (it holds {found}), expected layer_names or layers/", about=name
         )
     description = "Keras .weights.h5"
     stated = KerasVersion(version) if version else None
@@ -246,15 +247,15 @@ def _open_folder(path: Path) -> KerasFile:
     """Open a ``.keras`` folder (``zipped=False``)."""
     if (path / "saved_model.pb").exists():
         raise UnreadableFileError(
-            f"{path.name}: a TensorFlow SavedModel, expected a Keras file; save it with model.save('model.keras')"
+            "a TensorFlow SavedModel, expected a Keras file; save it with model.save('model.keras')", about=path.name
         )
     body = path / "model.weights.h5"
     if not body.is_file():
-        raise UnreadableFileError(f"{path.name}: a folder without model.weights.h5, expected a Keras model")
+        raise UnreadableFileError("a folder without model.weights.h5, expected a Keras model", about=path.name)
     parts = {name: path / f"{name}.json" for name in ("config", "metadata")}
     for part in (body, *parts.values()):
         if part.is_symlink():
-            raise UnreadableFileError(f"{path.name}: {part.name} is a symbolic link; not followed")
+            raise UnreadableFileError(f"{part.name} is a symbolic link; not followed", about=path.name)
     files = {name: MappedFile(part) for name, part in parts.items() if part.is_file()}
     texts = {name: _json(_text(file), file.name) for name, file in files.items()}
     weights = MappedFile(body)
@@ -285,28 +286,29 @@ def _open_shards(file: MappedFile) -> KerasFile:
     if not head.lstrip().startswith(b"{"):
         shown = head[:8].hex(" ")
         raise UnreadableFileError(
-            f"{path.name}: begins with the bytes {shown}, expected HDF5, a .keras zip, or .weights.json; "
-            "TensorFlow checkpoints and SavedModels are not read"
+            f"begins with the bytes {shown}, expected HDF5, a .keras zip, or .weights.json; "
+            "TensorFlow checkpoints and SavedModels are not read",
+            about=path.name,
         )
     index = _json(head, path.name)
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, Mapping):
         hint = "; give the weights and pass this with --config" if "class_name" in index else ""
-        raise UnreadableFileError(f"{path.name}: a JSON file without weight_map, expected an index of shards{hint}")
+        raise UnreadableFileError(f"a JSON file without weight_map, expected an index of shards{hint}", about=path.name)
     names: list[object] = []
     for value in weight_map.values():
         names += value if isinstance(value, list) else [value]
     merged = Group("")
     for value in names:
         if not isinstance(value, str) or Path(value).name != value or value in ("", ".", ".."):
-            raise UnreadableFileError(f"{path.name}: shard {value!r} is not a plain file name; not followed")
+            raise UnreadableFileError(f"shard {value!r} is not a plain file name; not followed", about=path.name)
     parts: list[MappedFile] = []
     for name in sorted(set(map(str, names))):
         shard = path.parent / name
         if shard.is_symlink():
-            raise UnreadableFileError(f"{path.name}: the shard {name} is a symbolic link; not followed")
+            raise UnreadableFileError(f"the shard {name} is a symbolic link; not followed", about=path.name)
         if not shard.is_file():
-            raise UnreadableFileError(f"{path.name}: the shard {name} is missing beside it")
+            raise UnreadableFileError(f"the shard {name} is missing beside it", about=path.name)
         parts.append(MappedFile(shard))
         merged = _merge(merged, read_tree(parts[-1], name))
     beside = tuple(part.name for part in parts)
@@ -345,5 +347,5 @@ def _text(file: MappedFile) -> bytes:
 def _json(text: bytes, name: str) -> Mapping[str, Any]:
     found = parse_json(text, name)
     if not isinstance(found, dict):
-        raise UnreadableFileError(f"{name}: JSON of type {type(found).__name__}, expected an object")
+        raise UnreadableFileError(f"JSON of type {type(found).__name__}, expected an object", about=name)
     return found

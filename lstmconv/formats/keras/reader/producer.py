@@ -44,9 +44,10 @@ class Producer:
         different = (config.major >= 3) != (weights.major >= 3)
         if different and self.config is not None and "hard_sigmoid" in json.dumps(self.config.model):
             raise UnsupportedModelError(
-                f"{self.file.name}: weights by Keras {weights.text}, config by Keras {config.text}, which compute "
+                f"weights by Keras {weights.text}, config by Keras {config.text}, which compute "
                 "hard_sigmoid differently: pass --recurrent-activation hard_sigmoid_keras2 or hard_sigmoid_keras3 "
-                "without --config"
+                "without --config",
+                about=self.file.name,
             )
 
     @property
@@ -83,7 +84,7 @@ class Producer:
         else:
             writer = f"Keras {version.text}, before sigmoid became the default in 2.3"
         return (
-            f"{self.file.name}: weights only, by {writer}, and they do not say the recurrent activation: "
+            f"weights only, by {writer}, and they do not say the recurrent activation: "
             "pass --config model.json, or --recurrent-activation hard_sigmoid (the default then) or sigmoid"
         )
 

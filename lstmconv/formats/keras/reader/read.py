@@ -51,8 +51,8 @@ def checkpoint_of(file: KerasFile, options: ReadOptions) -> Checkpoint:
         raise NoLSTMError(_no_lstm(file.name, found.skipped), found.skipped)
     first = found.model.unknown[0]
     raise NoLSTMError(
-        f"{file.name}: no LSTM layer in it, and the model does not convert whole: {first.name} ({first.class_name}): "
-        f"{first.reason}"
+        f"no LSTM layer in it, and the model does not convert whole: {first.name} ({first.class_name}): {first.reason}",
+        about=file.name,
     )
 
 

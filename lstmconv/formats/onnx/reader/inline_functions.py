@@ -47,13 +47,14 @@ def without_functions(model: onnx.ModelProto, file: str, wanted: frozenset[str])
     except Exception as error:  # The C++ library throws RuntimeError and ValidationError, protobuf its own errors.
         reason = " ".join(str(error).split())[:200]
         raise UnreadableFileError(
-            f"{file}: its functions do not fit their calls ({reason}); export it again"
+            f"its functions do not fit their calls ({reason}); export it again", about=file
         ) from error
     for function in inlined.functions:
         if function.domain in ("", "ai.onnx") or any(node.op_type in wanted for node in nodes_within(function.node)):
             raise UnsupportedModelError(
-                f"{file}: its function '{function.name}' is written in another version of ONNX' operators than the "
-                "model; export the model without functions"
+                f"its function '{function.name}' is written in another version of ONNX' operators than the "
+                "model; export the model without functions",
+                about=file,
             )
     names = {node.name for function in model.functions for node in nodes_within(function.node)}
     for node in nodes_within(inlined.graph.node):
@@ -79,8 +80,8 @@ class _Expansion:
         most = ONNX_EXPANSION.value
         if self._of_calls(self.model.graph.node, 0) > most * MESSAGE_BYTES:
             raise UnreadableFileError(
-                f"{self.file}: its functions expand to more than {most:,} nodes, tensors and attributes; "
-                f"{ONNX_EXPANSION.way_out}"
+                f"its functions expand to more than {most:,} nodes, tensors and attributes; {ONNX_EXPANSION.way_out}",
+                about=self.file,
             )
 
     def _of_calls(self, nodes: Any, depth: int) -> int:
@@ -89,7 +90,7 @@ class _Expansion:
 
     def _of_function(self, key: _Key, depth: int) -> int:
         if depth > _DEPTH:
-            raise UnreadableFileError(f"{self.file}: its functions are nested more than {_DEPTH} deep")
+            raise UnreadableFileError(f"its functions are nested more than {_DEPTH} deep", about=self.file)
         if key not in self.sizes:
             function = self.functions[key]
             stored = function.SerializeToString()

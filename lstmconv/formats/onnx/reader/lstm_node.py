@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lstmconv.errors import UnreadableFileError, UnsupportedModelError
+from lstmconv.errors import About, UnreadableFileError, UnsupportedModelError
 from lstmconv.formats.onnx.functions import Function, keras_activation, with_numbers
 from lstmconv.formats.onnx.reader.evaluation import NotEvaluatedError
 from lstmconv.formats.onnx.reader.scopes import Scope, attribute
@@ -123,7 +123,7 @@ def read_node(scope: Scope, index: int, name: str, values: Values, overrides: Ov
         UnreadableFileError: Its arrays contradict each other, or are damaged.
     """
     node = scope.nodes[index]
-    attributes = _attributes(node, f"{scope.file}: {name}")
+    attributes = _attributes(node, (scope.file, name))
     if "clip" in attributes:
         raise UnsupportedModelError(f"clip={attributes['clip']:g} bounds its gates, which Keras' LSTM has no word for")
     if attributes.get("input_forget"):
@@ -131,11 +131,11 @@ def read_node(scope: Scope, index: int, name: str, values: Values, overrides: Ov
     ways = _ways(scope, attributes, name)
     layout = int(attributes.get("layout", 0))
     if layout not in (0, 1):
-        raise UnreadableFileError(f"{scope.file}: {name}: layout is {layout}, expected 0 or 1")
+        raise UnreadableFileError(f"layout is {layout}, expected 0 or 1", about=(scope.file, name))
     notes = _peepholes(scope, node, values)
     w, r = (_weights(scope, node, place, values) for place in (_W, _R))
     b = _weights(scope, node, _B, values) if len(node.input) > _B and node.input[_B] else None
-    _check_shapes(f"{scope.file}: {name}", w, r, b, len(ways), attributes.get("hidden_size"))
+    _check_shapes((scope.file, name), w, r, b, len(ways), attributes.get("hidden_size"))
     functions = _functions(attributes, len(ways))
     directions = []
     for row, backwards in enumerate(ways):
@@ -160,7 +160,7 @@ def read_node(scope: Scope, index: int, name: str, values: Values, overrides: Ov
     return LSTMNode(scope, index, name, tuple(directions), layout, notes)
 
 
-def _attributes(node: onnx.NodeProto, where: str) -> dict[str, Any]:
+def _attributes(node: onnx.NodeProto, where: About) -> dict[str, Any]:
     """Return the node's attributes as plain values.
 
     Raises:
@@ -172,7 +172,7 @@ def _attributes(node: onnx.NodeProto, where: str) -> dict[str, Any]:
         if entry.name not in _ATTRIBUTES:
             raise UnsupportedModelError(f"its attribute {entry.name!r} is none of ONNX' LSTM")
         if entry.type != _ATTRIBUTES[entry.name]:
-            raise UnreadableFileError(f"{where}: the attribute {entry.name!r} is of another type")
+            raise UnreadableFileError(f"the attribute {entry.name!r} is of another type", about=where)
         fields = {1: "f", 2: "i", 3: "s", 6: "floats", 8: "strings"}
         value = getattr(entry, fields[entry.type])
         if entry.type == 3:
@@ -189,7 +189,7 @@ def _ways(scope: Scope, attributes: dict[str, Any], name: str) -> tuple[bool, ..
     direction = str(attributes.get("direction", "forward")).lower()
     if direction not in _WAYS:
         raise UnreadableFileError(
-            f"{scope.file}: {name}: direction is {direction!r}, expected one of {', '.join(_WAYS)}"
+            f"{name}: direction is {direction!r}, expected one of {', '.join(_WAYS)}", about=scope.file
         )
     return _WAYS[direction]
 
@@ -231,7 +231,7 @@ def _weights(scope: Scope, node: onnx.NodeProto, place: int, values: Values) -> 
         raise UnsupportedModelError(f"its {letter} {error}") from error
 
 
-def _check_shapes(where: str, w: Array, r: Array, b: Array | None, count: int, stated: int | None) -> None:
+def _check_shapes(where: About, w: Array, r: Array, b: Array | None, count: int, stated: int | None) -> None:
     """Check W [D, 4H, I], R [D, 4H, H] and B [D, 8H] against each other.
 
     Raises:
@@ -245,11 +245,12 @@ def _check_shapes(where: str, w: Array, r: Array, b: Array | None, count: int, s
         if array is not None and (array.shape != expected[letter] or 0 in array.shape):
             wanted = {"W": "4*hidden, features", "R": "4*hidden, hidden", "B": "8*hidden"}[letter]
             raise UnreadableFileError(
-                f"{where}: {letter} is {list(array.shape)}, expected [{count}, {wanted}]"
-                + (f" for {hidden} units" if letter != "R" else "")
+                f"{letter} is {list(array.shape)}, expected [{count}, {wanted}]"
+                + (f" for {hidden} units" if letter != "R" else ""),
+                about=where,
             )
     if stated is not None and stated != hidden:
-        raise UnreadableFileError(f"{where}: hidden_size is {stated}, R has {hidden} units")
+        raise UnreadableFileError(f"hidden_size is {stated}, R has {hidden} units", about=where)
     for letter, array in (("W", w), ("R", r), ("B", b)):
         if array is not None and (array.dtype.name not in _FLOATS or array.dtype != w.dtype):
             kinds = f"{array.dtype.name} beside {w.dtype.name}" if array.dtype != w.dtype else array.dtype.name

@@ -64,6 +64,6 @@ def count_messages(stored: Content, descriptor: Any, name: str) -> int:
                     waiting.append((body, min(end, stop), inner[number]))
             if messages > most or count > 2 * most:
                 raise UnreadableFileError(
-                    f"{name}: more than {most:,} nodes, tensors and attributes; {ONNX_MESSAGES.way_out}"
+                    f"more than {most:,} nodes, tensors and attributes; {ONNX_MESSAGES.way_out}", about=name
                 )
     return messages

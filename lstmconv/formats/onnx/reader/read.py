@@ -51,17 +51,19 @@ def parse_file(file: MappedFile) -> onnx.ModelProto:
     try:
         if file.size > _MOST_BYTES:
             raise UnreadableFileError(
-                f"{file.name}: {file.size} bytes, more than an ONNX model has without its weights"
+                f"{file.size} bytes, more than an ONNX model has without its weights", about=file.name
             )
         model = parse(file.content, file.name)
     except LstmconvError:
         raise
     except Exception as error:  # protobuf's DecodeError, whose module differs between its versions.
         raise UnreadableFileError(
-            f"{file.name}: not an ONNX model, or a damaged one: its Protocol Buffers message cannot be parsed"
+            "not an ONNX model, or a damaged one: its Protocol Buffers message cannot be parsed", about=file.name
         ) from error
     if not model.HasField("graph") or not (model.ir_version or model.opset_import):
-        raise UnreadableFileError(f"{file.name}: not an ONNX model: it has no graph; expected what an exporter wrote")
+        raise UnreadableFileError(
+            "not an ONNX model: it has no graph; expected what an exporter wrote", about=file.name
+        )
     return model
 
 
@@ -123,7 +125,7 @@ def read_model(
         UnsupportedModelError: It holds no LSTM that Keras could have.
     """
     if not model.HasField("graph") or not (model.ir_version or model.opset_import):
-        raise UnreadableFileError(f"{name}: not an ONNX model: it has no graph; expected what an exporter wrote")
+        raise UnreadableFileError("not an ONNX model: it has no graph; expected what an exporter wrote", about=name)
     record, notes = record_of(model)
     return _read(model, name, provenance, record, notes, options, Tensors(name, folder))
 

@@ -75,10 +75,12 @@ class Scope:
         for index, node in enumerate(self.nodes):
             # Protocol Buffers gives bytes in place of a string whose bytes are no UTF-8.
             if not all(isinstance(text, str) for text in (node.name, node.op_type, *node.input, *node.output)):
-                raise UnreadableFileError(f"{self.file}: a node's name is not UTF-8; the file is damaged")
+                raise UnreadableFileError("a node's name is not UTF-8; the file is damaged", about=self.file)
             for name in filter(None, node.output):
                 if name in self.producers:
-                    raise UnreadableFileError(f"{self.file}: two nodes write '{name}'; an ONNX graph writes it once")
+                    raise UnreadableFileError(
+                        f"two nodes write '{name}'; an ONNX graph writes it once", about=self.file
+                    )
                 self.producers[name] = index
 
     def place(self, name: str) -> Place | None:

@@ -75,16 +75,18 @@ class Tensors:
         """
         name = tensor.name or "a constant"
         if tensor.data_type not in _TYPES:
-            raise UnsupportedModelError(f"{self.file}: '{name}' is of the ONNX data type {tensor.data_type}")
+            raise UnsupportedModelError(f"'{name}' is of the ONNX data type {tensor.data_type}", about=self.file)
         code, kept_in = _TYPES[tensor.data_type]
         dtype = np.dtype(code)
         shape = tuple(tensor.dims)
         if len(shape) > _MOST_DIMENSIONS:
-            raise UnreadableFileError(f"{self.file}: '{name}' has {len(shape)} dimensions, more than any array")
+            raise UnreadableFileError(f"'{name}' has {len(shape)} dimensions, more than any array", about=self.file)
         if any(size < 0 for size in shape):
-            raise UnreadableFileError(f"{self.file}: '{name}' has the shape {list(shape)}; sizes are never negative")
+            raise UnreadableFileError(
+                f"'{name}' has the shape {list(shape)}; sizes are never negative", about=self.file
+            )
         if tensor.HasField("segment"):
-            raise UnsupportedModelError(f"{self.file}: '{name}' is stored in segments; save the model without them")
+            raise UnsupportedModelError(f"'{name}' is stored in segments; save the model without them", about=self.file)
         count = math.prod(shape)
         if tensor.data_location == _EXTERNAL:
             stored = self._external(tensor, name, count * dtype.itemsize).view(dtype)
@@ -101,8 +103,9 @@ class Tensors:
 
     def _misfit(self, name: str, shape: tuple[int, ...], found: int, expected: int) -> UnreadableFileError:
         return UnreadableFileError(
-            f"{self.file}: '{name}' of shape {list(shape)} needs {expected} bytes, the file has {found} for it: "
-            "damaged, or not written by an ONNX exporter"
+            f"'{name}' of shape {list(shape)} needs {expected} bytes, the file has {found} for it: "
+            "damaged, or not written by an ONNX exporter",
+            about=self.file,
         )
 
     def _typed(self, tensor: onnx.TensorProto, name: str, kept_in: str, dtype: np.dtype[Any], count: int) -> Array:
@@ -116,7 +119,7 @@ class Tensors:
         bits = np.dtype(np.uint16) if tensor.data_type in (10, _BFLOAT16) else dtype
         narrow = wide.astype(bits)
         if not np.array_equal(narrow.astype(wide.dtype), wide):
-            raise UnreadableFileError(f"{self.file}: '{name}' holds numbers that its type {bits} cannot")
+            raise UnreadableFileError(f"'{name}' holds numbers that its type {bits} cannot", about=self.file)
         return narrow.view(dtype)
 
     def _external(self, tensor: onnx.TensorProto, name: str, size: int) -> Array:
@@ -128,13 +131,14 @@ class Tensors:
             offset = int(entries.get("offset", "0"))
             length = int(entries.get("length", str(size)))
         except ValueError as error:
-            raise UnreadableFileError(f"{self.file}: '{name}' lies at an offset that is no number") from error
+            raise UnreadableFileError(f"'{name}' lies at an offset that is no number", about=self.file) from error
         if length != size:
             raise self._misfit(name, tuple(tensor.dims), length, size)
         if offset < 0 or offset + size > file.size:
             raise UnreadableFileError(
-                f"{self.file}: '{name}' lies in bytes {offset} to {offset + size} of {location}, "
-                f"which has {file.size}: truncated, or of another model"
+                f"'{name}' lies in bytes {offset} to {offset + size} of {location}, "
+                f"which has {file.size}: truncated, or of another model",
+                about=self.file,
             )
         return file.content[offset : offset + size]
 
@@ -143,14 +147,15 @@ class Tensors:
             return self.opened[location]
         if self.folder is None:
             raise UnreadableFileError(
-                f"{self.file}: '{name}' lies in the file {location!r}, and a model in memory has no folder: "
-                "load it with onnx.load, which brings the weights along"
+                f"'{name}' lies in the file {location!r}, and a model in memory has no folder: "
+                "load it with onnx.load, which brings the weights along",
+                about=self.file,
             )
         path = self._inside(location, name, self.folder)
         try:
             self.opened[location] = MappedFile(path)
         except (OSError, ValueError) as error:
-            raise UnreadableFileError(f"{self.file}: {location} cannot be read ({error})") from error
+            raise UnreadableFileError(f"{location} cannot be read ({error})", about=self.file) from error
         return self.opened[location]
 
     def _inside(self, location: str, name: str, folder: Path) -> Path:
@@ -160,20 +165,22 @@ class Tensors:
         parts = {*plain.parts, *windows.parts}
         if not parts or "\0" in location or ".." in parts or plain.is_absolute() or windows.drive or windows.root:
             raise UnreadableFileError(
-                f"{self.file}: '{name}' lies in {location!r}, which is not followed: "
-                "expected the plain name of a file beside the model"
+                f"'{name}' lies in {location!r}, which is not followed: "
+                "expected the plain name of a file beside the model",
+                about=self.file,
             )
         path = folder / plain
         try:
             resolved, home = path.resolve(strict=True), folder.resolve(strict=True)
         except (OSError, RuntimeError) as error:
             raise UnreadableFileError(
-                f"{self.file}: '{name}' lies in the file {location!r}, which is not there; keep it beside the model"
+                f"'{name}' lies in the file {location!r}, which is not there; keep it beside the model", about=self.file
             ) from error
         if not resolved.is_relative_to(home) or not resolved.is_file():
             raise UnreadableFileError(
-                f"{self.file}: '{name}' lies in {location!r}, which leads out of the model's folder "
-                "or is no file, and is not followed"
+                f"'{name}' lies in {location!r}, which leads out of the model's folder "
+                "or is no file, and is not followed",
+                about=self.file,
             )
         return resolved
 

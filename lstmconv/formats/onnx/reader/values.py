@@ -63,7 +63,7 @@ class Values:
         """
         start = scope.place(name)
         if start is None:
-            raise UnreadableFileError(f"{scope.file}: nothing in the graph defines '{name}'")
+            raise UnreadableFileError(f"nothing in the graph defines '{name}'", about=scope.file)
         waiting = [start]
         begun: set[tuple[int, str]] = set()
         while waiting:
@@ -78,7 +78,7 @@ class Values:
                 continue
             if place.key in begun:
                 raise UnreadableFileError(
-                    f"{scope.file}: '{place.name}' depends on itself; an ONNX graph has no cycles"
+                    f"'{place.name}' depends on itself; an ONNX graph has no cycles", about=scope.file
                 )
             begun.add(place.key)
             waiting += missing
@@ -141,7 +141,7 @@ class Values:
             output.nbytes for output in outputs if not any(np.may_share_memory(output, array) for array in given)
         )
         if self.computed > 8 * self._stored:
-            raise UnsupportedModelError(f"{scope.file}: its constants grow far beyond what it stores; not evaluated")
+            raise UnsupportedModelError("its constants grow far beyond what it stores; not evaluated", about=scope.file)
         for output in outputs:
             output.flags.writeable = False
         return {(id(scope), each): output for each, output in zip(node.output, outputs, strict=False) if each}
@@ -155,7 +155,7 @@ class Values:
             return np.broadcast_to(np.uint8(0), self.shapes.constant(scope, name).shape)
         place = scope.place(name)
         if place is None:
-            raise UnreadableFileError(f"{scope.file}: nothing in the graph defines '{name}'")
+            raise UnreadableFileError(f"nothing in the graph defines '{name}'", about=scope.file)
         return self._known(place)
 
     def _known(self, place: Place) -> Array:
@@ -204,5 +204,5 @@ class Evaluations:
         self.run += 1
         if self.run > ONNX_EVALUATIONS.value:
             raise UnreadableFileError(
-                f"{file}: over {ONNX_EVALUATIONS.value:,} nodes make its weights; {ONNX_EVALUATIONS.way_out}"
+                f"over {ONNX_EVALUATIONS.value:,} nodes make its weights; {ONNX_EVALUATIONS.way_out}", about=file
             )
