@@ -11,6 +11,7 @@ the path again, because their libraries take nothing else or would copy all weig
 
 from __future__ import annotations
 
+import errno
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,13 +41,22 @@ class MappedFile:
 
         Raises:
             OSError: It cannot be opened.
+            UnreadableFileError: It is larger than what this process may map.
         """
         import numpy as np
 
         from lstmconv.arrays.mapping import mapped
 
         self.path = path
-        self.content: Array = np.empty(0, np.uint8) if path.is_dir() else mapped(path)
+        try:
+            self.content: Array = np.empty(0, np.uint8) if path.is_dir() else mapped(path)
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+            size = path.stat().st_size
+            raise UnreadableFileError(
+                f"{size:,} bytes, more than this process may map into its memory", about=path.name
+            ) from error
 
     @property
     def name(self) -> str:

@@ -1443,14 +1443,14 @@ def folder_of_other_things(folder: Path) -> Path:
     return folder / "model.h5"
 
 
-@hostile("expected HDF5")
+@hostile("more than this process may map")
 def sparse_file_of_a_terabyte(folder: Path) -> Path:
     with (folder / "model.h5").open("wb") as file:
         file.truncate(1 << 40)
     return folder / "model.h5"
 
 
-@hostile("onnx")
+@hostile("more than this process may map")
 def sparse_onnx_of_a_terabyte(folder: Path) -> Path:
     with (folder / "model.onnx").open("wb") as file:
         file.truncate(1 << 40)
