@@ -141,11 +141,12 @@ def test_from_torch_takes_a_state_dict():
 
 LIVE = """
 import os, sys
+sys.path.append({libraries!r})
 import numpy as np
 {imports}
 import lstmconv
 model = keras.Sequential([
-    keras.layers.LSTM(5, return_sequences=True, input_shape=(7, 3), bias_initializer="glorot_uniform", name="a"),
+    keras.layers.LSTM(5, return_sequences=True, input_shape=(7, 3), bias_initializer="random_uniform", name="a"),
     keras.layers.LSTM(4, go_backwards=True, name="b"), keras.layers.Dense(2, name="head")])
 x = np.random.default_rng(0).normal(size=(3, 7, 3)).astype("float32")
 expected = np.asarray(model.predict(x, verbose=0))
@@ -175,10 +176,14 @@ def test_from_keras_reads_a_live_model_of_tf_keras(tmp_path):
     run_live("import tf_keras as keras", python, tmp_path)
 
 
+LIBRARIES = str(Path(np.__file__).parents[1])
+"""Where lstmconv's own libraries are, for an interpreter that has only a Keras."""
+
+
 def run_live(imports, python, folder):
     environment = {**os.environ, "PYTHONPATH": str(SAMPLES.parent), "KERAS_BACKEND": "torch"}
     done = subprocess.run(
-        [python, "-c", LIVE.format(imports=imports), str(folder / "m.pt")],
+        [python, "-c", LIVE.format(imports=imports, libraries=LIBRARIES), str(folder / "m.pt")],
         capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
