@@ -216,6 +216,8 @@ def is_folder(name: str) -> bool:
 def _places(source: Path, target: Path | Sequence[Path] | None, options: ConvertOptions) -> dict[Path, Format]:
     """Decide which files to write, in which format."""
     names = tuple(dict.fromkeys(options.to))
+    if isinstance(target, Path) and str(target) == "-":
+        raise UsageError("-: nothing is written to standard output; pass the name of a file")
     if target is not None and not isinstance(target, Path):
         return _several(target, names)
     if not names:

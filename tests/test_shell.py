@@ -124,6 +124,7 @@ def test_files_of_other_sizes_are_not_equal(run):
         (["m.h5", "m.pt"], "m.h5 is no command; did you mean: lstmconv convert m.h5 m.pt"),
         (["m.h5"], "did you mean: lstmconv inspect m.h5"),
         (["convrt", "m.h5"], "did you mean convert?"),
+        (["convert", "m.h5", "-", "--to", "onnx"], "-: nothing is written to standard output; pass the name of a file"),
         (["inspect", "-"], "-: standard input is not read; pass the name of a file"),
     ],
 )
@@ -235,4 +236,4 @@ def test_inspect_shows_the_size_of_each_bias_and_what_a_module_becomes(run):
     out = run("inspect", "t.pt")[1]
     assert "bias_ih, bias_hh  (20,) each" in out
     assert "one module of 2 layers" in out
-    assert "2 LSTM nodes in a row" in out
+    assert "2 LSTM nodes, each fed by the one before" in out

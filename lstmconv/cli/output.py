@@ -332,9 +332,10 @@ def _show_stack(name: str, layers: Sequence[str]) -> None:
         return
     count = len(layers)
     _print(f"\n{_bold(printable(name))}  one module of {count} layers: {printable(', '.join(layers))}")
-    _line("to torch", f"one module with num_layers={count}; cuDNN: one weight space")
-    _line("to onnx", f"{count} LSTM nodes in a row")
-    _line("to keras", f"{count} layers")
+    _line("to torch", f"one nn.LSTM, num_layers={count}")
+    _line("to cudnn", "one packed weight space")
+    _line("to onnx", f"{count} LSTM nodes, each fed by the one before")
+    _line("to keras", f"{count} LSTM layers")
 
 
 def _show_layer(layer: Mapping[str, Any]) -> None:
