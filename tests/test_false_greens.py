@@ -117,6 +117,15 @@ def test_a_report_does_not_call_files_equal_that_are_not_finite(folder):
     assert (values.passed, values.targets[0].verdict) == (False, "not finite")
 
 
+@pytest.mark.parametrize("suffix", [".pt", ".onnx"])
+def test_the_count_of_a_models_weights_is_the_sources(suffix, folder):
+    """4 * 5 * (3 + 5 + 1) of the LSTM and (5 + 1) * 2 of the Dense layer: not the zeros of a second bias."""
+    classifier("model.h5")
+    report = lstmconv.convert("model.h5", f"model{suffix}", verify=False).report
+    (detail,) = [check.detail for check in report.checks if check.level == "weights"]
+    assert detail == "192 numbers of 5 arrays are equal bit for bit"
+
+
 # The hook
 
 

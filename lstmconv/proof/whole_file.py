@@ -160,7 +160,7 @@ def _dtypes(decoded: Mapping[str, DecodedLayer]) -> list[str]:
 
 def _weights(expected: Model, decoded: Mapping[str, DecodedLayer], record: Record) -> Check:
     """Compare every array bit for bit; the first that differs is named."""
-    compared = arrays = 0
+    own: list[int] = []
     for layer in _held(expected):
         for part in _parts(layer):
             if part.name not in decoded:
@@ -171,11 +171,22 @@ def _weights(expected: Model, decoded: Mapping[str, DecodedLayer], record: Recor
                     if problem is not None:
                         detail = f"{part.name}: {name} {problem}"
                         return Check(expected.name, "weights", "failed", detail, diagnosis=None)
-                    compared += 0 if wanted is None else math.prod(wanted.shape)
-                    arrays += wanted is not None
+                own += _sizes(part)
             except UnsupportedModelError as error:
                 return Check(expected.name, "weights", "failed", f"{part.name}: {error}")
-    return Check(expected.name, "weights", "passed", f"{compared:,} numbers of {arrays} arrays are equal bit for bit")
+    said = f"{sum(own):,} numbers of {len(own)} arrays are equal bit for bit"
+    return Check(expected.name, "weights", "passed", said)
+
+
+def _sizes(layer: LSTMLayer | RecurrentLayer | Kind) -> list[int]:
+    """Return the size of each array of the source's: what a target adds to them, such as a bias of zeros, is not."""
+    if isinstance(layer, LSTMLayer):
+        return [math.prod(gates.shape) for direction in layer.directions for gates in direction.arrays.values()]
+    if isinstance(layer, RecurrentLayer):
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        found = [getattr(direction, name, None) for direction in layer.directions for name in names]
+        return [array.size for array in found if array is not None]
+    return [array.size for array in layer.arrays.values()]
 
 
 def _pairs(
