@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lstmconv.arrays.bias_modes import BiasMode
 from lstmconv.converting import Conversion, ConvertOptions, convert_file, is_folder
-from lstmconv.errors import LstmconvError, UnsupportedModelError, UsageError
+from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions, by_name, by_suffix
 from lstmconv.misuse import misfit
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Model, Provenance, Stack
 from lstmconv.opening import load_file, open_artifact
 from lstmconv.publishing import publish, refuse_existing, staging
+from lstmconv.python_errors import speaks_python
 from lstmconv.selection import Stacking, Wish
 from lstmconv.spelling import in_python
 
@@ -44,26 +44,6 @@ __all__ = [
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def _speaks_python(function: Function) -> Function:
-    """Let the errors of a function name options as arguments."""
-
-    @wraps(function)
-    def spoken(*arguments: Any, **options: Any) -> Any:
-        try:
-            return function(*arguments, **options)
-        except LstmconvError as error:
-            text = in_python(str(error))
-            error.args = (text, *error.args[1:])
-            if isinstance(error, ImportError):  # It prints this.
-                error.msg = text
-            raise
-
-    return cast(Function, spoken)
-
-
 def _path(function: str, value: object, expected: str = "a path") -> Path:
     """Return a path with the user's folder for ``~``.
 
@@ -77,7 +57,7 @@ def _path(function: str, value: object, expected: str = "a path") -> Path:
     return Path(value).expanduser()
 
 
-@_speaks_python
+@speaks_python
 def load(
     path: PathLike,
     *,
@@ -135,7 +115,7 @@ def _read_options(from_: str | None, config: PathLike | None, **options: Any) ->
     return ReadOptions(config=place, format=from_, **options)
 
 
-@_speaks_python
+@speaks_python
 def from_torch(module: nn.Module | Mapping[str, Tensor], *, name: str | None = None) -> Checkpoint:
     """Return the LSTMs of a torch module as layers; arrays share the parameters' memory on the CPU.
 
@@ -156,7 +136,7 @@ def from_torch(module: nn.Module | Mapping[str, Tensor], *, name: str | None = N
     return read_module(module, name)
 
 
-@_speaks_python
+@speaks_python
 def from_keras(model: Any) -> Checkpoint:
     """Return the layers of a Keras model in memory, of Keras 3, tf-keras or tf.keras, and the model itself.
 
@@ -171,7 +151,7 @@ def from_keras(model: Any) -> Checkpoint:
     return read_live(model)
 
 
-@_speaks_python
+@speaks_python
 def from_onnx(model: onnx.ModelProto, *, name: str = "model.onnx") -> Checkpoint:
     """Return the LSTM nodes of an ONNX model as layers.
 
@@ -193,7 +173,7 @@ def from_onnx(model: onnx.ModelProto, *, name: str = "model.onnx") -> Checkpoint
     return read_model(model, name, origin, ReadOptions(), None)
 
 
-@_speaks_python
+@speaks_python
 def save(
     checkpoint: Checkpoint, path: PathLike, *, to: str | None = None, force: bool = False, **options: Any
 ) -> tuple[Path, ...]:
@@ -215,7 +195,7 @@ def save(
         return tuple(publish(staged, target.parent, force=force))
 
 
-@_speaks_python
+@speaks_python
 def convert(
     source: PathLike,
     target: PathLike | Sequence[PathLike] | None = None,
@@ -324,7 +304,7 @@ def convert(
     return replace(done, notes=tuple(map(in_python, done.notes)))
 
 
-@_speaks_python
+@speaks_python
 def verify(
     source: PathLike | Checkpoint,
     target: PathLike,
@@ -387,7 +367,7 @@ def verify(
     return verify_file(source, open_artifact(place), settings, inputs=inputs)
 
 
-@_speaks_python
+@speaks_python
 def to_torch(source: Checkpoint | LSTMLayer | Model) -> nn.Module:
     """Return a torch module with the inputs and outputs of the whole Keras model, or of one Keras layer.
 
@@ -405,7 +385,7 @@ def to_torch(source: Checkpoint | LSTMLayer | Model) -> nn.Module:
     return to_torch(source)
 
 
-@_speaks_python
+@speaks_python
 def to_onnx(
     source: Checkpoint | LSTMLayer | Model,
     *,
@@ -452,7 +432,7 @@ def to_onnx(
         raise UnsupportedModelError(f"{error}; pass whole=False for the LSTM layers alone") from error
 
 
-@_speaks_python
+@speaks_python
 def to_cudnn(layer: LSTMLayer | Stack, *, bias_mode: BiasMode | None = None, dtype: str | None = None) -> Array:
     """Return a layer's, or a stack's, flat cuDNN weight space, one axis; see :mod:`lstmconv.formats.cudnn`.
 

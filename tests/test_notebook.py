@@ -119,6 +119,9 @@ KERAS_LAYER = type("LSTM", (), {"__module__": "tf_keras.src.layers", "get_config
         (lambda c: lstmconv.to_torch("m.h5"), "not a path: read it first, with lstmconv.load(path)"),
         (lambda c: lstmconv.to_onnx(c[0].forward), "not one direction of a layer: pass the layer that has it"),
         (lambda c: lstmconv.reference("m.h5", 0), "reference takes a Checkpoint, a model or a layer, not a path"),
+        (lambda c: lstmconv.check(c), "check takes paths, not one layer"),
+        (lambda c: lstmconv.check(None), "check takes paths, not NoneType"),
+        (lambda c: lstmconv.torch.load(c), "lstmconv.torch.load takes a path, not a Checkpoint"),
         (lambda c: lstmconv.from_onnx("m.onnx"), "from_onnx takes an onnx.ModelProto, not a path: read it first"),
         (lambda c: lstmconv.from_torch("m.pt"), "from_torch takes a torch module or a state dict, not a path"),
     ],
@@ -196,6 +199,10 @@ def run_live(imports, python, folder):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
+        (
+            lambda path: lstmconv.reference(lstmconv.load(SAMPLES / "keras2_weights_only.h5")[0], np.zeros((1, 2, 3))),
+            'config="model.json" or activation',
+        ),
         (lambda path: lstmconv.convert(path), 'a format, such as to="onnx"'),
         (lambda path: lstmconv.convert(path, path.with_suffix(".txt")), "or pass to"),
         (lambda path: lstmconv.convert(path, path.with_suffix(".pt")), "pass force=True to replace it"),

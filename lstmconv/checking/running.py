@@ -17,7 +17,9 @@ from lstmconv.checking.settings import Settings, find_settings, like, read_setti
 from lstmconv.checking.twins import Pair
 from lstmconv.errors import LstmconvError, MissingDependencyError
 from lstmconv.formats import FORMATS, format_of_name, stem
+from lstmconv.misuse import misfit
 from lstmconv.model import Checkpoint
+from lstmconv.python_errors import speaks_python
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -29,6 +31,7 @@ __all__ = ["check", "checked"]
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
 
+@speaks_python
 def check(
     paths: PathLike | Iterable[PathLike],
     *,
@@ -55,16 +58,27 @@ def check(
         One result for each file, in the given order.
 
     Raises:
-        UsageError: The settings are invalid, or a folder has no checkpoint in it.
+        UsageError: The settings are invalid, a folder has no checkpoint in it, or a value is no path.
 
     >>> import lstmconv
     >>> result, = lstmconv.check(["sample_weights/airline_passengers.h5"])
     >>> result.status, result.layers
     ('passed', ('lstm',))
     """
-    each = [paths] if isinstance(paths, str | os.PathLike) else paths
-    found = checkpoints_in([Path(path).expanduser() for path in each])
+    each = paths if isinstance(paths, Iterable) and not isinstance(paths, str | os.PathLike) else [paths]
+    found = checkpoints_in([_path(path) for path in each])
     return list(checked(found, settings, deep=deep, jobs=jobs, executor=executor))
+
+
+def _path(value: object) -> Path:
+    """Return a path with the user's folder for ``~``.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise misfit("check", value, "paths")
+    return Path(value).expanduser()
 
 
 def checked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,10 +70,13 @@ def load(path: str | Path) -> KerasModel:
         Inputs and outputs are the Keras model's, in its order; in evaluation mode.
 
     Raises:
+        UsageError: ``path`` is no path.
         UnreadableFileError: It is damaged.
         UnsupportedModelError: The file holds no whole model, or layers of it are unknown; they are named.
     """
-    file = Path(path)
+    if not isinstance(path, str | os.PathLike):
+        raise misfit("lstmconv.torch.load", path, "a path")
+    file = Path(path).expanduser()
     checkpoint = open_file(file).checkpoint
     if checkpoint.model is None:
         raise UnsupportedModelError(f"{file.name}: holds no whole model; write one with: lstmconv convert --whole")
