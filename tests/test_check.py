@@ -558,6 +558,29 @@ def test_a_twin_of_others_is_compared_by_weights(folder):
         assert "export it again" in found.message
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_two_biases_of_a_twin_of_others_are_compared_each_or_by_their_sum(folder, dtype):
+    """In float16 the sum of both rounded biases is seldom the rounded sum; only one bias holds the latter."""
+    draw = np.random.default_rng(5)
+    kernel, recurrent, _ = fused(3, 5)
+    first, second = draw.normal(size=(2, 20)).astype(np.float32)
+    arrays = {"weight_ih_l0": np.ascontiguousarray(kernel.T), "weight_hh_l0": np.ascontiguousarray(recurrent.T)}
+    save_file(arrays | {"bias_ih_l0": first, "bias_hh_l0": second}, "model.safetensors")
+    configure(folder, '[tool.lstmconv.pairs]\n"model.safetensors" = "export.safetensors"\n')
+
+    def exported(one, other):
+        twin = {name: array.astype(dtype) for name, array in arrays.items()}
+        save_file(twin | {"bias_ih_l0": one.astype(dtype), "bias_hh_l0": other.astype(dtype)}, "export.safetensors")
+        return [finding.message for finding in lstmconv.check(["model.safetensors"])[0].findings]
+
+    assert exported(first, second) == []
+    assert exported(second, first) == []
+    assert exported(first + second, 0 * first) == []
+    last_bit = np.nextafter(first.astype(dtype), np.full_like(first, 9, dtype))
+    (message,) = exported(last_bit, second.astype(dtype))
+    assert "its sums of two biases differ" in message
+
+
 def test_a_twin_of_others_that_cannot_be_paired_is_said_without_failing(folder):
     write_lstm(folder / "model.h5")
     save_file(state_dict(fused(3, 6)), "model.safetensors")

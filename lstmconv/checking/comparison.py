@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from lstmconv.arrays.bias_sums import comparable_biases
 from lstmconv.arrays.comparing import difference
 from lstmconv.arrays.copying import BiasMode, place_bias
 from lstmconv.arrays.places import place_in
@@ -24,7 +25,8 @@ def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Violation]
     """Return the differences between a twin and its source: one violation for each layer that differs.
 
     If the twin has a record, the record says to which dtype weights were rounded and where the bias went, and the
-    comparison uses both. Otherwise it compares the sums of the biases, and reports layers that cannot be paired.
+    comparison uses both. Otherwise two biases are compared each with each, or by their sum, rounded as either dtype
+    has it, and layers that cannot be paired are reported.
     Activations are compared if both files say them and the user did not replace them.
 
     Args:
@@ -103,10 +105,14 @@ def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile, *
     mode = "single-input" if one or record is None else record.bias_mode
     for number, (half, twin_half) in enumerate(zip(source.directions, twin.directions, strict=True)):
         where = f"the {('forward', 'backward')[number]} direction's " if source.bidirectional else "its "
-        for array, expected, stored in _arrays(half, twin_half, mode, summed=record is None):
-            difference = _different(half, array, expected, stored, name)
-            if difference is not None:
-                return Violation("twin-differs", f"{where}{_WORDS[array]} {difference}", twin.name)
+        try:
+            pairs = list(_arrays(half, twin_half, mode, free=record is None))
+        except UnsupportedModelError as error:
+            return Violation("twin-differs", f"{where}biases: {error}", twin.name)
+        for array, words, expected, stored in pairs:
+            found = _different(half, array, expected, stored, name)
+            if found is not None:
+                return Violation("twin-differs", f"{where}{words} {found}", twin.name)
     otherwise = _computes_otherwise(source, twin, name, file, told=told)
     return None if otherwise is None else Violation("twin-differs", otherwise, twin.name)
 
@@ -115,24 +121,26 @@ def _shown(layer: LSTMLayer) -> str:
     return " and ".join(f"{inputs} features, {units} units" for inputs, units in _sizes(layer))
 
 
-_WORDS = {
-    "weight_ih": "input weights",
-    "weight_hh": "recurrent weights",
-    "bias_ih": "biases",
-    "bias_hh": "recurrent biases",
-}
-
-
 def _arrays(
-    source: LSTMDirection, twin: LSTMDirection, mode: BiasMode | None, *, summed: bool
-) -> Iterator[tuple[str, Gates, Gates]]:
-    """Pair the arrays; a missing bias counts as zeros."""
-    yield "weight_ih", source.weight_ih, twin.weight_ih
-    yield "weight_hh", source.weight_hh, twin.weight_hh
-    expected = place_bias(source, mode, zeros=True)
-    stored = place_bias(twin, "single-input", zeros=True) if summed else (twin.bias_ih, twin.bias_hh)
-    for array, one, other in zip(("bias_ih", "bias_hh"), expected, stored, strict=True):
-        yield array, one or _zeros(source), other or _zeros(twin)
+    source: LSTMDirection, twin: LSTMDirection, mode: BiasMode | None, *, free: bool
+) -> Iterator[tuple[str, str, Gates, Gates]]:
+    """Pair the arrays, each with its name and words for it; a missing bias counts as zeros.
+
+    Args:
+        source: Of the source.
+        twin: Of the twin.
+        mode: Where the source's biases went.
+        free: No record says where; two biases are compared each with each, or by their sum.
+    """
+    yield "weight_ih", "input weights", source.weight_ih, twin.weight_ih
+    yield "weight_hh", "recurrent weights", source.weight_hh, twin.weight_hh
+    words = ["biases", "recurrent biases"]
+    expected, stored = place_bias(source, mode, zeros=True), (twin.bias_ih, twin.bias_hh)
+    if free:
+        expected, stored, summed = comparable_biases(source, stored, twin.weight_ih.dtype)
+        words[0] = "sums of two biases" if summed else "biases"
+    for array, said, one, other in zip(("bias_ih", "bias_hh"), words, expected, stored, strict=True):
+        yield array, said, one or _zeros(source), other or _zeros(twin)
 
 
 def _zeros(direction: LSTMDirection) -> Gates:

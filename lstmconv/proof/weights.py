@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstmconv.arrays.bias_sums import cast_gates, comparable_biases
 from lstmconv.arrays.comparing import difference
-from lstmconv.arrays.copying import BiasMode, copy_gates, place_bias
+from lstmconv.arrays.copying import BiasMode, place_bias
 from lstmconv.arrays.places import place_in
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack, sizes
 from lstmconv.proof.diagnosis import explain_bits, same_arrays
@@ -80,7 +81,7 @@ def check_weights(
     pairs: list[tuple[str, _Placed, _Placed]] = []
     for label, direction, found in zip(_labels(stack), stack.directions, decoded, strict=True):
         if summed:
-            biases, stored = _comparable(direction, found)
+            biases, stored, _ = comparable_biases(direction, found.biases, found.weight_ih.dtype)
         else:
             biases, stored = place_bias(direction, mode, zeros=zeros and stack.has_bias), found.biases
         expected = _Placed(direction.weight_ih, direction.weight_hh, *biases)
@@ -111,7 +112,7 @@ class _Placed(NamedTuple):
 
     def weights(self, dtype: np.dtype[Any]) -> Weights:
         """Return them as the catalogue takes them, rounded to the target's dtype."""
-        ih, hh, *biases = (None if gates is None else np.asarray(_cast(gates, dtype)) for gates in self)
+        ih, hh, *biases = (None if gates is None else np.asarray(cast_gates(gates, dtype)) for gates in self)
         return Weights(ih, hh, *biases)  # type: ignore[arg-type]  # W and R are there
 
 
@@ -161,46 +162,6 @@ def _difference(
     )
 
 
-_Biases: TypeAlias = "tuple[Gates | None, Gates | None]"
-
-
-def _comparable(direction: LSTMDirection, found: DecodedDirection) -> tuple[_Biases, _Biases]:
-    """Return the biases of a source and of a file that was not made from it, so that they can be compared.
-
-    Two are compared with two where each is the other's; else sums are. A file's one bias may be the sum in the
-    source's dtype, rounded, or the sum of both rounded ones. Zeros stand for a bias that is not there.
-    """
-    dtype = found.weight_ih.dtype
-    if None not in (*found.biases, direction.bias_ih, direction.bias_hh):
-        both = direction.bias_ih, direction.bias_hh
-        if all(difference(own, other) is None for own, other in zip(both, found.biases, strict=True)):  # type: ignore[arg-type]  # none is None
-            return both, found.biases
-    stored = _total(found.biases, direction, dtype)
-    exact = _total((direction.bias_ih, direction.bias_hh), direction, direction.dtype)
-    rounded = _total((direction.bias_ih, direction.bias_hh), direction, dtype)
-    chosen = rounded if difference(rounded, stored) is None else exact
-    return (chosen, None), (stored, None)
-
-
-def _total(biases: Sequence[Gates | None], direction: LSTMDirection, dtype: np.dtype[Any]) -> Gates:
-    """Return the one bias that two stand for, each rounded to ``dtype`` first; x + 0 is x bit for bit."""
-    given = [np.asarray(_cast(bias, dtype)) for bias in biases if bias is not None]
-    if not given:
-        return Gates(*np.zeros(direction.weight_hh.shape[:2], dtype))
-    if len(given) == 1:
-        return Gates(*given[0])
-    a, b = given
-    with np.errstate(all="ignore"):
-        return Gates(*np.where(b == 0, a, np.where(a == 0, b, a + b)))
-
-
-def _cast(gates: Gates, dtype: np.dtype[Any]) -> Gates:
-    """Round gates to the target's dtype."""
-    rounded = Gates(*(np.empty(gates.i.shape, dtype) for _ in range(4)))
-    copy_gates(gates, rounded)
-    return rounded
-
-
 def rounded(stack: Stack, dtype: np.dtype[Any]) -> Stack:
     """Return the stack with weights as the target's dtype holds them: its rounding is no error of the target."""
     return Stack(stack.name, tuple(_rounded(layer, dtype) for layer in stack.layers))
@@ -211,7 +172,7 @@ def _rounded(layer: LSTMLayer, dtype: np.dtype[Any]) -> LSTMLayer:
         return layer
     halves: list[LSTMDirection] = []
     for direction in layer.directions:
-        arrays: dict[str, Any] = {name: _cast(gates, dtype) for name, gates in direction.arrays.items()}
+        arrays: dict[str, Any] = {name: cast_gates(gates, dtype) for name, gates in direction.arrays.items()}
         halves.append(replace(direction, **arrays))
     return replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None)
 
