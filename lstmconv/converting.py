@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,6 +23,7 @@ from lstmconv.selection import Selection, Wish, select
 
 if TYPE_CHECKING:
     from lstmconv.proof.report import Report
+    from lstmconv.proof.trials import Settings
 
 __all__ = ["Conversion", "ConvertOptions", "convert_file", "in_folder", "is_folder"]
 
@@ -110,7 +112,6 @@ def convert_file(
     """
     from lstmconv.proof.report import VerificationError
     from lstmconv.proof.trials import Settings
-    from lstmconv.proof.verifying import verify_file
 
     say = progress or (lambda _: None)
     say(f"Reading {source.name}")
@@ -136,15 +137,16 @@ def convert_file(
             staged += written
             say(f"Verifying {place.name}")
             with stored_meanwhile(written) if _nbytes(selection.checkpoint) > _LARGE_BYTES else nullcontext():
-                artifact = places[place].open(MappedFile(stage / place.name))
-                reports.append(verify_file(checkpoint, artifact, settings, run=options.verify))
-                try:
-                    reports[-1].raise_for_failure()
-                except VerificationError as error:
-                    error.reports, error.notes = tuple(reports), (*broken, *_told(checkpoint, tuple(chosen.values())))
-                    raise
-            said = places[place].usage(artifact, place)
+                report, said = _examined(checkpoint, places[place], place, stage, settings, run=options.verify)
+            reports.append(report)
             usage += [] if said is None else [f"{place.name}: {said}"]
+            try:
+                report.raise_for_failure()
+            except VerificationError as error:
+                error.reports, error.notes = tuple(reports), (*broken, *_told(checkpoint, tuple(chosen.values())))
+                raise
+        if options.verify:
+            gc.collect()  # What imports of frameworks raised and caught keeps frames alive, and their open files.
         refuse_existing([folder / part.name for part in staged], source, force=options.force)
         refuse_changed(stamps)
         paths = publish(staged, folder, force=options.force)
@@ -177,6 +179,20 @@ def _converted(selection: Selection) -> tuple[Layer, ...]:
     if selection.options.whole:
         layers = weighted_layers(selection.checkpoint)
     return tuple(layer for layer in layers if not isinstance(layer, Unknown))
+
+
+def _examined(
+    checkpoint: Checkpoint, format: Format, place: Path, stage: Path, settings: Settings, *, run: bool
+) -> tuple[Report, str | None]:
+    """Verify a staged file; return the report, and how the file is used from its place.
+
+    When it returns, nothing in use holds the file: Windows moves no file that is open or mapped.
+    """
+    from lstmconv.proof.verifying import verify_file
+
+    artifact = format.open(MappedFile(stage / place.name))
+    report = verify_file(checkpoint, artifact, settings, run=run)
+    return report, format.usage(artifact, place) if report.passed else None
 
 
 def _told(checkpoint: Checkpoint, selections: Sequence[Selection]) -> tuple[str, ...]:

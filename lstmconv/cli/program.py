@@ -14,6 +14,7 @@ from lstmconv._version import __version__
 from lstmconv.cli import commands
 from lstmconv.cli.arguments import Group
 from lstmconv.cli.convert import INTERRUPTED, StackCommand, convert
+from lstmconv.cli.encoding import let_output_fall_back
 from lstmconv.errors import LstmconvError
 from lstmconv.proof.report import VerificationError
 
@@ -80,6 +81,7 @@ def _without_options(command: Callable[..., Any]) -> Callable[[], None]:
 
 def main() -> None:
     """Run the command line; every error is one line and an exit code, and one JSON object with ``--json``."""
+    let_output_fall_back()
     try:
         code = app(standalone_mode=False)
     except VerificationError as error:

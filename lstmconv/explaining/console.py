@@ -29,26 +29,9 @@ def show_explanation(explanation: Explanation) -> None:
     console = Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
     console.push_theme(Theme(FEW_COLOURS if console.color_system == "standard" else COLOURS))
     for line in _page(explanation, console):
-        shown = _encodable(line, console.encoding)
         if console.color_system is None:  # Without colour, spaces at the end of a line are invisible.
-            shown.rstrip()
-        console.print(shown, soft_wrap=True)
-
-
-_ASCII = str.maketrans(
-    {"│": "|", "─": "-", "·": "*", "…": "~", "✗": "x", "–": "-", "≀": "~", "→": ">", "×": "x"}
-    | dict.fromkeys("┌┐└┘├┤┬┴┼", "+")
-)
-
-
-def _encodable(line: Text, encoding: str) -> Text:
-    """Return a line as a stream's encoding can carry it: ASCII for boxes where it has none, ``?`` for names."""
-    try:
-        line.plain.encode(encoding)
-    except UnicodeEncodeError:
-        plain = line.plain.translate(_ASCII).encode(encoding, "replace").decode(encoding)
-        return Text(plain, spans=list(line.spans))
-    return line
+            line.rstrip()
+        console.print(line, soft_wrap=True)
 
 
 def _page(explanation: Explanation, console: Console) -> Iterator[Text]:

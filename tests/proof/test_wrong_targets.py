@@ -131,3 +131,19 @@ def test_a_bound_that_only_large_inputs_reach_fails(tmp_path):
     found = failed(layer, tmp_path / "m.onnx", model)
     assert [check.level for check in found] == ["outputs"]
     assert "on inputs of large numbers" in found[0].detail
+
+
+def test_a_state_that_the_graph_stores_fails_where_the_source_starts_from_zeros(tmp_path):
+    """A stored state has a batch of its own; ONNX Runtime refuses any other, which is a failure and no crash."""
+    source = write_h5(tmp_path / "source.h5", {"lstm": [make_half(3, 5, 1)]})
+    target = tmp_path / "source.onnx"
+    lstmconv.convert(source, target, whole=False)
+    model = onnx.load(target)
+    (node,) = (node for node in model.graph.node if node.op_type == "LSTM")
+    node.input.extend([""] * (5 - len(node.input)) + ["h0", "h0"])
+    model.graph.initializer.append(numpy_helper.from_array(np.full((1, 3, 5), 0.5, np.float32), "h0"))
+    onnx.save(model, target)
+    report = lstmconv.verify(source, target)
+    (failure,) = report.failures
+    assert (failure.layer, failure.level) == ("lstm", "outputs")
+    assert "does not run" in failure.detail
