@@ -56,6 +56,12 @@ class Module(Protocol):
     def write(self, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
         """Write all layers, or with ``options.whole`` the model; return the files written, ``path`` first."""
 
+    def alteration(self, model: Model, artifact: Artifact, options: WriteOptions) -> str | None:
+        """Say in what a whole file's graph is not the one that is written for a model, or ``None``.
+
+        Asked of formats whose files have graphs of their own (``runs_graphs``).
+        """
+
     def losses(self, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
         """Say in whole sentences what the source tells and the written file does not."""
 
@@ -125,6 +131,14 @@ class Format:
     def obstacle_of_model(self, model: Model, options: WriteOptions) -> str | None:
         """Say why the format cannot hold a whole model and what to do instead, or ``None``."""
         return self._module.obstacle_of_model(model, options)
+
+    def alteration(self, model: Model, artifact: Artifact, options: WriteOptions) -> str | None:
+        """Say in what a whole file's graph is not the one that is written for a model; ``None`` if it has none.
+
+        Raises:
+            UnsupportedModelError: The model cannot be written.
+        """
+        return self._module.alteration(model, artifact, options) if self.runs_graphs else None
 
     def terms(self, layer: LSTMLayer) -> str:
         """Say as what the format holds a layer that it can hold."""

@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from lstmconv._version import __version__
 from lstmconv.arrays.comparing import ArrayDifference, Difference, array_difference, difference
 from lstmconv.arrays.copying import BiasMode, place_bias
 from lstmconv.arrays.places import place_in
-from lstmconv.errors import UnsupportedModelError
-from lstmconv.formats.options import DTYPES
+from lstmconv.errors import UnsupportedModelError, UsageError
+from lstmconv.formats import Artifact
+from lstmconv.formats.options import DTYPES, WriteOptions
 from lstmconv.formats.record import Record
 from lstmconv.model import Array, Gates, Layer, LSTMDirection, LSTMLayer, Model, RecurrentLayer, Stack
 from lstmconv.model.kinds import Constant, Kind, Rescaling, Unknown
@@ -57,7 +59,7 @@ def check_whole_file(
     start = time.perf_counter()
     decoded = session.decode_model(expected.layers, frameworks=run)
     spent = time.perf_counter() - start
-    yield _structure(expected, decoded, record)
+    yield _structure(expected, decoded, record, session.artifact)
     yield _weights(expected, decoded, record)
     if not run:
         yield Check(expected.name, "model", "not run", "as asked")
@@ -131,8 +133,8 @@ def _parts(layer: Layer) -> tuple[LSTMLayer | RecurrentLayer | Kind, ...]:
     return layer.layers if isinstance(layer, Stack) else (layer,)
 
 
-def _structure(expected: Model, decoded: Mapping[str, DecodedLayer], record: Record) -> Check:
-    """Compare which layers are there, and the model that the file says it is."""
+def _structure(expected: Model, decoded: Mapping[str, DecodedLayer], record: Record, artifact: Artifact) -> Check:
+    """Compare which layers are there, the model that the file says it is, and its graph with what is written."""
     wanted = [part.name for layer in _held(expected) for part in _parts(layer)]
     missing = [name for name in wanted if name not in decoded]
     if missing:
@@ -140,12 +142,34 @@ def _structure(expected: Model, decoded: Mapping[str, DecodedLayer], record: Rec
     problem = graph_difference(expected, record.model, activations=not record.activations_given)
     if problem is not None:
         return Check(expected.name, "structure", "failed", problem)
+    altered, unsaid = _altered(expected, record, artifact)
+    if altered is not None:
+        return Check(expected.name, "structure", "failed", altered)
     known = [part for layer in expected.layers if not isinstance(layer, Constant) for part in _parts(layer)]
     count = f"{len(known)} layer{'s' * (len(known) != 1)}"
     layers = f"{count}, {len(wanted)} with weights" if len(wanted) < len(known) else f"{count} with weights"
     dtypes = "".join(f", {dtype}" for dtype in _dtypes(decoded))
     outputs = ", ".join(expected.outputs)
-    return Check(expected.name, "structure", "passed", f"{layers}{dtypes} · {expected.described_inputs} → {outputs}")
+    said = f"{layers}{dtypes} · {expected.described_inputs} → {outputs}{unsaid}"
+    return Check(expected.name, "structure", "passed", said)
+
+
+def _altered(expected: Model, record: Record, artifact: Artifact) -> tuple[str | None, str]:
+    """Say in what the file's graph is not what lstmconv writes, or why the two were not compared."""
+    if not artifact.format.runs_graphs:
+        return None, ""
+    if record.version != __version__:
+        return None, f" · the graph was not compared: lstmconv {record.version} wrote it, this is {__version__}"
+    if record.activations_given:
+        return None, " · the graph was not compared: activations were given"
+    options = WriteOptions(
+        dtype=record.dtype, bias_mode=record.bias_mode, opset=record.opset, states=record.states, whole=True
+    )
+    try:
+        found = artifact.format.alteration(expected, artifact, options)
+    except (UnsupportedModelError, UsageError) as error:
+        return f"its format cannot hold the source's model: {error}", ""
+    return None if found is None else f"it was changed since lstmconv wrote it: {found}", ""
 
 
 def _dtypes(decoded: Mapping[str, DecodedLayer]) -> list[str]:

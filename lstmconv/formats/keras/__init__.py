@@ -13,7 +13,7 @@ from lstmconv.formats.options import ReadOptions, WriteOptions
 if TYPE_CHECKING:
     from lstmconv.model import Checkpoint, LSTMLayer, Model, Stack
 
-__all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
+__all__ = ["alteration", "losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
 
 
 def open_file(file: MappedFile, options: ReadOptions) -> Opened:
@@ -30,6 +30,11 @@ def obstacle(stack: Stack) -> str | None:
     from lstmconv.formats.keras.writer import dialect
 
     return dialect.obstacle(stack)
+
+
+def alteration(model: Model, artifact: Artifact, options: WriteOptions) -> None:
+    """Say nothing: no whole model is written."""
+    return
 
 
 def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:

@@ -21,14 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from lstmconv._optional import require
 from lstmconv._version import __version__
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats.format import Opened
+from lstmconv.formats.format import Artifact, Opened
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.onnx.functions import onnx_function
 from lstmconv.formats.onnx.usage import usage
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from lstmconv.formats.onnx.writer.graph_builder import Graph
 
 __all__ = [
+    "alteration",
     "build",
     "build_model",
     "losses",
@@ -234,6 +235,18 @@ def open_file(file: MappedFile, options: ReadOptions) -> Opened:
         lambda: read.read_file(file, model, record, notes, options),
         lambda: read.weights_of(file, model, record),
     )
+
+
+def alteration(model: Model, artifact: Artifact, options: WriteOptions) -> str | None:
+    """Say in what a file's graph is not the one that is written for a model, or ``None``.
+
+    Raises:
+        UnsupportedModelError: The model cannot be written.
+    """
+    from lstmconv.formats.onnx.rewriting import alteration_of
+
+    graph = _graph_of_model(model, options)
+    return alteration_of(_proto(graph), graph.weights, cast("onnx.ModelProto", artifact.content), artifact.file)
 
 
 def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
