@@ -93,8 +93,11 @@ class _Row(NamedTuple):
 
 def _sigmoid(x: Float64) -> Float64:
     # The tanh form is symmetric and does not overflow for a large |x|.
-    half: Float64 = np.tanh(0.5 * x)
-    return 0.5 * half + 0.5
+    half: Float64 = 0.5 * x
+    half = np.tanh(half, out=half if isinstance(half, np.ndarray) else None)
+    half *= 0.5
+    half += 0.5
+    return half
 
 
 def _softplus(x: Float64) -> Float64:

@@ -110,9 +110,9 @@ class WrongCell(LSTMCell):
         h, c = states
         # Before the first step h is (batch, hidden), and all mistakes share its product.
         z = self._ordered(projected, self._ih) + self._ordered(_by_gate(h, self._gates_hh), self._hh) + self._bias
-        i, f, g, o = (z[:, :, gate] for gate in range(4))
-        new_c = self.rec(f) * c + self.rec(i) * self.act(g)
-        return self.rec(o) * self.act(new_c), new_c
+        both = self.rec(z[:, :, :2])  # i and f.
+        new_c = both[:, :, 1] * c + both[:, :, 0] * self.act(z[:, :, 2])
+        return self.rec(z[:, :, 3]) * self.act(new_c), new_c
 
     def _ordered(self, rows: Float64, orders: npt.NDArray[np.int64]) -> Float64:
         """Cut rows, shared or one for each mistake, into gates in its order: ``(mistakes, batch, 4, hidden)``."""

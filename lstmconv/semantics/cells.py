@@ -78,9 +78,11 @@ class LSTMCell(Cell):
 
     def step(self, projected: Float64, *states: Float64) -> tuple[Float64, ...]:
         h, c = states
-        i, f, g, o = np.split(projected + times(h, self.weight_hh), 4, axis=-1)
-        new_c = self.rec(f) * c + self.rec(i) * self.act(g)
-        return self.rec(o) * self.act(new_c), new_c
+        z = projected + times(h, self.weight_hh)
+        z = z.reshape(*z.shape[:-1], 4, -1)
+        both = self.rec(z[..., :2, :])  # i and f: an activation runs along units, the last axis.
+        new_c = both[..., 1, :] * c + both[..., 0, :] * self.act(z[..., 2, :])
+        return self.rec(z[..., 3, :]) * self.act(new_c), new_c
 
 
 class GRUCell(Cell):

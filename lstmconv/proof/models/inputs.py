@@ -79,7 +79,8 @@ def draw_trials(model: Model, streamed: Sequence[Call], stored: str, settings: S
 def _open_sizes(model: Model) -> Iterator[tuple[Shape, ...]]:
     """Yield the inputs' shapes with open sizes filled in."""
     wide = any(_weights(half) >= _WIDE for call in model.calls for half in _directions(call.layer))
-    lengths, batch, more = (_FEW, len(_SPREADS), _LONGER // 2) if wide else (_LENGTHS, _BATCHES[0], _LONGER)
+    lengths, more = (_FEW, _LONGER // 2) if wide else (_LENGTHS, _LONGER)
+    batch = _BATCHES[0] if _padded_or_looked_up(model) and not wide else len(_SPREADS)
     first = next(filter(None, (_filled(model, batch, length) for length in lengths)), None)
     if first is None:
         raise UnsupportedModelError(f"{model.name}: no length of its open inputs fits all of its layers")
@@ -88,6 +89,13 @@ def _open_sizes(model: Model) -> Iterator[tuple[Shape, ...]]:
     other = next((shapes for shapes in longer if shapes is not None and len(shapes) == len(first)), None)
     if other is not None and other != first:
         yield other
+
+
+def _padded_or_looked_up(model: Model) -> bool:
+    """Whether a model has masks, which pad in more ways, or tables, which have more rows than a few steps reach."""
+    return any(
+        isinstance(call.layer, kinds.Embedding) or any(mask is not None for mask in call.masks) for call in model.calls
+    )
 
 
 def _directions(layer: Layer) -> tuple[Any, ...]:

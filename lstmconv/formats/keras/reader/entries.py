@@ -80,7 +80,8 @@ class Entry:
             return False
         from lstmconv.formats.keras.reader.kinds.functions import FUNCTIONS
 
-        return any(snake_case(self.class_name) in function.names for function in FUNCTIONS)
+        name = snake_case(self.class_name)
+        return any(name in function.names for function in FUNCTIONS)
 
     def own(self, *names: str) -> bool:
         """Whether it is Keras' own class of one of these names, and no operation."""
