@@ -13,7 +13,7 @@ from lstmconv.errors import MissingDependencyError, UnsupportedModelError
 from lstmconv.formats import FORMATS, Format, WriteOptions
 from lstmconv.model import Checkpoint, Input, Layer, LSTMLayer, Model, RecurrentLayer, Stack, Tensor
 from lstmconv.model.graph import Shape
-from lstmconv.model.kinds import Operation, Unknown
+from lstmconv.model.kinds import Identity, Operation, Unknown
 from lstmconv.model.recurrent import GRUDirection
 from lstmconv.model.shapes import infer
 from lstmconv.selection import obstacle_of
@@ -27,7 +27,7 @@ class LayerLine:
 
     Attributes:
         name: As in the file.
-        kind: Its class, or what lstmconv takes its class for: ``Identity`` for a Dropout.
+        kind: Its class, or the kind that lstmconv takes its class for: ``Convolution`` for a Conv1D.
         shape: Of what its first call returns, with the batch; ``None`` where that is not known.
         parameters: How many numbers it stores.
         calls: How often the model calls it; 0 for a layer that a TimeDistributed one calls.
@@ -107,10 +107,10 @@ def kind_of(layer: Layer) -> str:
     """Name a layer's kind: as the file does, where that is kept.
 
     >>> from lstmconv.model.kinds import Identity
-    >>> kind_of(Identity("dropout"))
-    'Identity'
+    >>> kind_of(Identity("dropout_1", "Dropout"))
+    'Dropout'
     """
-    if isinstance(layer, LSTMLayer | Unknown):
+    if isinstance(layer, LSTMLayer | Identity | Unknown):
         return layer.class_name
     if isinstance(layer, Stack):
         return f"{len(layer.layers)} LSTM layers"

@@ -12,14 +12,15 @@ from lstmconv.checking.weight_rules import EXPLODED_NORM, INPUT_BOUND, MOVED
 from lstmconv.escaping import printable
 from lstmconv.explaining.blocks import FormatLayout
 from lstmconv.explaining.gates import GATE_COLOURS, GATE_NAMES
+from lstmconv.explaining.overview import shape_text
 from lstmconv.explaining.panels import Panel, Scale, Side, panels
 from lstmconv.model import GATES, sizes
 from lstmconv.proof.judging import number as deviation_number
 from lstmconv.proof.judging import times, unit_of
 from lstmconv.proof.report import Check, Evidence
-from lstmconv.reporting import figures
+from lstmconv.reporting import figures, graph
 from lstmconv.reporting.scanning import Scan
-from lstmconv.reporting.values import ReportValues, StackLayouts
+from lstmconv.reporting.values import ReportValues, StackLayouts, TargetValues
 from lstmconv.reporting.weights import ArrayWeights, HalfWeights, Mark
 
 __all__ = ["rendered"]
@@ -30,6 +31,8 @@ _SIDE = Side(_GATE_PIXELS, shortest=18, longest=220)
 _DRAWN = 24
 """Draw the weights of at most so many directions, so that the page stays below 2 MB; tables show the others."""
 _LISTED = 24
+_NAMED = 6
+"""The verdict names at most so many layers."""
 _AXES = {"W": "feature", "R": "previous unit"}
 _KIND_WORDS = {
     "not finite": "NaN or infinite",
@@ -58,6 +61,8 @@ def rendered(values: ReportValues) -> str:
         source=values.described,
         verdict=_overall(values),
         proofs=[_proof(number, target) for number, target in enumerate(values.targets)],
+        graph=_graph(values),
+        model_rows=list(_model_rows(values)),
         chains=list(_chains(values)),
         rows=list(_layers(values)),
         stacks=[(entry.stack.name, _formats(entry)) for entry in values.stacks],
@@ -125,16 +130,40 @@ def _overall(values: ReportValues) -> dict[str, Any]:
         return {"kind": "not run", "mark": "–", "word": "Nothing compared", "said": [said]}
     kind = next(one for one in ("not equal", "not finite", "not run", "equal so far", "equal") if one in found)
     mark, word = _VERDICTS[kind]
+    if kind == "equal" and not all(_ran_model(target) for target in values.targets):
+        word = "LSTM layers equal"
     source = printable(values.described["source"])
     said_of = {
-        "equal": f"holds the same weights bit for bit and computes the same as {source}.",
         "equal so far": f"holds the same weights bit for bit as {source}; the checks that did not run are named below.",
         "not finite": f"holds the same weights as {source}, and they are not finite: outputs were not compared.",
         "not equal": f"does not hold or compute the same as {source}.",
         "not run": f"was not compared with {source}, so it is neither proven equal nor different.",
     }
-    lines = [f"{printable(target.report.target)} {said_of[target.verdict]}" for target in values.targets]
+    lines = [
+        f"{printable(target.report.target)} {said_of.get(target.verdict) or _said_equal(values, target)}"
+        for target in values.targets
+    ]
     return {"kind": kind, "mark": mark, "word": word, "said": lines}
+
+
+def _ran_model(target: TargetValues) -> bool:
+    """Whether a target was run from its inputs to its outputs."""
+    return any(check.level == "model" and check.status == "passed" for check in target.report.checks)
+
+
+def _said_equal(values: ReportValues, target: TargetValues) -> str:
+    """Say what was compared of a target that is equal, and what was not."""
+    source = printable(values.described["source"])
+    if _ran_model(target):
+        return (
+            f"holds the same weights as {source} bit for bit. Run from its inputs to its outputs, it computes the same."
+        )
+    names = list(dict.fromkeys(check.layer for check in target.report.checks if check.level == "outputs"))
+    few = names if len(names) <= _NAMED else [*names[:_NAMED], f"{len(names) - _NAMED} more"]
+    layers = printable(", ".join(few))
+    said = f"holds the same weights bit for bit, and computes the same, as {layers} of {source}, each run alone."
+    others = 0 if values.overview is None else len(values.overview.layers) - len(values.checkpoint.layers)
+    return f"{said} The other layers of the model were not compared." if others > 0 else said
 
 
 def _proof(index: int, target: Any) -> dict[str, Any]:
@@ -184,6 +213,48 @@ def _not_run(values: ReportValues) -> Iterator[str]:
                 yield f"{target.report.target}: {check.layer}: {check.level}: {check.detail}"
     for entry in values.checkpoint.skipped:
         yield f"{entry.name} ({entry.class_name}) was skipped: {entry.reason}"
+
+
+# The model
+
+
+def _graph(values: ReportValues) -> list[graph.Part]:
+    model = values.checkpoint.model
+    return [] if model is None or values.overview is None else graph.parts(model, values.overview)
+
+
+def _model_rows(values: ReportValues) -> Iterator[dict[str, Any]]:
+    """Yield a row for the whole model, and one for each layer, with what each target's outputs deviate by."""
+    found = values.overview
+    if found is None:
+        return
+    checks = [[check for check in target.report.checks if check.evidence is not None] for target in values.targets]
+    whole = [next((check for check in own if check.level == "model"), None) for own in checks]
+    outputs = ", ".join(shape_text(shape) for shape in found.outputs.values())
+    yield _model_row(found.name, "the whole model", outputs, found.parameters, None, whole)
+    for layer in found.layers:
+        own = [
+            next((check for check in each if check.level == "outputs" and check.layer == layer.name), None)
+            for each in checks
+        ]
+        yield _model_row(layer.name, layer.kind, shape_text(layer.shape), layer.parameters, layer.reason, own)
+
+
+def _model_row(
+    name: str, kind: str, shape: str, parameters: int, reason: str | None, checks: Sequence[Check | None]
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": kind,
+        "shape": shape,
+        "parameters": f"{parameters:,}",
+        "reason": reason,
+        "compared": [
+            "–" if check is None or check.evidence is None
+            else f"{times(check.evidence.found_ratio)} of {unit_of(check.evidence)}"
+            for check in checks
+        ],
+    }  # fmt: skip
 
 
 # The layers

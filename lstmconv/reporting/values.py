@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from lstmconv.explaining.blocks import FormatLayout, shown, shown_names
 from lstmconv.explaining.inspection import describe_checkpoint
+from lstmconv.explaining.overview import Overview, overview
 from lstmconv.formats.record import Record
 from lstmconv.layouts import by_name
 from lstmconv.model import GATES, Checkpoint, Provenance, Stack
@@ -57,6 +58,7 @@ class ReportValues:
     Attributes:
         checkpoint: The source.
         described: It, as ``lstmconv inspect`` describes it.
+        overview: Its whole model; ``None`` if the file does not tell it.
         halves: Its weights, layer by layer.
         stacks: Its layouts.
         targets: In the order given.
@@ -64,6 +66,7 @@ class ReportValues:
 
     checkpoint: Checkpoint
     described: Mapping[str, Any]
+    overview: Overview | None
     halves: tuple[HalfWeights, ...]
     stacks: tuple[StackLayouts, ...]
     targets: tuple[TargetValues, ...]
@@ -100,6 +103,7 @@ def gather(
     return ReportValues(
         checkpoint=checkpoint,
         described=describe_checkpoint(checkpoint),
+        overview=overview(checkpoint),
         halves=tuple(half for layer in checkpoint.layers for half in weights_of(layer)),
         stacks=tuple(StackLayouts(stack, _layouts(stack)) for stack in checkpoint.stacks),
         targets=tuple(compared),
@@ -138,6 +142,7 @@ def to_json(values: ReportValues) -> dict[str, Any]:
         "source": described["source"],
         "passed": values.passed,
         "provenance": {name: described[name] for name in ("sha256", "format", "keras_version", "backend")},
+        "model": described["model"],
         "layers": described["layers"],
         "edges": described["edges"],
         "weights": [_half(half) for half in values.halves],
