@@ -89,7 +89,10 @@ def select(checkpoint: Checkpoint, wish: Wish, target: Path, chosen: Format, opt
     reason = None if wish.part or options.lengths else obstacle_of(checkpoint, chosen, options)
     if wish.whole and options.lengths:
         raise UsageError("--lengths is for LSTM layers alone; a whole model masks as Keras does")
-    if wish.whole and reason is not None:
+    if not chosen.layers_alone and (wish.part or options.lengths):
+        raise UsageError(f"{target.name}: {chosen.title} holds a whole model; --layer, --lengths, --lstm-only and "
+                         "--stack are for other targets")  # fmt: skip
+    if (wish.whole or not chosen.layers_alone) and reason is not None:
         raise UnsupportedModelError(f"{checkpoint.provenance.source}: cannot be converted whole: {reason}")
     if reason is None and not wish.part and not options.lengths and checkpoint.model is not None:
         return _whole(checkpoint, checkpoint.model, wish, target, chosen, options)

@@ -130,4 +130,4 @@ def _of_the_same_name(path: Path) -> list[Path]:
     """Return the other checkpoints that differ from this one only in the suffix."""
     name = stem(path)
     beside = [path.with_name(name + suffix) for suffix in SUFFIXES]
-    return [other for other in beside if other != path and other.is_file()]
+    return [other for other in beside if other != path and other.is_file() and is_checkpoint(other)]

@@ -71,6 +71,17 @@ FORMATS = (
         runs_graphs=True,
     ),
     Format(
+        name="torch-code",
+        suffixes=(".py",),
+        title="PyTorch source",
+        module="torch_code",
+        runtime="torch_code",
+        recognises=detection.is_torch_code,
+        runs_graphs=True,
+        layers_alone=False,
+        locate=detection.locate_torch_code,
+    ),
+    Format(
         name="tensorflow",
         suffixes=(".ckpt.index", ".index"),
         title="TensorFlow SavedModel or checkpoint",

@@ -11,11 +11,14 @@ from pathlib import Path
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.mapped_file import MappedFile
 
-__all__ = ["always", "is_cudnn", "is_onnx", "is_safetensors", "is_tensorflow", "is_torch", "locate_tensorflow", "never"]
+__all__ = ["always", "is_cudnn", "is_onnx", "is_safetensors", "is_tensorflow", "is_torch", "is_torch_code",
+           "locate_tensorflow", "locate_torch_code", "never"]  # fmt: skip
 
 _HEADER_BYTES = 100_000_000
 """safetensors' own limit for its header."""
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_WRITTEN = b"\nWritten by lstmconv "
+"""The second line of a source of lstmconv's begins with it."""
 _ZIP = b"PK\x03\x04"
 _TORCH_RECORDS = ("data.pkl", "/archive_format", "serialized_exported_program.json")
 
@@ -68,6 +71,21 @@ def locate_tensorflow(path: Path) -> Path | None:
     from lstmconv.formats.tensorflow.places import located
 
     return located(path)
+
+
+def is_torch_code(file: MappedFile) -> bool:
+    """Recognise the source of a model by its docstring; other Python files are none."""
+    return file.has_suffix(".py") and file.head.startswith(b'"""') and _WRITTEN in file.head
+
+
+def locate_torch_code(path: Path) -> Path | None:
+    """Return a source of lstmconv's; ``None`` for any other Python file."""
+    if path.suffix.lower() != ".py" or not path.is_file():
+        return None
+    try:
+        return path if is_torch_code(MappedFile(path)) else None
+    except OSError:
+        return None
 
 
 def _is_unmarked(file: MappedFile) -> bool:

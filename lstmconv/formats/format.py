@@ -87,6 +87,7 @@ class Format:
         states_activations: Files that something else wrote state their activations and directions, too.
         from_keras: Keras writes such files; ``check`` takes them for sources, and others for targets.
         runs_graphs: Its files state how layers are connected. A state dict does not, and holds any layers alone.
+        layers_alone: It can hold LSTM layers without their model.
         raw_suffix: What it is written with under ``--raw``.
         framework: The library that runs its whole files, as ``run --with`` names it; ``None`` for a format without one.
         modules: What its weights load into, where that computes tanh and sigmoid only: ``nn.LSTM``.
@@ -105,6 +106,7 @@ class Format:
     states_activations: bool = False
     from_keras: bool = False
     runs_graphs: bool = False
+    layers_alone: bool = True
     raw_suffix: str | None = None
     framework: str | None = None
     modules: str | None = None

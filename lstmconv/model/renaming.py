@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from lstmconv.model.graph import Call, Layer, Model, Tensor
+from lstmconv.model.graph import Call, Layer, Model, Tensor, TimeDistributed
 
 __all__ = ["renamed"]
 
@@ -46,6 +46,8 @@ def renamed(model: Model, names: Mapping[str, str]) -> Model:
 
 
 def _named(layer: Layer, names: Mapping[str, str]) -> Layer:
+    if isinstance(layer, TimeDistributed):
+        layer = replace(layer, model=renamed(layer.model, names))
     return replace(layer, name=names[layer.name]) if layer.name in names else layer
 
 

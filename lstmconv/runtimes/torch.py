@@ -15,7 +15,7 @@ import numpy as np
 
 from lstmconv._optional import require
 from lstmconv.errors import MissingDependencyError
-from lstmconv.formats import open_file
+from lstmconv.formats import MappedFile, open_file
 from lstmconv.formats.record import Record
 from lstmconv.formats.torch.parameters import modules
 from lstmconv.model import Array, Layer, LSTMLayer, Stack, float_type
@@ -40,6 +40,16 @@ __all__ = ["RUNTIME", "StateDict", "decode"]
 class StateDict(Session):
     """A state dict in a ``.pt`` file; the content of its artifact is the tensors as lstmconv reads them."""
 
+    @property
+    def weights(self) -> MappedFile:
+        """The state dict's file."""
+        return self.artifact.file
+
+    @property
+    def read(self) -> Mapping[str, Array]:
+        """The state dict as lstmconv reads it."""
+        return cast("Mapping[str, Array]", self.artifact.content)
+
     @cached_property
     def _tensors(self) -> Mapping[str, Any]:
         return self.loaded_tensors()
@@ -47,17 +57,15 @@ class StateDict(Session):
     def loaded_tensors(self) -> Mapping[str, Any]:
         """Load the tensors with the format's own library; those of nested dicts and lists by their outer keys."""
         torch = require("torch", "Running a state dict")
-        file = self.artifact.file
-        mapped = zipfile.is_zipfile(file.stream())  # Before PyTorch 1.6 a file is read whole.
-        return dict(_flat(torch.load(file.path, weights_only=True, map_location="cpu", mmap=mapped)))
+        mapped = zipfile.is_zipfile(self.weights.stream())  # Before PyTorch 1.6 a file is read whole.
+        return dict(_flat(torch.load(self.weights.path, weights_only=True, map_location="cpu", mmap=mapped)))
 
     @cached_property
     def _names(self) -> dict[str, str]:
         """What leads the names of each stack's tensors, by the stack."""
         if self.record is not None:
             return {name: name.replace("/", ".") + "." if self.record.prefix else "" for name in self.record.modules}
-        keys = cast("Mapping[str, Array]", self.artifact.content)
-        found = dict.fromkeys(re.split(r"weight_ih(?:_l0)?$", key)[0] for key in keys if _FIRST.search(key))
+        found = dict.fromkeys(re.split(r"weight_ih(?:_l0)?$", key)[0] for key in self.read if _FIRST.search(key))
         return {module: prefix for prefix, module in modules(found).items()}
 
     def seen_by_target(self, stack: Stack) -> Stack:
@@ -74,7 +82,7 @@ class StateDict(Session):
         if frameworks:
             with suppress(MissingDependencyError):  # Then our own reader's tensors are compared, and nothing is run.
                 return {key: _numpy(tensor) for key, tensor in self._tensors.items() if hasattr(tensor, "numpy")}
-        return cast("Mapping[str, Array]", self.artifact.content)
+        return self.read
 
     def decode(self, names: Sequence[str], *, frameworks: bool = True) -> Decoded:
         """Return the named stacks' weights as PyTorch loads them, or as a reader does that calls nothing."""

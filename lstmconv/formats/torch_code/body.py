@@ -1,0 +1,344 @@
+"""The functions of the model: ``forward``, and one for each model that a TimeDistributed layer runs on every step."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+
+from lstmconv.errors import UnsupportedModelError
+from lstmconv.formats.model_record import name_inside
+from lstmconv.formats.torch_code.activations import X
+from lstmconv.formats.torch_code.arithmetic import takes_numbers
+from lstmconv.formats.torch_code.constants import constant, numbers_text
+from lstmconv.formats.torch_code.constants import number as literal_number
+from lstmconv.formats.torch_code.layers import RUNS, TAKE_FLOATS, attention_call
+from lstmconv.formats.torch_code.lines import WIDTH, comment, statement
+from lstmconv.formats.torch_code.members import Members
+from lstmconv.formats.torch_code.naming import ATTRIBUTES, Names, identifier, inside, unique
+from lstmconv.formats.torch_code.reading import Read, Type, type_of
+from lstmconv.formats.torch_code.recurrent import RecurrentRead, run_recurrent
+from lstmconv.model import (
+    Array,
+    Call,
+    Input,
+    LSTMLayer,
+    Model,
+    RecurrentLayer,
+    Shape,
+    Stack,
+    Tensor,
+    TimeDistributed,
+    kinds,
+)
+from lstmconv.model.shapes import infer
+
+__all__ = ["Body"]
+
+_JOINED = 72
+"""Characters up to which two expressions are joined into one."""
+_HELD = (LSTMLayer, RecurrentLayer, Stack)
+
+
+class Body:
+    """Writes functions.
+
+    Attributes:
+        wide: The method that turns numbers into the model's float type: ``float``, ``double``.
+        stateful: Whether a layer keeps its states.
+    """
+
+    def __init__(self, members: Members, *, wide: bool) -> None:
+        self.wide = "double" if wide else "float"
+        self.stateful = False
+        self._taken = members.names()
+        self._constants: dict[str, tuple[str, Array]] = {}
+        self._sources: Mapping[str, str] = {}
+        self._methods: list[str] = []
+
+    def methods(self, model: Model, sources: Mapping[str, str]) -> list[str]:
+        """Return all functions of a model; those that run on every step come behind.
+
+        Args:
+            model: The model.
+            sources: The names of layers in Keras, where they differ.
+        """
+        self._sources = sources
+        first = self._function("forward", model, "")
+        return [first, *self._methods]
+
+    def constant_names(self) -> list[str]:
+        """Return the attributes that hold arrays of the config."""
+        return [name for name, _ in self._constants.values()]
+
+    def constants(self) -> list[str]:
+        """Return the statements that make them."""
+        return [constant(name, array, self.wide) for name, array in self._constants.values()]
+
+    def texts(self) -> list[str]:
+        """Return the statements that hold the numbers of the larger ones, in front of the class."""
+        return [made for name, array in self._constants.values() if (made := numbers_text(name, array)) is not None]
+
+    def _constant(self, name: str, array: Array) -> str:
+        if name not in self._constants:
+            made = identifier(name.replace("/", "_"), ATTRIBUTES, 24)
+            made = unique(made, {*self._taken, *self.constant_names()})
+            self._constants[name] = made, array
+        return f"self.{self._constants[name][0]}"
+
+    def inputs(self, model: Model) -> list[tuple[str, Input]]:
+        """Return the inputs with the names that they have as arguments."""
+        names = Names(())
+        return [(names.new(entry.name), entry) for entry in model.inputs]
+
+    def outputs(self, model: Model) -> list[tuple[str, str]]:
+        """Return the outputs by their names in Keras, with their shapes."""
+        shapes = infer(model)
+        return [(name, _shown(shapes.get(tensor, ()))) for name, tensor in model.outputs.items()]
+
+    def _function(self, name: str, model: Model, above: str) -> str:
+        shapes = infer(model)
+        given = self.inputs(model)
+        function = _Function(self, model, shapes, given, above)
+        lines = [line for call in model.calls for line in function.call(call)]
+        count = len(model.outputs)
+        returned = ", ".join(function.found[place] for place in model.outputs.values())
+        hint = (
+            "Tensor" if count == 1 else "tuple[Tensor, ...]" if count > 3 else f"tuple[{', '.join(['Tensor'] * count)}]"
+        )
+        head = f"    def {name}(self, {', '.join(f'{own}: Tensor' for own, _ in given)}) -> {hint}:"
+        if len(head) > WIDTH:
+            head = "\n".join([
+                f"    def {name}(",
+                "        self,",
+                *(f"        {own}: Tensor," for own, _ in given),
+                f"    ) -> {hint}:",
+            ])  # fmt: skip
+        return "\n".join([head, *function.casts(), *lines, *statement(f"return {returned}", 8)])
+
+    def each_step(self, layer: TimeDistributed, above: str) -> str:
+        """Write the function that runs a layer on one step; return its name."""
+        full = name_inside(layer.name, above)
+        name = unique(f"step_of_{'_'.join(inside(layer.name, above))}"[:40], {*self._taken, *ATTRIBUTES})
+        self._taken.add(name)
+        self._methods.append(self._function(name, layer.model, full))
+        return f"self.{name}"
+
+    def source_name(self, name: str) -> str:
+        """Return a layer's name in Keras."""
+        return self._sources.get(name, name)
+
+
+class _Function:
+    """One function: what each tensor is called, and what is known of it."""
+
+    def __init__(
+        self,
+        body: Body,
+        model: Model,
+        shapes: Mapping[Tensor, Shape],
+        given: Sequence[tuple[str, Input]],
+        above: str,
+    ) -> None:
+        self.body, self.model, self.shapes, self.above = body, model, shapes, above
+        self.names = Names({"x"})
+        self.found = {Tensor(entry.name): name for name, entry in given}
+        self.names.used |= set(self.found.values())
+        self.types: dict[Tensor, Type] = {Tensor(entry.name): _type_of_input(entry) for _, entry in given}
+        self.given = given
+        self.numbers = {call.name: number for number, call in enumerate(model.calls)}
+        self.last: dict[Tensor, int] = {}
+        """By which call each tensor is read last; the outputs behind all."""
+        for number, call in enumerate(model.calls):
+            self.last |= dict.fromkeys(call.reads, number)
+        self.last |= dict.fromkeys(model.outputs.values(), len(model.calls))
+        self.steps: dict[int, str] = {}
+
+    def casts(self) -> Iterator[str]:
+        """Yield what makes the arguments what the model computes with."""
+        for name, entry in self.given:
+            own = "float64" if self.body.wide == "double" else "float32"
+            if entry.dtype == "bool":
+                yield f"        {name} = {name}.bool()"
+            elif entry.dtype.startswith(("float", "bfloat")) and entry.dtype != own:
+                yield f"        {name} = {name}.{self.body.wide}()"
+
+    def _target(self, call: Call, index: int = 0) -> str | None:
+        """Name one output; ``None`` where nothing reads it. The name ``x`` goes on to what replaces it."""
+        place = Tensor(call.name, index)
+        if place not in self.last:
+            return None
+        number = self.numbers[call.name]
+        holders = [other for other, name in self.found.items() if name == "x" and self.last.get(other, -1) > number]
+        # What is read beside the first input may still be needed when the first statement is through.
+        holders += [other for other in (*call.inputs[1:], *call.reads[len(call.inputs) :]) if self.found[other] == "x"]
+        if _count(self.last, call) == 1 and not holders and self.types[place] != "bool":
+            return "x"
+        return self.names.new(f"{call.name.replace(':', '_')}{_ending(call, index)}")
+
+    def call(self, call: Call) -> list[str]:
+        """Write one call."""
+        layer = call.layer
+        if isinstance(layer, kinds.Unknown):
+            raise UnsupportedModelError(f"{layer.name} ({layer.class_name}): {layer.reason}")
+        types = tuple(self.types[place] for place in call.inputs)
+        for index in range(_count(self.last, call)):
+            self.types[Tensor(call.name, index)] = type_of(layer, types, index)
+        if isinstance(layer, kinds.Constant) and self._is_operand(call, layer):
+            self.found[Tensor(call.name)] = literal_number(layer.value)
+            return []
+        if isinstance(layer, kinds.Identity):
+            self.found[Tensor(call.name)] = self.found[call.inputs[0]]
+            self.last[call.inputs[0]] = max(self.last.get(call.inputs[0], -1), self.last.get(Tensor(call.name), -1))
+            return []
+        return self._told(call, self._written(call, types))
+
+    def _is_operand(self, call: Call, layer: kinds.Constant) -> bool:
+        """Whether a constant is a single number, and all that reads it computes it with tensors of the model's type."""
+        place = Tensor(call.name)
+        readers = self.model.readers_of(place)
+        constants = {Tensor(each.name) for each in self.model.calls if isinstance(each.layer, kinds.Constant)}
+        return (
+            not layer.value.ndim
+            and self.body.wide == "float"
+            and place not in self.model.outputs.values()
+            and all(takes_numbers(reader.layer) and not constants.issuperset(reader.inputs) for reader in readers)
+        )
+
+    def _written(self, call: Call, types: tuple[Type, ...]) -> list[str]:
+        layer = call.layer
+        if isinstance(layer, _HELD):
+            return self._recurrent(call, layer, types)
+        if isinstance(layer, TimeDistributed):
+            return self._each_step(call, layer)
+        read = Read(
+            "self." + ".".join(inside(layer.name, self.above)),
+            tuple(self.found[place] for place in call.inputs),
+            tuple(None if place is None else self._mask(place) for place in call.masks),
+            tuple(self.shapes[place] for place in call.inputs),
+            types,
+            self.shapes[Tensor(call.name)],
+            self.body.wide,
+            self.body._constant,
+        )
+        if isinstance(layer, kinds.Attention | kinds.MultiHeadAttention):
+            if isinstance(layer, kinds.MultiHeadAttention):
+                read = read._replace(inputs=tuple(map(self._wide, read.inputs, types)))
+            called = attention_call(layer, read)
+            targets = [self._name(call, index) for index in range(2)]
+            return [f"{targets[0] or '_'}, {targets[1] or '_'} = {called}"]
+        steps = RUNS[type(layer)](layer, read)
+        if isinstance(layer, TAKE_FLOATS) and types[0] != "float":
+            steps = [f"{X}.{self.body.wide}()", *steps]
+        return self._pipeline(call, read, steps)
+
+    def _wide(self, name: str, own: Type) -> str:
+        return name if own == "float" else f"{name}.{self.body.wide}()"
+
+    def _mask(self, place: Tensor) -> str:
+        return self.found[place] if self.types[place] == "bool" else f"{self.found[place]}.bool()"
+
+    def _name(self, call: Call, index: int = 0) -> str | None:
+        target = self._target(call, index)
+        if target is not None:
+            self.found[Tensor(call.name, index)] = target
+        return target
+
+    def _pipeline(self, call: Call, read: Read, steps: Sequence[str]) -> list[str]:
+        """Write expressions that follow each other, short ones in one line."""
+        target = self._name(call)
+        if target is None:
+            return []
+        lines: list[str] = []
+        expression = read.inputs[0] if read.inputs else ""
+        for number, step in enumerate(steps):
+            made = step.replace(X, expression)
+            if number and (not _joins(step, expression) or len(f"{target} = {made}") > _JOINED):
+                lines.append(f"{target} = {expression}")
+                made = step.replace(X, target)
+            expression = made
+        if expression != target:
+            lines.append(f"{target} = {expression}")
+        return lines
+
+    def _recurrent(self, call: Call, layer: LSTMLayer | RecurrentLayer | Stack, types: tuple[Type, ...]) -> list[str]:
+        last = layer.last if isinstance(layer, Stack) else layer
+        self.body.stateful |= last.stateful
+        x = self._wide(self.found[call.inputs[0]], types[0])
+        time_major = last.time_major
+        states = tuple(self._state(place, f"{x}.shape[1]" if time_major else f"len({x})") for place in call.states)
+        mask = next((self._mask(place) for place in call.masks if place is not None), None)
+        targets = {}
+        for index in range(_count(self.last, call)):
+            target = self._name(call, index)
+            if target is not None:
+                targets[index] = target
+        path = "self." + ".".join(inside(layer.name, self.above))
+        return run_recurrent(layer, RecurrentRead(path, x, states, mask, targets))
+
+    def _state(self, place: Tensor, batch: str) -> str:
+        name = self._wide(self.found[place], self.types[place])
+        return f"{name}.expand({batch}, -1)" if self.shapes[place][0] == 1 else name
+
+    def _each_step(self, call: Call, layer: TimeDistributed) -> list[str]:
+        if id(layer) not in self.steps:
+            self.steps[id(layer)] = self.body.each_step(layer, self.above)
+        given = [self.found[call.inputs[0]]]
+        if len(layer.model.inputs) > 1 and call.masks and call.masks[0] is not None:
+            given.append(self._mask(call.masks[0]))
+        target = self._name(call)
+        called = f"each_step({', '.join([self.steps[id(layer)], *given])})"
+        return [] if target is None else [f"{target} = {called}"]
+
+    def _told(self, call: Call, written: Sequence[str]) -> list[str]:
+        """Return the statements as lines; the last says which layer it is, if it does not yet, and its shape."""
+        lines = [line for one in written for line in statement(one, 8)]
+        target = self.found.get(Tensor(call.name))
+        at = next((k for k, line in reversed([*enumerate(lines)]) if line.strip().startswith(f"{target} =")), None)
+        at = len(lines) - 1 if at is None and len(written) == 1 else at
+        if at is None or not lines:
+            return lines
+        name = self.body.source_name(call.layer.name)
+        named = any(".".join(inside(call.layer.name, self.above)) in line for line in lines) and name == call.layer.name
+        shape = _shown(self.shapes[Tensor(call.name)])
+        for text in (shape,) if named else (f"{name} {shape}", name):
+            behind = comment(text, len(lines[at]) + 2)
+            if behind is not None:
+                return [*lines[:at], f"{lines[at]}  {behind}", *lines[at + 1 :]]
+        return lines
+
+
+def _ending(call: Call, index: int) -> str:
+    """Return what tells an output from a call's first: ``_h`` and ``_c`` for the states of a plain layer."""
+    layer = call.layer
+    if index == 0:
+        return ""
+    if isinstance(layer, LSTMLayer | RecurrentLayer) and len(layer.directions) == 1:
+        return f"_{'hc'[index - 1]}"
+    return f"_{index}"
+
+
+def _count(last: Mapping[Tensor, int], call: Call) -> int:
+    """Return how many outputs of a call may be read."""
+    return 1 + max((place.index for place in last if place.source == call.name), default=0)
+
+
+def _type_of_input(entry: Input) -> Type:
+    if entry.dtype == "bool":
+        return "bool"
+    return "int" if "int" in entry.dtype else "float"
+
+
+def _shown(shape: Shape) -> str:
+    """Return a shape as a person reads it, ``n`` for a size that is open."""
+    sizes = [("batch" if axis == 0 else "n") if size is None else str(size) for axis, size in enumerate(shape)]
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
+def _joins(step: str, expression: str) -> bool:
+    """Whether an expression can stand in another's place of X: once, and bound tightly enough."""
+    if step.count(X) != 1:
+        return False
+    if isinstance(ast.parse(expression, mode="eval").body, ast.Name | ast.Attribute | ast.Call | ast.Subscript):
+        return True
+    before, after = step.split(X)
+    return before.endswith("(") and after.startswith((")", ","))

@@ -1,0 +1,71 @@
+"""Arrays that a config states, as buffers of the model that are in no state dict."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from typing import Any
+
+from lstmconv.formats.torch_code.lines import WIDTH, literal
+from lstmconv.model import Array
+
+__all__ = ["constant", "number", "numbers_text"]
+
+_FEW = 6
+"""So many numbers are written as a list; more as a text, which formatters do not spread over as many lines."""
+_EXACT = 1 << 53
+"""Larger integers are no floats."""
+
+
+def constant(name: str, array: Array, wide: str) -> str:
+    """Return the statement that makes a buffer.
+
+    Args:
+        name: The attribute.
+        array: Its numbers.
+        wide: The method that names the model's float type: ``float``, ``double``.
+    """
+    own = f"torch.{array.dtype.name}"
+    if _floating(array):
+        own = f"torch.float{64 if wide == 'double' else 32}"
+    if numbers_text(name, array) is not None:
+        made = f"numbers({_text_name(name)}, {literal(array.shape)}, {own})"
+    else:
+        made = f"torch.tensor({literal(_nested(array))}, dtype={own})"
+    return f'self.register_buffer("{name}", {made}, persistent=False)'
+
+
+def number(array: Array) -> str:
+    """Return a single number as a literal: the shortest that is the array's in its own dtype."""
+    value = array.item() if array.dtype.kind in "biu" else float(array)
+    if isinstance(value, float) and math.isfinite(value) and array.dtype.type(short := float(f"{value:.9g}")) == array:
+        return literal(short)
+    return literal(value)
+
+
+def numbers_text(name: str, array: Array) -> str | None:
+    """Return the statement that holds many numbers as a text; ``None`` where a list does."""
+    values = _values(array)
+    if 0 < len(values) <= _FEW or not array.ndim or (not _floating(array) and max(map(abs, values)) > _EXACT):
+        return None
+    lines = textwrap.wrap(" ".join(repr(value) for value in values), WIDTH)
+    return "\n".join([f'{_text_name(name)} = """', *lines, '"""'])
+
+
+def _text_name(name: str) -> str:
+    return f"NUMBERS_OF_{name.upper()}"
+
+
+def _floating(array: Array) -> bool:
+    return array.dtype.kind not in "biu"
+
+
+def _nested(array: Array) -> Any:
+    """Return the numbers in nested lists."""
+    return (array.astype("float64") if _floating(array) else array).tolist()
+
+
+def _values(array: Array) -> list[float]:
+    """Return the numbers; a bool is one too."""
+    flat = array.ravel()
+    return [float(x) for x in flat] if _floating(array) else [int(x) for x in flat]

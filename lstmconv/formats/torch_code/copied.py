@@ -1,0 +1,85 @@
+"""Copy definitions out of :mod:`lstmconv.formats.torch_code.parts`: those that a text names, and those that they name.
+
+The module is read as text and never imported, as it imports torch.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from importlib import resources
+from typing import NamedTuple
+
+__all__ = ["IMPORTS", "defined", "definitions", "imports", "names_in"]
+
+IMPORTS = {
+    "json": "import json",
+    "math": "import math",
+    "Callable": "from collections.abc import Callable",
+    "Sequence": "from collections.abc import Sequence",
+    "Path": "from pathlib import Path",
+    "Any": "from typing import Any",
+    "torch": "import torch",
+    "Tensor": "from torch import Tensor",
+    "nn": "from torch import nn",
+    "F": "from torch.nn import functional as F",
+}
+"""What brings a name, in the order in which a formatter sorts imports."""
+_OWN = frozenset({"torch", "Tensor", "nn", "F"})
+"""The names that are not of the standard library, which stand in a block of their own."""
+
+
+class _Definition(NamedTuple):
+    text: str
+    names: frozenset[str]
+
+
+@cache
+def _all() -> dict[str, _Definition]:
+    text = resources.files("lstmconv").joinpath("formats", "torch_code", "parts.py").read_text("utf-8")
+    lines = text.splitlines()
+    found = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            own = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+            found[node.name] = _Definition(own, names_in(node))
+    return found
+
+
+def defined() -> frozenset[str]:
+    """Return the names of all definitions."""
+    return frozenset(_all())
+
+
+def names_in(tree: ast.AST) -> frozenset[str]:
+    """Return all names that a syntax tree reads or binds."""
+    return frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+
+
+def definitions(used: frozenset[str]) -> list[str]:
+    """Return the definitions of these names, and of the names in them, in an order that Python can run."""
+    known = _all()
+    wanted: set[str] = set()
+    waiting = [name for name in known if name in used]
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted:
+            wanted.add(name)
+            waiting += [inner for inner in known[name].names if inner in known]
+    return [known[name].text for name in known if name in wanted]
+
+
+def imports(text: str) -> str:
+    """Return the import statements that a text needs, sorted as a formatter sorts them."""
+    used = names_in(ast.parse(text))
+    blocks: list[list[str]] = [[], []]
+    for name, line in IMPORTS.items():
+        if name not in used:
+            continue
+        block = blocks[name in _OWN]
+        origin, _, what = line.partition(" import ")
+        if block and what and block[-1].startswith(f"{origin} import "):
+            block[-1] += f", {what}"
+        else:
+            block.append(line)
+    return "\n\n".join("\n".join(block) for block in blocks if block)

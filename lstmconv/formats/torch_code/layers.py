@@ -1,0 +1,333 @@
+"""What each kind of layer is in the source: the module that holds its arrays, and the expressions that run it.
+
+The semantics are those of :mod:`lstmconv.torch.layers`, which has their sources; here they are text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lstmconv.errors import UnsupportedModelError
+from lstmconv.formats.torch.whole import projections_joined
+from lstmconv.formats.torch_code.activations import X, applied
+from lstmconv.formats.torch_code.arithmetic import ARITHMETIC
+from lstmconv.formats.torch_code.constants import number
+from lstmconv.formats.torch_code.lines import literal
+from lstmconv.formats.torch_code.reading import Read
+from lstmconv.formats.torch_code.shaping import SHAPING
+from lstmconv.model import kinds
+from lstmconv.model.kinds import Kind
+
+__all__ = ["MODULES", "RUNS", "TAKE_FLOATS", "attention_call"]
+
+
+def _arguments(*values: object, **named: object) -> str:
+    """Return the arguments of a call; a named one that is ``None`` is left out."""
+    listed = [value if isinstance(value, _Text) else literal(value) for value in values]
+    return ", ".join([*listed, *(f"{name}={literal(value)}" for name, value in named.items() if value is not None)])
+
+
+class _Text(str):
+    """An expression, not a text."""
+
+
+def _one(sizes: Sequence[int]) -> int | tuple[int, ...]:
+    """Return sizes as a person writes them: one number where all are the same."""
+    return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)
+
+
+# Modules
+
+
+def _linear(layer: kinds.Dense) -> str:
+    return f"nn.Linear({_arguments(*layer.kernel.shape, bias=_without(layer.bias))})"
+
+
+def _without(bias: object) -> bool | None:
+    return False if bias is None else None
+
+
+def _embedding(layer: kinds.Embedding) -> str:
+    return f"nn.Embedding({_arguments(*layer.table.shape)})"
+
+
+def _convolution(layer: kinds.Convolution) -> str:
+    *spatial, inputs_of_group, filters = layer.kernel.shape
+    arguments = _arguments(
+        inputs_of_group * layer.groups,
+        filters,
+        _one(spatial),
+        stride=None if set(layer.strides) == {1} else _one(layer.strides),
+        padding="same" if _even(layer) else None,
+        dilation=None if set(layer.dilation) == {1} else _one(layer.dilation),
+        groups=None if layer.groups == 1 else layer.groups,
+        bias=_without(layer.bias),
+    )
+    return f"nn.Conv{len(spatial)}d({arguments})"
+
+
+def _even(layer: kinds.Convolution) -> bool:
+    """Whether ``same`` adds as much in front as behind, whatever the size: torch then does it, too."""
+    windows = zip(layer.kernel.shape, layer.dilation, strict=False)
+    return (
+        layer.padding == "same"
+        and set(layer.strides) == {1}
+        and all((size - 1) * dilation % 2 == 0 for size, dilation in windows)
+    )
+
+
+def _crops(layer: kinds.TransposedConvolution) -> list[tuple[int, int]]:
+    """Return what Keras cuts off on both sides of each axis; negative where it adds zeros.
+
+    Source: keras/src/backend/common/backend_utils.py compute_conv_transpose_output_crops_for_torch (3.15).
+    """
+    found = []
+    for axis, stride in enumerate(layer.strides):
+        kernel = (layer.kernel.shape[axis] - 1) * layer.dilation[axis] + 1
+        own = None if layer.output_padding is None else layer.output_padding[axis]
+        if layer.padding == "valid":
+            found.append((0, -(max(kernel, stride) - kernel if own is None else own)))
+            continue
+        total = stride + kernel - 2 if own is None else kernel + kernel % 2 - 2 + own
+        left = min(total // 2 + total % 2, kernel - 1)
+        found.append((kernel - 1 - left, kernel - 1 - (total - left)))
+    return found
+
+
+def _transposed(layer: kinds.TransposedConvolution) -> str:
+    *spatial, filters, channels = layer.kernel.shape
+    added = [max(0, -right) for _, right in _crops(layer)]
+    limits = map(max, zip(layer.strides, layer.dilation, strict=True))
+    if any(amount >= limit for amount, limit in zip(added, limits, strict=True)):
+        raise UnsupportedModelError("torch adds less at the end of a transposed convolution", layer.name)
+    arguments = _arguments(
+        channels,
+        filters,
+        _one(spatial),
+        stride=None if set(layer.strides) == {1} else _one(layer.strides),
+        output_padding=_one(added) if any(added) else None,
+        bias=_without(layer.bias),
+        dilation=None if set(layer.dilation) == {1} else _one(layer.dilation),
+    )
+    return f"nn.ConvTranspose{len(spatial)}d({arguments})"
+
+
+def _batch_norm(layer: kinds.BatchNormalization) -> str:
+    affine = None if layer.gamma is not None or layer.beta is not None else False
+    # Keras' default 0.99 keeps 0.99 of the old statistics; torch's momentum is what is new.
+    arguments = _arguments(len(layer.mean), eps=layer.epsilon, momentum=0.01, affine=affine)
+    return f"nn.BatchNorm1d({arguments})"
+
+
+def _layer_norm(layer: kinds.LayerNormalization) -> str | None:
+    array = layer.gamma if layer.gamma is not None else layer.beta
+    if array is None:
+        return None
+    shape = _one(array.shape) if array.ndim == 1 else tuple(array.shape)
+    if layer.root_mean_square:
+        return f"RMSNorm({_arguments(list(array.shape), layer.epsilon)})"
+    return f"nn.LayerNorm({_arguments(shape, eps=layer.epsilon, bias=_without(layer.beta))})"
+
+
+def _attention(layer: kinds.Attention) -> str:
+    weight = layer.concat_score_weight
+    arguments = _arguments(
+        layer.score,
+        scale=None if layer.scale is None else list(layer.scale.shape),
+        weight=None if weight is None else list(weight.shape),
+        causal=layer.causal or None,
+    )
+    return f"Attention({arguments})"
+
+
+def _heads(layer: kinds.MultiHeadAttention) -> str:
+    kernels = (layer.query_kernel, layer.key_kernel, layer.value_kernel)
+    arguments = _arguments(
+        [kernel.shape[0] for kernel in kernels],
+        [kernel.shape[1] * kernel.shape[2] for kernel in kernels],
+        layer.query_kernel.shape[1],
+        layer.output_kernel.shape[-1],
+        bias=_without(layer.query_bias),
+        joined=None if projections_joined(layer) else False,
+        causal=layer.causal or None,
+    )
+    return f"MultiHeadAttention({arguments})"
+
+
+MODULES: Mapping[type[Kind], Callable[[Any], str | None]] = {
+    kinds.Attention: _attention,
+    kinds.BatchNormalization: _batch_norm,
+    kinds.Convolution: _convolution,
+    kinds.Dense: _linear,
+    kinds.Embedding: _embedding,
+    kinds.LayerNormalization: _layer_norm,
+    kinds.MultiHeadAttention: _heads,
+    kinds.Normalization: lambda layer: (
+        f"Normalization({_arguments(list(layer.mean.shape), list(layer.variance.shape))})"
+    ),
+    kinds.PReLU: lambda layer: f"PReLU({_arguments(*layer.slope.shape)})",
+    kinds.TransposedConvolution: _transposed,
+}
+"""The constructor of each kind that holds arrays; a kind of no row holds none."""
+
+TAKE_FLOATS = (
+    kinds.BatchNormalization,
+    kinds.Convolution,
+    kinds.Dense,
+    kinds.LayerNormalization,
+    kinds.MultiHeadAttention,
+    kinds.Normalization,
+    kinds.PReLU,
+    kinds.Rescaling,
+    kinds.TransposedConvolution,
+)
+"""Kinds whose inputs are computed with in the dtype of their arrays."""
+
+
+# Runs
+
+
+def _run_dense(layer: kinds.Dense, read: Read) -> list[str]:
+    return [f"{read.me}({X})", *applied(layer.activation)]
+
+
+def _run_embedding(layer: kinds.Embedding, read: Read) -> list[str]:
+    return [f"{read.me}({X})" if read.types[0] == "int" else f"{read.me}({X}.long())"]
+
+
+def _run_activate(layer: kinds.Activate, read: Read) -> list[str]:
+    mask = read.masks[0] if read.masks else None
+    if mask is None or not layer.activation.coupled:
+        return applied(layer.activation, layer.axis, len(read.shapes[0]))
+    if layer.activation.name != "softmax":
+        raise UnsupportedModelError(f"{layer.activation} under a mask is not written as source", layer.name)
+    return [f"masked_softmax({X}, {mask}, {layer.axis})"]
+
+
+def _channels(already_first: bool, rank: int, steps: Sequence[str]) -> list[str]:
+    """Run steps with the channels on axis 1."""
+    if already_first:
+        return list(steps)
+    ways = ("transpose(1, 2)", "transpose(1, 2)") if rank == 1 else ("movedim(-1, 1)", "movedim(1, -1)")
+    return [f"{X}.{ways[0]}", *steps, f"{X}.{ways[1]}"]
+
+
+def _run_convolution(layer: kinds.Convolution, read: Read) -> list[str]:
+    spatial = layer.kernel.shape[:-2]
+    steps = [f"{read.me}({X})"]
+    if layer.padding == "causal":
+        steps.insert(0, f"F.pad({X}, ({(spatial[0] - 1) * layer.dilation[0]}, 0))")
+    elif layer.padding == "same" and not _even(layer):
+        dilation = () if set(layer.dilation) == {1} else (layer.dilation,)
+        steps.insert(0, f"pad_same({X}, {_arguments(tuple(spatial), layer.strides, *dilation)})")
+    return [*_channels(layer.channels_first, len(spatial), steps), *applied(layer.activation)]
+
+
+def _run_transposed(layer: kinds.TransposedConvolution, read: Read) -> list[str]:
+    cut = [(-left, -max(0, right)) for left, right in _crops(layer)]
+    steps = [f"{read.me}({X})"]
+    if any(amount for pair in cut for amount in pair):
+        steps.append(f"F.pad({X}, {literal(tuple(amount for pair in reversed(cut) for amount in pair))})")
+    rank = len(layer.kernel.shape) - 2
+    return [*_channels(layer.channels_first, rank, steps), *applied(layer.activation)]
+
+
+def _run_pooling(layer: kinds.Pooling, read: Read) -> list[str]:
+    rank = len(layer.size)
+    pool = f"F.{'max' if layer.function == 'max' else 'avg'}_pool{rank}d"
+    sizes = f"{literal(_one(layer.size))}, {literal(_one(layer.strides))}"
+    lists = _arguments(layer.size, layer.strides)
+    if layer.padding == "valid":
+        steps = [f"{pool}({X}, {sizes})"]
+    elif layer.function == "max":
+        steps = [f"pad_same({X}, {lists}, value=-math.inf)", f"{pool}({X}, {sizes})"]
+    else:
+        steps = [f"average_same({pool}, {X}, {lists})"]
+    return _channels(layer.channels_first, rank, steps)
+
+
+def _run_global_pooling(layer: kinds.GlobalPooling, read: Read) -> list[str]:
+    rank, mask = len(read.shapes[0]), read.masks[0] if read.masks else None
+    axes = tuple(range(2, rank)) if layer.channels_first else tuple(range(1, rank - 1))
+    dim = literal(axes[0] if len(axes) == 1 else axes)
+    keep = ", keepdim=True" if layer.keepdims else ""
+    if layer.function == "max":
+        return [f"{X}.amax({dim}{keep})"]
+    if mask is None:
+        return [f"{X}.mean({dim}{keep})"]
+    if len(axes) != 1:
+        raise UnsupportedModelError("a mask over several axes is not written as source", layer.name)
+    return [f"masked_mean({X}, {mask}.unsqueeze({1 if layer.channels_first else -1}), {dim}, {layer.keepdims})"]
+
+
+def _run_batch_norm(layer: kinds.BatchNormalization, read: Read) -> list[str]:
+    rank = len(read.shapes[0])
+    axis = layer.axis % rank
+    if rank == 2 or (rank == 3 and axis == 1):
+        return [f"{read.me}({X})"]
+    if rank == 3:
+        return [f"{X}.transpose(1, 2)", f"{read.me}({X})", f"{X}.transpose(1, 2)"]
+    flat = f"per_channel({read.me}, {X})"
+    return [flat] if axis == rank - 1 else [f"{X}.movedim({axis}, -1)", flat, f"{X}.movedim(-1, {axis})"]
+
+
+def _run_layer_norm(layer: kinds.LayerNormalization, read: Read) -> list[str]:
+    rank = len(read.shapes[0])
+    own = sorted(axis % rank for axis in layer.axes)
+    last = list(range(rank - len(own), rank))
+    if layer.gamma is not None or layer.beta is not None:
+        step = f"{read.me}({X})"
+    elif layer.root_mean_square:
+        step = f"root_mean_square({X}, {len(own)}, {literal(layer.epsilon)})"
+    else:
+        step = f"F.layer_norm({X}, {X}.shape[-{len(own)}:], eps={literal(layer.epsilon)})"
+    if own == last:
+        return [step]
+    return [f"{X}.movedim({own}, {last})", step, f"{X}.movedim({last}, {own})"]
+
+
+def _run_rescaling(layer: kinds.Rescaling, read: Read) -> list[str]:
+    scale, offset = (
+        read.constant(f"{layer.name}_{name}", array) if array.shape else number(array)
+        for name, array in (("scale", layer.scale), ("offset", layer.offset))
+    )
+    scaled = X if not layer.scale.shape and layer.scale == 1 else f"{X} * {scale}"
+    return [scaled if not layer.offset.shape and layer.offset == 0 else f"{scaled} + {offset}"]
+
+
+def _run_unit(layer: kinds.UnitNormalization, read: Read) -> list[str]:
+    dim = layer.axes[0] if len(layer.axes) == 1 else layer.axes
+    return [f"unit({X}, {literal(dim)}, {literal(layer.epsilon)})"]
+
+
+def attention_call(layer: kinds.Attention | kinds.MultiHeadAttention, read: Read) -> str:
+    """Return the call of an attention layer, which returns its output and its weights."""
+    names = ("query_mask", "value_mask", "key_mask", "mask")
+    count = 2 if isinstance(layer, kinds.Attention) else 4
+    masks = zip(names[:count], read.masks, strict=False)
+    given = [f"{name}={mask}" for name, mask in masks if mask is not None]
+    return f"{read.me}({', '.join([*read.inputs, *given])})"
+
+
+RUNS: Mapping[type[Kind], Callable[[Any, Read], list[str]]] = {
+    kinds.Activate: _run_activate,
+    kinds.BatchNormalization: _run_batch_norm,
+    kinds.Constant: lambda layer, read: [read.constant(layer.name, layer.value)],
+    kinds.Convolution: _run_convolution,
+    kinds.Dense: _run_dense,
+    kinds.Embedding: _run_embedding,
+    kinds.GlobalPooling: _run_global_pooling,
+    kinds.LayerNormalization: _run_layer_norm,
+    kinds.Normalization: lambda layer, read: [f"{read.me}.invert({X})" if layer.invert else f"{read.me}({X})"],
+    kinds.Pooling: _run_pooling,
+    kinds.PReLU: lambda _, read: [f"{read.me}({X})"],
+    kinds.Rescaling: _run_rescaling,
+    kinds.TransposedConvolution: _run_transposed,
+    kinds.UnitNormalization: _run_unit,
+    **ARITHMETIC,
+    **SHAPING,
+}
+"""How each kind runs: expressions one after another, ``{x}`` for the first input, then for what the one before made.
+
+Attention has :func:`attention_call`, recurrent layers :mod:`lstmconv.formats.torch_code.recurrent`."""
