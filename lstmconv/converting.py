@@ -15,6 +15,7 @@ from lstmconv.errors import NotFiniteError, UsageError
 from lstmconv.escaping import html_table
 from lstmconv.formats import Format, MappedFile, ReadOptions, WriteOptions, by_name, by_suffix, located
 from lstmconv.formats import stem as stem_of
+from lstmconv.formats.hashing import sha256_of
 from lstmconv.model import Checkpoint, Layer
 from lstmconv.model.kinds import Unknown
 from lstmconv.opening import load_file, refuse_no_file
@@ -130,11 +131,11 @@ def convert_file(
     usage: list[str] = []
     folder = next(iter(places)).parent
     with stage_in(folder, create=options.folder or len(options.to) > 1) as stage:
-        staged: list[Path] = []
+        staged: dict[Path, str] = {}
         for place, selection in chosen.items():
             say(f"Writing {place.name}")
             written = places[place].write(selection.checkpoint, stage / place.name, selection.options)
-            staged += written
+            _add(staged, written, place, several=len(places) > 1)
             say(f"Verifying {place.name}")
             with stored_meanwhile(written) if _nbytes(selection.checkpoint) > _LARGE_BYTES else nullcontext():
                 report, said = _examined(checkpoint, places[place], place, stage, settings, run=options.verify)
@@ -149,9 +150,22 @@ def convert_file(
             gc.collect()  # What imports of frameworks raised and caught keeps frames alive, and their open files.
         refuse_existing([folder / part.name for part in staged], source, force=options.force)
         refuse_changed(stamps)
-        paths = publish(staged, folder, force=options.force)
+        paths = publish(list(staged), folder, force=options.force)
     told = (*broken, *_told(checkpoint, tuple(chosen.values())))
     return Conversion(next(iter(chosen.values())).checkpoint, tuple(paths), tuple(reports), told, tuple(usage))
+
+
+def _add(staged: dict[Path, str], written: Sequence[Path], place: Path, *, several: bool) -> None:
+    """Add what was written for one target; two targets may write one file only if it is the same.
+
+    Raises:
+        UsageError: It is not.
+    """
+    hashes = {part: sha256_of(MappedFile(part)) if several else "" for part in written}
+    for part, found in hashes.items():
+        if staged.setdefault(part, found) != found:
+            raise UsageError(f"{part.name}: {place.name} and another target both write it, with other names of layers; "
+                             "write them into two folders")  # fmt: skip
 
 
 def _not_finite(checkpoint: Checkpoint, selections: Sequence[Selection], *, allowed: bool) -> tuple[str, ...]:

@@ -91,6 +91,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
                   for stack, inside in checkpoint.joined.items()}  # fmt: skip
         checkpoint = replace(checkpoint, model=model, layers=lstm_layers(model), joined=joined)
     weights = path.with_suffix(".pt")
+    weights.unlink(missing_ok=True)  # Of another target; whoever maps it keeps what it was.
     pt.write(checkpoint, weights, options)
     written = pt.open_file(MappedFile(weights), ReadOptions())
     path.write_text(_text(written), "utf-8", newline="\n")

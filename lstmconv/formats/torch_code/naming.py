@@ -53,9 +53,11 @@ def identifier(name: str, taken: frozenset[str], longest: int) -> str:
     made = re.sub(r"[^A-Za-z0-9_]", "_", name)[:longest]
     if made[:2] == "__":  # Python gives such a name of a class another.
         made = made.lstrip("_")
-    if not made or made[0].isdigit():
+    if not made.strip("_"):
+        return "unnamed"
+    if made[0].isdigit():
         made = f"_{made}"
-    return f"{made}_" if keyword.iskeyword(made) or made in taken or made == "_" else made
+    return f"{made}_" if keyword.iskeyword(made) or made in taken else made
 
 
 def unique(made: str, used: Iterable[str]) -> str:

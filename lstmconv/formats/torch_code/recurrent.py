@@ -58,9 +58,7 @@ def module_of(layer: LSTMLayer | Stack | RecurrentLayer) -> str:
     stack = layer if isinstance(layer, Stack) else Stack(layer.name, (layer,))
     if _is_one_module(stack):
         if len(stack.layers) > 1 and stack.first.go_backwards:
-            raise UnsupportedModelError(
-                f"{layer.name}: layers that run backwards in one module are not written as source"
-            )
+            raise UnsupportedModelError("layers that run backwards in one module are not written as source", layer.name)
         return _module(stack.layers, extra_state(stack))
     if len(stack.layers) > 1:
         return f"nn.ModuleList([{', '.join(map(module_of, stack.layers))}])"
