@@ -66,6 +66,15 @@ def test_the_layout_table_in_readme_is_the_one_in_the_code() -> None:
     assert rows == expected
 
 
+def test_the_source_in_readme_is_what_the_session_writes(tmp_path: Path) -> None:
+    """README shows the class of net.py."""
+    import lstmconv
+
+    (shown,) = re.findall(r"```py\n(.*?)```", PAGES["README.md"], re.DOTALL)
+    lstmconv.convert("sample_weights/airline_passengers.h5", tmp_path / "net.py", verify=False)
+    assert shown in (tmp_path / "net.py").read_text(encoding="utf-8")
+
+
 def test_the_table_of_layers_is_the_one_in_the_code() -> None:
     """docs/models.md shows what ``python -m tests.coverage`` prints."""
     pytest.importorskip("keras")
