@@ -84,7 +84,8 @@ def _prepare(rng: random.Random, files: list[Path], work: Path) -> tuple[list[st
     how = mutate(inside / good.name, rng)
     source = inside / good.name
     if good.is_dir() and good.suffix != ".keras":
-        source = next(iter(sorted([*source.glob("*.weights.json"), *source.glob("*.bin")])), source)
+        listed = [*source.glob("model.json"), *sorted([*source.glob("*.weights.json"), *source.glob("*.bin")])]
+        source = next(iter(listed), source)
     (work / "out").mkdir()
     argv = ["inspect", str(source), *(["--json"] if rng.random() < 0.3 else [])]
     if rng.random() < 0.4:

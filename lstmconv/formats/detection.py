@@ -11,8 +11,8 @@ from pathlib import Path
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.mapped_file import MappedFile
 
-__all__ = ["always", "is_cudnn", "is_onnx", "is_safetensors", "is_tensorflow", "is_torch", "is_torch_code",
-           "locate_tensorflow", "locate_torch_code", "never"]  # fmt: skip
+__all__ = ["always", "is_cudnn", "is_onnx", "is_safetensors", "is_tensorflow", "is_tensorflow_js", "is_torch",
+           "is_torch_code", "locate_tensorflow", "locate_torch_code", "never"]  # fmt: skip
 
 _HEADER_BYTES = 100_000_000
 """safetensors' own limit for its header."""
@@ -64,6 +64,11 @@ def is_tensorflow(file: MappedFile) -> bool:
     if locate_tensorflow(file.path) is not None or file.head[4:8] == b"TFL3":
         return True
     return _is_unmarked(file) and file.has_suffix(".pb", ".pbtxt", ".tflite")
+
+
+def is_tensorflow_js(file: MappedFile) -> bool:
+    """Recognise a ``model.json`` of TensorFlow.js by a key that it begins with and no config of Keras has."""
+    return file.head.lstrip().startswith(b"{") and b'"modelTopology"' in file.head
 
 
 def locate_tensorflow(path: Path) -> Path | None:

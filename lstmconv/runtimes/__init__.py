@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
+from lstmconv.errors import UsageError
 from lstmconv.formats import Artifact
 from lstmconv.formats.record import Record
 from lstmconv.model import Array, Gates, Layer, Shape, Stack
@@ -197,7 +198,13 @@ class Session(ABC):
 
 
 def session(artifact: Artifact) -> Session:
-    """Return the session of an opened file; its framework loads when it is used."""
+    """Return the session of an opened file; its framework loads when it is used.
+
+    Raises:
+        UsageError: Its format is only read.
+    """
+    if not artifact.format.is_written:
+        raise UsageError(f"{artifact.path.name}: a {artifact.format.title} is read as a source: nothing here runs it")
     module = importlib.import_module(f"lstmconv.runtimes.{artifact.format.runtime}")
     return cast("type[Session]", module.RUNTIME)(artifact)
 

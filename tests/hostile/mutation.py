@@ -483,13 +483,14 @@ def _nest(model: Any, rng: random.Random) -> None:
 def damage_checkpoint(index: Path, rng: random.Random) -> None:
     """Change what a checkpoint's index, its graph of objects or a tensor says, and make every checksum fit."""
     table = read_table(index.read_bytes(), index.name)
-    shard = index.with_name(index.name.removesuffix(".index") + ".data-00000-of-00001")
+    bundle = open_bundle(index, index.name)
+    shard = bundle.shards[0].path
     data = shard.read_bytes()
     graph = GRAPH_KEY.encode()
     way = rng.randrange(6)
     key = rng.choice(sorted(table))
     if way < 3 and graph in table:
-        stored = open_bundle(index, index.name).text(GRAPH_KEY) or b""
+        stored = bundle.text(GRAPH_KEY) or b""
         text = damaged_bytes(stored, rng) if way else damaged_message(stored, rng, 3)
         tensor, crc = bundles.text_tensor(text)
         table[graph] = bundles.entry(7, (), len(data), len(tensor), crc)
@@ -608,13 +609,14 @@ def good_files(folder: Path) -> list[Path]:
     lstmconv.convert(source, raw / "own.cudnn.bin", raw=True, verify=False)
     made.append(raw)
     for archive in sorted((golden / "tensorflow").glob("tf-*.zip")):
-        made += tensorflow_files(archive, folder / "tensorflow")
+        made += tensorflow_files(archive, folder / "tensorflow", "*/*")
+    made += tensorflow_files(golden / "tensorflow" / "tfjs-4.22.0.zip", folder / "tensorflow", "*")
     return made
 
 
-def tensorflow_files(archive: Path, folder: Path) -> list[Path]:
+def tensorflow_files(archive: Path, folder: Path, places: str) -> list[Path]:
     """Unpack the SavedModels and checkpoints of one TensorFlow; each becomes a folder of its own."""
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(folder / archive.stem)
-    places = sorted(each for each in (folder / archive.stem).glob("*/*") if each.is_dir())
-    return [place.rename(folder / f"{archive.stem}_{place.parent.name}_{place.name}") for place in places]
+    found = sorted(each for each in (folder / archive.stem).glob(places) if each.is_dir())
+    return [place.rename(folder / f"{archive.stem}_{place.parent.name}_{place.name}") for place in found]
