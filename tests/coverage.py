@@ -22,7 +22,7 @@ from lstmconv.model import LSTMLayer, RecurrentLayer, Stack, TimeDistributed, ki
 from lstmconv.semantics import graph
 from lstmconv.semantics.layers import RULES
 from lstmconv.torch import model as torch_model
-from lstmconv.torch.layers import BUILDERS
+from lstmconv.torch.kinds import BUILDERS
 
 __all__ = ["functions", "layers", "page", "unknown"]
 

@@ -16,7 +16,7 @@ from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.torch.whole import projections_joined
 from lstmconv.model.kinds import Attention, MultiHeadAttention
 from lstmconv.torch.arrays import dtype_of
-from lstmconv.torch.layers import Built, Masks, Numbers, in_dtype_of
+from lstmconv.torch.kinds.built import Built, Masks, Numbers, in_dtype_of
 
 __all__ = ["build_attention", "build_multi_head_attention"]
 

@@ -30,7 +30,8 @@ from lstmconv.model import Tensor as Place
 from lstmconv.model.kinds import Attention, Constant, MultiHeadAttention, Rescaling, Unknown
 from lstmconv.torch.arrays import dtype_of, tensor_of
 from lstmconv.torch.attention import build_attention, build_multi_head_attention
-from lstmconv.torch.layers import BUILDERS, Built
+from lstmconv.torch.kinds import BUILDERS
+from lstmconv.torch.kinds.built import Built
 from lstmconv.torch.modules import GRU, LSTM, RNN
 from lstmconv.torch.running import Halves, RecurrentOptions, run_recurrent
 
@@ -196,7 +197,7 @@ class KerasModel(nn.Module):
 
 
 class _RecurrentLayer(NamedTuple):
-    """A recurrent layer in torch, as :class:`~lstmconv.torch.layers.Built`."""
+    """A recurrent layer in torch, as :class:`~lstmconv.torch.kinds.built.Built`."""
 
     module: nn.Module
     run: _Recurrent

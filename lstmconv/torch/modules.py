@@ -6,198 +6,18 @@ What differs travels in the state dict as ``_extra_state``, which torch.nn's own
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from lstmconv.activations import SIGMOID, TANH, Activation, describe_activation, described_activation, parse_activation
-from lstmconv.errors import UnsupportedModelError, UsageError
+from lstmconv.errors import UsageError
 from lstmconv.torch.activations import activate
+from lstmconv.torch.recurrent import OneState, Recurrent
 
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "merge"]
+__all__ = ["GRU", "LSTM", "RNN"]
 
 _F = nn.functional
-
-
-def _activation(value: str | Activation | Mapping[str, Any]) -> Activation:
-    """Return an activation given by name, as data, or as what an ``_extra_state`` holds."""
-    if isinstance(value, Activation):
-        return value
-    made = parse_activation(value, None) if isinstance(value, str) else described_activation(value)
-    if made is None:
-        raise UnsupportedModelError("the _extra_state names no activation")
-    return made
-
-
-def _pair(value: Any, directions: int) -> tuple[Activation, ...]:
-    """Return one activation a direction."""
-    each = value if isinstance(value, (list, tuple)) else [value] * directions
-    if len(each) != directions:
-        raise UsageError(f"{len(each)} activations for {directions} directions")
-    return tuple(map(_activation, each))
-
-
-def merge(mode: str, a: Tensor, b: Tensor) -> Tensor:
-    """Join the halves of a Bidirectional layer."""
-    if mode in ("concat", "none"):
-        return torch.cat([a, b], dim=-1)
-    if mode == "mul":
-        return a * b
-    return (a + b) / 2 if mode == "ave" else a + b
-
-
-class Recurrent(nn.RNNBase):
-    """What :class:`LSTM`, :class:`GRU` and :class:`RNN` share: the options, their travel, the loop over steps."""
-
-    activation: tuple[Activation, ...]
-    recurrent_activation: tuple[Activation, ...]
-    go_backwards: bool
-    merge_mode: str
-    reset_after = True
-
-    def _set(self, activation: Any, recurrent_activation: Any, go_backwards: bool, merge_mode: str) -> None:
-        if merge_mode not in ("concat", "none", "sum", "mul", "ave"):
-            raise UsageError(f"merge_mode is {merge_mode!r}, expected concat, sum, mul or ave")
-        directions = 2 if self.bidirectional else 1
-        self.activation = _pair(activation, directions)
-        self.recurrent_activation = _pair(recurrent_activation, directions)
-        self.go_backwards = bool(go_backwards)
-        self.merge_mode = merge_mode
-
-    @property
-    def steps_as_torch(self) -> bool:
-        """Whether a step is what torch.nn's module computes, whatever the order of steps and the merge mode."""
-        return set(self.activation) == {TANH} and set(self.recurrent_activation) == {SIGMOID} and self.reset_after
-
-    @property
-    def computes_as_torch(self) -> bool:
-        """Whether torch.nn's module with these parameters computes the same."""
-        joined = not self.bidirectional or self.merge_mode in ("concat", "none")
-        return self.steps_as_torch and not self.go_backwards and joined
-
-    def _described(self) -> dict[str, Any]:
-        return {
-            "activation": [describe_activation(each) for each in self.activation],
-            "recurrent_activation": [describe_activation(each) for each in self.recurrent_activation],
-            "go_backwards": self.go_backwards,
-            "merge_mode": self.merge_mode,
-        }
-
-    def _take(self, found: Mapping[str, Any]) -> None:
-        self._set(found["activation"], found["recurrent_activation"], found["go_backwards"], found["merge_mode"])
-
-    def _take_torch(self) -> None:
-        """Become what torch.nn's module of these parameters is."""
-        self._set("tanh", "sigmoid", False, "concat")
-
-    def get_extra_state(self) -> Tensor:
-        """Return what torch.nn's module does not compute, as the bytes of a JSON object."""
-        return torch.tensor(list(json.dumps(self._described()).encode()), dtype=torch.uint8)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take over what :meth:`get_extra_state` returned, here or in a converted file."""
-        self._take(json.loads(bytes(state.cpu().tolist())))
-
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self.computes_as_torch:
-            destination.pop(f"{prefix}_extra_state", None)
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        """Load; a state dict without ``_extra_state`` is one of torch.nn's module."""
-        key = f"{prefix}_extra_state"
-        if key in state_dict:
-            super()._load_from_state_dict(state_dict, prefix, *args)
-            return
-        self._take_torch()
-        super()._load_from_state_dict({**state_dict, key: self.get_extra_state()}, prefix, *args)
-
-    def run_steps(
-        self, x: Tensor, states: Sequence[Tensor], mask: Tensor | None = None, zero_output: bool = False
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Run step by step, under any mask.
-
-        Args:
-            x: ``(time, batch, input)``.
-            states: h (and c), each ``(num_layers * directions, batch, hidden)``.
-            mask: ``(time, batch)`` bool: a masked step leaves the states and repeats the last output.
-            zero_output: A masked step's output is zeros.
-
-        Returns:
-            The last layer's halves ``(time, batch, hidden)``, each in the order in which it ran; the final states.
-        """
-        directions = 2 if self.bidirectional else 1
-        finals: list[tuple[Tensor, ...]] = []
-        halves: list[Tensor] = []
-        for layer in range(self.num_layers):
-            if layer:
-                x = halves[0] if directions == 1 else merge(self.merge_mode, halves[0], halves[1].flip(0))
-                x = _F.dropout(x, self.dropout, self.training)
-            halves = []
-            for direction in range(directions):
-                index = layer * directions + direction
-                backwards = self.go_backwards != (direction == 1)
-                counted = mask.flip(0) if mask is not None and backwards else mask
-                initial = tuple(state[index] for state in states)
-                sequence, *final = self._one_way(
-                    x.flip(0) if backwards else x, layer, direction, initial, counted, zero_output
-                )
-                halves.append(sequence)
-                finals.append(tuple(final))
-        return halves, [torch.stack(each) for each in zip(*finals, strict=True)]
-
-    def _one_way(
-        self,
-        x: Tensor,
-        layer: int,
-        direction: int,
-        states: tuple[Tensor, ...],
-        mask: Tensor | None,
-        zero_output: bool,
-    ) -> tuple[Tensor, ...]:
-        """Run one direction over ``x`` in the order given; the equations of :mod:`lstmconv.model`."""
-        suffix = f"_l{layer}{'_reverse' if direction else ''}"
-        weight_hh = getattr(self, f"weight_hh{suffix}")
-        bias_ih, bias_hh = (getattr(self, f"{name}{suffix}") if self.bias else None for name in ("bias_ih", "bias_hh"))
-        projected = _F.linear(x, getattr(self, f"weight_ih{suffix}"), bias_ih)
-        output = torch.zeros_like(states[0])  # What a masked step repeats before the first valid one.
-        outputs: list[Tensor] = []
-        for step in range(x.shape[0]):
-            new = self._step(projected[step], states, weight_hh, bias_hh, direction)
-            if mask is None:
-                states = new
-                outputs.append(new[0])
-                continue
-            valid = mask[step].unsqueeze(-1)
-            output = torch.where(valid, new[0], output)
-            states = tuple(torch.where(valid, after, before) for after, before in zip(new, states, strict=True))
-            outputs.append(torch.where(valid, output, torch.zeros_like(output)) if zero_output else output)
-        sequence = torch.stack(outputs) if outputs else x.new_zeros((0, *states[0].shape))
-        return sequence, *states
-
-    def _step(
-        self, projected: Tensor, states: tuple[Tensor, ...], weight: Tensor, bias: Tensor | None, direction: int
-    ) -> tuple[Tensor, ...]:
-        raise NotImplementedError
-
-    def _loop(self, input: Any, states: Sequence[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
-        """Compute as torch.nn's module does, with the loop over steps."""
-        if not isinstance(input, Tensor) or input.dim() != 3:
-            name = type(self).__name__
-            raise UsageError(
-                f"this {name} is not nn.{name}'s and takes a tensor (time, batch, input), no packed sequence"
-            )
-        x = input.transpose(0, 1) if self.batch_first else input
-        if states is None:
-            rows = self.num_layers * (2 if self.bidirectional else 1)
-            zeros = x.new_zeros((rows, x.shape[1], self.hidden_size))
-            states = [zeros] * (2 if isinstance(self, nn.LSTM) else 1)
-        halves, finals = self.run_steps(x, states)
-        output = halves[0] if len(halves) == 1 else merge(self.merge_mode, halves[0], halves[1].flip(0))
-        return output.transpose(0, 1) if self.batch_first else output, finals
 
 
 class LSTM(Recurrent, nn.LSTM):
@@ -277,7 +97,7 @@ class LSTM(Recurrent, nn.LSTM):
         return activate(rec, o) * activate(act, new_c), new_c
 
 
-class GRU(Recurrent, nn.GRU):
+class GRU(OneState, nn.GRU):  # type: ignore[misc]  # nn.GRU's forward is overloaded for packed sequences
     """``torch.nn.GRU`` with Keras' options, as :class:`LSTM`; and ``reset_after=False``, which PyTorch has not.
 
     Args:
@@ -322,15 +142,6 @@ class GRU(Recurrent, nn.GRU):
         super()._take_torch()
         self.reset_after = True
 
-    def forward(  # type: ignore[override]  # nn.GRU's is overloaded for packed sequences
-        self, input: Tensor, hx: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Compute as ``nn.GRU`` does: ``output, h_n``."""
-        if self.computes_as_torch:
-            return nn.GRU.forward(self, input, hx)
-        output, (h,) = self._loop(input, None if hx is None else (hx,))
-        return output, h
-
     def _step(
         self, projected: Tensor, states: tuple[Tensor, ...], weight: Tensor, bias: Tensor | None, direction: int
     ) -> tuple[Tensor, ...]:
@@ -350,7 +161,7 @@ class GRU(Recurrent, nn.GRU):
         return (z * h + (1 - z) * n,)
 
 
-class RNN(Recurrent, nn.RNN):
+class RNN(OneState, nn.RNN):  # type: ignore[misc]  # nn.RNN's forward is overloaded for packed sequences
     """``torch.nn.RNN`` with any Keras activation, ``go_backwards`` and merge modes, as :class:`LSTM`.
 
     Args:
@@ -388,15 +199,6 @@ class RNN(Recurrent, nn.RNN):
             dtype=dtype,
         )
         self._set(activation, "sigmoid", go_backwards, merge_mode)
-
-    def forward(  # type: ignore[override]  # nn.RNN's is overloaded for packed sequences
-        self, input: Tensor, hx: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Compute as ``nn.RNN`` does: ``output, h_n``."""
-        if self.computes_as_torch:
-            return nn.RNN.forward(self, input, hx)
-        output, (h,) = self._loop(input, None if hx is None else (hx,))
-        return output, h
 
     def _step(
         self, projected: Tensor, states: tuple[Tensor, ...], weight: Tensor, bias: Tensor | None, direction: int

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmconv.errors import UsageError
-from lstmconv.torch.modules import Recurrent, merge
+from lstmconv.torch.recurrent import Recurrent, merge
 
 __all__ = ["Halves", "RecurrentOptions", "run_recurrent"]
 

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import heapq
-from collections import ChainMap, Counter
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from lstmconv.errors import UnreadableFileError
+from lstmconv.formats.keras.reader.arguments import Given, arguments, as_operands, mask_not_followed
+from lstmconv.formats.keras.reader.call_order import call_order, resolved, value_of, without_masks
+from lstmconv.formats.keras.reader.call_outputs import (
+    changes_nothing,
+    dtype_of_states,
+    masked,
+    output_dtype,
+    state_count,
+)
 from lstmconv.formats.keras.reader.calls import Calls
 from lstmconv.formats.keras.reader.entries import GIVEN, RECURRENT, Entry, Member, ModelEntry
 from lstmconv.formats.keras.reader.kinds import OPERATOR_LAYERS, MaskRule, mask_rule
 from lstmconv.formats.keras.reader.layers import Layers
 from lstmconv.formats.keras.reader.masks import Value, masks_by_version, output_mask
-from lstmconv.formats.keras.reader.nodes import Node, Ref, tensor_value
+from lstmconv.formats.keras.reader.nodes import Node
 from lstmconv.formats.keras.reader.running import masks_taken
 from lstmconv.model import Input, Layer, LSTMLayer, Model, RecurrentLayer, Shape, Stack, Tensor, TimeDistributed
 from lstmconv.model.kinds import (
-    COMPARISONS,
     Activate,
     Attention,
-    Cast,
-    Concatenate,
     Constant,
-    Crop,
     GlobalPooling,
-    Identity,
     MultiHeadAttention,
-    Operation,
-    Pad,
-    Permute,
-    Reduce,
-    Reshape,
-    Slice,
-    Stacking,
     Unknown,
 )
 
@@ -43,33 +39,8 @@ __all__ = ["trace"]
 
 _MAX_NESTING = 32
 _READ_MASKS = (LSTMLayer, Stack, RecurrentLayer, GlobalPooling, Activate, Attention, MultiHeadAttention)
-_TENSOR_ARGUMENTS = ("inputs", "sequences", "x", "query", "value", "key")
-"""Keyword arguments that are a layer's inputs, in the order of its call."""
-_MASK_ARGUMENTS = ("mask", "query_mask", "value_mask", "key_mask", "attention_mask")
-_KEEP_DTYPE = (Operation, Reduce, Slice, Permute, Reshape, Concatenate, Stacking, Identity)
-_TO_THE_END = ((None, None), (None, 1))
-"""Where a slice ends that takes every step."""
 _ALONG = ("Softmax", "LogSoftmax")
 """Operations of Keras 3 that take ``axis=None`` for the whole tensor; TensorFlow's take it for the last axis."""
-_NOT_OPTIONS = {*_TENSOR_ARGUMENTS, *_MASK_ARGUMENTS, "initial_state", "constants"}
-
-
-class _Given(NamedTuple):
-    """What one call is made with.
-
-    Attributes:
-        inputs: Its tensors.
-        listed: They come as a list in one argument.
-        states: The initial state, as tensors or numbers.
-        explicit: The masks of an explicit ``mask=``.
-        options: Arguments that are no tensors.
-    """
-
-    inputs: tuple[Value, ...]
-    listed: bool
-    states: tuple[Any, ...]
-    explicit: tuple[Tensor | None, ...] | None
-    options: Mapping[str, Any]
 
 
 def trace(model: ModelEntry, layers: Layers) -> Model:
@@ -173,12 +144,12 @@ class _Tracer:
         values = self._given(model, given)
         taken = masks_taken(model) if self.layers.takes_masks else {}
         members = {(member.name, index): member for member in model.members for index in range(len(member.nodes))}
-        for name, index in _order(model, values):
+        for name, index in call_order(model, values):
             member = members[name, index]
-            seen = _without_masks(values, taken.get((name, index), frozenset()))
+            seen = without_masks(values, taken.get((name, index), frozenset()))
             values[name, index] = self.call(member, member.nodes[index], seen, model, prefix, path, index)
         self.depth -= 1
-        return [_value(ref, values, model) for ref in model.outputs.values()]
+        return [value_of(ref, values, model) for ref in model.outputs.values()]
 
     def _given(self, model: ModelEntry, given: Sequence[Value]) -> dict[tuple[str, int], list[Value]]:
         if len(given) != len(model.inputs):
@@ -204,11 +175,11 @@ class _Tracer:
         entry = member.entry
         name = f"{prefix}{member.name}" + (f":{index}" if index else "")
         own = self.layers.path(entry, f"{path}{member.name}")
-        args = _resolved(node.args, values, model)
-        kwargs = _resolved(node.kwargs, values, model)
+        args = resolved(node.args, values, model)
+        kwargs = resolved(node.kwargs, values, model)
         if entry.is_operation or entry.own(*OPERATOR_LAYERS):
             return self.operation(entry, name, own, args, kwargs)
-        given = _arguments(entry, args, kwargs)
+        given = arguments(entry, args, kwargs)
         if entry.model is not None:
             inputs = given.inputs
             if given.explicit is not None:
@@ -228,15 +199,15 @@ class _Tracer:
         if part.model is not None:
             return self.model(part.model, [value], prefix, path)[0]
         own = self.layers.path(part, f"{path}{part.name}")
-        return self.layer(part, f"{prefix}{part.name}", own, _Given((value,), False, (), None, {}))[0]
+        return self.layer(part, f"{prefix}{part.name}", own, Given((value,), False, (), None, {}))[0]
 
-    def layer(self, entry: Entry, name: str, own: str, given: _Given) -> list[Value]:
+    def layer(self, entry: Entry, name: str, own: str, given: Given) -> list[Value]:
         """Call a layer that is no model."""
         rule = mask_rule(self.layers.described(entry, own)) if entry.package is None else MaskRule("passes")
         before = masks_by_version(self.layers.version, given.inputs, given.explicit, listed=given.listed)
         reaching = self.reaching(entry, given, rule)
         refused = rule.refuses if rule.refuses and any(mask is not None for mask in reaching) else ""
-        refused = refused or _mask_not_followed(entry, given) if self.layers.major == 3 else refused
+        refused = refused or mask_not_followed(entry, given) if self.layers.major == 3 else refused
         shapes = tuple(value.shape for value in given.inputs)
         built = self.build(entry, own, given, shapes, refused)
         if rule.output == "stops" and self._may_keep_mask(built, given.inputs):
@@ -246,7 +217,7 @@ class _Tracer:
             )
         states: list[Tensor] = []
         if isinstance(built[0], LSTMLayer | Stack | RecurrentLayer):
-            expected = _state_count(built[0])
+            expected = state_count(built[0])
             if given.states and len(given.states) != expected:
                 reason = f"it is called with {len(given.states)} initial states and has {expected}"
                 built = (self.layers.unknown(entry, own, reason),)
@@ -264,10 +235,10 @@ class _Tracer:
             if rule.output.startswith("concatenate")
             else -1,
         )
-        return _masked(outputs, built[-1], rule, mask)
+        return masked(outputs, built[-1], rule, mask)
 
     def build(
-        self, entry: Entry, own: str, given: _Given, shapes: tuple[Shape | None, ...], refused: str
+        self, entry: Entry, own: str, given: Given, shapes: tuple[Shape | None, ...], refused: str
     ) -> tuple[Layer, ...]:
         """Return a layer's records; one that was built before is the same again."""
         if refused:
@@ -291,7 +262,7 @@ class _Tracer:
             outputs = tracer.model(inner.model, [value], "", f"{own}/")
         else:
             outputs = tracer.layer(
-                inner, inner.name or "layer", self.layers.path(inner, own), _Given((value,), False, (), None, {})
+                inner, inner.name or "layer", self.layers.path(inner, own), Given((value,), False, (), None, {})
             )
         if len(outputs) != 1:
             return (self.layers.unknown(entry, own, f"what it wraps returns {len(outputs)} tensors"),)
@@ -304,7 +275,7 @@ class _Tracer:
             return (unknown,)
         return (TimeDistributed(own, made),)
 
-    def reaching(self, entry: Entry, given: _Given, rule: MaskRule) -> tuple[Tensor | None, ...]:
+    def reaching(self, entry: Entry, given: Given, rule: MaskRule) -> tuple[Tensor | None, ...]:
         """Return the masks that a layer computes with.
 
         Keras 3 fills in an implicit mask only where a call has one tensor argument: with initial states it has several
@@ -334,7 +305,7 @@ class _Tracer:
             read = tuple(masks) if isinstance(layer, _READ_MASKS) and any(mask is not None for mask in masks) else ()
             made = self.calls.add(f"{name}{suffix}", layer, [value.tensor for value in values], states, read)
             shapes = self.layers.output_shapes(layer, [value.shape for value in values])
-            dtype = _output_dtype(layer, values)
+            dtype = output_dtype(layer, values)
             values = [Value(Tensor(made, index), shape, None, dtype) for index, shape in enumerate(shapes)]
         return values
 
@@ -342,7 +313,7 @@ class _Tracer:
         """Return an initial state: a tensor, or numbers of the config as a constant."""
         if isinstance(value, Value):
             return value.tensor
-        numbers = np.asarray(value, _dtype(layer))
+        numbers = np.asarray(value, dtype_of_states(layer))
         numbers = numbers.reshape(1, -1) if numbers.ndim < 2 else numbers
         letter = "hc"[index % 2] if isinstance(layer, LSTMLayer | Stack) else "h"
         own = f"{name}/initial_{letter}" + (f"_{index // 2}" if index > 1 else "")
@@ -353,7 +324,7 @@ class _Tracer:
         from lstmconv.formats.keras.reader.kinds.operations import build_operation
 
         values: list[Value] = []
-        operands, options = _operands(args, values), _operands(kwargs, values)
+        operands, options = as_operands(args, values), as_operands(kwargs, values)
         if self.layers.major == 3 and entry.class_name in _ALONG and entry.config.get("axis", -1) is None:
             unknown = self.layers.unknown(entry, own, "it runs along the whole tensor, the batch too")
             return self.run(name, own, (unknown,), values, (), ())
@@ -374,203 +345,4 @@ class _Tracer:
         tensor from a cast to the dtype that it has or a reshape to its own shape.
         """
         masked = self.layers.major == 3 and any(value.mask is not None for value in inputs)
-        return masked and all(_changes_nothing(layer, inputs[0]) for layer in built)
-
-
-def _changes_nothing(layer: Layer, value: Value) -> bool:
-    shape = value.shape
-    if isinstance(layer, Reshape):
-        return shape is not None and layer.shape in (shape, shape[1:])
-    if isinstance(layer, Permute):
-        return list(layer.order) == sorted(layer.order)
-    if isinstance(layer, Slice):
-        return all(isinstance(kept, tuple) and kept[0] in (None, 0) and kept[1:] in _TO_THE_END for kept in layer.index)
-    if isinstance(layer, Pad | Crop):
-        return not any(map(any, layer.amounts))
-    return isinstance(layer, Identity) or (isinstance(layer, Cast) and layer.dtype == value.dtype)
-
-
-def _order(model: ModelEntry, given: Mapping[tuple[str, int], object]) -> Iterator[tuple[str, int]]:
-    """Yield the calls so that each stands after what it reads, otherwise in the config's order.
-
-    Raises:
-        UnreadableFileError: A call reads one that is not there, or itself by way of others.
-    """
-    calls = [(member.name, index) for member in model.members for index in range(len(member.nodes))]
-    position = {call: index for index, call in enumerate(calls)}
-    nodes = [node for member in model.members for node in member.nodes]
-    waiting: list[int] = []
-    readers: dict[int, list[int]] = {}
-    for index, node in enumerate(nodes):
-        sources = {(ref.layer, ref.node - model.first.get(ref.layer, 0)) for ref in node.refs} - given.keys()
-        missing = next((source for source in sources if source not in position), None)
-        if missing is not None:
-            raise UnreadableFileError(
-                f"the model config: '{calls[index][0]}' reads call {missing[1]} of '{missing[0]}', which is not there"
-            )
-        waiting.append(len(sources))
-        for source in sources:
-            readers.setdefault(position[source], []).append(index)
-    ready = [index for index, count in enumerate(waiting) if not count]
-    done = 0
-    while ready:
-        index = heapq.heappop(ready)
-        done += 1
-        yield calls[index]
-        for reader in readers.get(index, ()):
-            waiting[reader] -= 1
-            if not waiting[reader]:
-                heapq.heappush(ready, reader)
-    if done < len(calls):
-        circle = [calls[index][0] for index, count in enumerate(waiting) if count][:4]
-        raise UnreadableFileError(f"the model config: layers feed themselves in a circle: {', '.join(circle)}")
-
-
-def _value(ref: Ref, values: Mapping[tuple[str, int], list[Value]], model: ModelEntry) -> Value:
-    outputs = values.get((ref.layer, ref.node - model.first.get(ref.layer, 0)))
-    if outputs is None:
-        raise UnreadableFileError(f"the model config: '{ref.layer}' is read, and nothing computes it")
-    if 0 <= ref.tensor < len(outputs):
-        return outputs[ref.tensor]
-    last = outputs[-1]
-    if last.shape is None and 0 <= ref.tensor < 1000:  # How many an unknown layer returns is not known either.
-        return Value(Tensor(last.tensor.source, ref.tensor), None)
-    raise UnreadableFileError(
-        f"the model config: '{ref.layer}' returns {len(outputs)} tensors, and number {ref.tensor} is read"
-    )
-
-
-def _without_masks(
-    values: dict[tuple[str, int], list[Value]], taken: frozenset[Ref]
-) -> Mapping[tuple[str, int], list[Value]]:
-    """Take the masks from some tensors."""
-    if not taken:
-        return values
-    seen: ChainMap[tuple[str, int], list[Value]] = ChainMap({}, values)
-    for ref in taken:
-        outputs = seen.get((ref.layer, ref.node), [])
-        kept = [value._replace(mask=None) if index == ref.tensor else value for index, value in enumerate(outputs)]
-        seen[ref.layer, ref.node] = kept
-    return seen
-
-
-def _resolved(value: Any, values: Mapping[tuple[str, int], list[Value]], model: ModelEntry) -> Any:
-    """Put the values in the place of their histories, at any depth."""
-    if isinstance(value, Ref):
-        return _value(value, values, model)
-    if isinstance(value, Value):
-        return value
-    if isinstance(value, Mapping):
-        return {key: _resolved(inner, values, model) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_resolved(inner, values, model) for inner in value]
-    return value
-
-
-def _values_in(value: Any) -> Iterator[Value]:
-    if isinstance(value, Value):
-        yield value
-    elif isinstance(value, Mapping):
-        for key in sorted(value):  # As Keras flattens a dictionary of tensors.
-            yield from _values_in(value[key])
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _values_in(inner)
-
-
-def _operands(value: Any, values: list[Value]) -> Any:
-    """Put an operand in the place of every tensor, at any depth, and collect the tensors."""
-    from lstmconv.formats.keras.reader.kinds.steps import Operand
-
-    if isinstance(value, Value):
-        values.append(value)
-        return Operand(len(values) - 1, value.shape, value.dtype)
-    if isinstance(value, Mapping):
-        return {key: _operands(inner, values) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_operands(inner, values) for inner in value]
-    return value
-
-
-def _mask_not_followed(entry: Entry, given: _Given) -> str:
-    """Say which masks of Keras 3's MultiHeadAttention are not followed: it joins or applies them in ways of its own."""
-    if not entry.own("MultiHeadAttention") or all(value.mask is None for value in given.inputs):
-        return ""
-    if given.explicit is not None:
-        return "it is called with a mask, and its inputs have masks of their own"
-    return "it returns its scores under a mask" if given.options.get("return_attention_scores") else ""
-
-
-def _arguments(entry: Entry, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Given:
-    """Sort a layer's arguments: inputs, states, masks, options."""
-    positional = [*args, *(kwargs[key] for key in _TENSOR_ARGUMENTS if kwargs.get(key) is not None)]
-    inputs = tuple(value for each in positional for value in _values_in(each))
-    listed = bool(positional) and isinstance(positional[0], list | Mapping)
-    states: tuple[Any, ...] = ()
-    if entry.own(*RECURRENT, "Bidirectional"):
-        constants = entry.config.get("num_constants") or 0
-        states = (*inputs[1:], *(_flat_states(kwargs.get("initial_state"))))
-        if kwargs.get("constants") or constants:
-            states = (*states, None)  # One more than any layer has: it is not known.
-        inputs = inputs[:1]
-    explicit = None
-    if any(kwargs.get(key) is not None for key in _MASK_ARGUMENTS):
-        named = [kwargs.get(key) for key in _MASK_ARGUMENTS[1:]]
-        whole = kwargs.get("mask")
-        masks = whole if isinstance(whole, list) else [whole] if whole is not None else named
-        explicit = tuple(mask.tensor if isinstance(mask, Value) else None for mask in masks)
-    options = {key: value for key, value in kwargs.items() if key not in _NOT_OPTIONS and value is not None}
-    return _Given(inputs, listed, states, explicit, options)
-
-
-def _flat_states(value: Any) -> Iterator[Any]:
-    """Yield initial states, tensors or tables of numbers, of however many cells."""
-    if value is None:
-        return
-    if isinstance(value, Value):
-        yield value
-        return
-    numbers = tensor_value(value)
-    if numbers is not None and numbers.ndim <= 2:
-        yield numbers
-    elif isinstance(value, list | tuple | np.ndarray):
-        for inner in value:
-            yield from _flat_states(inner)
-    else:
-        yield value
-
-
-def _output_dtype(layer: Layer, inputs: Sequence[Value]) -> str:
-    """Return the dtype of what a layer returns."""
-    if isinstance(layer, Cast):
-        return layer.dtype
-    if isinstance(layer, Operation) and (layer.function.startswith("logical") or layer.function in COMPARISONS):
-        return "bool"
-    if isinstance(layer, Reduce) and layer.function in ("all", "any"):
-        return "bool"
-    if isinstance(layer, Constant):
-        return layer.value.dtype.name
-    return inputs[0].dtype if isinstance(layer, _KEEP_DTYPE) and inputs else "float32"
-
-
-def _state_count(layer: LSTMLayer | Stack | RecurrentLayer) -> int:
-    if isinstance(layer, RecurrentLayer):
-        return len(layer.directions)
-    return 2 * len(layer.directions)
-
-
-def _dtype(layer: Layer) -> Any:
-    if isinstance(layer, LSTMLayer | Stack):
-        return layer.dtype
-    return layer.forward.weight_hh.dtype if isinstance(layer, RecurrentLayer) else np.dtype("float32")
-
-
-def _masked(outputs: list[Value], layer: Layer, rule: MaskRule, mask: Tensor | None) -> list[Value]:
-    """Put a mask beside the outputs that have one: sequences, not last steps, states or attention weights."""
-    if mask is None:
-        return outputs
-    sequences = 1
-    if isinstance(layer, LSTMLayer | Stack | RecurrentLayer):
-        last = layer.last if isinstance(layer, Stack) else layer
-        sequences = 0 if last.return_sequences is False else 2 if last.backward and last.merge_mode == "none" else 1
-    return [value._replace(mask=mask) if index < sequences else value for index, value in enumerate(outputs)]
+        return masked and all(changes_nothing(layer, inputs[0]) for layer in built)
