@@ -47,7 +47,9 @@ def explain(
         Path | None, typer.Argument(help="A file of any format. Default: a small example.", show_default=False)
     ] = None,
     *,
-    layer: Annotated[str | None, typer.Option(metavar="NAME", help="Layer or stack. Default: the first.")] = None,
+    layer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Layer of any kind, or stack. Default: the first LSTM.")
+    ] = None,
     layout: Annotated[
         list[str] | None,
         choice(
@@ -62,10 +64,17 @@ def explain(
 ) -> None:
     """Explain a layer: where each format stores its gates, where its bias goes, and one step in numbers."""
     from lstmconv.cli import output
-    from lstmconv.explaining import console, explanation
+    from lstmconv.explaining import console, console_plain, explanation, plain_layers
     from lstmconv.opening import load_file
 
     checkpoint = explanation.example() if source is None else load_file(source, reading.read_options())
+    if layer is not None and layer in plain_layers.plain_layers(checkpoint):
+        plain = plain_layers.explain_plain(checkpoint, layer, layout or [])
+        if json:
+            output.show_json(plain_layers.to_json(plain))
+        else:
+            console_plain.show_plain(plain)
+        return
     explained = explanation.explain(checkpoint, layer, layout or [])
     if json:
         output.show_json(explanation.to_json(explained))

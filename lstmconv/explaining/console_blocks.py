@@ -1,18 +1,19 @@
 """Paint the panels of :mod:`lstmconv.explaining.panels` with characters.
 
-A picture is a list of lines. A gate's units are as many lines high in every array, or twice as many characters wide: a
+A gate's units are as many lines high in every array, or twice as many characters wide: a
 character is about twice as high as wide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
 from lstmconv.escaping import printable
+from lstmconv.explaining.console_boxes import Picture, grid, rows, ruled, width_of
 from lstmconv.explaining.explanation import Explanation
 from lstmconv.explaining.gates import GATE_COLOURS, GATE_NAMES
 from lstmconv.explaining.panels import DrawnArray, Panel, Scale, Side, panels
@@ -24,10 +25,6 @@ STYLES = {gate: f"gate.{gate}" for gate in GATE_COLOURS}
 """What a gate's style is called; the terminal's colours say what it looks like."""
 COLOURS = {STYLES[gate]: f"bold {colours.text} on {colours.fill}" for gate, colours in GATE_COLOURS.items()}
 FEW_COLOURS = {STYLES[gate]: f"bold {colours.few}" for gate, colours in GATE_COLOURS.items()}
-
-Picture: TypeAlias = list[Text]
-Marks: TypeAlias = Sequence[tuple[int, str]]
-"""Texts, each with its distance from the picture's left or upper edge."""
 
 _SHORTEST = 2
 """Characters, or lines: a letter between two edges."""
@@ -54,7 +51,7 @@ def gate_blocks(explanation: Explanation, width: int) -> Iterator[Text]:
     yield Text(f"  {' '.join(_sentences(explanation, drawn, lines))}")
     # Layer by layer, then format by format; then what has no layer of its own.
     drawn.sort(key=lambda panel: (not panel.arrays or panel.layout.size is not None, panel.layer))
-    for row in _rows([_panel(panel, lines, width) for panel in drawn], width, gap=3):
+    for row in rows([_panel(panel, lines, width) for panel in drawn], width, gap=3):
         yield Text("")
         yield from row
 
@@ -94,8 +91,8 @@ def _panel(panel: Panel, lines: int, width: int) -> Picture:
             for k, drawn in enumerate(panel.arrays)
         ]
     told = "; ".join([f"gates {' '.join(layout.row.gates)}", *map(printable, panel.facts)])
-    title = _title(layout.row.name, told, min(width, max(40, sum(_width(picture) + 1 for picture in pictures))))
-    return title + [line for row in _rows(pictures, width, gap=1) for line in row]
+    title = _title(layout.row.name, told, min(width, max(40, sum(width_of(picture) + 1 for picture in pictures))))
+    return title + [line for row in rows(pictures, width, gap=1) for line in row]
 
 
 def _title(name: str, rest: str, width: int) -> Picture:
@@ -119,20 +116,20 @@ def _picture(drawn: DrawnArray, lines: int, *, numbered: bool) -> Picture:
         length = max(length, max(len(label) for label, _ in cells) + 1)
         end = str(array.shape[-1])
         above = [] if len(array.shape) == 1 else [(0, "0"), (max(2, length - len(end) + 1), end)]
-        body = _grid([[cell] for cell in cells], length, lines, "right" if drawn.fit == "cut" else None)
+        body = grid([[cell] for cell in cells], length, lines, "right" if drawn.fit == "cut" else None)
         beside = [(k * lines, str(end)) for k, end in enumerate(ends)] if numbered else []
-        return _ruled([(0, drawn.name)], above, beside, body)
+        return ruled([(0, drawn.name)], above, beside, body)
     torn: Literal["bottom"] | None = "bottom" if drawn.fit == "cut" else None
     beside = [] if len(array.shape) == 1 else [(0, "0"), (length, str(array.shape[0]))]
     if array.axis == "columns":
         above = [(k * across, str(end)) for k, end in enumerate(ends)]
-        return _ruled([(0, drawn.name)], above, beside, _grid([cells], across, length, torn))
+        return ruled([(0, drawn.name)], above, beside, grid([cells], across, length, torn))
     apart = []
     for number, (block, cell) in enumerate(zip(array.blocks, cells, strict=True)):
         above = [(0, "0"), (across - len(str(block.stop)) + 1, str(block.stop))]
-        box = _grid([[cell]], across, length, torn)
-        apart.append(_ruled([(0, block.array)], above, [] if number else beside, box))
-    return _beside(apart, 1)
+        box = grid([[cell]], across, length, torn)
+        apart.append(ruled([(0, block.array)], above, [] if number else beside, box))
+    return beside(apart, 1)
 
 
 def _flat(drawn: DrawnArray, half: Sequence[DrawnArray], width: int) -> Picture:
@@ -145,78 +142,4 @@ def _flat(drawn: DrawnArray, half: Sequence[DrawnArray], width: int) -> Picture:
     room = (width - len(drawn.name) - 1 - len(end)) // 4
     across = max(len(end) + 1, *(len(label) + 1 for label, _ in cells), min(exact, room))
     above = [*((k * across, str(block.start)) for k, block in enumerate(array.blocks)), (4 * across, end)]
-    return _ruled([], above, [(1, drawn.name)], _grid([cells], across, 2, None))
-
-
-def _grid(
-    cells: Sequence[Sequence[tuple[str, str]]], width: int, height: int, torn: Literal["right", "bottom"] | None
-) -> Picture:
-    """Draw boxes of one size in rows and columns, each with a label and a style.
-
-    Args:
-        cells: Row by row.
-        width: Characters from edge to edge.
-        height: Lines from edge to edge.
-        torn: The edge where the array goes on.
-    """
-    sides = ["─" * (width - 1)] * len(cells[0])
-    joints = [("┌", "┬", "┐"), *[("├", "┼", "┤")] * (len(cells) - 1), ("└", "┴", "┘")]
-    edges = [Text(f"{left}{joint.join(sides)}{right}") for left, joint, right in joints]
-    lines = edges[:1]
-    for row, edge in zip(cells, edges[1:], strict=True):
-        for y in range(1, height):
-            line = Text("│")
-            for label, style in row:
-                line.append(_centred(label if y == height // 2 else "", width - 1), style).append("│")
-            lines.append(line)
-        lines.append(edge)
-    if torn == "bottom":
-        lines[-1] = Text("≀" * len(lines[-1]))
-    return [line[:-1].append("≀") for line in lines] if torn == "right" else lines
-
-
-def _centred(label: str, width: int) -> str:
-    return (" " * ((width - len(label)) // 2) + label)[:width].ljust(width)
-
-
-def _ruled(names: Marks, above: Marks, beside: Marks, body: Picture) -> Picture:
-    """Put names and indices above a body, and indices at its left."""
-    margin = max((len(text) + 1 for _, text in beside), default=0)
-    left = dict(beside)
-    heads = [_marked(marks, margin) for marks in ([names, above] if names else [above])]
-    indices = [left.get(y, "").rjust(margin - 1).ljust(margin) for y in range(len(body))]
-    return heads + [Text(index).append_text(line) for index, line in zip(indices, body, strict=True)]
-
-
-def _marked(marks: Marks, margin: int) -> Text:
-    line = ""
-    for x, text in marks:
-        line = line[: margin + x].ljust(margin + x) + text
-    return Text(line)
-
-
-def _width(picture: Picture) -> int:
-    return max(line.cell_len for line in picture)
-
-
-def _rows(pictures: Sequence[Picture], width: int, gap: int) -> Iterator[Picture]:
-    """Yield pictures beside each other, as many in a row as fit into ``width`` characters."""
-    row: list[Picture] = []
-    for picture in pictures:
-        if row and sum(_width(other) + gap for other in row) + _width(picture) > width:
-            yield _beside(row, gap)
-            row = []
-        row.append(picture)
-    yield _beside(row, gap)
-
-
-def _beside(pictures: Sequence[Picture], gap: int) -> Picture:
-    lines = []
-    for y in range(max(map(len, pictures))):
-        line = Text()
-        for picture in pictures:
-            part = picture[y] if y < len(picture) else Text("")
-            line.append_text(part).append(" " * (_width(picture) - part.cell_len + gap))
-        line.rstrip()
-        lines.append(line)
-    return lines
+    return ruled([], above, [(1, drawn.name)], grid([cells], across, 2, None))

@@ -169,8 +169,9 @@ def _chosen(checkpoint: Checkpoint, name: str | None) -> tuple[Stack, tuple[LSTM
         for layer in stack.layers:
             if layer.name == name:
                 return stack, (layer,)
-    known = [*checkpoint.joined, *(layer.name for layer in checkpoint.layers)]
-    raise UsageError(f"no LSTM layer {name!r}; the file has {', '.join(known)}")
+    layers = checkpoint.layers if checkpoint.model is None else checkpoint.model.layers
+    known = dict.fromkeys([*checkpoint.joined, *(layer.name for layer in layers)])
+    raise UsageError(f"no layer {name!r}; the file has {', '.join(known)}")
 
 
 def _only(layout: FormatLayout, layers: tuple[LSTMLayer, ...]) -> FormatLayout:

@@ -130,7 +130,8 @@ def _overall(values: ReportValues) -> dict[str, Any]:
         return {"kind": "not run", "mark": "–", "word": "Nothing compared", "said": [said]}
     kind = next(one for one in ("not equal", "not finite", "not run", "equal so far", "equal") if one in found)
     mark, word = _VERDICTS[kind]
-    if kind == "equal" and not all(_ran_model(target) for target in values.targets):
+    alone = values.overview is None and len(values.stacks) == 1  # The file holds nothing else.
+    if kind == "equal" and not alone and not all(_ran_model(target) for target in values.targets):
         word = "LSTM layers equal"
     source = printable(values.described["source"])
     said_of = {
@@ -158,6 +159,8 @@ def _said_equal(values: ReportValues, target: TargetValues) -> str:
         return (
             f"holds the same weights as {source} bit for bit. Run from its inputs to its outputs, it computes the same."
         )
+    if values.overview is None and len(values.stacks) == 1:
+        return f"holds the same weights bit for bit and computes the same as {source}."
     names = list(dict.fromkeys(check.layer for check in target.report.checks if check.level == "outputs"))
     few = names if len(names) <= _NAMED else [*names[:_NAMED], f"{len(names) - _NAMED} more"]
     layers = printable(", ".join(few))
