@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,6 +128,8 @@ def convert_file(
     chosen = {place: select(checkpoint, options.wish, place, entry, options.write) for place, entry in places.items()}
     broken = _not_finite(checkpoint, tuple(chosen.values()), allowed=options.allow_not_finite)
     settings = Settings(allow_not_finite=options.allow_not_finite)
+    if options.verify:
+        _load_frameworks(places.values())
     reports: list[Report] = []
     usage: list[str] = []
     folder = next(iter(places)).parent
@@ -146,13 +149,20 @@ def convert_file(
             except VerificationError as error:
                 error.reports, error.notes = tuple(reports), (*broken, *_told(checkpoint, tuple(chosen.values())))
                 raise
-        if options.verify:
-            gc.collect()  # What imports of frameworks raised and caught keeps frames alive, and their open files.
+        if options.verify and any(entry.from_keras for entry in places.values()):
+            gc.collect()  # Which Keras is loaded depends on the file; see _load_frameworks.
         refuse_existing([folder / part.name for part in staged], source, force=options.force)
         refuse_changed(stamps)
         paths = publish(list(staged), folder, force=options.force)
     told = (*broken, *_told(checkpoint, tuple(chosen.values())))
     return Conversion(next(iter(chosen.values())).checkpoint, tuple(paths), tuple(reports), told, tuple(usage))
+
+
+def _load_frameworks(formats: Iterable[Format]) -> None:
+    """Load what runs the targets before they are open: what imports raise and catch keeps the callers' files open."""
+    for name in dict.fromkeys(entry.framework for entry in formats if not entry.from_keras):
+        with suppress(ImportError):  # Whoever needs it says how it is installed.
+            importlib.import_module(name or "lstmconv")
 
 
 def _add(staged: dict[Path, str], written: Sequence[Path], place: Path, *, several: bool) -> None:
