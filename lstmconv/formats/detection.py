@@ -118,7 +118,7 @@ def _is_torch_zip(file: MappedFile) -> bool:
 
 
 def _has_manifest(file: MappedFile) -> bool:
-    from lstmconv.formats.cudnn import CUDNN_KEY
+    from lstmconv.formats.cudnn.packing import CUDNN_KEY
     from lstmconv.formats.torch.safetensors import read_header
 
     try:

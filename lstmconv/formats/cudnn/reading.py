@@ -1,254 +1,40 @@
-"""A stack of layers as cuDNN's packed weight space: one flat buffer, and where every matrix and bias sits in it.
-
-cuDNN calls the buffer opaque and answers for its layout through ``cudnnGetRNNWeightParams``; what is
-written here is the layout observed from it, without padding (jax/experimental/rnn.py
-``_get_params_shapes_in_lstm``; tf_keras gru_lstm_utils.py ``canonical_to_params``; MXNet
-``_forward_kernel``)::
-
-    for each pseudo-layer:  W (4H x in) row-major, gates i f g o;  R (4H x H)
-    for each pseudo-layer:  bW (4H), then bR (4H); only the one that a SINGLE mode has
-
-A pseudo-layer is a layer's direction: forward, then backward, layer by layer; above the first layer in is
-D*H. linLayerID 0..3 are i f g o of W, 4..7 those of R.
-"""
+"""Read cuDNN's weight spaces: with their manifests, or bare with the sizes that the user says."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from lstmconv.activations import SIGMOID, TANH
-from lstmconv.arrays.copying import BiasMode, Piece, joined, place_bias
-from lstmconv.errors import About, UnreadableFileError, UnsupportedModelError, UsageError
-from lstmconv.formats.format import Artifact, Opened
+from lstmconv.arrays.copying import BiasMode
+from lstmconv.errors import About, UnreadableFileError, UsageError
+from lstmconv.formats.cudnn.packing import BIAS_MODES, CUDNN_KEY, DATA_TYPES, manifest
+from lstmconv.formats.format import Opened
 from lstmconv.formats.hashing import hashing
 from lstmconv.formats.mapped_file import MappedFile
-from lstmconv.formats.options import BufferSizes, ReadOptions, WriteOptions
+from lstmconv.formats.options import BufferSizes, ReadOptions
 from lstmconv.formats.overrides import overruled
-from lstmconv.formats.record import KEY, Record, describe, encode, parse_record
+from lstmconv.formats.record import KEY, Record, parse_record
 from lstmconv.formats.restoring import restore
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json, refuse_many_layers
-from lstmconv.formats.tensors import NamedTensor, dtype_of
-from lstmconv.formats.torch.safetensors import read_safetensors, write_file
-from lstmconv.formats.torch.state_dict import obstacle as does_not_fit_together
+from lstmconv.formats.torch.safetensors import read_safetensors
 from lstmconv.layouts import CUDNN, Pattern
 from lstmconv.model import (
-    GATES,
     Array,
     Checkpoint,
     Gates,
     LSTMDirection,
     LSTMLayer,
-    Model,
     Provenance,
     Stack,
     float_type,
 )
 
-__all__ = [
-    "BIAS_MODES",
-    "CUDNN_KEY",
-    "DATA_TYPES",
-    "WeightSpaces",
-    "losses",
-    "manifest",
-    "obstacle",
-    "obstacle_of_model",
-    "open_file",
-    "pack",
-    "terms",
-    "usage",
-    "write",
-]
-
-CUDNN_KEY = "cudnn"
-"""The metadata entry that holds the manifests, by layer name."""
-
-BIAS_MODES: Mapping[str, tuple[bool, bool]] = {
-    "CUDNN_RNN_NO_BIAS": (False, False),
-    "CUDNN_RNN_SINGLE_INP_BIAS": (True, False),
-    "CUDNN_RNN_SINGLE_REC_BIAS": (False, True),
-    "CUDNN_RNN_DOUBLE_BIAS": (True, True),
-}
-"""cuDNN's names, and whether the input's and the recurrent bias are there."""
-DATA_TYPES = {
-    "float16": "CUDNN_DATA_HALF",
-    "bfloat16": "CUDNN_DATA_BFLOAT16",
-    "float32": "CUDNN_DATA_FLOAT",
-    "float64": "CUDNN_DATA_DOUBLE",
-}
-
-
-def obstacle(stack: Stack) -> str | None:
-    """Say why cuDNN cannot compute a stack, and the way out, or ``None``."""
-    for direction in stack.directions:
-        if direction.activation != TANH or direction.recurrent_activation != SIGMOID:
-            return (
-                f"cuDNN computes tanh and sigmoid only, the layer {direction.activation} and "
-                f"{direction.recurrent_activation}; convert to onnx or torch"
-            )
-    for layer in stack.layers:
-        ways = [direction.go_backwards for direction in layer.directions]
-        if ways != [False, True][: len(ways)]:
-            return "cuDNN has no go_backwards; convert to onnx, or to torch and run it on the GPU"
-        if layer.bidirectional and layer.merge_mode not in ("concat", "none"):
-            mode = layer.merge_mode
-            return f"cuDNN concatenates both directions, the layer's merge_mode is {mode}; convert to onnx or torch"
-    return does_not_fit_together(stack, "cuDNN RNN")
-
-
-def obstacle_of_model(model: Model, options: WriteOptions) -> str:
-    """Say why a weight space never holds a whole model."""
-    return "a cuDNN weight space holds one stack of LSTM layers; convert to onnx or torch for the whole model"
-
-
-def terms(layer: LSTMLayer) -> str:
-    """Say as what cuDNN holds a layer."""
-    return "one packed weight space"
-
-
-def usage(artifact: Artifact, place: Path) -> None:
-    """Say nothing: a weight space is for a program that calls cuDNN, and the manifest in the file says where all is."""
-
-
-def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
-    """Say what a weight space does not hold of the source: nothing that its record does not."""
-    yield from ()
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """One array of gates at its place in the weight space; ``start`` counts elements."""
-
-    pseudo_layer: int
-    first_id: int
-    kind: str
-    start: int
-    pattern: Pattern
-    gates: Gates
-
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.gates.shape))
-
-
-def _parts(stack: Stack, mode: BiasMode | None) -> Iterator[_Part]:
-    """Lay out a stack: all matrices of all pseudo-layers, then all biases."""
-    start = 0
-
-    def part(pseudo_layer: int, first_id: int, kind: str, pattern: Pattern, gates: Gates) -> _Part:
-        nonlocal start
-        made = _Part(pseudo_layer, first_id, kind, start, pattern, gates)
-        start += made.size
-        return made
-
-    for index, direction in enumerate(stack.directions):
-        yield part(index, 0, "matrix", CUDNN.input_matrix, direction.weight_ih)
-        yield part(index, 4, "matrix", CUDNN.recurrent_matrix, direction.weight_hh)
-    for index, direction in enumerate(stack.directions):
-        bias_ih, bias_hh = place_bias(direction, mode, zeros=stack.has_bias)  # One mode for the whole RNN.
-        if bias_ih is not None:
-            yield part(index, 0, "bias", CUDNN.one_bias, bias_ih)
-        if bias_hh is not None:
-            yield part(index, 4, "bias", CUDNN.one_bias, bias_hh)
-
-
-def pack(stack: Stack, bias_mode: BiasMode | None = None, dtype: npt.DTypeLike | None = None) -> Array:
-    """Return a stack's weight space as one flat array.
-
-    Raises:
-        UnsupportedModelError: cuDNN cannot compute the stack.
-    """
-    return joined(_pieces(stack, bias_mode), np.dtype(stack.dtype if dtype is None else dtype))
-
-
-def _pieces(stack: Stack, mode: BiasMode | None) -> tuple[Piece, ...]:
-    reason = obstacle(stack)
-    if reason is not None:
-        raise UnsupportedModelError(f"{stack.name}: {reason}")
-    return tuple((part.pattern, part.gates) for part in _parts(stack, mode))
-
-
-def manifest(stack: Stack, bias_mode: BiasMode | None = None, dtype: npt.DTypeLike | None = None) -> dict[str, Any]:
-    """Describe a weight space in cuDNN's own names; offsets are bytes, shapes row-major."""
-    element = np.dtype(stack.dtype if dtype is None else dtype)
-    parts = list(_parts(stack, bias_mode))
-    biased = tuple(any(part.kind == "bias" and part.first_id == first for part in parts) for first in (0, 4))
-    params = []
-    for part in parts:
-        block = part.size // 4
-        for number, gate in enumerate(GATES):
-            params.append(
-                {
-                    "pseudoLayer": part.pseudo_layer,
-                    "linLayerID": part.first_id + number,
-                    "gate": gate,
-                    "kind": part.kind,
-                    "offset": (part.start + number * block) * element.itemsize,
-                    "shape": list(part.gates.shape[1:]),
-                }
-            )
-    return {
-        "cellMode": "CUDNN_LSTM",
-        "biasMode": next(name for name, held in BIAS_MODES.items() if held == biased),
-        "dirMode": "CUDNN_BIDIRECTIONAL" if stack.first.bidirectional else "CUDNN_UNIDIRECTIONAL",
-        "inputMode": "CUDNN_LINEAR_INPUT",
-        "dataType": DATA_TYPES[element.name],
-        "inputSize": stack.first.input_size,
-        "hiddenSize": stack.first.hidden_size,
-        "projSize": stack.first.hidden_size,
-        "numLayers": len(stack.layers),
-        "weightSpaceSize": sum(part.size for part in parts) * element.itemsize,
-        "params": params,
-    }
-
-
-def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
-    """Write every stack's weight space; with ``raw``, bare bytes and a JSON file beside them.
-
-    Raises:
-        UnsupportedModelError: cuDNN cannot compute a layer, or its activations are unknown.
-    """
-    if options.raw and path.suffix == ".safetensors":
-        raise UsageError("--raw writes bare bytes; name the target .cudnn.bin", about=path.name)
-    spaces: list[NamedTensor] = []
-    manifests: dict[str, dict[str, Any]] = {}
-    for stack in checkpoint.stacks:
-        dtype = dtype_of(stack, options)
-        pieces = _pieces(stack, options.bias_mode)
-        manifests[stack.name] = manifest(stack, options.bias_mode, dtype)
-        elements = manifests[stack.name]["weightSpaceSize"] // dtype.itemsize
-        spaces.append(NamedTensor(stack.name, (elements,), dtype, pieces))
-    if options.raw or path.name.endswith(".bin"):
-        return _write_raw(checkpoint, path, options, spaces, manifests)
-    described = json.dumps(manifests)
-    write_file(spaces, path, lambda of: {CUDNN_KEY: described, KEY: encode(of, options)}, checkpoint)
-    return [path]
-
-
-def _write_raw(
-    checkpoint: Checkpoint,
-    path: Path,
-    options: WriteOptions,
-    spaces: list[NamedTensor],
-    manifests: dict[str, dict[str, Any]],
-) -> list[Path]:
-    """Write the weight spaces one after the other; the JSON says at which byte each begins."""
-    sidecar = path.with_suffix(".json")
-    with path.open("wb") as file:
-        for space in spaces:
-            manifests[space.name]["fileOffset"] = file.tell()
-            file.writelines(space.slabs())
-    described = {CUDNN_KEY: manifests, KEY: asdict(describe(checkpoint, options))}
-    sidecar.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-    return [path, sidecar]
+__all__ = ["WeightSpaces", "open_file", "read_spaces"]
 
 
 def open_file(file: MappedFile, options: ReadOptions) -> Opened:
