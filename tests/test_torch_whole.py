@@ -774,3 +774,10 @@ def test_a_checkpoint_becomes_its_model_and_a_layer_its_module():
 def written(model, path, **options):
     checkpoint = Checkpoint(lstm_layers(model), Provenance("model.h5", "00", "made"), model=model)
     assert by_suffix(path).write(checkpoint, path, WriteOptions(whole=True, **options)) == [path]
+
+
+def test_a_stateful_model_is_proven_with_the_states_it_starts_from(tmp_path):
+    """The proof gives the states of a stateful layer, and compares what it keeps."""
+    source = "tests/golden/whole/tf-keras-2.21.0/mask_stateful.h5"
+    checks = lstmconv.convert(source, tmp_path / "model.pt").report.checks
+    assert [check.status for check in checks] == ["passed"] * 3

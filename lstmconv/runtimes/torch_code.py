@@ -24,7 +24,8 @@ from lstmconv.model import Array, Call, LSTMLayer, RecurrentLayer, Stack
 from lstmconv.runtimes import Loaded, LoadedModel, NotRunError, Precision
 from lstmconv.runtimes.source_process import receive, send
 from lstmconv.runtimes.torch import StateDict
-from lstmconv.semantics.graph import state_slots, stateful_calls
+from lstmconv.runtimes.torch_model import begun_states
+from lstmconv.semantics.graph import final_states, state_slots, stateful_calls
 
 __all__ = ["RUNTIME"]
 
@@ -95,12 +96,12 @@ def _kept(call: Call) -> tuple[list[tuple[str, int]], int]:
 
 def _begun(call: Call, given: Mapping[str, Array]) -> dict[str, Array]:
     """Return initial states as the source keeps them: ``(rows, batch, units)`` of h and of c."""
-    flat = {half: row for slot in state_slots(call) for half, row in zip(slot.halves, given[slot.initial], strict=True)}
+    flat = begun_states(call, given)
     kept, letters = _kept(call)
     found: dict[str, Array] = {}
     start = 0
     for key, count in kept:
-        own = [flat[half] for half in range(start, start + count)]
+        own = flat[start : start + count]
         found |= {f"{key}:{place}": np.stack(own[place::letters]) for place in range(letters)}
         start += count
     return found
@@ -112,7 +113,7 @@ def _ended(call: Call, found: Mapping[str, Array]) -> dict[str, Array]:
     flat: list[Array] = []
     for key, count in kept:
         flat += [found[f"{key}:{half % letters}"][half // letters] for half in range(count)]
-    return {slot.final: np.stack([flat[half] for half in slot.halves]) for slot in state_slots(call)}
+    return dict(final_states(call, flat))
 
 
 class _Process:

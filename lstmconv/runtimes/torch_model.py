@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmconv._optional import require
 from lstmconv.formats import Artifact
-from lstmconv.model import Array, Gates, Layer, LSTMLayer, RecurrentLayer, Stack, TimeDistributed
+from lstmconv.model import Array, Call, Gates, Layer, LSTMLayer, RecurrentLayer, Stack, TimeDistributed
 from lstmconv.model.kinds import (
     BatchNormalization,
     Convolution,
@@ -22,8 +22,9 @@ from lstmconv.model.kinds import (
 )
 from lstmconv.runtimes import DecodedDirection, DecodedLayer, LoadedModel, Precision
 from lstmconv.runtimes.torch_arrays import blocks
+from lstmconv.semantics.graph import final_states, state_slots, stateful_calls
 
-__all__ = ["decode_model", "load_model"]
+__all__ = ["begun_states", "decode_model", "load_model"]
 
 
 def load_model(artifact: Artifact) -> LoadedModel:
@@ -42,17 +43,35 @@ def load_model(artifact: Artifact) -> LoadedModel:
 
     model = artifact.checkpoint.model
     shapes = {} if model is None else {entry.name: entry.shape for entry in model.inputs}
+    stateful = () if model is None else stateful_calls(model)
 
     def compute(given: Mapping[str, Array]) -> Mapping[str, Array]:
         module.reset_states()
+        begun = [call for call in stateful if any(slot.initial in given for slot in state_slots(call))]
+        for call in begun:
+            states = begun_states(call, given)
+            module.kept_states[_path(call)] = tuple(torch.from_numpy(state).to(wide) for state in states)
         with torch.no_grad():
             found = module(*(torch.from_numpy(np.asarray(given[name]).astype(dtype)) for name, dtype in inputs.items()))
         outputs = found if isinstance(found, list) else [found]
-        return {name: tensor.numpy() for name, tensor in zip(module.output_names, outputs, strict=True)}
+        returned = {name: tensor.numpy() for name, tensor in zip(module.output_names, outputs, strict=True)}
+        for call in begun:
+            returned |= final_states(call, [state.double().numpy() for state in module.kept_states[_path(call)]])
+        return returned
 
     return LoadedModel(
         f"torch {torch.__version__}", Precision(width, width), inputs, module.output_names, compute, shapes
     )
+
+
+def begun_states(call: Call, given: Mapping[str, Array]) -> list[Array]:
+    """Return the given initial states of a stateful call, in the order of :attr:`Call.states`."""
+    flat = {half: row for slot in state_slots(call) for half, row in zip(slot.halves, given[slot.initial], strict=True)}
+    return [np.asarray(flat[half]) for half in sorted(flat)]
+
+
+def _path(call: Call) -> tuple[str, ...]:
+    return tuple(call.layer.name.replace("/", ".").split("."))
 
 
 def decode_model(state: Mapping[str, Array], described: object, layers: Iterable[Layer]) -> Mapping[str, DecodedLayer]:

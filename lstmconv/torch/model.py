@@ -71,6 +71,10 @@ class KerasModel(nn.Module):
 
     ``/`` in a layer's name is a submodule's ``.``. Stateful layers keep their states between calls, until
     :meth:`reset_states`.
+
+    Attributes:
+        kept_states: What stateful layers keep, by the path of their submodule: h (and c) of each direction of each
+            layer, ``(batch, units)``.
     """
 
     def __init__(self, model: Model) -> None:
@@ -96,7 +100,7 @@ class KerasModel(nn.Module):
         self.output_names = tuple(model.outputs)
         self._boolean = tuple(entry.dtype == "bool" for entry in model.inputs)
         self._dtype = _float_type(model)
-        self._kept: dict[tuple[str, ...], tuple[Tensor, ...]] = {}
+        self.kept_states: dict[tuple[str, ...], tuple[Tensor, ...]] = {}
         self._graph = self._build(model, "")
 
     def _build(self, model: Model, above: str) -> _Graph:
@@ -173,14 +177,14 @@ class KerasModel(nn.Module):
             return outputs
         states: Sequence[Tensor] = [found[place] for place in step.states]
         if not states and step.stateful:
-            states = self._kept.get(step.path, ())
+            states = self.kept_states.get(step.path, ())
             batch = inputs[0].shape[1 if step.run.time_major else 0]
             if states and len(states[0]) != batch:
                 before = len(states[0])
                 raise UsageError(f"{step.name}: a batch of {batch} after one of {before}; call reset_states() first")
         outputs, finals = step.run(module, inputs[0], states, masks[0] if masks else None)
         if step.stateful:
-            self._kept[step.path] = tuple(state.detach() for state in finals)
+            self.kept_states[step.path] = tuple(state.detach() for state in finals)
         return (*outputs, *finals)
 
     def _each_step(self, inner: _Graph, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -193,7 +197,7 @@ class KerasModel(nn.Module):
 
     def reset_states(self) -> None:
         """Have every stateful layer start from zeros again."""
-        self._kept = {}
+        self.kept_states = {}
 
 
 class _RecurrentLayer(NamedTuple):

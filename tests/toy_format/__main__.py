@@ -32,6 +32,7 @@ LAYOUT = lstm.Layout(
     source="tests/toy_format",
 )
 formats.FORMATS = (ROW, *formats.FORMATS)
+formats.TARGETS = (ROW, *formats.TARGETS)
 lstm.LAYOUTS = layouts.LAYOUTS = (*layouts.LAYOUTS, LAYOUT)
 
 from lstmconv.cli import main  # noqa: E402
