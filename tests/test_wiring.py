@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import lstmconv
-from lstmconv.errors import NoLSTMError
+from lstmconv.errors import NoLSTMError, UnreadableFileError
 from lstmconv.formats.keras.reader.open_file import open_file
 from lstmconv.formats.keras.reader.read import interpret
 from lstmconv.formats.mapped_file import MappedFile
@@ -175,3 +176,26 @@ def without_ids(value: object) -> object:
     if isinstance(value, dict):
         return {key: without_ids(inner) for key, inner in value.items() if key != "shared_object_id"}
     return [without_ids(inner) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            "_layer_checkpoint_dependencies/input_layer",
+            "and also '_layer_checkpoint_dependencies', which are one place",
+        ),
+        ("layers\\..\\lstm", "which is no path"),
+    ],
+)
+def test_a_file_with_names_of_both_forms_is_refused(tmp_path, more, said):
+    with zipfile.ZipFile(WIRING / "windows" / "saved_on_windows.keras") as good:
+        members = {name: good.read(name) for name in good.namelist()}
+    body = io.BytesIO(members["model.weights.h5"])
+    with h5py.File(body, "r+") as file:
+        file.create_group(more)
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        for name, content in (members | {"model.weights.h5": body.getvalue()}).items():
+            archive.writestr(name, content)
+    with pytest.raises(UnreadableFileError, match=said):
+        lstmconv.load(tmp_path / "m.keras")

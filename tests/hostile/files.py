@@ -839,6 +839,54 @@ def modules_that_double(folder: Path) -> Path:
     return torch_zip(folder, b"\x80\x02(" + content[2:] + b"t.")
 
 
+def npz(folder: Path, name: str, content: bytes, method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(folder / "model.npz", "w", method) as archive:
+        archive.writestr(name, content)
+    return folder / "model.npz"
+
+
+def npy_header(text: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+
+@hostile("an array of objects, which are pickled and never loaded")
+def pickle_in_a_numpy_archive(folder: Path) -> Path:
+    header = npy_header("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n")
+    return npz(folder, "arr_0.npy", header + pickle.dumps(Touch(folder)))
+
+
+@hostile("a damaged NumPy archive")
+def numpy_array_beyond_its_file(folder: Path) -> Path:
+    header = npy_header("{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776,)}\n")
+    return npz(folder, "arr_0.npy", header + bytes(64))
+
+
+@hostile("a damaged NumPy archive")
+def numpy_header_that_is_a_program(folder: Path) -> Path:
+    return npz(folder, "arr_0.npy", npy_header(f"__import__('os').system('touch {folder}/canary')\n"))
+
+
+@hostile("would inflate from")
+def numpy_array_that_inflates_a_thousandfold(folder: Path) -> Path:
+    header = npy_header("{'descr': '<f4', 'fortran_order': False, 'shape': (33554432,)}\n")
+    return npz(folder, "arr_0.npy", header + bytes(4 * 33554432), zipfile.ZIP_DEFLATED)
+
+
+@hostile("NumPy arrays")
+def numpy_archive_of_a_name_that_climbs(folder: Path) -> Path:
+    header = npy_header("{'descr': '<f4', 'fortran_order': False, 'shape': (4,)}\n")
+    return npz(folder, "../../canary.npy", header + bytes(16))
+
+
+@hostile("which are one place")
+def names_of_both_forms_in_a_keras_file(folder: Path) -> Path:
+    path = folder / "model.weights.h5"
+    shutil.copy(KERAS / "lstm.weights.h5", path)
+    with h5py.File(path, "r+") as file:
+        file.create_group("layers\\lstm\\cell")
+    return path
+
+
 def exported(folder: Path, **changes: object) -> Path:
     """Write a ``.pt2`` of one weight with a change to what it says of it."""
     path = folder / "model.pt2"

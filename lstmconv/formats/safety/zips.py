@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
+
+import numpy as np
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.mapped_file import MappedFile
-from lstmconv.formats.safety.limits import ZIP_MEMBERS
+from lstmconv.formats.safety.limits import INFLATION, JSON_BYTES, ZIP_MEMBERS, allowed_inflation
+from lstmconv.model import Array
 
-__all__ = ["open_archive"]
+__all__ = ["inflated", "member_bytes", "open_archive"]
 
 _END = b"PK\x05\x06"
 _LONGEST_END = 22 + 65535
@@ -54,3 +58,39 @@ def _refuse_many(file: MappedFile) -> None:
         count, length = (int.from_bytes(record[a:b], "little") for a, b in ((32, 40), (40, 48)))
     if count > most or length > 2 * _DIRECTORY_ENTRY * most:
         raise UnreadableFileError(f"a zip of {count:,} members; {ZIP_MEMBERS.way_out}", about=file.name)
+
+
+def member_bytes(file: MappedFile, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+    """Return a member's bytes: a memory map where it is stored, inflated where it is not."""
+    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+        return np.frombuffer(inflated(file.name, archive, member), np.uint8)
+    # APPNOTE.TXT 4.3.7: a 30-byte local header, then the name and the extra field.
+    header = struct.unpack("<4s5H3I2H", file.content[member.header_offset : member.header_offset + 30].tobytes())
+    if header[0] != b"PK\x03\x04":
+        raise zipfile.BadZipFile(f"no local header for {member.filename}")
+    start = member.header_offset + 30 + header[-2] + header[-1]
+    if start + member.file_size > file.size:
+        raise zipfile.BadZipFile(f"{member.filename} is cut off")
+    return file.content[start : start + member.file_size]
+
+
+def inflated(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int | None = None) -> bytes:
+    """Return a member's content, and no more of it than the zip's directory says."""
+    if limit is not None and member.file_size > limit:
+        raise UnreadableFileError(f"{member.filename} has {member.file_size:,} bytes; {JSON_BYTES.way_out}", about=name)
+    if member.file_size > allowed_inflation(member.compress_size):
+        raise UnreadableFileError(
+            f"{member.filename} would inflate from {member.compress_size:,} to {member.file_size:,} bytes; "
+            f"{INFLATION.way_out}",
+            about=name,
+        )
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # Their decompressors take as much memory as the data says, before anything comes out.
+        raise UnreadableFileError(f"{member.filename} is compressed by method {member.compress_type}", about=name)
+    with archive.open(member) as opened:
+        content = opened.read(member.file_size + 1)
+    if len(content) != member.file_size:
+        raise UnreadableFileError(
+            f"{member.filename} has other than the {member.file_size:,} bytes it claims", about=name
+        )
+    return content

@@ -178,6 +178,7 @@ def _collect(
     refuse_many_layers(sum(len(module.arrays) for module in collected.values()) // 4 + len(foreign), source)
     names = modules([*collected, *(prefix for prefix in foreign if prefix not in collected)])
     skipped = [Skipped(names[prefix], "nn.LSTM", reason) for prefix, reason in foreign.items()]
+    skipped += _named_as_by_keras(tensors)
     further = _further(collected, others)
     unbuilt = {_parted(key)[0]: key for key in opaque if _PARAMETER.fullmatch(_parted(key)[1])}
     kept: list[_Module] = []
@@ -195,6 +196,22 @@ def _collect(
         elif prefix not in foreign:
             kept.append(module)
     return kept, skipped
+
+
+def _named_as_by_keras(tensors: Mapping[str, Array]) -> Iterator[Skipped]:
+    """Yield the modules whose arrays are called as in Keras: nothing in a state dict tells the order of their gates.
+
+    haste's LSTM has i g f o, and a zoneout that acts at inference too (haste_pytorch/lstm.py); ports of Keras i f g o.
+    """
+    for key in tensors:
+        prefix, last = _parted(key)
+        if last == "recurrent_kernel" and f"{prefix}kernel" in tensors and prefix:
+            yield Skipped(
+                modules([prefix])[prefix],
+                "unknown",
+                "its arrays are called kernel and recurrent_kernel, as by haste's LSTM (gates i g f o, maybe zoneout) "
+                "and by ports of Keras (i f g o), and the file does not tell which; save an nn.LSTM of these weights",
+            )
 
 
 def _computed(key: str) -> tuple[re.Match[str] | None, str]:

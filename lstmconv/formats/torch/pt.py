@@ -65,6 +65,8 @@ def open_file(file: MappedFile, options: ReadOptions) -> Opened:
     Raises:
         UnreadableFileError: It is no state dict, it is damaged, or its pickle names more than tensors.
     """
+    from lstmconv.formats.keras.reader.read import checkpoint_of
+    from lstmconv.formats.torch.keras_variables import holds_keras_variables, keras_file
     from lstmconv.formats.torch.parameters import read_parameters
     from lstmconv.formats.torch.tensors_by_name import read_tensors
 
@@ -73,6 +75,8 @@ def open_file(file: MappedFile, options: ReadOptions) -> Opened:
     origin = Provenance(file.name, hashing(file), "PyTorch state dict")
 
     def interpret() -> Checkpoint:
+        if record is None and holds_keras_variables(content.tensors):
+            return checkpoint_of(keras_file(content.tensors, file), options)
         checkpoint = read_parameters(content.tensors, origin, record, options, content.modules, content.opaque)
         return replace(checkpoint, notes=(*content.notes, *checkpoint.notes))
 

@@ -14,6 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
+from lstmconv.formats.lookalikes import lookalike
 from lstmconv.formats.mapped_file import LFS_POINTER, MappedFile
 from lstmconv.formats.safety.limits import TENSORS
 from lstmconv.formats.torch.allowed_globals import Foreign, Refused, Tensor, Tensorless, Unread, shown
@@ -98,9 +99,7 @@ _LOOKALIKES = {
     LFS_POINTER: "a Git LFS pointer, not the file itself; run: git lfs pull",
     b"\x89HDF\r\n\x1a\n": "an HDF5 file, as Keras writes, expected what torch.save writes",
     b"PK\x05\x06": "a zip without content; restore or download it again",
-    b"\x1f\x8b": "compressed with gzip, expected what torch.save writes; run gunzip on it",
     b"{": "a JSON file, expected what torch.save writes",
-    b"<": "an HTML or XML page, expected what torch.save writes; download the file itself",
 }
 
 
@@ -111,15 +110,18 @@ def _refuse_lookalikes(head: bytes) -> None:
     # First, for its first byte is the length of a header and may be any.
     if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < _MAX_SAFETENSORS_HEADER:
         raise Refused("a safetensors file, expected what torch.save writes; give it the suffix .safetensors")
-    for start, found in _LOOKALIKES.items():
+    for start, said in _LOOKALIKES.items():
         if head.startswith(start):
-            raise Refused(found)
+            raise Refused(said)
     if head[257:262] == b"ustar":  # torch/serialization.py legacy_load reads such files
         raise Foreign(
             "a tar file, as the first versions of torch wrote; load it with torch and save the state dict again"
         )
     if head.startswith(b"PK\x03\x04") or head[:1] in (b"\x80", b"L"):
         return
+    found = lookalike(head)
+    if found is not None:
+        raise Refused(f"{found.what}, expected what torch.save writes; {found.way_out}")
     if not any(byte < 9 or 13 < byte < 32 for byte in head):
         raise Foreign(
             f"a text file ({shown(head[:20].decode(errors='replace'))!r}...), expected what torch.save writes"

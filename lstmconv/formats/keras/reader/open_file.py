@@ -24,6 +24,7 @@ from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
 from lstmconv.formats.hashing import hashing, sha256_of_all
 from lstmconv.formats.hdf5.tree import SIGNATURE, Group, StoredArray, read_tree
 from lstmconv.formats.keras.reader.tracked import Tracked
+from lstmconv.formats.lookalikes import lookalike
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.record import KEY, Record, parse_record
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
@@ -32,6 +33,7 @@ __all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file"]
 
 
 _NUMBER = re.compile("[0-9]{1,9}")
+_CELL_VARIABLE = re.compile(r".+/recurrent_kernel(:0)?")
 
 
 class KerasVersion(NamedTuple):
@@ -93,8 +95,9 @@ class KerasFile(NamedTuple):
 
     Attributes:
         name: The file's name.
-        kind: ``"legacy"``, ``"saveable"``, ``"tracked"`` or ``"named"``.
-        weights: The group that holds the layers' groups; of a ``named`` file all variables.
+        kind: ``"legacy"``, ``"saveable"``, ``"tracked"``, ``"named"``, or ``"listed"``: arrays without names in
+            Keras' order.
+        weights: The group that holds the layers' groups; of a ``named`` or ``listed`` file all variables.
         config: The model config, where the file has one.
         version: Of the weights, where the file tells.
         backend: As the file states it.
@@ -108,7 +111,7 @@ class KerasFile(NamedTuple):
     """
 
     name: str
-    kind: Literal["legacy", "saveable", "tracked", "named"]
+    kind: Literal["legacy", "saveable", "tracked", "named", "listed"]
     weights: Group
     config: Config | None
     version: KerasVersion | None
@@ -184,8 +187,10 @@ def _is_hdf5(file: MappedFile) -> bool:
 def _refuse_lookalikes(file: MappedFile) -> None:
     """Say what a file is that only looks like a checkpoint."""
     name, head = file.name, file.head
-    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
-        raise ForeignFileError("a Python pickle, which is never loaded; expected a Keras file", about=name)
+    found = lookalike(head)
+    if found is not None:
+        kind = ForeignFileError if found.whole else UnreadableFileError
+        raise kind(f"{found.what}, expected a Keras file; {found.way_out}", about=name)
     one_word = not head.lstrip().startswith((b"{", b"[", b"<")) and b"\n" not in head.strip()
     if file.size < 512 and head.isascii() and one_word and b"/" in head:
         raise UnreadableFileError(
@@ -222,7 +227,7 @@ def _from_tree(name: str, tree: Group, hashed: str | Callable[[], str]) -> Keras
     return KerasFile(
         name,
         "saveable",
-        _with_slashes(tree),
+        _with_slashes(tree, name),
         config,
         stated,
         backend,
@@ -235,7 +240,19 @@ def _from_tree(name: str, tree: Group, hashed: str | Callable[[], str]) -> Keras
 def _open_zip(file: MappedFile) -> KerasFile:
     """Open a ``.keras`` zip (Keras 2.11 and later)."""
     from lstmconv.formats.keras.reader.archive import read_archive
+    from lstmconv.formats.keras.reader.npz import is_npz, read_npz, without_names
 
+    if is_npz(file):
+        arrays = read_npz(file)
+        kind: Literal["named", "listed"] = "listed" if without_names(arrays) else "named"
+        if kind == "named" and not any(_CELL_VARIABLE.search(key) for key in arrays):
+            names = ", ".join(f"{key!r:.40}" for key in list(arrays)[:3])
+            raise NoLSTMError(
+                f"NumPy arrays by names ({names}), none of which Keras gives an LSTM's; expected "
+                "np.savez(path, *model.get_weights()), with --config, or arrays by their variables' names",
+                about=file.name,
+            )
+        return KerasFile(file.name, kind, Group("", {}, arrays), None, None, None, "NumPy archive", hashing(file))
     tree, texts = read_archive(file)
     found = {name: _json(text, f"{file.name}:{name}") for name, text in texts.items()}
     return _archive(
@@ -277,7 +294,9 @@ def _archive(
     described = None if config is None else _config(config, text)
     stated = KerasVersion(text) if text else None
     record = parse_record(tree.text(KEY))
-    return KerasFile(name, "saveable", _with_slashes(tree), described, stated, None, f"Keras {kind}", hashed, record)
+    return KerasFile(
+        name, "saveable", _with_slashes(tree, name), described, stated, None, f"Keras {kind}", hashed, record
+    )
 
 
 def _open_shards(file: MappedFile) -> KerasFile:
@@ -316,11 +335,25 @@ def _open_shards(file: MappedFile) -> KerasFile:
     return KerasFile(path.name, "saveable", merged, None, None, None, "Keras sharded weights", hashed, parts=beside)
 
 
-def _with_slashes(tree: Group) -> Group:
-    r"""Read the names that Keras 2.13 to 2.15 write on Windows: ``layers\lstm\cell`` is one link name at the root."""
-    if not any("\\" in key for key in tree.children):
+def _with_slashes(tree: Group, name: str) -> Group:
+    r"""Read the names that Keras 2.13 to 2.15 write on Windows: ``layers\lstm\cell`` is one link name at the root.
+
+    Raises:
+        UnreadableFileError: The file has names of both forms for one place, or names that no path has.
+    """
+    windows = [key for key in tree.children if "\\" in key]
+    if not windows:
         return tree
     merged = Group(tree.path, tree.attributes)
+    for key in windows:
+        first, *inner = key.split("\\")
+        if first in tree.children or {"", ".", ".."} & {first, *inner}:
+            raise UnreadableFileError(
+                f"has {key!r:.100}"
+                + (f" and also {first!r:.40}, which are one place" if first in tree.children else ", which is no path")
+                + "; damaged, or made to mislead",
+                about=name,
+            )
     for key, child in tree.children.items():
         *above, last = key.split("\\")
         branch = Group("", children={last: child})

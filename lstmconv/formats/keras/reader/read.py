@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import cast
 
 from lstmconv.errors import NoLSTMError, UnreadableFileError, UnsupportedModelError, UsageError
+from lstmconv.formats.hdf5.tree import StoredArray
 from lstmconv.formats.keras.reader.assigning_legacy import assign_legacy
+from lstmconv.formats.keras.reader.assigning_listed import assign_listed
 from lstmconv.formats.keras.reader.assigning_named import assign_named
 from lstmconv.formats.keras.reader.assigning_saveable import assign_saveable
 from lstmconv.formats.keras.reader.assigning_tracked import assign_tracked
@@ -71,6 +73,8 @@ def interpret(file: KerasFile, options: ReadOptions) -> Checkpoint:
     """
     given = open_config(options.config) if options.config is not None else None
     description = given or file.config
+    if file.kind == "listed" and given is None:
+        raise NoLSTMError(_without_names(file), about=file.name)
     cells = _cells(file)
     notes: list[str] = []
     entry = None if description is None else _entry(description, file)
@@ -91,9 +95,21 @@ def _cells(file: KerasFile) -> list[Cell]:
     """Find the recurrent cells of a file, whatever its config says."""
     if file.objects is not None:
         return tracked_cells(file.objects)
+    if file.kind == "listed":  # Nothing tells one array from another but a config.
+        return []
     if file.kind == "named":
         return named_cells(file.weights)
     return legacy_cells(file.weights) if file.kind == "legacy" else saveable_cells(file.weights)
+
+
+def _without_names(file: KerasFile) -> str:
+    """Say what arrays without names may be, and the option that tells."""
+    arrays = [array for array in file.weights.children.values() if isinstance(array, StoredArray)]
+    shapes = ", ".join(str(array.shape) for array in arrays[:4]) + (", ..." if len(arrays) > 4 else "")
+    return (
+        f"{len(arrays)} NumPy arrays without names ({shapes}); if they are model.get_weights(), pass "
+        "--config with the model's to_json(), or a file that has it"
+    )
 
 
 def _entry(description: Config, file: KerasFile) -> Entry | None:
@@ -152,6 +168,8 @@ def _assigned(
         return assign_tracked(file, file.objects, model, counts, producer.notes, outside=outside)
     if file.kind == "named":
         return assign_named(file, model, counts), {}
+    if file.kind == "listed":
+        return assign_listed(file, model, counts, version, producer.notes), {}
     return assign_legacy(file, model, counts, producer.notes, outside=outside), {}
 
 

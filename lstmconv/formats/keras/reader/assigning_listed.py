@@ -1,0 +1,118 @@
+"""Give each layer of a config its arrays out of ``model.get_weights()``: a list in the order of that Keras.
+
+Sources, each with the arrays of genuine models in tests/golden/get_weights:
+
+* Keras 3: keras/src/layers/layer.py ``Layer.weights``: what an object owns itself, then the objects inside it one after
+  another; what is frozen stays in its place.
+* tf.keras 2: keras/engine/training.py ``Model.weights``: layer by layer, also of models within models; within one layer
+  base_layer.py ``Layer.weights``: what is trainable, then the rest.
+* Keras 1 and 2 of keras-team: engine/network.py ``Network.get_weights``: layer by layer; ``Network.weights`` of a model
+  within a model: what is trainable, then the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from lstmconv.errors import UnsupportedModelError
+from lstmconv.formats.hdf5.tree import StoredArray
+from lstmconv.formats.keras.reader.counting import Counts
+from lstmconv.formats.keras.reader.entries import Entry, ModelEntry
+from lstmconv.formats.keras.reader.open_file import KerasFile, KerasVersion
+from lstmconv.formats.keras.reader.stored import Stored, leaves, top_level, variables_by_order
+
+__all__ = ["assign_listed"]
+
+_Counted = Mapping[int, tuple[int, int]]
+
+
+def assign_listed(
+    file: KerasFile, model: ModelEntry, counts: Counts, version: KerasVersion | None, notes: list[str]
+) -> dict[Entry, list[Stored]]:
+    """Return the arrays of every object that owns some, in Keras' order.
+
+    Args:
+        file: Whose arrays have no names.
+        model: The config.
+        counts: How many variables each object has.
+        version: The Keras of the config, which is taken for that of the arrays.
+        notes: What was assumed is added here.
+
+    Raises:
+        UnsupportedModelError: Keras' order is not known for this model, or there are more or fewer arrays.
+    """
+    listed = [Stored(key, array) for key, array in file.weights.children.items() if isinstance(array, StoredArray)]
+    owners = [leaf for member in top_level(model) for leaf in leaves(member.entry, member.name)]
+    known = {id(owner.entry): counts.of(owner.entry) for owner in owners}
+    unknown = next((owner.where for owner in owners if known[id(owner.entry)] is None), None)
+    if unknown is not None:
+        raise UnsupportedModelError(
+            f"the arrays have no names, and how many '{unknown}' has is not known; save the model as .keras",
+            about=file.name,
+        )
+    order = _order(model, {key: count for key, count in known.items() if count is not None}, version, file.name)
+    if len(order) != len(listed):
+        raise UnsupportedModelError(
+            f"the config does not belong to these weights: its layers have {len(order)} arrays, the file {len(listed)}",
+            about=file.name,
+        )
+    found: dict[Entry, list[Stored]] = {}
+    for entry, each in zip(order, listed, strict=True):
+        found.setdefault(entry, []).append(each)
+    notes.append(f"{file.name}: its arrays have no names; they are taken in the order of model.get_weights()")
+    if (version is None or version.major != 3) and any(owner.levels[-1].beginning == "forward_" for owner in owners):
+        notes.append(
+            f"{file.name}: Keras 2 lists a half of a Bidirectional that was frozen alone behind the other, which its "
+            "config does not say; none is taken for frozen"
+        )
+    return found
+
+
+def _order(model: ModelEntry, counts: _Counted, version: KerasVersion | None, name: str) -> list[Entry]:
+    """Return the owner of each array; where the version is not known, only what all versions agree upon.
+
+    Raises:
+        UnsupportedModelError: They do not agree.
+    """
+    members = [member.entry for member in top_level(model)]
+    keras_3, tensorflow, keras_team = (
+        _once((owner for member in members for owner in owners_of(member, counts)), counts)
+        for owners_of in (_depth_first, _layer_by_layer, variables_by_order)
+    )
+    if version is not None and version.major is not None:
+        if version.major >= 3:
+            return keras_3
+        return tensorflow if version.release >= (2, 4) or not version.names_a_release else keras_team
+    if keras_3 == tensorflow == keras_team:
+        return keras_3
+    raise UnsupportedModelError(
+        "the arrays have no names, and versions of Keras order them differently for this model, for it has "
+        "frozen layers or models inside; pass a --config that states keras_version",
+        about=name,
+    )
+
+
+def _once(owners: Iterable[Entry], counts: _Counted) -> list[Entry]:
+    """List each variable where it comes first: a shared layer's are not repeated."""
+    left = {key: sum(count) for key, count in counts.items()}
+    listed: list[Entry] = []
+    for owner in owners:
+        if left[id(owner)]:
+            left[id(owner)] -= 1
+            listed.append(owner)
+    return listed
+
+
+def _depth_first(entry: Entry, counts: _Counted) -> Iterator[Entry]:
+    yield from [entry] * sum(counts.get(id(entry), (0, 0)))
+    parts = entry.parts.values() if entry.model is None else [member.entry for member in entry.model.members]
+    for part in parts:
+        yield from _depth_first(part, counts)
+
+
+def _layer_by_layer(entry: Entry, counts: _Counted) -> Iterator[Entry]:
+    if entry.model is None:
+        yield from variables_by_order(entry, counts)
+        return
+    for member in entry.model.members:
+        yield from _layer_by_layer(member.entry, counts)
