@@ -24,6 +24,7 @@ def speaks_python(function: Function) -> Function:
         except LstmconvError as error:
             text = in_python(str(error))
             error.args = (text, *error.args[1:])
+            error.reason = in_python(error.reason)
             if isinstance(error, ImportError):  # It prints this.
                 error.msg = text
             raise

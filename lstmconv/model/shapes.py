@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from lstmconv.errors import UnsupportedModelError
-from lstmconv.model import kinds
-from lstmconv.model.gates import Array
+from lstmconv.model import kinds, windows
 from lstmconv.model.graph import Layer, Model, Shape, Tensor, TimeDistributed
 from lstmconv.model.layers import LSTMLayer, Stack
 from lstmconv.model.recurrent import RecurrentLayer
+from lstmconv.model.shape_checks import Size, broadcast, expanded, misfit, refuse_other_size
 
-__all__ = ["broadcast", "infer", "output_shapes", "same_padding", "transposed_padding"]
-
-Size: TypeAlias = "int | None"
+__all__ = ["infer", "output_shapes"]
 
 
 def infer(model: Model) -> Mapping[Tensor, Shape]:
@@ -58,48 +56,15 @@ def output_shapes(layer: Layer, input_shapes: Sequence[Shape]) -> tuple[Shape, .
     except (IndexError, ValueError, TypeError) as error:
         if isinstance(error, UnsupportedModelError):
             raise
-        raise _misfit(layer, input_shapes, str(error)) from error
+        raise misfit(layer, input_shapes, str(error)) from error
     if any(size is not None and size < 0 for shape in shapes for size in shape):
-        raise _misfit(layer, input_shapes, f"its output would be {shapes[0]}")
+        raise misfit(layer, input_shapes, f"its output would be {shapes[0]}")
     return shapes
-
-
-def _misfit(layer: Layer, shapes: Sequence[Shape], why: str) -> UnsupportedModelError:
-    given = ", ".join(map(str, shapes)) or "nothing"
-    return UnsupportedModelError(f"{layer.name}: {type(layer).__name__} is given {given}: {why}")
-
-
-def broadcast(shapes: Sequence[Shape]) -> Shape:
-    """Return what NumPy's broadcasting makes of shapes; an open size beside one that is not 1 has that size.
-
-    >>> broadcast([(None, 3, 1), (None, 1, 5)])
-    (None, 3, 5)
-
-    Raises:
-        ValueError: Two sizes differ and neither is 1.
-    """
-    rank = max(map(len, shapes), default=0)
-    joined: list[Size] = []
-    for column in zip(*((1,) * (rank - len(shape)) + shape for shape in shapes), strict=True):
-        sizes = {size for size in column if size != 1}
-        fixed = sizes - {None}
-        if len(fixed) > 1:
-            raise ValueError(f"sizes {' and '.join(map(str, sorted(fixed)))} do not broadcast")
-        joined.append(next(iter(fixed or sizes), 1))
-    return tuple(joined)
-
-
-def _fits(layer: Layer, shapes: Sequence[Shape], size: Size, wanted: int, what: str) -> None:
-    if size is not None and size != wanted:
-        raise _misfit(layer, shapes, f"{what} {size}, its weights take {wanted}")
-
-
-# Recurrent layers
 
 
 def _recurrent(layer: LSTMLayer | RecurrentLayer, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
     a, b, features = shapes[0]
-    _fits(layer, shapes, features, layer.forward.input_size, "features are")
+    refuse_other_size(layer, shapes, features, layer.forward.input_size, "features are")
     batch = b if layer.time_major else a
     units = [direction.hidden_size for direction in layer.directions]
     if layer.backward is not None and layer.merge_mode == "concat":
@@ -125,11 +90,8 @@ def _stack(stack: Stack, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
     return (*outputs[:kept], *states)
 
 
-# Products
-
-
 def _dense(layer: kinds.Dense, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
-    _fits(layer, shapes, shapes[0][-1], layer.kernel.shape[0], "features are")
+    refuse_other_size(layer, shapes, shapes[0][-1], layer.kernel.shape[0], "features are")
     return ((*shapes[0][:-1], layer.kernel.shape[1]),)
 
 
@@ -141,116 +103,11 @@ def _dot(layer: kinds.Dot, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
     x, y = list(shapes[0]), list(shapes[1])
     a, b = layer.axes[0] % len(x), layer.axes[1] % len(y)
     if None not in (x[a], y[b]) and x[a] != y[b]:
-        raise _misfit(layer, shapes, f"sizes {x[a]} and {y[b]} cannot be summed over")
+        raise misfit(layer, shapes, f"sizes {x[a]} and {y[b]} cannot be summed over")
     batch = x[0] if x[0] is not None else y[0]
     left = [size for axis, size in enumerate(x) if axis not in (0, a)]
     right = [size for axis, size in enumerate(y) if axis not in (0, b)]
     return ((batch, *(left + right or [1])),)
-
-
-# Convolutions and pooling
-
-
-def _split(shape: Shape, channels_first: bool) -> tuple[Size, tuple[Size, ...], Size]:
-    """Take a shape apart: batch, spatial sizes, channels."""
-    if channels_first:
-        return shape[0], shape[2:], shape[1]
-    return shape[0], shape[1:-1], shape[-1]
-
-
-def _joined(batch: Size, spatial: Sequence[Size], channels: Size, channels_first: bool) -> Shape:
-    return (batch, channels, *spatial) if channels_first else (batch, *spatial, channels)
-
-
-def _places(size: Size, window: int, stride: int, padding: kinds.Padding) -> Size:
-    """Return how many windows fit along an axis (keras/src/ops/operation_utils.py compute_conv_output_shape)."""
-    if size is None:
-        return None
-    if padding != "valid":
-        return -(-size // stride)
-    if size < window:
-        raise ValueError(f"a window of {window} does not fit into {size} places")
-    return (size - window) // stride + 1
-
-
-def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
-    """Return how many zeros ``same`` puts before and after an axis.
-
-    TensorFlow's rule (tensorflow/core/framework/common_shape_fns.cc GetWindowedOutputSizeVerbose), which all of
-    Keras' backends follow: the output has ``ceil(size / stride)`` places, and of an odd number of zeros the larger
-    part comes last.
-
-    >>> same_padding(5, window=4, stride=1)
-    (1, 2)
-    """
-    total = max((-(-size // stride) - 1) * stride + window - size, 0)
-    return total // 2, total - total // 2
-
-
-def transposed_padding(window: int, stride: int, padding: kinds.Padding, output_padding: int | None) -> tuple[int, int]:
-    """Return how many places of a full transposed convolution are cut on each side.
-
-    Full, it has ``(size - 1) * stride + window`` places. A negative number is zeros to add
-    (keras/src/backend/common/backend_utils.py
-    _convert_conv_transpose_padding_args_from_keras_to_jax). ``window`` includes the dilation.
-    """
-    if padding == "valid":
-        more = max(window, stride) - window if output_padding is None else output_padding
-        return 0, -more
-    total = stride + window - 2 if output_padding is None else window + window % 2 - 2 + output_padding
-    left = min(total // 2 + total % 2, window - 1)
-    return window - 1 - left, window - 1 - (total - left)
-
-
-def _spatial(layer: Any, shapes: Sequence[Shape], kernel: Array) -> tuple[Size, tuple[Size, ...], Size]:
-    batch, spatial, channels = _split(shapes[0], layer.channels_first)
-    if len(spatial) != kernel.ndim - 2:
-        raise _misfit(layer, shapes, f"its kernel is {kernel.shape}")
-    return batch, spatial, channels
-
-
-def _convolution(layer: kinds.Convolution, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
-    batch, spatial, channels = _spatial(layer, shapes, layer.kernel)
-    _fits(layer, shapes, channels, layer.kernel.shape[-2] * layer.groups, "channels are")
-    windows = [(size - 1) * rate + 1 for size, rate in zip(layer.kernel.shape[:-2], layer.dilation, strict=True)]
-    places = [
-        _places(size, window, stride, layer.padding)
-        for size, window, stride in zip(spatial, windows, layer.strides, strict=True)
-    ]
-    return (_joined(batch, places, layer.kernel.shape[-1], layer.channels_first),)
-
-
-def _transposed(layer: kinds.TransposedConvolution, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
-    batch, spatial, channels = _spatial(layer, shapes, layer.kernel)
-    _fits(layer, shapes, channels, layer.kernel.shape[-1], "channels are")
-    windows = [(size - 1) * rate + 1 for size, rate in zip(layer.kernel.shape[:-2], layer.dilation, strict=True)]
-    extra = layer.output_padding or (None,) * len(spatial)
-    places = [
-        None
-        if size is None
-        else (size - 1) * stride + window - sum(transposed_padding(window, stride, layer.padding, more))
-        for size, window, stride, more in zip(spatial, windows, layer.strides, extra, strict=True)
-    ]
-    return (_joined(batch, places, layer.kernel.shape[-2], layer.channels_first),)
-
-
-def _pooling(layer: kinds.Pooling, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
-    batch, spatial, channels = _split(shapes[0], layer.channels_first)
-    places = [
-        _places(size, window, stride, layer.padding)
-        for size, window, stride in zip(spatial, layer.size, layer.strides, strict=True)
-    ]
-    return (_joined(batch, places, channels, layer.channels_first),)
-
-
-def _global_pooling(layer: kinds.GlobalPooling, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
-    batch, spatial, channels = _split(shapes[0], layer.channels_first)
-    if layer.keepdims:
-        return (_joined(batch, [1] * len(spatial), channels, layer.channels_first),)
-    return ((batch, channels),)
-
-
-# What keeps its shape
 
 
 def _same(_: Layer, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
@@ -258,7 +115,7 @@ def _same(_: Layer, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
 
 
 def _batch_normalization(layer: kinds.BatchNormalization, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
-    _fits(layer, shapes, shapes[0][layer.axis], len(layer.mean), "channels are")
+    refuse_other_size(layer, shapes, shapes[0][layer.axis], len(layer.mean), "channels are")
     return (shapes[0],)
 
 
@@ -268,9 +125,9 @@ def _layer_normalization(layer: kinds.LayerNormalization, shapes: Sequence[Shape
     for array in (layer.gamma, layer.beta):
         if array is not None:
             if array.ndim != len(sizes):
-                raise _misfit(layer, shapes, f"gamma or beta is {array.shape}")
+                raise misfit(layer, shapes, f"gamma or beta is {array.shape}")
             for size, wanted in zip(sizes, array.shape, strict=True):
-                _fits(layer, shapes, size, wanted, "the normalised axes are")
+                refuse_other_size(layer, shapes, size, wanted, "the normalised axes are")
     return (shapes[0],)
 
 
@@ -280,9 +137,6 @@ def _broadcast_arrays(layer: kinds.Kind, shapes: Sequence[Shape]) -> tuple[Shape
     return (broadcast([shapes[0], *own]),)
 
 
-# Shapes and places
-
-
 def _reshape(layer: kinds.Reshape, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
     given = shapes[0] if layer.fixed_batch else shapes[0][1:]
     wanted: list[Size] = list(layer.shape)
@@ -290,16 +144,16 @@ def _reshape(layer: kinds.Reshape, shapes: Sequence[Shape]) -> tuple[Shape, ...]
     rest = math.prod(size for size in layer.shape if size != -1)
     if -1 in layer.shape:
         if total is not None and (rest == 0 or total % rest):
-            raise _misfit(layer, shapes, f"{total} numbers cannot become {layer.shape}")
+            raise misfit(layer, shapes, f"{total} numbers cannot become {layer.shape}")
         wanted[layer.shape.index(-1)] = None if total is None else total // rest
     elif total is not None and total != rest:
-        raise _misfit(layer, shapes, f"{total} numbers cannot become {layer.shape}")
+        raise misfit(layer, shapes, f"{total} numbers cannot become {layer.shape}")
     return (tuple(wanted) if layer.fixed_batch else (shapes[0][0], *wanted),)
 
 
 def _permute(layer: kinds.Permute, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
     if sorted(layer.order) != list(range(len(shapes[0]))):
-        raise _misfit(layer, shapes, f"its order is {layer.order}")
+        raise misfit(layer, shapes, f"its order is {layer.order}")
     return (tuple(shapes[0][axis] for axis in layer.order),)
 
 
@@ -335,16 +189,8 @@ def _slice(layer: kinds.Slice, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
             whole = entry in ((None, None, None), (None, None, 1), (0, None, None), (0, None, 1))
             found.append(size if whole else None if size is None else len(range(size)[slice(*entry)]))
         elif size is not None and not -size <= entry < size:
-            raise _misfit(layer, shapes, f"index {entry} is not there")
+            raise misfit(layer, shapes, f"index {entry} is not there")
     return ((*found, *left),)
-
-
-# Several inputs
-
-
-def expanded(shape: Shape, rank: int) -> Shape:
-    """Put axes of size 1 behind the batch, as Keras' merge layers do (keras/src/layers/merging/base_merge.py call)."""
-    return (*shape[:1], *(1,) * (rank - len(shape)), *shape[1:])
 
 
 def _merge(layer: kinds.Merge, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
@@ -356,13 +202,13 @@ def _broadcast_of(layer: Layer, shapes: Sequence[Shape]) -> Shape:
     try:
         return broadcast(shapes)
     except ValueError as error:
-        raise _misfit(layer, shapes, str(error)) from error
+        raise misfit(layer, shapes, str(error)) from error
 
 
 def _concatenate(layer: kinds.Concatenate, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
     rank, axis = len(shapes[0]), layer.axis % len(shapes[0])
     if any(len(shape) != rank for shape in shapes):
-        raise _misfit(layer, shapes, "their numbers of axes differ")
+        raise misfit(layer, shapes, "their numbers of axes differ")
     joined: list[Size] = []
     for number, column in enumerate(zip(*shapes, strict=True)):
         if number == axis:
@@ -370,7 +216,7 @@ def _concatenate(layer: kinds.Concatenate, shapes: Sequence[Shape]) -> tuple[Sha
             continue
         fixed = {size for size in column if size is not None}
         if len(fixed) > 1:
-            raise _misfit(layer, shapes, f"they differ in another axis than {axis}")
+            raise misfit(layer, shapes, f"they differ in another axis than {axis}")
         joined.append(next(iter(fixed), None))
     return (tuple(joined),)
 
@@ -386,9 +232,9 @@ def _operation(layer: kinds.Operation, shapes: Sequence[Shape]) -> tuple[Shape, 
         return (_broadcast_of(layer, shapes),)
     a, b = shapes
     if len(a) < 2 or len(b) < 2:
-        raise _misfit(layer, shapes, "a product of matrices needs two axes")
+        raise misfit(layer, shapes, "a product of matrices needs two axes")
     if None not in (a[-1], b[-2]) and a[-1] != b[-2]:
-        raise _misfit(layer, shapes, f"sizes {a[-1]} and {b[-2]} cannot be summed over")
+        raise misfit(layer, shapes, f"sizes {a[-1]} and {b[-2]} cannot be summed over")
     return ((*_broadcast_of(layer, [a[:-2], b[:-2]]), a[-2], b[-1]),)
 
 
@@ -406,14 +252,11 @@ def _steps(_: kinds.StepIsUnmasked, shapes: Sequence[Shape]) -> tuple[Shape, ...
     return (shapes[0][:-1],)
 
 
-# Attention
-
-
 def _attention(layer: kinds.Attention, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
     query, value = shapes[0], shapes[1]
     key = shapes[2] if len(shapes) > 2 else value
     if None not in (query[-1], key[-1]) and query[-1] != key[-1]:
-        raise _misfit(layer, shapes, f"features {query[-1]} and {key[-1]} cannot be compared")
+        raise misfit(layer, shapes, f"features {query[-1]} and {key[-1]} cannot be compared")
     context = (*query[:-1], value[-1])
     return (context, (*query[:-1], key[-2])) if layer.return_scores else (context,)
 
@@ -423,7 +266,7 @@ def _multi_head(layer: kinds.MultiHeadAttention, shapes: Sequence[Shape]) -> tup
     key = shapes[2] if len(shapes) > 2 else value
     kernels = (layer.query_kernel, layer.value_kernel, layer.key_kernel)
     for shape, kernel in zip((query, value, key), kernels, strict=True):
-        _fits(layer, shapes, shape[-1], kernel.shape[0], "features are")
+        refuse_other_size(layer, shapes, shape[-1], kernel.shape[0], "features are")
     context = (*query[:-1], layer.output_kernel.shape[-1])
     heads = layer.query_kernel.shape[1]
     return (context, (query[0], heads, query[1], key[1])) if layer.return_scores else (context,)
@@ -436,11 +279,12 @@ def _time_distributed(layer: TimeDistributed, shapes: Sequence[Shape]) -> tuple[
     known = infer(replace(inner, inputs=(given, *inner.inputs[1:])))
     (output,) = inner.outputs.values()
     if output not in known:
-        raise _misfit(layer, shapes, f"what {inner.name} returns is not known")
+        raise misfit(layer, shapes, f"what {inner.name} returns is not known")
     return ((batch, time, *known[output][1:]),)
 
 
 _RULES: Mapping[type[Any], Callable[[Any, list[Shape]], tuple[Shape, ...]]] = {
+    **windows.RULES,
     LSTMLayer: _recurrent,
     RecurrentLayer: _recurrent,
     Stack: _stack,
@@ -448,10 +292,6 @@ _RULES: Mapping[type[Any], Callable[[Any, list[Shape]], tuple[Shape, ...]]] = {
     kinds.Embedding: _embedding,
     kinds.Activate: _same,
     kinds.PReLU: _broadcast_arrays,
-    kinds.Convolution: _convolution,
-    kinds.TransposedConvolution: _transposed,
-    kinds.Pooling: _pooling,
-    kinds.GlobalPooling: _global_pooling,
     kinds.BatchNormalization: _batch_normalization,
     kinds.LayerNormalization: _layer_normalization,
     kinds.UnitNormalization: _same,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from lstmconv.activations import Activation
 from lstmconv.errors import UsageError
 from lstmconv.model import kinds
-from lstmconv.model.shapes import same_padding, transposed_padding
+from lstmconv.model.windows import same_padding, transposed_padding
 from lstmconv.semantics.attention import attention, multi_head_attention
 from lstmconv.semantics.operations import OPERATIONS, cast
 

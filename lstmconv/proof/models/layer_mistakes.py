@@ -10,7 +10,7 @@ import numpy as np
 
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, LINEAR, SIGMOID, TANH, Activation
 from lstmconv.model import Array, Call, Layer, kinds
-from lstmconv.model.shapes import same_padding
+from lstmconv.model.windows import same_padding
 from lstmconv.proof.models.variants import Found
 from lstmconv.semantics.graph import compute
 
