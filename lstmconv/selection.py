@@ -137,13 +137,14 @@ def _whole(
     moved = renamed(model, names)
     made = replace(checkpoint, model=moved, layers=lstm_layers(moved), edges=None, branching=(), joined={})
     made = replace(made, joined=_renamed_stacks(checkpoint.joined, names))
+    options = replace(options, whole=True, sources={new: old for old, new in names.items()})
     notes = list(chosen.losses(made, target, options))
     if moved.unknown:
         notes.append(
             f"{target.name}: holds the arrays of the known layers; {_listed(moved.unknown)} is not carried: "
             f"{moved.unknown[0].reason}"
         )
-    return Selection(made, replace(options, whole=True, sources={new: old for old, new in names.items()}), tuple(notes))
+    return Selection(made, options, tuple(notes))
 
 
 def _renamed_stacks(joined: Mapping[str, tuple[str, ...]], names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from lstmconv.model.graph import Call, Layer, Model, Tensor, TimeDistributed
+from lstmconv.model.layers import Stack
 
 __all__ = ["renamed"]
 
 
 def renamed(model: Model, names: Mapping[str, str]) -> Model:
     """Return a model whose layers have new names, and whose calls are named after them; inputs and outputs stay.
+
+    Layers of a stack, and of a model inside TimeDistributed, are among them.
 
     Args:
         model: The model.
@@ -46,9 +49,12 @@ def renamed(model: Model, names: Mapping[str, str]) -> Model:
 
 
 def _named(layer: Layer, names: Mapping[str, str]) -> Layer:
+    own = names.get(layer.name, layer.name)
+    if isinstance(layer, Stack):
+        return Stack(own, tuple(replace(one, name=names.get(one.name, one.name)) for one in layer.layers))
     if isinstance(layer, TimeDistributed):
-        layer = replace(layer, model=renamed(layer.model, names))
-    return replace(layer, name=names[layer.name]) if layer.name in names else layer
+        return replace(layer, name=own, model=renamed(layer.model, names))
+    return layer if own == layer.name else replace(layer, name=own)
 
 
 def _call_name(call: Call, names: Mapping[str, str]) -> str:

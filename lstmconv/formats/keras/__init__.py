@@ -38,8 +38,10 @@ def alteration(model: Model, artifact: Artifact, options: WriteOptions) -> None:
 
 
 def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:
-    """Say why no whole model is written for Keras yet."""
-    return "whole models are not written as Keras files yet; convert to onnx or torch"
+    """Say why no Keras holds a model whole; see :func:`lstmconv.formats.keras.writer.whole.write.obstacle_of_model`."""
+    from lstmconv.formats.keras.writer.whole import write as whole
+
+    return whole.obstacle_of_model(model, options)
 
 
 def terms(layer: LSTMLayer) -> str:

@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,26 @@ from lstmconv.formats.keras.writer.layer_graph import Graph
 from lstmconv.formats.keras.writer.model_config import WrittenLayer, class_name
 from lstmconv.formats.record import KEY
 
-__all__ = ["write_legacy", "write_native", "write_saveable"]
+__all__ = [
+    "BACKEND",
+    "created",
+    "save_array",
+    "save_strings",
+    "save_variables_group",
+    "write_legacy",
+    "write_native",
+    "write_saveable",
+    "zipped",
+]
 
 _LIMIT = 64512
 """HDF5_OBJECT_HEADER_LIMIT: the bytes that an attribute may have; longer ones are split over several."""
-_BACKEND = "tensorflow"
+BACKEND = "tensorflow"
 """What legacy files state; Keras needs it for weights of convolutions only."""
 
 
 @contextmanager
-def _created(target: Any) -> Iterator[Any]:
+def created(target: Any) -> Iterator[Any]:
     """Open a new HDF5 file; a full disk is an OSError, also where the library notices it while it closes the file."""
     h5py = require("h5py", "Writing HDF5 files")
     try:
@@ -54,20 +64,20 @@ def write_legacy(
     record: str,
 ) -> None:
     """Write a legacy HDF5 file: a whole model, or without ``config`` its weights only."""
-    with _created(path) as file:
+    with created(path) as file:
         weights = file
         if config is not None:
             file.attrs["keras_version"] = dialect.version
-            file.attrs["backend"] = _BACKEND
+            file.attrs["backend"] = BACKEND
             file.attrs["model_config"] = json.dumps(config).encode()
             weights = file.create_group("model_weights")
         file.attrs[KEY] = record
-        _save_strings(weights, "layer_names", graph.order)
-        weights.attrs["backend"] = _BACKEND.encode()
+        save_strings(weights, "layer_names", graph.order)
+        weights.attrs["backend"] = BACKEND.encode()
         weights.attrs["keras_version"] = dialect.version.encode()
         for name in sorted(graph.order):
             _save_layer(weights.create_group(name), name, layers.get(name), dialect)
-        _save_strings(weights.create_group("top_level_model_weights"), "weight_names", [])
+        save_strings(weights.create_group("top_level_model_weights"), "weight_names", [])
 
 
 def _save_layer(group: Any, name: str, written: WrittenLayer | None, dialect: Dialect) -> None:
@@ -77,15 +87,16 @@ def _save_layer(group: Any, name: str, written: WrittenLayer | None, dialect: Di
         scope = [name, *([half.name] if half.side else []), *([half.cell.cell] if half.cell.cell else [])]
         for variable, array in half.arrays():
             named.append("/".join([*scope, variable]) + dialect.suffix)
-            _save_array(group, named[-1], array)
-    _save_strings(group, "weight_names", named)
+            save_array(group, named[-1], array)
+    save_strings(group, "weight_names", named)
 
 
-def _save_array(group: Any, name: str, array: np.ndarray[Any, np.dtype[Any]]) -> Any:
+def save_array(group: Any, name: str, array: np.ndarray[Any, np.dtype[Any]]) -> Any:
+    """Save one array, without a time."""
     return group.create_dataset(name, data=array, track_times=False)
 
 
-def _save_strings(group: Any, name: str, strings: Sequence[str]) -> None:
+def save_strings(group: Any, name: str, strings: Sequence[str]) -> None:
     """Save a list of strings as an attribute, or where it is too long as several, ``layer_names0``, ..."""
     encoded = [text.encode() for text in strings]
     too_long = [text for text in encoded if len(text) > _LIMIT]
@@ -112,37 +123,38 @@ def write_saveable(
     Keras 2 makes a group more, for the layer that a Bidirectional was made from.
     """
     counts: dict[str, int] = {}
-    with _created(target) as file:
+    with created(target) as file:
         file.attrs[KEY] = record
         for name in graph.order:
             written = layers.get(name)
             container = snake_case(class_name(written)) if written is not None else "input_layer"
             count = counts[container] = counts.get(container, -1) + 1
             place = f"layers/{container}_{count}" if count else f"layers/{container}"
-            _vars(file, place, name)
+            save_variables_group(file, place, name)
             if written is not None:
                 _save_halves(file, place, written, dialect)
-        _vars(file, "", dialect.model_name)
+        save_variables_group(file, "", dialect.model_name)
 
 
 def _save_halves(file: Any, place: str, written: WrittenLayer, dialect: Dialect) -> None:
     for half in written.halves:
         owner = f"{place}/{half.side}_layer" if half.side else place
         if half.side:
-            _vars(file, owner, half.name)
+            save_variables_group(file, owner, half.name)
         if half.cell.cell:
             owner += "/cell"
-            _vars(file, owner, half.cell.cell)
+            save_variables_group(file, owner, half.cell.cell)
         for index, (_, array) in enumerate(half.arrays()):
-            dataset = _save_array(file, f"{owner}/vars/{index}", array)
+            dataset = save_array(file, f"{owner}/vars/{index}", array)
             if dialect.major == 3 and array.dtype.name == "bfloat16":
                 dataset.attrs["dtype"] = "bfloat16"
     if dialect.major == 2 and written.layer.bidirectional:
         for owner in (f"{place}/layer", f"{place}/layer/cell") if written.cell.cell else (f"{place}/layer",):
-            _vars(file, owner)
+            save_variables_group(file, owner)
 
 
-def _vars(file: Any, owner: str, name: str | None = None) -> None:
+def save_variables_group(file: Any, owner: str, name: str | None = None) -> None:
+    """Make the group of an object's variables, with the object's name."""
     group = file.create_group(f"{owner}/vars")
     if name is not None:
         group.attrs["name"] = name
@@ -157,11 +169,16 @@ def write_native(
     record: str,
 ) -> None:
     """Write a ``.keras`` zip: metadata, config and weights, stored without compression."""
-    metadata = {"keras_version": dialect.version}
+    zipped(path, json.dumps(config), dialect, lambda target: write_saveable(target, layers, graph, dialect, record))
+
+
+def zipped(path: Path, config: str, dialect: Dialect, write_weights: Callable[[Any], None]) -> None:
+    """Put a config and the weights that a function writes into a ``.keras`` zip."""
+    metadata = json.dumps({"keras_version": dialect.version})
     with zipfile.ZipFile(path, "w") as archive, tempfile.TemporaryFile() as weights:
         for name, content in (("metadata.json", metadata), ("config.json", config)):
-            archive.writestr(_member(name), json.dumps(content))
-        write_saveable(weights, layers, graph, dialect, record)
+            archive.writestr(_member(name), content)
+        write_weights(weights)
         entry = _member("model.weights.h5")
         entry.file_size = weights.seek(0, 2)
         weights.seek(0)

@@ -16,17 +16,29 @@ from lstmconv.formats.keras.writer.dialect import Dialect, described
 from lstmconv.formats.keras.writer.layer_graph import Graph
 from lstmconv.model import Checkpoint, LSTMLayer
 
-__all__ = ["WrittenLayer", "class_name", "describe_model"]
+__all__ = [
+    "WrittenLayer",
+    "class_name",
+    "describe_layer",
+    "describe_model",
+    "describe_object",
+    "describe_variables",
+]
 
 Config = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class WrittenLayer:
-    """A layer with its directions as they are written."""
+    """A layer with its directions as they are written.
+
+    Attributes:
+        stateful: It keeps its states, which needs a fixed batch size.
+    """
 
     layer: LSTMLayer
     halves: tuple[WrittenHalf, ...]
+    stateful: bool = False
 
     @property
     def cell(self) -> CellClass:
@@ -61,10 +73,10 @@ def describe_model(
     for name in graph.order:
         if name in owners:
             owner = layers[owners[name]]
-            entry = _object("InputLayer", _input(name, owner, dialect), native=native)
+            entry = describe_object("InputLayer", _input(name, owner, dialect), native=native)
             inbound: list[Any] = []
         else:
-            entry = _object(class_name(layers[name]), _layer(layers[name], dialect), native=native)
+            entry = describe_object(class_name(layers[name]), describe_layer(layers[name], dialect), native=native)
             if native:
                 entry["build_config"] = {"input_shape": [None, None, layers[name].layer.input_size]}
             below = graph.feeders.get(name, graph.inputs.get(name, ""))
@@ -89,7 +101,8 @@ def _tensors(tensors: Any, dialect: Dialect) -> list[Any]:
     return listed[0] if dialect.major == 3 and len(listed) == 1 else listed
 
 
-def _object(name: str, config: Config, *, native: bool = True) -> Config:
+def describe_object(name: str, config: Config, *, native: bool = True) -> Config:
+    """Describe an object of Keras; that of a layer in a legacy file does not state its module."""
     if not native:
         return {"class_name": name, "config": config}
     module = "keras.initializers" if name in _INITIALIZERS else "keras.layers"
@@ -113,7 +126,8 @@ def _inbound(below: str, features: int, written: WrittenLayer, dialect: Dialect)
     return [{"args": [tensor], "kwargs": {"mask": None}}]
 
 
-def _layer(written: WrittenLayer, dialect: Dialect) -> Config:
+def describe_layer(written: WrittenLayer, dialect: Dialect) -> Config:
+    """Describe an LSTM, a CuDNNLSTM or a Bidirectional one."""
     name, layer = written.layer.name, written.layer
     if not layer.bidirectional:
         return _cell(name, written, written.halves[0], dialect)
@@ -124,18 +138,18 @@ def _layer(written: WrittenLayer, dialect: Dialect) -> Config:
         return {
             **head,
             "merge_mode": merge_mode,
-            "layer": _object(forward.cell.name, _cell(forward.name, written, forward, dialect)),
-            "backward_layer": _object(backward.cell.name, _cell(backward.name, written, backward, dialect)),
+            "layer": describe_object(forward.cell.name, _cell(forward.name, written, forward, dialect)),
+            "backward_layer": describe_object(backward.cell.name, _cell(backward.name, written, backward, dialect)),
         }
     # Keras 2 puts forward_ and backward_ before the names, and makes the second half itself where it can.
-    inner = [_object(half.cell.name, _cell(half.cell.inner, written, half, dialect)) for half in written.halves]
+    inner = [describe_object(half.cell.name, _cell(half.cell.inner, written, half, dialect)) for half in written.halves]
     alike = {**inner[0]["config"], "go_backwards": None} == {**inner[1]["config"], "go_backwards": None}
     config = {**head, "layer": inner[0], "merge_mode": merge_mode}
     return config if alike else {**config, "backward_layer": inner[1]}
 
 
 def _cell(name: str, written: WrittenLayer, half: WrittenHalf, dialect: Dialect) -> Config:
-    """Describe one LSTM or CuDNNLSTM; a stateful one needs a fixed batch size, which nothing tells."""
+    """Describe one LSTM or CuDNNLSTM."""
     layer, direction = written.layer, half.direction
     config: Config = {
         "name": name,
@@ -144,12 +158,14 @@ def _cell(name: str, written: WrittenLayer, half: WrittenHalf, dialect: Dialect)
         "return_sequences": layer.return_sequences is not False,
         "return_state": layer.return_state,
         "go_backwards": direction.go_backwards,
-        "stateful": False,
+        "stateful": written.stateful,
     }
     # A Bidirectional returns zeros for masked steps if it returns sequences, and Keras 3 notes that in its halves.
     zeros = layer.return_sequences is not False if layer.bidirectional else layer.zero_output_for_mask
     if half.cell is CUDNN_LSTM:
-        return config | {"time_major": False, "units": direction.hidden_size} | _variables(written.dtype, dialect)
+        return (
+            config | {"time_major": False, "units": direction.hidden_size} | describe_variables(written.dtype, dialect)
+        )
     if dialect.major == 3:
         config |= {"unroll": False, "zero_output_for_mask": zeros}
     else:  # time_major is what makes Keras 3 refuse the file, whose hard_sigmoid is another.
@@ -161,7 +177,7 @@ def _cell(name: str, written: WrittenLayer, half: WrittenHalf, dialect: Dialect)
         "recurrent_activation": _activation(direction.recurrent_activation, written, dialect),
         "use_bias": half.use_bias,
     }
-    config |= _variables(written.dtype, dialect) | {"dropout": 0.0, "recurrent_dropout": 0.0}
+    config |= describe_variables(written.dtype, dialect) | {"dropout": 0.0, "recurrent_dropout": 0.0}
     return config | ({"seed": None} if dialect.major == 3 else {"implementation": 2})
 
 
@@ -169,18 +185,18 @@ def _activation(activation: Activation | None, written: WrittenLayer, dialect: D
     return described(TANH if activation is None else activation, dialect, written.dtype)
 
 
-def _variables(dtype: str, dialect: Dialect) -> Config:
+def describe_variables(dtype: str, dialect: Dialect) -> Config:
     """Describe how Keras would draw new weights: its defaults, which loading overwrites.
 
     Half precisions have no QR decomposition on a CPU, so no orthogonal matrix: Keras could not build the layer.
     """
-    glorot = _object("GlorotUniform", {"seed": None})
+    glorot = describe_object("GlorotUniform", {"seed": None})
     gain = {"seed": None, "gain": 1.0} if dialect.major == 3 else {"gain": 1.0, "seed": None}
-    recurrent = glorot if dtype in ("float16", "bfloat16") else _object(dialect.orthogonal, gain)
+    recurrent = glorot if dtype in ("float16", "bfloat16") else describe_object(dialect.orthogonal, gain)
     return {
         "kernel_initializer": glorot,
         "recurrent_initializer": recurrent,
-        "bias_initializer": _object("Zeros", {}),
+        "bias_initializer": describe_object("Zeros", {}),
         "unit_forget_bias": True,
         "kernel_regularizer": None,
         "recurrent_regularizer": None,

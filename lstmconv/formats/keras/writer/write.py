@@ -32,6 +32,11 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
         UnsupportedModelError: The Keras asked for, or any, cannot hold a layer, or its activations are unknown.
         UsageError: The names, the bias mode or the suffix are none that Keras takes.
     """
+    if options.whole:
+        from lstmconv.formats.keras.writer.whole.write import write_whole
+
+        write_whole(checkpoint, path, options)
+        return [path]
     if options.bias_mode not in (None, "single-input"):
         raise UsageError(f"Keras stores one bias, the sum of both; bias mode {options.bias_mode!r} is for two")
     kind = _kind(path, options)
@@ -113,6 +118,11 @@ def _refuse_unequal_feeders(checkpoint: Checkpoint, kind: _Kind, dialect: Dialec
 
 def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
     """Say, in whole sentences, what the source tells and the written file does not."""
+    if options.whole and checkpoint.model is not None:
+        from lstmconv.formats.keras.writer.whole import write as whole
+
+        yield from whole.losses(checkpoint.model, options)
+        return
     if _kind(path, options) in ("saveable", "legacy weights"):
         yield (
             "a file of weights only does not tell Keras its layers' activations and options; lstmconv's record in it "

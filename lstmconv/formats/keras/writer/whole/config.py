@@ -1,0 +1,126 @@
+"""The config of a whole Functional model: the JSON that Keras makes its layers and their calls from.
+
+Sources: get_config of Functional and ``serialize_node`` in keras/src/models/functional.py (3.3 to 3.15) and
+tf_keras/src/engine/{functional,node}.py (2.21).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lstmconv.formats.keras.writer.dialect import Dialect
+from lstmconv.formats.keras.writer.whole.nodes import LAYERS, Graph, Inbound, Node, Part, Ref
+
+__all__ = ["describe_graph", "describe_part"]
+
+Config = dict[str, Any]
+_NO_DTYPE = ("InputLayer",)
+
+
+def describe_part(name: str, part: Part, dialect: Dialect, dtype: np.dtype[Any], *, native: bool = True) -> Config:
+    """Describe a layer or an operation.
+
+    Args:
+        name: The layer's.
+        part: What it is.
+        dialect: Who reads it.
+        dtype: Of the model.
+        native: State the module; Keras 2 does not in a legacy file.
+    """
+    config: Config = {"name": name}
+    operation = part.module != LAYERS
+    if not operation and part.class_name not in _NO_DTYPE:
+        config["dtype"] = str(dtype)
+    config |= {key: _plain(value) for key, value in part.options.items()}
+    described: Config = {"class_name": part.class_name, "config": config}
+    if not native and dialect.major == 2:
+        return described
+    registered = part.class_name if operation else None
+    return {"module": part.module, **described, "registered_name": registered}
+
+
+def describe_graph(graph: Graph, dialect: Dialect, dtype: np.dtype[Any], *, native: bool) -> Config:
+    """Describe a Functional model; ``native`` as for :func:`describe_part`."""
+    entries: list[Config] = []
+    for name, node in graph.nodes.items():
+        entry = describe_part(name, node.part, dialect, dtype, native=native)
+        if dialect.major == 3 and node.build_shape is not None:
+            entry["build_config"] = {"input_shape": list(node.build_shape)}
+        inbound = [_inbound(call, node, graph, dialect) for call in node.calls]
+        entries.append({**entry, "name": name, "inbound_nodes": inbound})
+    config = {
+        "name": graph.name,
+        "trainable": True,
+        "layers": entries,
+        "input_layers": _listed([Ref(name) for name in graph.inputs], dialect),
+        "output_layers": _listed(graph.outputs, dialect),
+    }
+    model: Config = {"class_name": "Functional", "config": config}
+    if native or dialect.major == 3:
+        model = {"module": dialect.functional, **model, "registered_name": "Functional"}
+    return model
+
+
+def _listed(refs: Sequence[Ref], dialect: Dialect) -> list[Any]:
+    """Keras 3 calls a model with one tensor, or that returns one, without a list."""
+    listed = [list(ref) for ref in refs]
+    return listed[0] if dialect.major == 3 and len(listed) == 1 else listed
+
+
+def _inbound(call: Inbound, node: Node, graph: Graph, dialect: Dialect) -> Any:
+    if dialect.major == 3:
+        return {
+            "args": [_argument(value, graph) for value in call.args],
+            "kwargs": {name: _argument(value, graph) for name, value in call.kwargs.items()},
+        }
+    kwargs = {name: _keyword(value) for name, value in call.kwargs.items()}
+    (first,) = call.args
+    if isinstance(first, list):
+        return [[*_history(value), kwargs] for value in first]
+    one = [*_history(first), kwargs]
+    return one if node.part.class_name.endswith("OpLambda") else [one]
+
+
+def _history(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Ref) else ["_CONSTANT_VALUE", -1, _plain(value)]
+
+
+def _keyword(value: Any) -> Any:
+    """Return a keyword argument of Keras 2: tensors as their histories, slices as their ends."""
+    if isinstance(value, Ref):
+        return list(value)
+    if isinstance(value, slice):
+        return {"start": value.start, "stop": value.stop, "step": value.step}
+    if isinstance(value, (list, tuple)):
+        return [_keyword(inner) for inner in value]
+    return _plain(value)
+
+
+def _argument(value: Any, graph: Graph) -> Any:
+    """Return an argument of Keras 3: tensors, arrays and slices as objects."""
+    if isinstance(value, Ref):
+        shape, dtype = graph.specs.get(value, ((), "float32"))
+        history = {"shape": list(shape), "dtype": dtype, "keras_history": list(value)}
+        return {"class_name": "__keras_tensor__", "config": history}
+    if isinstance(value, slice):
+        ends = {"start": value.start, "stop": value.stop, "step": value.step}
+        return {"class_name": "__slice__", "config": ends}
+    if isinstance(value, (list, tuple)):
+        return [_argument(inner, graph) for inner in value]
+    if isinstance(value, np.ndarray) and value.ndim:
+        return {"class_name": "__numpy__", "config": {"value": value.tolist(), "dtype": value.dtype.name}}
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON holds."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return value
