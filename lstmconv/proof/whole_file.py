@@ -21,6 +21,7 @@ import numpy as np
 from lstmconv._version import __version__
 from lstmconv.arrays.comparing import ArrayDifference, Difference, array_difference, difference
 from lstmconv.arrays.copying import BiasMode, place_bias
+from lstmconv.arrays.hard_sigmoid import with_hard_sigmoid_of
 from lstmconv.arrays.places import place_in
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import Artifact
@@ -59,8 +60,9 @@ def check_whole_file(
     start = time.perf_counter()
     decoded = session.decode_model(expected.layers, frameworks=run)
     spent = time.perf_counter() - start
+    one = session.artifact.format.biases == "one"
     yield _structure(expected, decoded, record, session.artifact)
-    yield _weights(expected, decoded, record)
+    yield _weights(_held_by_keras(expected, record), decoded, record, one=one)
     if not run:
         yield Check(expected.name, "model", "not run", "as asked")
         return
@@ -113,7 +115,17 @@ def _model(expected: Model, session: Session, settings: Settings, record: Record
     states = None
     if record.states:
         states = {call.name for call in expected.calls if isinstance(call.layer, LSTMLayer | RecurrentLayer | Stack)}
-    return check_model(expected, loaded.compute, loaded.precision, settings, framework=loaded.framework, states=states)
+    held = _held_by_keras(expected, record)
+    return check_model(
+        expected, loaded.compute, loaded.precision, settings, held=held, framework=loaded.framework, states=states
+    )
+
+
+def _held_by_keras(model: Model, record: Record) -> Model:
+    """Return what a Keras file holds of a model: another Keras' hard_sigmoid is carried by the weights."""
+    if record.keras_version_written not in (2, 3):
+        return model
+    return with_hard_sigmoid_of(model, record.keras_version_written)
 
 
 def _misnamed(what: str, expected: list[str], found: list[str]) -> str | None:
@@ -182,7 +194,7 @@ def _dtypes(decoded: Mapping[str, DecodedLayer]) -> list[str]:
     return sorted(found & set(DTYPES))
 
 
-def _weights(expected: Model, decoded: Mapping[str, DecodedLayer], record: Record) -> Check:
+def _weights(expected: Model, decoded: Mapping[str, DecodedLayer], record: Record, *, one: bool) -> Check:
     """Compare every array bit for bit; the first that differs is named."""
     own: list[int] = []
     for layer in _held(expected):
@@ -190,7 +202,7 @@ def _weights(expected: Model, decoded: Mapping[str, DecodedLayer], record: Recor
             if part.name not in decoded:
                 continue
             try:
-                for name, wanted, found, direction in _pairs(part, decoded[part.name], record):
+                for name, wanted, found, direction in _pairs(part, decoded[part.name], record, one=one):
                     problem = _difference(name, wanted, found, direction)
                     if problem is not None:
                         detail = f"{part.name}: {name} {problem}"
@@ -214,9 +226,12 @@ def _sizes(layer: LSTMLayer | RecurrentLayer | Kind) -> list[int]:
 
 
 def _pairs(
-    layer: LSTMLayer | RecurrentLayer | Kind, decoded: DecodedLayer, record: Record
+    layer: LSTMLayer | RecurrentLayer | Kind, decoded: DecodedLayer, record: Record, *, one: bool
 ) -> Iterator[tuple[str, Any, Any, LSTMDirection | None]]:
-    """Pair each array of a layer, in the model's axes, with what the file holds of it; an LSTM's has its direction."""
+    """Pair each array of a layer, in the model's axes, with what the file holds of it; an LSTM's has its direction.
+
+    A format of one bias holds the sum of two.
+    """
     if isinstance(layer, LSTMLayer | RecurrentLayer):
         zeros = isinstance(layer, LSTMLayer) and layer.has_bias
         halves = ("forward ", "backward ") if len(layer.directions) > 1 else ("",)
@@ -224,7 +239,8 @@ def _pairs(
             raise UnsupportedModelError(f"{len(decoded)} directions, expected {len(layer.directions)}")
         for half, direction, found in zip(halves, layer.directions, decoded, strict=True):
             if isinstance(direction, LSTMDirection) and isinstance(found, DecodedDirection):
-                yield from _lstm_pairs(half, direction, found, record.bias_mode, zeros=zeros)
+                mode = "single-input" if one else record.bias_mode
+                yield from _lstm_pairs(half, direction, found, mode, zeros=zeros and not one)
             elif isinstance(found, Mapping):
                 for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
                     yield f"{half}{name}", getattr(direction, name, None), found.get(name), None

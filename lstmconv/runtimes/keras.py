@@ -23,27 +23,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmconv.formats.record import Record, RecordedDirection, RecordedLayer
-from lstmconv.model import Array
-from lstmconv.runtimes import Decoded, Inputs, Loaded, LoadedModel, NotRunError, Outputs, Precision, Session
+from lstmconv.model import Array, Layer
+from lstmconv.runtimes import (
+    Decoded,
+    DecodedLayer,
+    Inputs,
+    Loaded,
+    LoadedModel,
+    NotRunError,
+    Outputs,
+    Precision,
+    Session,
+)
+from lstmconv.runtimes.keras_arrays import decode_model
 from lstmconv.runtimes.keras_file import KerasContent, decode_layer, read_content
+from lstmconv.runtimes.keras_model import load_model
+from lstmconv.runtimes.keras_objects import entries, refuse_others
 
 __all__ = ["RUNTIME"]
 
-_MODELS = {"Functional", "Model", "Sequential"}
-_HARMLESS = {
-    *_MODELS,
-    *("InputLayer", "LSTM", "CuDNNLSTM", "Bidirectional", "Masking", "Dense", "Activation"),
-    *("Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization"),
-    *("ReLU", "LeakyReLU", "ThresholdedReLU", "ELU", "PReLU", "Softmax"),
-    *("Zeros", "Ones", "Constant", "RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling"),
-    *("Identity", "IdentityInitializer", "Orthogonal", "OrthogonalInitializer"),
-    *("GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "LecunNormal", "LecunUniform"),
-    *("L1", "L2", "L1L2", "OrthogonalRegularizer", "MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm"),
-    *("DTypePolicy", "Policy", "__keras_tensor__"),
-}
-"""The classes that a file may name to be run: Keras' own, which compute what they say and nothing else."""
-_OPERATIONS = ("keras.src.ops.numpy", "keras.src.ops.nn")
-"""Modules of Keras' functions, none of which takes another function."""
 _NATIVE_BACKENDS = ("torch", "jax", "tensorflow")
 
 
@@ -66,6 +64,30 @@ class _KerasFile(Session):
     def _loaded(self) -> _LoadedModel:
         return _load_model(self.artifact.path, self._content, self.record)
 
+    def decode_model(self, layers: Sequence[Layer], *, frameworks: bool = True) -> Mapping[str, DecodedLayer]:
+        """Return every layer's arrays of a whole model."""
+        return decode_model(self._content, layers)
+
+    def load_model(self) -> LoadedModel:
+        """Load the whole model; half precisions are widened, which is exact.
+
+        Raises:
+            NotRunError: The file does not tell its model, the Keras it needs is not installed, or it holds what is not
+                run.
+        """
+        if self._content.config is None:
+            raise NotRunError("the file does not tell its model")
+        keras, framework, model = self._loaded
+
+        with _quiet():
+            loaded = load_model(self.artifact, keras, framework, model)
+
+        def compute(given: Mapping[str, Array]) -> Mapping[str, Array]:
+            with _quiet():
+                return loaded.compute(given)
+
+        return loaded._replace(compute=compute)
+
     def load(self, name: str, way: int = 0) -> Loaded:
         """Load one layer; half precisions are widened, which is exact.
 
@@ -83,37 +105,6 @@ class _KerasFile(Session):
 
         width = "float64" if stored == np.float64 else "float32"
         return Loaded(framework, Precision(width, width), compute)
-
-    def load_model(self) -> LoadedModel:
-        """Load the whole model; its inputs and outputs have the names that lstmconv's reader gives them.
-
-        Raises:
-            NotRunError: The file does not tell its model, the Keras it needs is not installed, or it holds what is not
-                run.
-        """
-        told = self.artifact.checkpoint.model
-        if self._content.config is None or told is None:
-            raise NotRunError("the file does not tell its model")
-        keras, framework, model = self._loaded
-        flatten = keras.tree.flatten if hasattr(keras, "tree") else importlib.import_module("tensorflow").nest.flatten
-        if (len(model.inputs), len(model.outputs)) != (len(told.inputs), len(told.outputs)):
-            raise NotRunError("Keras finds other inputs and outputs in it than lstmconv does")
-        names = [entry.name for entry in told.inputs]
-
-        def compute(given: Mapping[str, Array]) -> Mapping[str, Array]:
-            with _quiet():
-                convert = keras.ops.convert_to_tensor if hasattr(keras, "ops") else keras.backend.constant
-                tensors = [
-                    convert(given[name], dtype=tensor.dtype) for name, tensor in zip(names, model.inputs, strict=True)
-                ]
-                found = flatten(model(tensors if len(tensors) > 1 else tensors[0], training=False))
-                return dict(zip(told.outputs, (_numpy(keras, tensor) for tensor in found), strict=True))
-
-        inputs = {
-            entry.name: np.dtype(str(tensor.dtype)) for entry, tensor in zip(told.inputs, model.inputs, strict=True)
-        }
-        shapes = {entry.name: entry.shape for entry in told.inputs}
-        return LoadedModel(framework, Precision("float32", "float32"), inputs, tuple(told.outputs), compute, shapes)
 
 
 class _LoadedModel(NamedTuple):
@@ -138,7 +129,7 @@ def _load_model(path: Path, content: KerasContent, record: Record | None) -> _Lo
     """
     config = content.config
     cudnn = _holds_cudnn(content, record)
-    _refuse_others(config)
+    refuse_others(config)
     if config is not None and content.version is not None and content.version.startswith(("0.", "1.")):
         raise NotRunError("a model of Keras 1, which is not run: its weights are compared")
     if config is None and record is None:
@@ -200,41 +191,9 @@ def _keras_3() -> ModuleType:
     return keras
 
 
-def _entries(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield every serialised object of a config, at any depth."""
-    if isinstance(value, Mapping):
-        if "class_name" in value:
-            yield value
-        for inner in value.values():
-            yield from _entries(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _entries(inner)
-
-
-def _refuse_others(config: Mapping[str, Any] | None) -> None:
-    """Refuse to load what could run code of the file's own, or another's module."""
-    model = {key: value for key, value in (config or {}).items() if key != "compile_config"}  # Never compiled.
-    others = []
-    for entry in _entries(model):
-        module = str(entry.get("module") or "keras")
-        own = entry.get("registered_name") in (None, entry["class_name"])
-        known = module in _OPERATIONS or _is_harmless(entry["class_name"])
-        if not known or module.split(".")[0] not in ("keras", "tf_keras") or not own:
-            others.append(str(entry["class_name"]))
-    if others:
-        raise NotRunError(f"it holds other layers ({', '.join(sorted(set(others)))}): not run")
-
-
-def _is_harmless(class_name: str) -> bool:
-    from lstmconv.formats.keras.reader.kinds.table import is_computed
-
-    return class_name in _HARMLESS or is_computed(class_name)
-
-
 def _holds_cudnn(content: KerasContent, record: Record | None) -> bool:
     if content.config is not None:
-        return any(entry["class_name"] == "CuDNNLSTM" for entry in _entries(content.config))
+        return any(entry["class_name"] == "CuDNNLSTM" for entry in entries(content.config))
     names = [] if record is None else [layer.name for layer in record.layers]
     return content.legacy and any(
         decoded.bias_hh is not None for name in names for decoded in decode_layer(content, name, "")

@@ -21,7 +21,7 @@ from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.model import Array, Gates, float_type
 from lstmconv.runtimes import DecodedDirection
 
-__all__ = ["KerasContent", "decode_layer", "read_content"]
+__all__ = ["KerasContent", "array_of", "decode_cell", "decode_layer", "read_content", "strings"]
 
 
 class Group(dict[str, Any]):
@@ -106,7 +106,7 @@ def decode_layer(content: KerasContent, name: str, where: str) -> tuple[DecodedD
     cells = _legacy_cells(content, name) if content.legacy else _saveable_cells(content, name)
     if not cells or any("recurrent_kernel" not in cell for cell in cells):
         raise UnreadableFileError(f"{where}: has no LSTM layer {name!r}")
-    return tuple(map(_decode, cells))
+    return tuple(map(decode_cell, cells))
 
 
 def _legacy_cells(content: KerasContent, name: str) -> list[dict[str, Array]]:
@@ -114,13 +114,13 @@ def _legacy_cells(content: KerasContent, name: str) -> list[dict[str, Array]]:
     if name not in content.weights:
         return []
     group = content.weights[name]
-    paths = _strings(group, "weight_names")
+    paths = strings(group, "weight_names")
     if paths and all(_KERAS_1.fullmatch(path) for path in paths):
-        return _keras_1_cells({path: _array(group[path]) for path in paths})
+        return _keras_1_cells({path: array_of(group[path]) for path in paths})
     cells: dict[str, dict[str, Array]] = {}
     for path in paths:
         scope, _, variable = path.rpartition("/")
-        cells.setdefault(scope, {})[variable.split(":")[0]] = _array(group[path])
+        cells.setdefault(scope, {})[variable.split(":")[0]] = array_of(group[path])
     ordered = sorted(cells, key=lambda scope: any(part.startswith("backward_") for part in scope.split("/")[1:]))
     return [cells[scope] for scope in ordered]
 
@@ -153,7 +153,7 @@ def _keras_1_cells(arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
     return cells
 
 
-def _strings(group: Any, name: str) -> list[str]:
+def strings(group: Any, name: str) -> list[str]:
     """Read a list of strings, which may be split over ``name0``, ``name1``, ..."""
     if name in group.attrs:
         return [_text(value) for value in group.attrs[name]]
@@ -195,15 +195,16 @@ def _variables(owner: Any) -> dict[str, Array]:
     """Read ``vars/0``, ``1``, ``2``: the order in which LSTMCell.build and CuDNNLSTM.build add them."""
     stored = owner.get("vars", {})
     names = ("kernel", "recurrent_kernel", "bias")
-    return {names[int(key)]: _array(stored[key]) for key in sorted(stored) if key in ("0", "1", "2")}
+    return {names[int(key)]: array_of(stored[key]) for key in sorted(stored) if key in ("0", "1", "2")}
 
 
-def _array(stored: Array) -> Array:
+def array_of(stored: Array) -> Array:
+    """Return an array as stored; two opaque bytes are a bfloat16."""
     values = np.asarray(stored)
     return values.view(float_type("bfloat16")) if values.dtype.str == "|V2" else values
 
 
-def _decode(cell: Mapping[str, Array]) -> DecodedDirection:
+def decode_cell(cell: Mapping[str, Array]) -> DecodedDirection:
     """Cut the columns i f c o; a bias of twice the columns is a CuDNNLSTM's, whose blocks are cuDNN's matrices."""
     kernel, recurrent, bias = cell["kernel"], cell["recurrent_kernel"], cell.get("bias")
     h = recurrent.shape[0]

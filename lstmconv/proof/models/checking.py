@@ -39,6 +39,7 @@ def check_model(
     precision: Precision,
     settings: Settings,
     *,
+    held: Model | None = None,
     framework: str = "",
     states: Collection[str] | None = None,
 ) -> Check:
@@ -50,6 +51,8 @@ def check_model(
             :func:`lstmconv.semantics.graph.state_slots`, and returns outputs and final states by theirs.
         precision: In what it computes.
         settings: Seed and tolerances.
+        held: The model as the file holds it, where its weights were rounded to compute the same otherwise; how far
+            that moves the outputs is part of the noise.
         framework: What runs it, for the report.
         states: The names of the calls whose states the file takes and returns; by default those of stateful layers.
 
@@ -62,6 +65,7 @@ def check_model(
     if broken is not None:
         return broken
     streamed = _streamed(model, states)
+    file_model = widened(in_dtype(model if held is None else held, precision.stored))
     held = widened(in_dtype(model, precision.stored))
     try:
         trials = draw_trials(held, streamed, precision.stored, settings)
@@ -79,7 +83,7 @@ def check_model(
         returned[trial] = {name: np.asarray(found[name], np.float64) for name in trial.expected}
     if not any(np.isfinite(array).any() for trial in trials for array in trial.expected.values()):
         return Check(model.name, "model", "not run", _NOT_FINITE)
-    noises = {trial: noise_of(held, trial, precision) for trial in trials}
+    noises = {trial: noise_of(file_model, trial, precision) for trial in trials}
     first = trials[0]
     catalogue = [
         Outcome(wrong.mistake, wrong.place, first, outputs)

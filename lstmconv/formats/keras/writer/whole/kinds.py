@@ -135,7 +135,8 @@ def _convolution(layer: kinds.Convolution, place: Place) -> Part:
     """Return a depthwise one where each input channel is a group of its own."""
     *size, inputs, filters = layer.kernel.shape
     rank = _spatial(place)
-    depthwise = layer.groups > 1 and inputs == 1 and rank != "3D" and filters % layer.groups == 0
+    alone = layer.groups > 1 and inputs == 1 and filters % layer.groups == 0
+    depthwise = alone and rank != "3D" and layer.padding != "causal"
     if not depthwise:
         options = _moves(layer, place) | {"filters": filters, "groups": layer.groups}
         return Part(f"Conv{rank}", options, place.variables(layer, ("kernel", "bias")), shape_matters=True)
