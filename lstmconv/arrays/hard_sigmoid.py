@@ -98,7 +98,10 @@ def _half(half: _Half, major: int) -> _Half:
         if not _other(half.activation, major):
             return half
         bias = None if half.bias_ih is None else _times(half.bias_ih, major)
-        scaled = {"weight_ih": _times(half.weight_ih, major), "weight_hh": _times(half.weight_hh, major)}
+        scaled: dict[str, Any] = {
+            "weight_ih": _times(half.weight_ih, major),
+            "weight_hh": _times(half.weight_hh, major),
+        }
         return replace(half, **scaled, bias_ih=bias, activation=_OWN[major])
     if not _other(half.recurrent_activation, major):
         return half

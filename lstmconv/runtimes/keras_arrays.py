@@ -129,7 +129,8 @@ def _legacy_parts(content: KerasContent, owner: str, scope: tuple[str, ...]) -> 
     """Group a layer's arrays by what stands before the variable's own name, in the order of weight_names."""
     if owner not in content.weights:
         return []
-    group, parts = content.weights[owner], {}
+    group = content.weights[owner]
+    parts: dict[tuple[str, ...], list[Array]] = {}
     for path in strings(group, "weight_names"):
         head = tuple(path.split("/")[:-1])
         if head[1 : 1 + len(scope)] == scope:

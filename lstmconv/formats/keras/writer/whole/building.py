@@ -131,10 +131,8 @@ class Builder:
         node.calls.append(inbound)
         return Ref(name, len(node.calls) - 1)
 
-    def function(
-        self, name: str, function: str, tensors: tuple[Value | list[Value], ...], options: Mapping[str, Any]
-    ) -> Ref:
-        """Compute a function under a name of its own."""
+    def function(self, name: str, function: str, tensors: tuple[Any, ...], options: Mapping[str, Any]) -> Ref:
+        """Compute a function, of tensors, constants and indices, under a name of its own."""
         part, inbound = called(function, self.dialect, tensors, options)
         ref = self.layer(name, part, inbound)
         first = next(iter(inbound.refs), None)

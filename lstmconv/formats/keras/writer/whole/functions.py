@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lstmconv.formats.keras.writer.dialect import Dialect
-from lstmconv.formats.keras.writer.whole.nodes import OPERATIONS, Inbound, Part, Value
+from lstmconv.formats.keras.writer.whole.nodes import OPERATIONS, Inbound, Part
 
 __all__ = ["FUNCTIONS", "called"]
 
@@ -78,14 +78,14 @@ FUNCTIONS: Mapping[str, Function] = {
 
 
 def called(
-    function: str, dialect: Dialect, tensors: tuple[Value | list[Value], ...], options: Mapping[str, Any]
+    function: str, dialect: Dialect, tensors: tuple[Any, ...], options: Mapping[str, Any]
 ) -> tuple[Part, Inbound]:
     """Return the layer or operation that computes a function, and its call.
 
     Args:
         function: A key of :data:`FUNCTIONS`.
         dialect: Who reads it.
-        tensors: One or two tensors or constants, or a list of them.
+        tensors: One or two tensors or constants, a list of them, or a tensor and an index.
         options: As Keras 3's class names them.
     """
     row = FUNCTIONS[function]

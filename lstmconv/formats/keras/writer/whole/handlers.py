@@ -17,6 +17,7 @@ from lstmconv.formats.keras.writer.whole.nodes import Inbound, Part, Ref, Value
 from lstmconv.formats.keras.writer.whole.recurrent import halves_alone, recurrent
 from lstmconv.formats.keras.writer.whole.stepwise import stepwise
 from lstmconv.model import Call, LSTMLayer, RecurrentLayer, Stack, Tensor, TimeDistributed, kinds
+from lstmconv.model.shapes import same_padding
 
 __all__ = ["HANDLERS"]
 
@@ -67,6 +68,46 @@ def _layer_normalization(builder: Builder, call: Call) -> None:
     builder.returns(call, back)
 
 
+def _pooling(builder: Builder, call: Call) -> None:
+    """Pool; an average with padding "same" is written so that no backend counts a padded place.
+
+    Keras 3 on PyTorch does (keras/src/backend/torch/nn.py ``average_pool``). The input is padded, and divided by the
+    share of each window that lies on it: the average of ones padded alike.
+    """
+    layer = call.layer
+    assert isinstance(layer, kinds.Pooling)
+    shape = builder.shapes[call.inputs[0]]
+    sizes = shape[2:] if layer.channels_first else shape[1:-1]
+    amounts = [_same(size, *moves) for size, *moves in zip(sizes, layer.size, layer.strides, strict=True)]
+    averaged = layer.function == "average" and layer.padding == "same" and builder.dialect.major == 3
+    if not averaged or all(pair == (0, 0) for pair in amounts):
+        _plain(builder, call)
+        return
+    if None in amounts:
+        raise UnsupportedModelError("Keras 3 on PyTorch counts padded places in an average, and the size is open")
+    still = (0, 0)
+    around = [still, still, *amounts] if layer.channels_first else [still, *amounts, still]
+    part = KINDS[kinds.Pooling](replace(layer, padding="valid"), builder.place(call))
+    tensor = builder.tensor(call.inputs[0])
+    never = builder.function(builder.free(f"{layer.name}_never"), "less", (tensor, tensor), {})
+    always = builder.function(builder.free(f"{layer.name}_always"), "logical_not", (never,), {})
+    ones = builder.function(builder.free(f"{layer.name}_ones"), "cast", (always,), {"dtype": str(builder.dtype)})
+    averages = []
+    for name, ref in ((layer.name, tensor), (builder.free(f"{layer.name}_places"), ones)):
+        widths = {"pad_width": [list(pair) for pair in around if pair is not None], "mode": "constant"}
+        padded = builder.function(builder.free(f"{name}_padded"), "pad", (ref,), widths)
+        averages.append(builder.layer(name, part, Inbound((padded,), {})))
+    ref = builder.function(builder.free(f"{layer.name}_divided"), "divide", tuple(averages), {})
+    builder.returns(call, ref)
+
+
+def _same(size: int | None, window: int, stride: int) -> tuple[int, int] | None:
+    """Return how many places "same" pads on both sides; ``None`` where an open size decides it."""
+    if size is None and stride > 1 and window > 1:
+        return None
+    return same_padding(size or 1, window, stride)
+
+
 def _function(builder: Builder, call: Call, function: str, tensors: tuple[Any, ...], **options: Any) -> None:
     ref = builder.function(builder.name_of(call), function, tensors, options)
     builder.returns(call, ref, form=builder.form_of(call))
@@ -84,7 +125,9 @@ def _operation(builder: Builder, call: Call) -> None:
 
 
 def _cast(builder: Builder, call: Call) -> None:
-    dtype = call.layer.dtype  # type: ignore[union-attr]  # a Cast
+    layer = call.layer
+    assert isinstance(layer, kinds.Cast)
+    dtype = layer.dtype
     wanted = str(builder.dtype) if dtype.startswith("float") else dtype
     ref = builder.function(builder.name_of(call), "cast", (builder.tensor(call.inputs[0]),), {"dtype": wanted})
     form = "bool" if dtype == "bool" else "float" if dtype.startswith("float") else "int"
@@ -504,6 +547,7 @@ def _time_distributed(builder: Builder, call: Call) -> None:
 HANDLERS: Mapping[type[Any], Handler] = {
     **dict.fromkeys(KINDS, _plain),
     kinds.LayerNormalization: _layer_normalization,
+    kinds.Pooling: _pooling,
     kinds.Constant: _constant,
     kinds.Operation: _operation,
     kinds.Cast: _cast,

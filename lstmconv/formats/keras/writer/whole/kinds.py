@@ -19,7 +19,6 @@ from lstmconv.formats.keras.writer.dialect import Dialect, described
 from lstmconv.formats.keras.writer.whole.nodes import Part, Variable
 from lstmconv.layouts.kinds import rows_of
 from lstmconv.model import Array, Shape, kinds
-from lstmconv.model.shapes import same_padding
 
 __all__ = ["KINDS", "Place", "stored"]
 
@@ -159,10 +158,6 @@ _POOLS = {"max": "Max", "average": "Average"}
 
 
 def _pooling(layer: kinds.Pooling, place: Place) -> Part:
-    if layer.function == "average" and place.dialect.major == 3 and _pads(layer, place):
-        raise UnsupportedModelError(
-            "Keras 3 on PyTorch counts padded places in an average with padding 'same' (keras/src/backend/torch/nn.py)"
-        )
     options = {
         "pool_size": list(layer.size),
         "strides": list(layer.strides),
@@ -170,15 +165,6 @@ def _pooling(layer: kinds.Pooling, place: Place) -> Part:
         "data_format": _data_format(layer.channels_first),
     }
     return Part(f"{_POOLS[layer.function]}Pooling{_spatial(place)}", options)
-
-
-def _pads(layer: kinds.Pooling, place: Place) -> bool:
-    """Whether any window goes beyond the input; a size that is open may make it."""
-    sizes = place.shapes[0][2:] if layer.channels_first else place.shapes[0][1:-1]
-    windows = zip(sizes, layer.size, layer.strides, strict=True)
-    return layer.padding == "same" and any(
-        size is None or sum(same_padding(size, window, stride)) > 0 for size, window, stride in windows
-    )
 
 
 def _global_pooling(layer: kinds.GlobalPooling, place: Place) -> Part:

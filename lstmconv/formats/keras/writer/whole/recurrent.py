@@ -44,7 +44,8 @@ def halves_alone(layer: LSTMLayer | RecurrentLayer) -> tuple[Any, Any]:
     assert layer.backward is not None
     names = [f"{layer.name}_{side}" for side in _SIDES]
     alone = replace(layer, backward=None, name=names[0])
-    return alone, replace(alone, forward=layer.backward, name=names[1])
+    second: Any = layer.backward
+    return alone, replace(alone, forward=second, name=names[1])
 
 
 def _lstm(layer: LSTMLayer, place: Place) -> Part:
@@ -52,7 +53,8 @@ def _lstm(layer: LSTMLayer, place: Place) -> Part:
     if reason is not None:
         raise UnsupportedModelError(reason)
     written = WrittenLayer(layer, halves_of(layer, LSTM, place.dtype), layer.stateful)
-    variables, inner = [], {}
+    variables: list[Variable] = []
+    inner: dict[str, str] = {}
     for half in written.halves:
         owner = f"{half.side}_layer/cell" if half.side else "cell"
         scope = "/".join(filter(None, (half.name if half.side else "", "lstm_cell")))
@@ -99,7 +101,9 @@ def _other(layer: RecurrentLayer, place: Place) -> Part:
     if layer.backward is None:
         variables = tuple(_variables(layer.forward, place, "cell", kind.cell))
         return Part(kind.name, halves[0], variables, shape_matters=True, inner={"cell": kind.cell})
-    variables, inner, described = (), {}, []
+    variables: tuple[Variable, ...] = ()
+    inner: dict[str, str] = {}
+    described: list[dict[str, Any]] = []
     for side, half, options in zip(_SIDES, layer.directions, halves, strict=True):
         name = f"{side}_{kind.inner}"
         owner = f"{side}_layer"
@@ -154,8 +158,9 @@ def _variables(half: GRUDirection | SimpleRNNDirection, place: Place, owner: str
     biases = {name: getattr(half, name, None) for name in ("bias_ih", "bias_hh")}
     if all(bias is None for bias in biases.values()):
         return found
-    if not isinstance(half, GRUDirection) or not half.reset_after:
-        return [*found, Variable(owner, scope, "bias", _packed(rows["bias_ih"], biases["bias_ih"], place.dtype))]
+    first = biases["bias_ih"]
+    if first is not None and not getattr(half, "reset_after", False):
+        return [*found, Variable(owner, scope, "bias", _packed(rows["bias_ih"], first, place.dtype))]
     zeros = np.zeros((3, half.hidden_size), place.dtype)
     both = [_packed(rows[name], zeros if bias is None else bias, place.dtype) for name, bias in biases.items()]
     return [*found, Variable(owner, scope, "bias", lambda: np.stack([make() for make in both]))]
