@@ -7,7 +7,7 @@ So weights and biases that make z are multiplied by 1.2, and on the way back by 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -31,7 +31,7 @@ __all__ = ["rescaled_layers", "with_hard_sigmoid_of"]
 
 _OWN = {2: HARD_SIGMOID_KERAS_2, 3: HARD_SIGMOID_KERAS_3}
 _FACTORS = {3: 1.2, 2: 1 / 1.2}
-_Half = TypeVar("_Half", LSTMDirection, GRUDirection, SimpleRNNDirection)
+_Half: TypeAlias = LSTMDirection | GRUDirection | SimpleRNNDirection
 
 
 def with_hard_sigmoid_of(model: Model, major: int) -> Model:

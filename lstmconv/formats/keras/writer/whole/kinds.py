@@ -311,7 +311,7 @@ def _multi_head(layer: kinds.MultiHeadAttention, place: Place) -> Part:
         ]
     _, heads, size = layer.query_kernel.shape
     output = layer.output_kernel.shape[-1]
-    options = {
+    options: dict[str, Any] = {
         "num_heads": heads,
         "key_dim": size,
         "value_dim": layer.value_kernel.shape[-1],
@@ -319,6 +319,9 @@ def _multi_head(layer: kinds.MultiHeadAttention, place: Place) -> Part:
         "output_shape": None if output == place.shapes[0][-1] else [output],
         "attention_axes": None,
     }
+    if place.dialect.major == 2:  # It makes its projections before it is called.
+        query, value, *key = place.shapes
+        options |= {"query_shape": query, "value_shape": value, "key_shape": key[0] if key else value}
     return Part("MultiHeadAttention", options, tuple(variables), inner=inner)
 
 

@@ -99,8 +99,8 @@ def _other(layer: RecurrentLayer, place: Place) -> Part:
     kind = _GRU if isinstance(layer.forward, GRUDirection) else _SIMPLE_RNN
     halves = [_half(layer, half, place) for half in layer.directions]
     if layer.backward is None:
-        variables = tuple(_variables(layer.forward, place, "cell", kind.cell))
-        return Part(kind.name, halves[0], variables, shape_matters=True, inner={"cell": kind.cell})
+        own = tuple(_variables(layer.forward, place, "cell", kind.cell))
+        return Part(kind.name, halves[0], own, shape_matters=True, inner={"cell": kind.cell})
     variables: tuple[Variable, ...] = ()
     inner: dict[str, str] = {}
     described: list[dict[str, Any]] = []
