@@ -86,7 +86,7 @@ def select(checkpoint: Checkpoint, wish: Wish, target: Path, chosen: Format, opt
         UnsupportedModelError: ``wish.whole``, and the source, a layer or the format does not allow it; no LSTM layer.
         UsageError: No layer of a given name, or two layers would get one name.
     """
-    reason = None if wish.part or options.lengths else obstacle_of(checkpoint, chosen, options)
+    reason = None if wish.part or options.lengths else obstacle_of(checkpoint, chosen, options, target)
     if wish.whole and options.lengths:
         raise UsageError("--lengths is for LSTM layers alone; a whole model masks as Keras does")
     if not chosen.layers_alone and (wish.part or options.lengths):
@@ -104,11 +104,13 @@ def select(checkpoint: Checkpoint, wish: Wish, target: Path, chosen: Format, opt
     return replace(selected, notes=(note, *selected.notes))
 
 
-def obstacle_of(checkpoint: Checkpoint, chosen: Format, options: WriteOptions) -> str | None:
-    """Say why a source's model cannot be written whole, or ``None``."""
+def obstacle_of(checkpoint: Checkpoint, chosen: Format, options: WriteOptions, target: Path) -> str | None:
+    """Say why a source's model cannot be written whole to a file of a format, or ``None``."""
     model = checkpoint.model
     if model is None:
         return "the file does not say its model; pass --config model.json"
+    if chosen.layers_suffix is not None and target.name.lower().endswith(chosen.layers_suffix):
+        return f"a {chosen.layers_suffix} file holds weights alone, expected {chosen.suffixes[0]}"
     if model.unknown and chosen.runs_graphs:
         first = model.unknown[0]
         return f"{first.name} ({first.class_name}): {first.reason}"

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from lstmconv.formats.keras.reader.kinds import table
 from lstmconv.formats.keras.reader.kinds.entry import LayerEntry, NotUnderstoodError
 from lstmconv.formats.keras.reader.kinds.functions import FUNCTIONS
+from lstmconv.formats.keras.writer.whole.handlers import HANDLERS
 from lstmconv.formats.onnx.writer import whole_model
 from lstmconv.formats.onnx.writer.kinds import WRITERS
 from lstmconv.model import LSTMLayer, RecurrentLayer, Stack, TimeDistributed, kinds
@@ -56,6 +57,7 @@ TARGETS = (
     _Target("reference", RULES, (graph.compute,)),
     _Target("ONNX", WRITERS, (whole_model._ModelWriter._call,)),
     _Target("PyTorch", BUILDERS, (torch_model._built, torch_model.KerasModel._build)),
+    _Target("Keras", HANDLERS, ()),
 )
 
 

@@ -52,9 +52,16 @@ def _layers(source: Checkpoint, twin: CheckedFile) -> Iterator[str]:
     if record is None or artifact is None:
         return
     options = list(_chosen(source, record))
-    written = WriteOptions(dtype=record.dtype, bias_mode=record.bias_mode, opset=record.opset, states=record.states)
+    written = WriteOptions(
+        dtype=record.dtype,
+        bias_mode=record.bias_mode,
+        opset=record.opset,
+        states=record.states,
+        keras_version=record.keras_version_written,
+        weights_only=record.weights_only,
+    )
     implied = record.lengths or any(option.startswith(("--layer", "--stack")) for option in options)
-    if not implied and obstacle_of(source, artifact.format, written) is None:
+    if not implied and obstacle_of(source, artifact.format, written, artifact.path) is None:
         yield "--lstm-only"
     yield from options
 

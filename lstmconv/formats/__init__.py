@@ -129,6 +129,7 @@ FORMATS = (
         states_activations=True,
         runs_graphs=True,
         from_keras=True,
+        layers_suffix=".weights.h5",
     ),
 )
 """In the order in which files are recognised and suffixes looked at: ``.cudnn.safetensors`` before ``.safetensors``.

@@ -90,6 +90,7 @@ class Format:
         layers_alone: It can hold LSTM layers without their model.
         raw_suffix: What it is written with under ``--raw``.
         framework: The library that runs its whole files, as ``run --with`` names it; ``None`` for a format without one.
+        layers_suffix: Files that end so hold the weights of LSTM layers, and no model.
         modules: What its weights load into, where that computes tanh and sigmoid only: ``nn.LSTM``.
         is_written: It can be a target; others are only read.
         locate: Returns the file or folder that a path means, where that is not the path itself: a prefix of several
@@ -109,6 +110,7 @@ class Format:
     layers_alone: bool = True
     raw_suffix: str | None = None
     framework: str | None = None
+    layers_suffix: str | None = None
     modules: str | None = None
     is_written: bool = True
     locate: Callable[[Path], Path | None] | None = None
