@@ -213,6 +213,18 @@ def test_verify_finds_a_changed_array_of_any_layer(tmp_path):
         assert failed(source, changed(target, change)), place
 
 
+def test_verify_finds_an_altered_option(tmp_path):
+    """Without Keras: the config is the one that lstmconv writes, or the file was changed."""
+    source = shutil.copy(GOLDEN / "keras-2.2.4" / "classifier.h5", tmp_path / "model.h5")
+    target, altered = tmp_path / "model.keras", tmp_path / "altered.keras"
+    lstmconv.convert(source, target, verify=False)
+    with zipfile.ZipFile(target) as before, zipfile.ZipFile(altered, "w") as after:
+        for name in before.namelist():
+            content = before.read(name)
+            after.writestr(name, content.replace(b'"softmax"', b'"sigmoid"') if name == "config.json" else content)
+    assert failed(source, altered)
+
+
 def two_dense(first: str, second: str) -> Model:
     """Return x -> first -> second, both square and alike, and a sum of both outputs."""
     draw = np.random.default_rng(3)

@@ -175,7 +175,12 @@ def _altered(expected: Model, record: Record, artifact: Artifact) -> tuple[str |
     if record.activations_given:
         return None, " · the graph was not compared: activations were given"
     options = WriteOptions(
-        dtype=record.dtype, bias_mode=record.bias_mode, opset=record.opset, states=record.states, whole=True
+        dtype=record.dtype,
+        bias_mode=record.bias_mode,
+        opset=record.opset,
+        states=record.states,
+        keras_version=record.keras_version_written,
+        whole=True,
     )
     try:
         found = artifact.format.alteration(expected, artifact, options)

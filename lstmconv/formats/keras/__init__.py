@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from lstmconv.formats.format import Artifact, Opened
 from lstmconv.formats.mapped_file import MappedFile
@@ -32,9 +32,12 @@ def obstacle(stack: Stack) -> str | None:
     return dialect.obstacle(stack)
 
 
-def alteration(model: Model, artifact: Artifact, options: WriteOptions) -> None:
-    """Say nothing: no whole model is written."""
-    return
+def alteration(model: Model, artifact: Artifact, options: WriteOptions) -> str | None:
+    """Say in what a whole file's config is not the one that is written for a model, or ``None``."""
+    from lstmconv.formats.keras.writer.whole import altering
+
+    config = cast(Any, artifact.content).config
+    return altering.alteration(model, None if config is None else config.model, options)
 
 
 def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:

@@ -10,14 +10,19 @@ from pathlib import Path
 
 from lstmconv.activations import SIGMOID, TANH
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats.keras import losses, obstacle_of_model, open_file, usage
+from lstmconv.formats.keras import losses, open_file, usage
 from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.tensors import dtype_of
-from lstmconv.model import Checkpoint, LSTMLayer, Stack
+from lstmconv.model import Checkpoint, LSTMLayer, Model, Stack
 
 __all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
 
 _TWO_BIASES = (None, "input", "recurrent", "both-halves", "double")
+
+
+def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:
+    """Say that these layers are written alone."""
+    return "CuDNNLSTM layers are written alone; write a whole model --to keras"
 
 
 def obstacle(stack: Stack) -> str | None:

@@ -33,6 +33,7 @@ def stepwise(layer: TimeDistributed, builder: Builder) -> Part:
         )
         inner = {"layer": only.name, **{f"layer/{path}": name for path, name in only.part.inner.items()}}
         return Part("TimeDistributed", {"layer": described}, variables, inner=inner)
+    graph.name = layer.name  # A legal one.
     described = describe_graph(graph, builder.dialect, builder.dtype, native=True)
     variables = tuple(variable._replace(owner=f"layer/{variable.owner}") for variable in variables_of(graph))
     inner = {"layer": graph.name, **{f"layer/{path}": name for path, name in objects_of(graph).items()}}

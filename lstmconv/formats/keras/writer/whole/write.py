@@ -25,7 +25,7 @@ from lstmconv.model.chains import lstm_layers
 from lstmconv.model.kinds import Identity
 from lstmconv.model.renaming import renamed
 
-__all__ = ["losses", "obstacle_of_model", "write_whole"]
+__all__ = ["Planned", "losses", "obstacle_of_model", "planned", "write_whole"]
 
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_\->]")
 """tensorflow/python/framework/ops.py _VALID_SCOPE_NAME_REGEX; Keras 3 refuses ``/``, its PyTorch backend ``.``."""
@@ -33,7 +33,7 @@ _TAKEN = ("top_level_model_weights",)
 """Keras' own group in a legacy file."""
 
 
-class _Planned(NamedTuple):
+class Planned(NamedTuple):
     """A model as one Keras holds it.
 
     Attributes:
@@ -51,13 +51,13 @@ class _Planned(NamedTuple):
 def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:
     """Say why no Keras file holds a model whole, or ``None``."""
     try:
-        _plan(model, options)
+        planned(model, options)
     except (UnsupportedModelError, UsageError) as error:
         return str(error)
     return None
 
 
-def _plan(model: Model, options: WriteOptions) -> _Planned:
+def planned(model: Model, options: WriteOptions) -> Planned:
     """Lay a model out for the Keras that the user asks for, or for 3 where it holds it, or else for 2.
 
     Raises:
@@ -71,19 +71,19 @@ def _plan(model: Model, options: WriteOptions) -> _Planned:
     if options.bias_mode not in (None, "single-input"):
         raise UsageError(f"Keras stores one bias, the sum of both; bias mode {options.bias_mode!r} is for two")
     if options.keras_version is not None:
-        return _planned(model, by_version(options.keras_version), options)
+        return _laid_out(model, by_version(options.keras_version), options)
     try:
-        return _planned(model, KERAS_3, options)
+        return _laid_out(model, KERAS_3, options)
     except UnsupportedModelError as for_3:
         try:
-            return _planned(model, KERAS_2, options)
+            return _laid_out(model, KERAS_2, options)
         except UnsupportedModelError as for_2:
             same = str(for_2) == str(for_3)
             text = str(for_3) if same else f"for Keras 3: {for_3}; for Keras 2: {for_2}"
             raise UnsupportedModelError(text) from for_2
 
 
-def _planned(model: Model, dialect: Dialect, options: WriteOptions) -> _Planned:
+def _laid_out(model: Model, dialect: Dialect, options: WriteOptions) -> Planned:
     if model.unknown:
         first = model.unknown[0]
         raise UnsupportedModelError(f"{first.name} ({first.class_name}): {first.reason}")
@@ -94,7 +94,7 @@ def _planned(model: Model, dialect: Dialect, options: WriteOptions) -> _Planned:
     carried = with_hard_sigmoid_of(renamed(model, names), dialect.major)
     named = replace(carried, name=_ILLEGAL.sub("_", model.name) or dialect.model_name)
     scaled = rescaled_layers(model, dialect.major)
-    return _Planned(Builder(named, dialect, dtype, inputs).graph(), dialect, dtype, names, scaled)
+    return Planned(Builder(named, dialect, dtype, inputs).graph(), dialect, dtype, names, scaled)
 
 
 def _names(model: Model) -> tuple[dict[str, str], dict[str, str]]:
@@ -141,38 +141,38 @@ def write_whole(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> No
         raise UsageError(
             f"{path.name}: expected .keras, .h5 or .hdf5 for a whole model; .weights.h5 holds weights alone"
         )
-    planned = _plan(model, options)
-    if planned.dtype.name == "bfloat16" and not name.endswith(".keras"):
+    plan = planned(model, options)
+    if plan.dtype.name == "bfloat16" and not name.endswith(".keras"):
         raise UnsupportedModelError("Keras cannot load bfloat16 weights from a legacy .h5; write .keras")
-    record = _record(checkpoint, model, planned, options)
-    config = describe_graph(planned.graph, planned.dialect, planned.dtype, native=name.endswith(".keras"))
+    record = _record(checkpoint, model, plan, options)
+    config = describe_graph(plan.graph, plan.dialect, plan.dtype, native=name.endswith(".keras"))
     if name.endswith(".keras"):
-        write_native(path, json.dumps(config), planned.graph, planned.dialect, record)
+        write_native(path, json.dumps(config), plan.graph, plan.dialect, record)
     else:
-        write_legacy(path, json.dumps(config), planned.graph, planned.dialect, record)
+        write_legacy(path, json.dumps(config), plan.graph, plan.dialect, record)
 
 
-def _record(checkpoint: Checkpoint, model: Model, planned: _Planned, options: WriteOptions) -> str:
+def _record(checkpoint: Checkpoint, model: Model, plan: Planned, options: WriteOptions) -> str:
     """Return the record: the source's model under the names in the file."""
-    moved = renamed(model, planned.names)
+    moved = renamed(model, plan.names)
     sources = options.sources or {}
     joined = {
-        planned.names.get(stack, stack): tuple(planned.names.get(name, name) for name in inside)
+        plan.names.get(stack, stack): tuple(plan.names.get(name, name) for name in inside)
         for stack, inside in checkpoint.joined.items()
     }
     written = replace(checkpoint, model=moved, layers=lstm_layers(moved), joined=joined, edges=None, branching=())
-    told = {new: sources.get(old, old) for old, new in planned.names.items()}
-    return encode(written, replace(options, sources=told, keras_version=planned.dialect.major))
+    told = {new: sources.get(old, old) for old, new in plan.names.items()}
+    return encode(written, replace(options, sources=told, keras_version=plan.dialect.major))
 
 
 def losses(model: Model, options: WriteOptions) -> Iterator[str]:
     """Say, in whole sentences, what the source tells and the written file does not."""
-    planned = _plan(model, options)
-    for name in planned.scaled:
-        other = 5 - planned.dialect.major
-        factor = "1.2" if planned.dialect.major == 3 else "1 / 1.2"
+    plan = planned(model, options)
+    for name in plan.scaled:
+        other = 5 - plan.dialect.major
+        factor = "1.2" if plan.dialect.major == 3 else "1 / 1.2"
         yield (
-            f"{name}: hard_sigmoid is another function in Keras {planned.dialect.major} than in Keras {other}; the "
+            f"{name}: hard_sigmoid is another function in Keras {plan.dialect.major} than in Keras {other}; the "
             f"weights of its gates are multiplied by {factor}, each rounded by half an ulp"
         )
     if any(isinstance(layer, Identity) and layer.class_name != "linear" for layer in model.layers):
