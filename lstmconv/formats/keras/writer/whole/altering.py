@@ -1,4 +1,4 @@
-"""Whether the config of a whole file is the one that lstmconv writes: a layer's options stand there and nowhere else."""
+"""Whether the config of a whole file is the one that lstmconv writes: the layers' options stand nowhere else."""
 
 from __future__ import annotations
 
