@@ -7,8 +7,8 @@ on to a layer that the model gives none, the tensor passes an addition of zero, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,24 +21,27 @@ from lstmconv.formats.keras.writer.whole.order import ordered
 from lstmconv.model import Array, Call, Layer, Model, Shape, Tensor, kinds
 from lstmconv.model.shapes import infer
 
-__all__ = ["Builder"]
+__all__ = ["Builder", "Handlers"]
 
+Handlers: TypeAlias = "Mapping[type[Any], Callable[[Builder, Call], None]]"
 _BOOL_FUNCTIONS = (*kinds.COMPARISONS, "logical_and", "logical_or", "logical_not", "all", "any")
 
 
 class Builder:
-    """Makes the nodes of one model; :mod:`~lstmconv.formats.keras.writer.whole.handlers` has the kinds' rules.
+    """Makes the nodes of one model.
 
     Attributes:
         model: With the names that Keras takes.
         dialect: The Keras that reads it.
         dtype: Of all its variables.
-        place: What a layer of the given call is told.
+        handlers: How a call of each kind is written.
     """
 
-    def __init__(self, model: Model, dialect: Dialect, dtype: np.dtype[Any], inputs: Mapping[str, str]) -> None:
+    def __init__(
+        self, model: Model, dialect: Dialect, dtype: np.dtype[Any], inputs: Mapping[str, str], handlers: Handlers
+    ) -> None:
         """Take a model, and the names of its InputLayers by those of its inputs."""
-        self.model, self.dialect, self.dtype = model, dialect, dtype
+        self.model, self.dialect, self.dtype, self.handlers = model, dialect, dtype, handlers
         self.shapes: dict[Tensor, Shape] = dict(infer(model))
         self.values: dict[Tensor, Value] = {}
         self.nodes: dict[str, Node] = {}
@@ -55,12 +58,10 @@ class Builder:
         Raises:
             UnsupportedModelError: This Keras cannot hold a layer; the text begins with its name.
         """
-        from lstmconv.formats.keras.writer.whole.handlers import HANDLERS
-
         for entry in self.model.inputs:
             self._input(entry.name, entry.shape, entry.dtype)
         for call in self.model.calls:
-            handler = HANDLERS.get(type(call.layer))
+            handler = self.handlers.get(type(call.layer))
             try:
                 if handler is None:
                     raise UnsupportedModelError(f"Keras files of {type(call.layer).__name__} are not written")

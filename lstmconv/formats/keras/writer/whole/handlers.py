@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from lstmconv.activations import Activation
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.keras.writer.dialect import described
-from lstmconv.formats.keras.writer.whole.building import Builder
+from lstmconv.formats.keras.writer.whole.building import Builder, Handlers
 from lstmconv.formats.keras.writer.whole.kinds import KINDS
 from lstmconv.formats.keras.writer.whole.nodes import Inbound, Part, Ref, Value
 from lstmconv.formats.keras.writer.whole.recurrent import halves_alone, recurrent
@@ -20,8 +20,6 @@ from lstmconv.model import Call, LSTMLayer, RecurrentLayer, Stack, Tensor, TimeD
 from lstmconv.model.shapes import same_padding
 
 __all__ = ["HANDLERS"]
-
-Handler: TypeAlias = "Callable[[Builder, Call], None]"
 
 _ENDS_MASK = (kinds.GlobalPooling,)
 _JOINS = (kinds.Merge, kinds.Dot)
@@ -544,7 +542,7 @@ def _time_distributed(builder: Builder, call: Call) -> None:
     builder.returns(call, builder.layer(layer.name, part, Inbound((tensor,), {})))
 
 
-HANDLERS: Mapping[type[Any], Handler] = {
+HANDLERS: Handlers = {
     **dict.fromkeys(KINDS, _plain),
     kinds.LayerNormalization: _layer_normalization,
     kinds.Pooling: _pooling,

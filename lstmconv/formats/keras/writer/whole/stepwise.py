@@ -24,7 +24,7 @@ def stepwise(layer: TimeDistributed, builder: Builder) -> Part:
     (entry,) = layer.model.inputs
     names = {inner.name for inner in layer.model.layers}
     given = next(name for name in ("step", "step_input", "step_input_1") if name not in names)
-    graph = type(builder)(layer.model, builder.dialect, builder.dtype, {entry.name: given}).graph()
+    graph = type(builder)(layer.model, builder.dialect, builder.dtype, {entry.name: given}, builder.handlers).graph()
     only = _only(graph)
     if only is not None:
         described = describe_part(only.name, only.part, builder.dialect, builder.dtype)

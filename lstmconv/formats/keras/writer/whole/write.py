@@ -16,6 +16,7 @@ from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats.keras.writer.dialect import KERAS_2, KERAS_3, Dialect, by_version
 from lstmconv.formats.keras.writer.whole.building import Builder
 from lstmconv.formats.keras.writer.whole.config import describe_graph
+from lstmconv.formats.keras.writer.whole.handlers import HANDLERS
 from lstmconv.formats.keras.writer.whole.nodes import Graph
 from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.record import encode
@@ -94,7 +95,7 @@ def _laid_out(model: Model, dialect: Dialect, options: WriteOptions) -> Planned:
     carried = with_hard_sigmoid_of(renamed(model, names), dialect.major)
     named = replace(carried, name=_ILLEGAL.sub("_", model.name) or dialect.model_name)
     scaled = rescaled_layers(model, dialect.major)
-    return Planned(Builder(named, dialect, dtype, inputs).graph(), dialect, dtype, names, scaled)
+    return Planned(Builder(named, dialect, dtype, inputs, HANDLERS).graph(), dialect, dtype, names, scaled)
 
 
 def _names(model: Model) -> tuple[dict[str, str], dict[str, str]]:
