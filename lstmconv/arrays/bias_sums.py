@@ -18,7 +18,7 @@ Biases: TypeAlias = "tuple[Gates | None, Gates | None]"
 
 
 class ComparableBiases(NamedTuple):
-    """What is compared with what.
+    """The biases of one direction in two files, ready to be compared.
 
     Attributes:
         expected: The source's, as the other file may hold it.

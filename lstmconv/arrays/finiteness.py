@@ -35,7 +35,7 @@ class NotFinite(NamedTuple):
 
 
 def weighted_layers(checkpoint: Checkpoint) -> tuple[Layer, ...]:
-    """Return every layer of a file: of its model where the file tells it, else the LSTM layers.
+    """Return every layer of a file's model, or the LSTM layers if the file contains no model.
 
     Constants are left out: a graph may add minus infinity on purpose.
     """

@@ -29,7 +29,7 @@ def always(file: MappedFile) -> bool:
 
 
 def never(file: MappedFile) -> bool:
-    """Recognise nothing: another format reads these files too, and tells them apart by their layers."""
+    """Recognise nothing: another format reads these files too, and distinguishes them by their layers."""
     return False
 
 
@@ -94,7 +94,7 @@ def locate_torch_code(path: Path) -> Path | None:
 
 
 def _is_unmarked(file: MappedFile) -> bool:
-    """Whether a file begins with nothing that tells its format."""
+    """Whether a file's first bytes do not show its format."""
     marked = file.head.startswith((_HDF5, _ZIP, b"\x80\x02"))
     return bool(file.head) and not marked and not _has_header(file)
 

@@ -26,7 +26,7 @@ __all__ = ["Artifact", "Format", "Module", "Opened"]
 
 
 class Opened(NamedTuple):
-    """What a format's module makes of a file.
+    """A file as a format's module has parsed it.
 
     Attributes:
         record: What lstmconv recorded in it; ``None`` for the files of others.
@@ -42,7 +42,7 @@ class Opened(NamedTuple):
 
 
 class Module(Protocol):
-    """What a format's module offers."""
+    """The functions that a format's module has."""
 
     def open_file(self, file: MappedFile, options: ReadOptions) -> Opened:
         """Parse a file; arrays are views into it where it allows them."""
@@ -63,7 +63,7 @@ class Module(Protocol):
         """
 
     def losses(self, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
-        """Say in whole sentences what the source tells and the written file does not."""
+        """Say in whole sentences which facts of the source the written file lacks."""
 
     def terms(self, layer: LSTMLayer) -> str:
         """Say as what the format holds a layer that it can hold: ``one LSTM node``."""
@@ -159,7 +159,7 @@ class Format:
         return self._module.write(checkpoint, path, options)
 
     def losses(self, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
-        """Say in whole sentences what the source tells and the written file does not."""
+        """Say in whole sentences which facts of the source the written file lacks."""
         return self._module.losses(checkpoint, path, options)
 
     def usage(self, artifact: Artifact, place: Path) -> str | None:
@@ -190,7 +190,7 @@ class Artifact:
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        """Its layers, and its model where it tells it.
+        """The file's layers, and its model if the file contains one.
 
         Raises:
             UnreadableFileError: It is damaged.

@@ -1,4 +1,4 @@
-"""What a user says over a file's head."""
+"""Activations that the user gives in place of the file's."""
 
 from __future__ import annotations
 

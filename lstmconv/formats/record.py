@@ -105,7 +105,7 @@ class RecordedStack:
 
 @dataclass(frozen=True)
 class Record:
-    """What lstmconv recorded in a file.
+    """The record that lstmconv writes into a file.
 
     Attributes:
         version: The lstmconv that wrote it.

@@ -20,7 +20,7 @@ class Field(NamedTuple):
     """One field.
 
     Attributes:
-        number: Of the field; 0 for the rest of a message that is no field.
+        number: The field's number; 0 for the rest of a message that is no field.
         wire: Its wire type.
         start: Where its tag begins.
         body: Where its bytes begin, behind the length.

@@ -21,7 +21,8 @@ __all__ = ["explain_bits", "explain_outputs", "locate", "same_arrays", "summed_u
 Float64: TypeAlias = npt.NDArray[np.float64]
 
 EXPLAINED = 0.05
-"""A mistake explains a difference if it removes all but this part of it; noise is a tenth at most of what is told."""
+"""A mistake explains a difference if it removes all but this part of it; noise is at most a
+tenth of a distinguishable deviation."""
 
 
 def explain_outputs(catalogue: Sequence[tuple[Outcome, Mapping[str, Float64]]]) -> str | None:
@@ -107,9 +108,9 @@ def _changes(array: Array) -> Iterator[tuple[str, Array]]:
 
 
 def summed_up(outcomes: Sequence[Outcome]) -> list[str]:
-    """Say what cannot be told apart, gates by their groups.
+    """Say which mistakes these weights cannot distinguish, with gates in groups.
 
-    The exchange of two gates that changes nothing means that neither can be told from the other.
+    If exchanging two gates changes nothing, these weights cannot distinguish them.
     """
     groups: dict[tuple[str, str], list[set[str]]] = {}
     others: list[str] = []

@@ -41,10 +41,10 @@ Float64: TypeAlias = npt.NDArray[np.float64]
 Arrays: TypeAlias = "Mapping[str, Float64]"
 
 _SHOWN = 4
-"""Of what cannot be told, so much is printed; the JSON has all."""
+"""At most so many undetectable mistakes are printed; the JSON lists all."""
 
 MARGIN = 10
-"""A mistake counts as told where it deviates ten times as far as noise may: no rounding is taken for one, nor one for
+"""A mistake is distinguishable if it deviates ten times as far as noise may: no rounding is taken for one, nor one for
 rounding, even if the noise were out by half of that."""
 
 
@@ -181,7 +181,7 @@ def judged(
 def _by_step(found: Arrays, trial: Compared, noise: Noise) -> tuple[tuple[float, float], ...]:
     """Return, step by step, the deviation and the noise of the number that is worst in units of its noise.
 
-    Of the first output; none if it is no sequence.
+    Only the first output counts; no lines if it is no sequence.
     """
     name, y = next(iter(trial.expected.items()))
     if y.ndim != 3:

@@ -1,4 +1,4 @@
-"""What running a layer or a model takes in memory, and how much is free."""
+"""Memory that running a layer or a model takes, and how much is free."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def outcomes(stack: Stack, probe: Trial, trial: Trial) -> Iterator[Outcome]:
 
 
 def place_of(stack: Stack, layer: LSTMLayer, half: int) -> str:
-    """Name a direction as far as it needs to be told from others."""
+    """Name a direction, as briefly as still distinguishes it from the others."""
     way = ("the forward direction", "the backward direction")[half] if layer.bidirectional else ""
     name = layer.name if len(stack.layers) > 1 else ""
     return " of ".join(part for part in (way, name) if part)

@@ -30,7 +30,7 @@ class Evidence:
         mistakes: How many were computed.
         untold: How many of them could not be told from rounding.
         cannot_tell: What these weights and inputs cannot tell apart; the comparison of bits decides there.
-        steps: Of the first output, if it is a sequence, step by step: the deviation and the noise of the number with
+        steps: For the first output, if it is a sequence, step by step: the deviation and the noise of the number with
             the largest ratio of both.
         place: Which number of which output ``found`` is.
         found_ratio: ``found`` as a multiple of ``noise``: at most 1 in what passes.
@@ -147,7 +147,7 @@ class VerificationError(LstmconvError, AssertionError):
 
     Attributes:
         report: The :class:`Report` with every check.
-        reports: Of a conversion, those of the targets before it, too.
+        reports: In a conversion also those of the targets before it.
         notes: What a conversion had to say until then.
     """
 

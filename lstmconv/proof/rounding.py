@@ -1,4 +1,4 @@
-r"""What rounding alone may do to an LSTM's numbers: a bound where it is of use, else a measured spread.
+r"""How far rounding alone may move an LSTM's numbers: a bound where it is of use, else a measured spread.
 
 **The bound** is carried beside the float64 reference, step by step (a running error analysis: Higham, *Accuracy and
 Stability of Numerical Algorithms*, 2nd ed. 2002, section 3.3). ``u`` is the unit roundoff, 2^-24 for float32; every
@@ -179,7 +179,7 @@ class _BoundedCell(LSTMCell):
             value, error = self._product(tuple(forward), tuple(backward))
         else:
             value = super().merge(mode, forward[0], backward[0])
-            error = forward[1] + backward[1]  # Of the average it is half, which rounds no more.
+            error = forward[1] + backward[1]  # The average is half of the sum; halving rounds nothing.
         return self._narrowed(value, error + _gamma(1, self._u) * (np.abs(value) + error))
 
     def _narrowed(self, value: Float64, error: Float64) -> Float64:
@@ -260,7 +260,7 @@ class Roundings:
 
 
 class _Drawn(Cell):
-    """What cells share that compute with every rounding drawn at random: ``(draws, batch, ...)``."""
+    """The base of cells that draw every rounding at random: ``(draws, batch, ...)``."""
 
     draw: Roundings
     terms: int

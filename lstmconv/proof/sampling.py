@@ -4,8 +4,8 @@ In one step each unit comes from its own rows of W, R and b, from the whole inpu
 So the units that are drawn here are computed from what the file itself returned: the states after the step before,
 and the outputs of the layer below. Rows are taken as they are needed; memory holds those of one direction.
 
-What is run of a file: the first step and the second step alone, and both in a row. Of a stack's upper layers one step
-is compared, of the lowest two: that shows the recurrent matrix also where a file takes no initial states, and the
+A file runs the first step and the second step alone, and both in a row. A stack's upper layers are compared in one
+step, the lowest layer in two: two steps show the recurrent matrix also if a file takes no initial states, and the
 order of time. What needs all rows at once (a matrix transposed, rows by unit) is not in this catalogue; all numbers
 have been compared bit for bit before.
 """

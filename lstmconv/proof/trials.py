@@ -44,7 +44,7 @@ class Settings:
     Attributes:
         atol: Absolute tolerance; ``None`` derives what rounding may do, see :mod:`lstmconv.proof.rounding`.
         rtol: Tolerance relative to the expected value; 0 if only ``atol`` is given.
-        seed: Of the inputs.
+        seed: Random seed for the test inputs.
         batch: Sequences.
         steps: Time steps.
         allow_not_finite: Weights that are not finite do not fail: their outputs are not run.
@@ -72,7 +72,7 @@ class Compared(Protocol):
 
     @property
     def expected(self) -> Mapping[str, Float64]:
-        """What must come out, by name."""
+        """The expected outputs, by name."""
 
 
 @dataclass(frozen=True, eq=False)

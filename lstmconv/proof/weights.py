@@ -24,7 +24,7 @@ from lstmconv.runtimes import DecodedDirection, Session
 __all__ = ["as_held", "as_read", "check_structure", "check_weights", "computes_otherwise", "rounded"]
 
 _ROUNDINGS = 4
-"""Of two biases each may be rounded to the target's dtype, then their sum, or their sum first in the source's dtype."""
+"""Two biases may be rounded to the target's dtype and then summed, or summed first in the source's dtype."""
 
 
 def check_structure(name: str, stack: Stack, decoded: Sequence[DecodedDirection], how: str) -> Check:
@@ -180,7 +180,7 @@ def _rounded(layer: LSTMLayer, dtype: np.dtype[Any]) -> LSTMLayer:
 def as_held(stack: Stack, decoded: Sequence[DecodedDirection]) -> Stack:
     """Return the stack with its weights rounded to the target's dtype, and the target's own biases.
 
-    Of two biases a target may hold the rounded sum: where its biases are the source's but for that rounding, they
+    A target may hold the rounded sum of two biases: where its biases are the source's but for that rounding, they
     count. A bias that is off by more stays the source's, so that the outputs show it.
 
     Args:

@@ -1,4 +1,4 @@
-"""Whether a file that tells its model joins its layers as the source does: Keras runs the file's graph, not its record.
+"""Compare how a file and its source join layers: Keras runs the file's graph, not its record.
 
 A file of LSTM layers alone has nothing between them, and feeds each from the layer that feeds it in the source. A file
 that something else wrote tells a whole model: it is computed, and compared with the source's.
@@ -34,7 +34,7 @@ def check_wiring(
         source: Both files' models are compared where both tell them.
         target: A file that holds LSTM layers, and perhaps more.
         pairing: Which layers belong together.
-        settings: Of the inputs.
+        settings: The seed and the sizes of the test inputs.
         run: Compute models; else only edges are compared.
     """
     held = target.checkpoint

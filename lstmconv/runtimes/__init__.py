@@ -80,12 +80,12 @@ class Inputs:
 
 
 class Precision(NamedTuple):
-    """In what a framework computes, by the names of the dtypes; what rounding may do follows from it.
+    """The dtypes, by name, in which a framework computes; the noise of rounding follows from them.
 
     Attributes:
-        arithmetic: Of products, sums and activations.
-        stored: Of the outputs and states, between layers and, on some devices, between steps.
-        products: Of ``W x`` and ``R h``, where each is stored before they are added; None: they are not stored.
+        arithmetic: The dtype of products, sums and activations.
+        stored: The dtype of outputs and states, between layers and, on some devices, between steps.
+        products: The dtype of ``W x`` and ``R h`` if each is stored before they are added; else ``None``.
     """
 
     arithmetic: str
@@ -98,7 +98,7 @@ class Loaded(NamedTuple):
 
     Attributes:
         framework: Names the framework and its version.
-        precision: In what it computes.
+        precision: The dtypes in which it computes.
         compute: Runs the stack; may be called many times.
     """
 
@@ -112,11 +112,11 @@ class LoadedModel(NamedTuple):
 
     Attributes:
         framework: Names the framework and its version.
-        precision: In what it computes.
+        precision: The dtypes in which it computes.
         inputs: The dtype that each input takes, by name, in the file's order.
         outputs: Their names, in the file's order.
         compute: Takes the inputs by name, cast to their dtypes, and returns all outputs by name; for many calls.
-        shapes: Of the inputs, ``None`` for a size that is open.
+        shapes: The inputs' shapes, with ``None`` for a size that is open.
     """
 
     framework: str
@@ -148,7 +148,7 @@ class Session(ABC):
 
     @property
     def record(self) -> Record | None:
-        """What lstmconv recorded in the file."""
+        """The record that lstmconv wrote into the file."""
         return self.artifact.record
 
     @abstractmethod

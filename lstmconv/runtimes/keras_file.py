@@ -46,13 +46,13 @@ class Group(dict[str, Any]):
 
 
 class KerasContent(NamedTuple):
-    """What a Keras file holds.
+    """The content of a Keras file.
 
     Attributes:
         file: The HDF5 file.
         weights: The group with ``layer_names``, or the file itself where variables lie by object path.
         config: The model's config; ``None`` in a file of weights only.
-        version: Of the Keras that wrote it, where it tells.
+        version: The version of the Keras that wrote it, if the file states it.
     """
 
     file: Group

@@ -38,7 +38,7 @@ _Evaluate: TypeAlias = "Callable[[Sequence[str], Mapping[str, Array]], list[Any]
 
 
 class _Framework(NamedTuple):
-    """What computes a model: its name, how it is called, and whether it is ONNX' own evaluator."""
+    """A framework that computes a model: its name, its call, and whether it is ONNX' own evaluator."""
 
     name: str
     evaluate: _Evaluate

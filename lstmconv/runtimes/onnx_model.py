@@ -25,7 +25,7 @@ _DTYPES = {
     "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(int64)": "int64",
     "tensor(int32)": "int32", "tensor(bool)": "bool",
 }  # fmt: skip
-"""What lstmconv writes, by ONNX Runtime's names; lengths are int32."""
+"""The dtypes that lstmconv writes, by ONNX Runtime's names; lengths are int32."""
 
 
 def load_model(model: onnx.ModelProto, path: Path) -> LoadedModel:
@@ -76,8 +76,8 @@ def decode_model(
 ) -> Mapping[str, DecodedLayer]:
     """Return every layer's arrays by its name, from the initializers ``<layer>.<array>``; external ones are mapped.
 
-    Of the given layers only names, ways and the count of heads are read, never a number; no framework is loaded either
-    way. What a kernel's axes are is seen from the node that reads it:
+    From the given layers only names, ways and the count of heads are read, never a number; no framework is loaded in
+    either case. The node that reads a kernel decides its axes:
     ``Conv`` has W ``[M, C/group, spatial...]`` (ONNX operator specification, Conv-11), ``ConvTranspose`` W
     ``[C, M/group, spatial...]`` (ConvTranspose-11).
     """

@@ -62,7 +62,7 @@ class StateDict(Session):
 
     @cached_property
     def _names(self) -> dict[str, str]:
-        """What leads the names of each stack's tensors, by the stack."""
+        """The prefix of the tensors' names, by the stack."""
         if self.record is not None:
             return {name: name.replace("/", ".") + "." if self.record.prefix else "" for name in self.record.modules}
         found = dict.fromkeys(re.split(r"weight_ih(?:_l0)?$", key)[0] for key in self.read if _FIRST.search(key))
@@ -187,11 +187,11 @@ def _load_module(state: dict[str, Any]) -> Loaded:
 
 
 _OWN = r"(weight|bias)_(ih|hh)(_l\d+)?(_reverse)?|_extra_state"
-"""What belongs to one module: an unprefixed state dict may hold other modules too."""
+"""Names of one module's tensors: a state dict without prefixes may hold other modules too."""
 
 
 _FIRST = re.compile(r"weight_ih(_l0)?$")
-"""What the first layer's input matrix is called: each module has one."""
+"""The name of the first layer's input matrix; each module has one."""
 
 RUNTIME = StateDict
 

@@ -77,7 +77,7 @@ def _path(call: Call) -> tuple[str, ...]:
 def decode_model(state: Mapping[str, Array], described: object, layers: Iterable[Layer]) -> Mapping[str, DecodedLayer]:
     """Return every layer's arrays by its name, as PyTorch loads them.
 
-    Of the given layers only names, kinds and the count of heads are read, and whether a layer has an array in whose
+    From the given layers only names, kinds and the count of heads are read, and whether a layer has an array in whose
     place PyTorch's module needs one: ones, or zeros. Sources: torch.nn.Linear, Conv1d, ConvTranspose1d, BatchNorm1d,
     LayerNorm, LSTM, GRU, RNN, MultiheadAttention, Variables.
     """

@@ -97,7 +97,7 @@ def _beside(path: Path) -> tuple[str, ...]:
 
 
 class WeightSpaces(NamedTuple):
-    """What a file of weight spaces holds.
+    """The content of a file of weight spaces.
 
     Attributes:
         record: What lstmconv recorded in it.

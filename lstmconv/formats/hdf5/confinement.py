@@ -24,7 +24,7 @@ from lstmconv.model import Array
 __all__ = ["described"]
 
 _OUT_OF_TIME = [getattr(signal, name) for name in ("SIGXCPU", "SIGALRM") if hasattr(signal, name)]
-"""What ends a confined process that takes too long."""
+"""Signals that end a confined process that takes too long."""
 _NO_FORK = {"jax", "tensorflow"}
 """They run threads of their own that a forked child would lack."""
 _PATIENCE = 3
@@ -34,7 +34,7 @@ _LONGEST_SECONDS = 2**31 - 1
 _LARGE_BYTES = 128 << 20
 """The numbers of such a file, where they are chunked, go to the disk and not into memory."""
 _OWN_BYTES = 384 << 20
-"""What a child may take beside the numbers that it copies: the library, its caches, the description."""
+"""Memory of a child beside the numbers that it copies: the library, its caches, the description."""
 
 
 def described(content: Path | Array, name: str) -> BinaryIO:

@@ -31,7 +31,7 @@ Attribute: TypeAlias = "str | list[str] | float | None"
 
 _MAX_DEPTH = 64
 _SLAB_BYTES = 32 << 20
-"""Of a dataset that the library puts together, at a time."""
+"""Bytes that are read at a time from a dataset that the library puts together."""
 
 
 def describe(content: Path | Array, name: str, sink: BinaryIO) -> None:

@@ -70,7 +70,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
 
 
 def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
-    """Say what the source tells and the written file does not."""
+    """Say which facts of the source the written file lacks."""
     from lstmconv.formats.keras.writer import write
 
     return write.losses(checkpoint, path, options)

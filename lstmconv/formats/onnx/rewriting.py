@@ -28,7 +28,7 @@ def alteration_of(
     """Say in what a file's model is not the one that is written, first difference first, or ``None``.
 
     Nodes are compared in order, with their inputs, outputs and attributes; inputs, outputs and initializers by name.
-    Names of nodes, noted shapes and documentation compute nothing, and are left out.
+    Names of nodes, declared shapes and documentation compute nothing, and are left out.
 
     Args:
         written: The model as lstmconv writes it.

@@ -1,4 +1,4 @@
-"""What a written ONNX model takes and returns: one line for whoever holds it now."""
+"""The inputs and outputs of a written ONNX model, in one line for its user."""
 
 from __future__ import annotations
 

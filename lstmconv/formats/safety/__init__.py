@@ -1,1 +1,1 @@
-"""What is refused before it is read: sizes, counts, and files that only look like models."""
+"""Checks before reading: limits of size and count, and zip directories that can be trusted."""

@@ -1,4 +1,4 @@
-"""What a file may claim: every limit in one place, with its reason and the environment variable that lifts it.
+"""Limits on what a file may claim: all in one place, with its reason and the environment variable that lifts it.
 
 No file needs more than it could honestly fill: most limits grow with what is stored. Each is far above
 what Keras, PyTorch and ONNX exporters write, and low enough that a small file costs less than 1 GB.

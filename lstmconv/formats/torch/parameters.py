@@ -199,7 +199,7 @@ def _collect(
 
 
 def _named_as_by_keras(tensors: Mapping[str, Array]) -> Iterator[Skipped]:
-    """Yield the modules whose arrays are called as in Keras: nothing in a state dict tells the order of their gates.
+    """Yield the modules whose arrays are called as in Keras: a state dict does not state the order of their gates.
 
     haste's LSTM has i g f o, and a zoneout that acts at inference too (haste_pytorch/lstm.py); ports of Keras i f g o.
     """
@@ -350,7 +350,7 @@ def _direction(module: _Module, layer: int | None, way: str, where: tuple[str, s
 
 
 class _Computed(NamedTuple):
-    """What a module computes: as ``nn.LSTM``, or as its ``_extra_state`` says."""
+    """The computation of a module: ``nn.LSTM``'s, or the one in its ``_extra_state``."""
 
     activation: Sequence[Activation | None]
     recurrent_activation: Sequence[Activation | None]

@@ -161,7 +161,7 @@ class _Counted(dict[int, Callable[[Any], None]]):
 
 
 class Readable(Protocol):
-    """What a pickle is read from: an ``io.BytesIO`` or an ``mmap.mmap``."""
+    """The file that a pickle is read from: an ``io.BytesIO`` or an ``mmap.mmap``."""
 
     def read(self, size: int, /) -> bytes: ...
     def readline(self) -> bytes: ...
@@ -169,7 +169,7 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Pickled:
-    """What a pickle holds.
+    """The content of a pickle.
 
     Attributes:
         value: Text, bytes, numbers, ``None``, tuples, lists, :class:`Pairs`, :class:`Tensor`,

@@ -81,7 +81,7 @@ def _unknown_activation(layer: Layer) -> str | None:
 
 
 def whole_tensors(checkpoint: Checkpoint, options: WriteOptions) -> list[NamedTensor]:
-    """List every tensor of the model that a checkpoint tells.
+    """List every tensor of a checkpoint's model.
 
     Raises:
         UnsupportedModelError: It tells none; or as :func:`model_tensors`.

@@ -98,7 +98,7 @@ def check_model(
 
 @dataclass(frozen=True)
 class _SizeError(Exception):
-    """What a framework said about inputs of some sizes."""
+    """The result of running a framework on inputs of some sizes."""
 
     text: str
 

@@ -27,7 +27,7 @@ __all__ = ["wrong_models"]
 _OPERATIONS = 10**10
 """So many operations may the mistakes about all recurrent layers take: two seconds or so."""
 _GATES = 500
-"""What the gates of a unit cost in a step beside the products, in operations."""
+"""Operations that the gates of a unit take in a step, without the products."""
 _FEWEST = 6
 _PAIRS = 30
 """Pairs of layers whose weights are exchanged, at most."""

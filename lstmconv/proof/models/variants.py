@@ -28,7 +28,7 @@ Replaced: TypeAlias = "Call | Callable[[Call, Sequence[Array], Sequence[Array] |
 """Another call in a call's place, or a function that computes instead of it."""
 
 _NUMBERS = 1 << 23
-"""So many numbers, 64 MB, are held of wrong versions at a time."""
+"""Wrong versions take at most so many numbers (64 MB) at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ def returned_by(model: Model, trial: ModelTrial, wrongs: Sequence[Wrong]) -> Ite
 
 
 class _Walk:
-    """Some wrong versions, told by their numbers."""
+    """Some wrong versions, by their numbers."""
 
     def __init__(self, model: Model, trial: ModelTrial, wrongs: Sequence[Wrong]) -> None:
         self._model, self._trial, self._wrongs = model, trial, wrongs

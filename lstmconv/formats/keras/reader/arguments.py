@@ -1,4 +1,4 @@
-"""What one call of a layer is made with: inputs, initial states, masks, options."""
+"""The arguments of one call of a layer: inputs, initial states, masks, options."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOT_OPTIONS = {*_TENSOR_ARGUMENTS, *_MASK_ARGUMENTS, "initial_state", "constant
 
 
 class Given(NamedTuple):
-    """What one call is made with.
+    """The arguments of one call.
 
     Attributes:
         inputs: Its tensors.

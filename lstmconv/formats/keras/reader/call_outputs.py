@@ -1,4 +1,4 @@
-"""What a call returns: its dtypes, states and masks; and whether it returns its input as it is."""
+"""The outputs of a call: dtypes, states and masks, and whether it returns its input unchanged."""
 
 from __future__ import annotations
 

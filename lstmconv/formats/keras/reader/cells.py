@@ -76,7 +76,7 @@ class HalfSpec(NamedTuple):
     """One LSTM cell as a config describes it.
 
     Attributes:
-        config: Of the LSTM, or of the RNN and its LSTMCell together.
+        config: The LSTM's config, or the RNN's and its LSTMCell's together.
         cudnn: It is a CuDNNLSTM.
     """
 

@@ -70,7 +70,7 @@ def output_mask(
         inputs: What it is called with.
         masks: See :func:`masks_by_version`.
         made: The layer itself, of one that makes a mask.
-        axis: Of a layer that concatenates.
+        axis: The axis of a layer that concatenates.
     """
     if rule.output == "makes":
         return _made(calls, name, inputs[0], made)

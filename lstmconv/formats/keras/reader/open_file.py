@@ -37,7 +37,7 @@ _CELL_VARIABLE = re.compile(r".+/recurrent_kernel(:0)?")
 
 
 class KerasVersion(NamedTuple):
-    """What a file says of its producer, such as ``2.2.4-tf``.
+    """A producer's version as a file states it, such as ``2.2.4-tf``.
 
     >>> KerasVersion("2.2.4-tf").major
     2
@@ -99,7 +99,7 @@ class KerasFile(NamedTuple):
             Keras' order.
         weights: The group that holds the layers' groups; of a ``named`` or ``listed`` file all variables.
         config: The model config, where the file has one.
-        version: Of the weights, where the file tells.
+        version: The Keras that wrote the weights, if the file states it.
         backend: As the file states it.
         description: ``"Keras HDF5 (whole model)"`` and the like.
         hashed: As :attr:`lstmconv.model.Provenance.hashed`.

@@ -73,7 +73,7 @@ class Producer:
 
     @property
     def question(self) -> str:
-        """What to ask a user whose weights do not tell their activation."""
+        """The question for a user whose weights do not state their activation."""
         version = self.file.version
         if self.file.kind in ("tracked", "named"):
             writer = "TensorFlow, whose LSTM classes had either default"
@@ -91,7 +91,7 @@ class Producer:
     def activations(
         self, name: str, half: HalfSpec | None, *, cudnn: bool
     ) -> tuple[Activation | None, Activation | None]:
-        """Return the exact activation and recurrent activation of a half; ``None`` where nothing tells.
+        """Return the exact activation and recurrent activation of a half; ``None`` where the file does not state it.
 
         Raises:
             UnsupportedModelError: A custom activation, or a config that does not state one.

@@ -59,7 +59,7 @@ def checkpoint_of(file: KerasFile, options: ReadOptions) -> Checkpoint:
 
 
 def interpret(file: KerasFile, options: ReadOptions) -> Checkpoint:
-    """Read every LSTM layer of an opened Keras file of any generation, and the model around them where it tells one.
+    """Read every LSTM layer of an opened Keras file, and the model around them if the file contains it.
 
     A model without an LSTM is read too: its checkpoint has no layers. Unknown layers stand in the model.
 
@@ -95,7 +95,7 @@ def _cells(file: KerasFile) -> list[Cell]:
     """Find the recurrent cells of a file, whatever its config says."""
     if file.objects is not None:
         return tracked_cells(file.objects)
-    if file.kind == "listed":  # Nothing tells one array from another but a config.
+    if file.kind == "listed":  # Only a config says which array is which.
         return []
     if file.kind == "named":
         return named_cells(file.weights)
@@ -103,7 +103,7 @@ def _cells(file: KerasFile) -> list[Cell]:
 
 
 def _without_names(file: KerasFile) -> str:
-    """Say what arrays without names may be, and the option that tells."""
+    """Say what arrays without names may be, and which option decides."""
     arrays = [array for array in file.weights.children.values() if isinstance(array, StoredArray)]
     shapes = ", ".join(str(array.shape) for array in arrays[:4]) + (", ..." if len(arrays) > 4 else "")
     return (

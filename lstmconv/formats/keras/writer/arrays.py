@@ -44,7 +44,7 @@ class WrittenHalf:
         side: ``forward``, ``backward``, or ``None`` for a layer of one direction.
         direction: The source.
         cell: The class that it becomes.
-        dtype: Of the written arrays.
+        dtype: The dtype of the written arrays.
         bias_mode: How a CuDNNLSTM's two biases are filled.
     """
 

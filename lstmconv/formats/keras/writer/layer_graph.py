@@ -34,7 +34,7 @@ class Graph:
 
 
 def chained(checkpoint: Checkpoint) -> tuple[tuple[str, str], ...] | None:
-    """Return the edges of a checkpoint with those inside its stacks; ``None`` if nothing tells any."""
+    """Return the edges of a checkpoint with those inside its stacks; ``None`` if the source states none."""
     inside = tuple(pair for names in checkpoint.joined.values() for pair in pairwise(names))
     if checkpoint.edges is None and not inside:
         return None

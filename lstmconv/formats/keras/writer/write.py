@@ -117,7 +117,7 @@ def _refuse_unequal_feeders(checkpoint: Checkpoint, kind: _Kind, dialect: Dialec
 
 
 def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
-    """Say, in whole sentences, what the source tells and the written file does not."""
+    """Say in whole sentences which facts of the source the written file lacks."""
     if options.whole and checkpoint.model is not None:
         from lstmconv.formats.keras.writer.whole import write as whole
 

@@ -33,7 +33,7 @@ FAR = 10_000
 """Nodes between two layers that are looked at."""
 _CARRIES = MOVES | {"Cast", "Dropout"}
 MOVED = _CARRIES - {"Concat"}
-"""What returns numbers of its first input and of no other."""
+"""Operators that return numbers of their first input only."""
 _DIMENSIONLESS = ("Shape", "Size")
 
 
@@ -81,7 +81,7 @@ class Placed:
 
 @dataclass(frozen=True, eq=False)
 class _Live:
-    """What reads what in one graph, nodes that compute no output left out."""
+    """Which node reads which in one graph, without nodes that compute no output."""
 
     readers: Mapping[str, Sequence[tuple[int, int]]]
     returned: frozenset[str]

@@ -55,7 +55,7 @@ def run_node(node: onnx.NodeProto, inputs: Sequence[Array | None], opset: int, l
     """Return a node's outputs.
 
     Args:
-        node: Of one of the operators above.
+        node: A node with one of the operators above.
         inputs: Its inputs; ``None`` for one that is left out.
         opset: The version of ONNX' operators that the node is written in.
         limit: How many bytes one output may have.

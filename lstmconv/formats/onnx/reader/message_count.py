@@ -16,7 +16,7 @@ from lstmconv.formats.wire import LENGTH, Content, fields
 __all__ = ["MESSAGE_BYTES", "count_messages", "refuse_many_messages"]
 
 MESSAGE_BYTES = 170
-"""What an empty message takes in memory."""
+"""Bytes of memory for an empty message."""
 _HARMLESS_BYTES = 2 << 20
 """A file so small has no room for as many messages as would be too many."""
 

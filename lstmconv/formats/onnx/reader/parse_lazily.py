@@ -22,7 +22,7 @@ __all__ = ["OWN", "parse"]
 OWN = "\0"
 """The location of weights that lie in the model's own file; no file has such a name."""
 _LARGE_BYTES = 1 << 20
-"""Of a tensor that stays in the file."""
+"""A tensor of at least so many bytes stays in the file."""
 _GRAPH, _INITIALIZER, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 7, 5, 9, 13, 14
 """Field numbers in ModelProto, GraphProto and TensorProto (onnx.proto)."""
 _EXTERNAL = 1  # TensorProto.DataLocation.EXTERNAL

@@ -146,7 +146,7 @@ def _provenance(name: str, sha256: str, model: onnx.ModelProto) -> Provenance:
 
 @dataclass
 class _Found:
-    """What the nodes of a model came to."""
+    """The LSTM nodes of a model as they were read."""
 
     nodes: list[LSTMNode] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)

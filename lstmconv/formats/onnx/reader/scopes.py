@@ -27,7 +27,7 @@ class Place:
 
     @property
     def key(self) -> tuple[int, str]:
-        """What tells it from every other place of the model."""
+        """A key that no other place of the model has."""
         return id(self.scope), self.name
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["STORED", "fixed_lengths", "given_states", "inputs_alone", "masks"]
 
 STORED = "a state stored in the graph"
-"""What gives a state that is constant."""
+"""Operators that return a constant state."""
 
 
 def masks(node: LSTMNode, routes: Routes) -> bool:

@@ -1,4 +1,4 @@
-"""What a name's value is, where it can be known while reading: constants, and what is moved from constants."""
+"""The value of a name that is known while reading: constants, and numbers moved from constants."""
 
 from __future__ import annotations
 

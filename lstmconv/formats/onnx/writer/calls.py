@@ -19,7 +19,7 @@ from lstmconv.model import Array, Layer, Shape
 __all__ = ["CallWriter", "Type", "Value", "element_of", "pieces_of"]
 
 Type: TypeAlias = Literal["float", "int", "bool"]
-"""What a tensor holds: the model's float type, int64, or bool."""
+"""The type of a tensor: the model's float type, int64, or bool."""
 
 
 class Value(NamedTuple):

@@ -116,7 +116,7 @@ class Mask(Steps):
         self.zero = graph.constant(0.0, dtype)
         constant = graph.constant
         counted = graph.add("Cast", [mask], f"{name}.counted", to=_int64())
-        # Of each step: how many steps count up to it, and before it.
+        # For each step: how many unmasked steps there are up to it, and before it.
         self.up_to = graph.add("CumSum", [counted, constant(1)], f"{name}.up_to")
         self.before = graph.add("CumSum", [counted, constant(1)], f"{name}.before", exclusive=1)
         total = graph.add("ReduceSum", [counted, constant([1])], f"{name}.total", keepdims=0)

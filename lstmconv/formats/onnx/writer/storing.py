@@ -52,7 +52,7 @@ def _sizes(entry: onnx.ValueInfoProto) -> Sequence[onnx.TensorShapeProto.Dimensi
 
 
 def _declared(model: onnx.ModelProto, weights: Mapping[str, NamedTensor]) -> onnx.ModelProto:
-    """Return a copy whose weights are declared and not held."""
+    """Return a copy that declares its weights without their bytes."""
     helper = require("onnx.helper", "Writing ONNX")
     declared = type(model)()
     declared.CopyFrom(model)

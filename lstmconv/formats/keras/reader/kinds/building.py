@@ -36,7 +36,7 @@ def build(
     Args:
         entry: The layer in the config.
         arrays: By the file's names, in the order of :func:`variables_of`.
-        input_shapes: Of each input, the batch included.
+        input_shapes: The shape of each input, with the batch.
         notes: What a user should know of assumptions is added to it, in whole sentences.
 
     Returns:
@@ -85,7 +85,7 @@ def per_step(name: str, layers: Sequence[Layer], input_shape: Shape) -> tuple[La
     Args:
         name: The wrapper's name.
         layers: The wrapped layer's records, as :func:`build` returned them.
-        input_shape: Of the wrapper's input: batch, time, and the axes of a step.
+        input_shape: The shape of the wrapper's input: batch, time, and the axes of a step.
 
     Returns:
         The records themselves where each step is computed alone anyway, else one

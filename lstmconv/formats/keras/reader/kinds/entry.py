@@ -1,4 +1,4 @@
-"""What a file says of one layer."""
+"""One layer as a file describes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["NOTHING", "OPERATOR_LAYERS", "REQUIRED", "LayerEntry", "NotUnderstoo
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 OPERATOR_LAYERS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
-"""Layers of tf.keras that hold one function; the operations of Keras 3 are told by their module."""
+"""Layers of tf.keras that hold one function; Keras 3's operations are recognised by their module."""
 
 
 class NotUnderstoodError(UnsupportedModelError):

@@ -1,4 +1,4 @@
-"""What each layer does with a mask, in each generation of Keras.
+"""How each layer treats a mask, in each generation of Keras.
 
 Sources: ``compute_mask`` and ``supports_masking`` in keras/layers and keras/engine (1.2.2, 2.2.4), tf_keras/src/layers
 (2.16), keras/src/layers (3.0 to 3.15). A layer that does not support masking raises in keras-team Keras, so no
@@ -43,7 +43,7 @@ MaskOutput: TypeAlias = Literal[
 
 
 class MaskRule(NamedTuple):
-    """What a layer does with masks.
+    """How a layer treats masks.
 
     Attributes:
         output: The mask of its outputs.

@@ -45,7 +45,7 @@ class Place:
     Attributes:
         entry: The layer in the config.
         options: Its options by their names in Keras 2 and 3, defaults filled in.
-        input_shapes: Of each input, the batch included.
+        input_shapes: The shape of each input, with the batch.
         arrays: By :attr:`Variable.name`; empty while the variables themselves are asked for.
         notes: What a user should know of assumptions, in whole sentences.
     """

@@ -1,4 +1,4 @@
-"""What takes several inputs, or computes element by element: merges, Dot, operators, Cast, Reduce, Constant."""
+"""Layers that take several inputs, or compute element by element: merges, Dot, operators, Cast, Reduce, Constant."""
 
 from __future__ import annotations
 

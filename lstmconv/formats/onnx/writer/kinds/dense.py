@@ -9,7 +9,7 @@ from lstmconv.model.kinds import Activate, Dense, Embedding, Identity, Normaliza
 __all__ = ["activate", "dense", "embedding", "identity", "normalization", "prelu", "rescaling"]
 
 _SMALLEST_DEVIATION = 1e-7
-"""Of Keras' Normalization: ``backend.epsilon()``."""
+"""The epsilon of Keras' Normalization: ``backend.epsilon()``."""
 
 
 def dense(call: CallWriter, layer: Dense) -> list[Value]:

@@ -1,4 +1,4 @@
-"""What moves numbers and computes none: Reshape, Permute, RepeatVector, Pad, Crop, Upsample, Slice."""
+"""Layers that move numbers and compute none: Reshape, Permute, RepeatVector, Pad, Crop, Upsample, Slice."""
 
 from __future__ import annotations
 
