@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.hostile.mutation import good_files, mutate
+from tests.hostile.mutation import config_of, good_files, mutate
 from tests.hostile.running import Worker, faults
 
 _RECYCLE = 500
@@ -91,6 +91,9 @@ def _prepare(rng: random.Random, files: list[Path], work: Path) -> tuple[list[st
     if rng.random() < 0.4:
         argv = ["convert", str(source), str(work / "out" / rng.choice(_TARGETS)), "--no-verify"]
         argv += ["--recurrent-activation", "sigmoid"] if rng.random() < 0.5 else []
+    config = config_of(good)
+    if config is not None and rng.random() < 0.9:
+        argv += ["--config", str(config)]
     return argv, how
 
 

@@ -611,7 +611,27 @@ def good_files(folder: Path) -> list[Path]:
     for archive in sorted((golden / "tensorflow").glob("tf-*.zip")):
         made += tensorflow_files(archive, folder / "tensorflow", "*/*")
     made += tensorflow_files(golden / "tensorflow" / "tfjs-4.22.0.zip", folder / "tensorflow", "*")
+    return made + containers(golden, folder / "containers")
+
+
+def containers(golden: Path, folder: Path) -> list[Path]:
+    """Copy PyTorch's modules and archives, and Keras' weights in NumPy's and PyTorch's files."""
+    folder.mkdir()
+    made: list[Path] = []
+    names = [*(golden / "torch_containers").glob("*.*"), *(golden / "get_weights").glob("*.npz")]
+    names += [golden / "keras_on_torch" / name for name in ("state_dict.pt", "by_name.npz")]
+    for name in sorted(each for each in names if each.suffix != ".py"):
+        made.append(folder / f"{name.parent.name}_{name.name}")
+        shutil.copy(name, made[-1])
     return made
+
+
+def config_of(path: Path) -> Path | None:
+    """Return a config for weights that are nothing without one."""
+    golden = Path(__file__).parent.parent / "golden"
+    if path.name.startswith("get_weights_"):
+        return golden / "get_weights" / f"{path.name.removeprefix('get_weights_').removesuffix('.npz')}.h5"
+    return golden / "keras_on_torch" / "config.json" if path.name.startswith("keras_on_torch_") else None
 
 
 def tensorflow_files(archive: Path, folder: Path, places: str) -> list[Path]:
