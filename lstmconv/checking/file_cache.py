@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from lstmconv.errors import ForeignFileError, LstmconvError, NoLSTMError
 from lstmconv.formats import FORMATS, Artifact, located, open_file
+from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.record import Record
 from lstmconv.model import Checkpoint, Skipped
 
@@ -26,13 +27,26 @@ _KEPT = 8
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file is checked: by its suffix, or, where a format names files otherwise, by what stands beside it."""
-    if path.name.lower().endswith(_BY_NAME):
+    """Whether a file is checked: by its suffix, by its content, or by what stands beside it.
+
+    The content decides where files of other kinds have the suffix too, and what stands beside it where a format names
+    files otherwise.
+    """
+    if path.name.lower().endswith(_BY_NAME) or _is_recognised(path):
         return True
     try:
         return any(entry.locate is not None and entry.locate(path) is not None for entry in FORMATS)
     except LstmconvError:  # Reading it says what is wrong with it.
         return True
+
+
+def _is_recognised(path: Path) -> bool:
+    """Whether a suffix that other files have too is a format's by the file's content."""
+    judges = [entry.shared[path.suffix.lower()] for entry in FORMATS if path.suffix.lower() in entry.shared]
+    if not judges or not path.is_file():
+        return False
+    file = MappedFile(path)
+    return bool(file.size) and any(recognises(file) for recognises in judges)
 
 
 def place_of(path: Path) -> Path:

@@ -38,6 +38,7 @@ FORMATS = (
         runtime="torch",
         framework="torch",
         recognises=detection.is_torch,
+        shared=dict.fromkeys((".ckpt", ".bin", ".pt2"), detection.is_torch),
         modules="nn.LSTM",
     ),
     Format(
@@ -125,6 +126,7 @@ FORMATS = (
         runtime="keras",
         framework="keras",
         recognises=detection.always,
+        shared={".ckpt": detection.is_hdf5, ".npz": detection.is_npz},
         biases="one",
         states_activations=True,
         runs_graphs=True,

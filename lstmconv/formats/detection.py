@@ -11,8 +11,21 @@ from pathlib import Path
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.mapped_file import MappedFile
 
-__all__ = ["always", "is_cudnn", "is_onnx", "is_safetensors", "is_tensorflow", "is_tensorflow_js", "is_torch",
-           "is_torch_code", "locate_tensorflow", "locate_torch_code", "never"]  # fmt: skip
+__all__ = [
+    "always",
+    "is_cudnn",
+    "is_hdf5",
+    "is_npz",
+    "is_onnx",
+    "is_safetensors",
+    "is_tensorflow",
+    "is_tensorflow_js",
+    "is_torch",
+    "is_torch_code",
+    "locate_tensorflow",
+    "locate_torch_code",
+    "never",
+]
 
 _HEADER_BYTES = 100_000_000
 """safetensors' own limit for its header."""
@@ -40,6 +53,16 @@ def is_torch(file: MappedFile) -> bool:
     if file.head.startswith(b"\x80\x02"):
         return True
     return _is_unmarked(file) and file.has_suffix(".pt", ".pth")
+
+
+def is_hdf5(file: MappedFile) -> bool:
+    """Recognise HDF5, as Keras writes it under any name."""
+    return file.head.startswith(_HDF5)
+
+
+def is_npz(file: MappedFile) -> bool:
+    """Recognise a zip of NumPy arrays."""
+    return file.head.startswith(_ZIP) and file.head[30:].partition(b".npy")[1] == b".npy"
 
 
 def is_safetensors(file: MappedFile) -> bool:

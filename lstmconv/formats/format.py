@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
@@ -93,6 +93,7 @@ class Format:
         layers_suffix: Files that end so hold the weights of LSTM layers, and no model.
         modules: What its weights load into, where that computes tanh and sigmoid only: ``nn.LSTM``.
         is_written: It can be a target; others are only read.
+        shared: Suffixes that files of other kinds have too, each with what recognises such a file by its content.
         locate: Returns the file or folder that a path means, where that is not the path itself: a prefix of several
             files, one file of a folder. ``None`` for a path that means none of this format.
     """
@@ -113,6 +114,7 @@ class Format:
     layers_suffix: str | None = None
     modules: str | None = None
     is_written: bool = True
+    shared: Mapping[str, Callable[[MappedFile], bool]] = field(default_factory=dict)
     locate: Callable[[Path], Path | None] | None = None
 
     @property
