@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lstmconv.errors import MissingDependencyError, UnsupportedModelError
@@ -185,7 +186,7 @@ def _line(model: Model, layer: Layer, shapes: Mapping[Tensor, Shape]) -> LayerLi
 def _possible(checkpoint: Checkpoint, model: Model, entry: Format) -> Possible:
     """Ask what ``convert`` asks."""
     try:
-        reason = checkpoint.unknown or obstacle_of(checkpoint, entry, WriteOptions())
+        reason = checkpoint.unknown or obstacle_of(checkpoint, entry, WriteOptions(), Path(f"model{entry.suffixes[0]}"))
     except MissingDependencyError as error:
         reason = str(error)
     if reason is not None:
