@@ -46,7 +46,7 @@ def _argument(found: re.Match[str]) -> str:
     option, value = found[1], found[2]
     name = option.replace("-", "_")
     if option in _SIZES:
-        return f"buffer=lstmconv.BufferSizes({name}=...)"
+        return f"buffer.{name}"
     if value is not None and option not in ("force", "whole", "raw", "lengths", "states", "weights-only"):
         return f"{name}={value}" if value.isdecimal() else f'{name}="{value}"'
     rest = "" if value is None else f" {value}"

@@ -79,7 +79,7 @@ def test_suffixes_name_their_format(name, format_name):
 
 @pytest.mark.parametrize("name", ["a.bin", "a", "a.pt.txt", "a.h5.gz"])
 def test_a_suffix_of_no_target_is_refused_with_the_known_ones(source, out, name):
-    with pytest.raises(UsageError, match=r"\.pt.*\.onnx.*--to"):
+    with pytest.raises(UsageError, match=r"\.pt.*\.onnx.*pass to"):
         lstmconv.convert(source, out / name)
     assert names(out) == []
 
@@ -122,7 +122,7 @@ def test_a_targets_name_is_the_sources_without_its_suffix(source, out, name, ste
 
 
 def test_neither_target_nor_format_is_refused(source):
-    with pytest.raises(UsageError, match="--to"):
+    with pytest.raises(UsageError, match='to="onnx"'):
         lstmconv.convert(source)
 
 
@@ -203,14 +203,14 @@ def weights_only(tmp_path, version="2.1.6"):
 
 def test_a_weights_file_takes_its_activations_from_a_config(tmp_path, out):
     weights, config, whole = weights_only(tmp_path)
-    with pytest.raises(UnsupportedModelError, match="--config"):
+    with pytest.raises(UnsupportedModelError, match="config="):
         lstmconv.convert(weights, out / "m.onnx")
     assert names(out) == []
     result = lstmconv.convert(weights, out / "m.onnx", config=config)
     assert str(result.source.layers[0].recurrent_activation) == "hard_sigmoid(alpha=0.2, beta=0.5)"
     assert lstmconv.verify(whole, out / "m.onnx").passed
     assert lstmconv.verify(weights, out / "m.onnx", config=config).passed
-    with pytest.raises(UnsupportedModelError, match="--config"):
+    with pytest.raises(UnsupportedModelError, match="config="):
         lstmconv.verify(weights, out / "m.onnx")
 
 
@@ -256,7 +256,7 @@ def test_a_model_without_an_lstm_converts_whole(golden, out, suffix):
 def test_an_existing_target_is_kept_unless_forced(source, out, suffix):
     target = out / f"m{suffix}"
     target.write_bytes(b"old")
-    with pytest.raises(TargetExistsError, match="--force"):
+    with pytest.raises(TargetExistsError, match="force=True"):
         lstmconv.convert(source, target)
     assert target.read_bytes() == b"old"
     assert lstmconv.convert(source, target, force=True).paths[0] == target

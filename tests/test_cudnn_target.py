@@ -338,7 +338,9 @@ def test_raw_bytes_without_their_json_cannot_be_verified(tmp_path):
     checkpoint = make_checkpoint(make_layer(make_half()))
     paths = lstmconv.save(checkpoint, tmp_path / "m.cudnn.bin")
     paths[1].unlink()
-    with pytest.raises(UsageError, match=r"m\.cudnn\.json is not beside it; pass buffer=lstmconv"):
+    with pytest.raises(
+        UsageError, match=r"m\.cudnn\.json is not beside it; pass buffer\.input_size, buffer\.hidden_size"
+    ):
         lstmconv.verify(checkpoint, paths[0])
 
 

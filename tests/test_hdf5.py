@@ -315,7 +315,7 @@ LOOKALIKES = {
     "a list in JSON": (b"[1, 2]", "expected HDF5"),
     "JSON cut off": (b'{"weight_map": {', "damaged JSON"),
     "JSON nested without end": (b'{"a":' * 100_000, "damaged JSON"),
-    "a config without its weights": (b'{"class_name": "Sequential", "config": []}', "--config"),
+    "a config without its weights": (b'{"class_name": "Sequential", "config": []}', "config"),
 }
 
 

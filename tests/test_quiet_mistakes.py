@@ -116,6 +116,6 @@ def test_lengths_are_refused_where_cells_hand_on_their_steps_in_reverse(tmp_path
     x = layers.Input((5, 4))
     cells = [layers.LSTMCell(3), layers.LSTMCell(2)]
     keras.Model(x, layers.RNN(cells, go_backwards=True)(x)).save(tmp_path / "model.keras")
-    with pytest.raises(UnsupportedModelError, match="without --lengths"):
+    with pytest.raises(UnsupportedModelError, match="without lengths=True"):
         lstmconv.convert(tmp_path / "model.keras", tmp_path / "model.onnx", lengths=True)
     assert not (tmp_path / "model.onnx").exists()

@@ -255,7 +255,7 @@ def one_unit(activation: Activation | None = None) -> LSTMLayer:
 
 
 def test_unknown_activation_is_asked_for_and_not_guessed():
-    with pytest.raises(UnsupportedModelError, match="memory: the recurrent activation is unknown; pass --config"):
+    with pytest.raises(UnsupportedModelError, match="memory: the recurrent activation is unknown; pass config="):
         reference(one_unit(), np.zeros((1, 1, 1)))
 
 

@@ -183,7 +183,7 @@ def test_an_encoders_states_do_not_feed_the_decoder(tmp_path):
     _, h, c = lstm("encoder", return_state=True)(source)
     model = keras.Model([source, target], lstm("decoder")(target, initial_state=[h, c]))
     assert edges(model, tmp_path) == (set(), set())
-    with pytest.raises(UnsupportedModelError, match="so --stack has nothing to join"):
+    with pytest.raises(UnsupportedModelError, match='so stack="all" has nothing to join'):
         lstmconv.convert(tmp_path / "model.keras", tmp_path / "m.pt", stack="all")
 
 
@@ -231,7 +231,7 @@ def chain(tmp_path, halves, **options):
 
 def test_other_units_are_named(tmp_path):
     source = chain(tmp_path, {"a": [make_half(3, 5, 1)], "b": [make_half(5, 7, 2)]})
-    with pytest.raises(UnsupportedModelError, match=r"the units of a and b differ \(5, 7\).*--stack=partial"):
+    with pytest.raises(UnsupportedModelError, match=r"the units of a and b differ \(5, 7\).*stack=.partial"):
         lstmconv.convert(source, tmp_path / "m.pt", stack="all")
     assert not (tmp_path / "m.pt").exists()
 
@@ -274,7 +274,7 @@ def test_a_layer_of_the_wrong_size_cannot_follow():
 def test_weights_alone_do_not_tell_what_feeds_what(tmp_path):
     model = sequential(lstm("a"), lstm("b"))
     model.save_weights(tmp_path / "m.weights.h5")
-    with pytest.raises(UnsupportedModelError, match="does not say which layer feeds which; pass --config"):
+    with pytest.raises(UnsupportedModelError, match="does not say which layer feeds which; pass config="):
         lstmconv.convert(tmp_path / "m.weights.h5", tmp_path / "m.pt", stack="all")
 
 
@@ -283,7 +283,7 @@ def test_what_a_format_cannot_hold_alone_is_said_without_advice_on_stacks(tmp_pa
     source = chain(tmp_path, halves, recurrent_activation="hard_sigmoid")
     with pytest.raises(UnsupportedModelError, match=r"^a: cuDNN computes tanh and sigmoid only") as caught:
         lstmconv.convert(source, tmp_path / "m.cudnn.safetensors", stack="all")
-    assert "--stack" not in str(caught.value)
+    assert "stack=" not in str(caught.value)
 
 
 # Names, and the way back

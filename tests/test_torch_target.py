@@ -109,7 +109,7 @@ def test_a_slash_in_a_layer_name_becomes_a_dot(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_two_layers_whose_names_fall_together_are_refused(tmp_path, suffix):
     layers = [make_layer(make_half(), name="a/b"), make_layer(make_half(), name="a.b")]
-    with pytest.raises(UsageError, match=r"a\.b\.weight_hh_l0.*--rename|a\.b\.\w+.*--rename"):
+    with pytest.raises(UsageError, match=r"a\.b\.\w+.*rename"):
         save_layers(tmp_path, *layers, suffix=suffix)
     assert list(tmp_path.iterdir()) == []
 
