@@ -25,7 +25,7 @@ from lstmconv.model import Array, Checkpoint, LSTMLayer, Model, Provenance, Stac
 from lstmconv.model.chains import lstm_layers
 from lstmconv.model.renaming import renamed
 
-__all__ = ["Source", "losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
+__all__ = ["Source", "alteration", "losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
 
 _ALONE = "a .py file holds a whole model; convert its LSTM layers to torch"
 
@@ -67,6 +67,10 @@ _NO_RECORD = Record("", "", "", ())
 def terms(layer: LSTMLayer) -> str:
     """Say as what the format holds a layer."""
     return "a module of the whole model"
+
+
+def alteration(model: Model, artifact: Artifact, options: WriteOptions) -> None:
+    """Say nothing: a source is opened only as what is written for the model in its record, which the proof compares."""
 
 
 def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
