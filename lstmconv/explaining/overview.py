@@ -185,8 +185,9 @@ def _line(model: Model, layer: Layer, shapes: Mapping[Tensor, Shape]) -> LayerLi
 
 def _possible(checkpoint: Checkpoint, model: Model, entry: Format) -> Possible:
     """Ask what ``convert`` asks."""
+    target = Path(f"model{next(iter(entry.suffixes), '')}")
     try:
-        reason = checkpoint.unknown or obstacle_of(checkpoint, entry, WriteOptions(), Path(f"model{entry.suffixes[0]}"))
+        reason = checkpoint.unknown or obstacle_of(checkpoint, entry, WriteOptions(), target)
     except MissingDependencyError as error:
         reason = str(error)
     if reason is not None:

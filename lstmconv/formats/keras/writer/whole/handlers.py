@@ -17,7 +17,7 @@ from lstmconv.formats.keras.writer.whole.nodes import Inbound, Part, Ref, Value
 from lstmconv.formats.keras.writer.whole.recurrent import halves_alone, recurrent
 from lstmconv.formats.keras.writer.whole.stepwise import stepwise
 from lstmconv.model import Call, LSTMLayer, RecurrentLayer, Stack, Tensor, TimeDistributed, kinds
-from lstmconv.model.shapes import same_padding
+from lstmconv.model.windows import same_padding
 
 __all__ = ["HANDLERS"]
 
