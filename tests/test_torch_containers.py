@@ -144,6 +144,15 @@ def test_a_hook_is_refused_by_its_name(path):
         lstmconv.load(path)
 
 
+def test_a_forward_of_the_modules_own_is_refused_by_its_name(path):
+    """PyTorch calls what is set on the module itself, and not its class's."""
+    module = nn.LSTM(3, 5)
+    module.forward = rescaled
+    torch.save(module, path)
+    with pytest.raises(NoLSTMError, match=r"a hook runs with it \(.*rescaled\)"):
+        lstmconv.load(path)
+
+
 def test_a_pruned_module_is_read_as_what_runs(path):
     torch.manual_seed(2)
     module = nn.LSTM(3, 5)

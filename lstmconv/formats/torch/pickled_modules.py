@@ -29,7 +29,7 @@ class PickledModule:
     Attributes:
         class_name: Its class: ``torch.nn.modules.rnn.LSTM``.
         attributes: Those that are numbers or short texts: ``hidden_size``.
-        hooks: The classes or functions of what runs before and after it.
+        hooks: The classes or functions of what runs before and after it, or in place of its ``forward``.
     """
 
     class_name: str
@@ -66,6 +66,8 @@ def members_of(found: Unbuilt) -> Member | None:
         if isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= _MAX_TEXT)
     }
     hooks = tuple(_title(hook) for key in _HOOKS for _, hook in _pairs(state.get(key)))
+    if "forward" in state:  # Set on the module itself, it runs instead of its class's.
+        hooks += (_title(state["forward"]),)
     return Member(PickledModule(shown(class_of(found.name)), plain, hooks), entries)
 
 
@@ -80,4 +82,4 @@ def _named(found: Pairs) -> dict[str, object]:
 
 
 def _title(hook: object) -> str:
-    return shown(hook.name) if isinstance(hook, Named | Unbuilt) else "a hook"
+    return shown(hook.name) if isinstance(hook, Named | Unbuilt) else "one that has no name"

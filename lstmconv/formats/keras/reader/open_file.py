@@ -172,7 +172,10 @@ def _config(model: Mapping[str, Any], version: str | None) -> Config:
 def _is_zip(file: MappedFile) -> bool:
     import zipfile
 
-    return zipfile.is_zipfile(file.stream())
+    try:
+        return zipfile.is_zipfile(file.stream())
+    except zipfile.BadZipFile:  # A zip of several disks, which no reader of Python's takes.
+        return True
 
 
 def _is_hdf5(file: MappedFile) -> bool:
