@@ -104,12 +104,14 @@ def select(checkpoint: Checkpoint, wish: Wish, target: Path, chosen: Format, opt
     return replace(selected, notes=(note, *selected.notes))
 
 
-def obstacle_of(checkpoint: Checkpoint, chosen: Format, options: WriteOptions, target: Path) -> str | None:
-    """Say why a source's model cannot be written whole to a file of a format, or ``None``."""
+def obstacle_of(
+    checkpoint: Checkpoint, chosen: Format, options: WriteOptions, target: Path | None = None
+) -> str | None:
+    """Say why a source's model cannot be written whole to a file of a format, or to one of this name, or ``None``."""
     model = checkpoint.model
     if model is None:
         return "the file does not say its model; pass --config model.json"
-    if chosen.layers_suffix is not None and target.name.lower().endswith(chosen.layers_suffix):
+    if target is not None and chosen.layers_suffix is not None and target.name.lower().endswith(chosen.layers_suffix):
         return f"a {chosen.layers_suffix} file holds weights alone, expected {chosen.suffixes[0]}"
     if model.unknown and chosen.runs_graphs:
         first = model.unknown[0]
