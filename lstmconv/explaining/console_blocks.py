@@ -13,7 +13,7 @@ from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
 from lstmconv.escaping import printable
-from lstmconv.explaining.console_boxes import Picture, grid, rows, ruled, width_of
+from lstmconv.explaining.console_boxes import Picture, beside, grid, rows, ruled, width_of
 from lstmconv.explaining.explanation import Explanation
 from lstmconv.explaining.gates import GATE_COLOURS, GATE_NAMES
 from lstmconv.explaining.panels import DrawnArray, Panel, Scale, Side, panels
@@ -117,18 +117,18 @@ def _picture(drawn: DrawnArray, lines: int, *, numbered: bool) -> Picture:
         end = str(array.shape[-1])
         above = [] if len(array.shape) == 1 else [(0, "0"), (max(2, length - len(end) + 1), end)]
         body = grid([[cell] for cell in cells], length, lines, "right" if drawn.fit == "cut" else None)
-        beside = [(k * lines, str(end)) for k, end in enumerate(ends)] if numbered else []
-        return ruled([(0, drawn.name)], above, beside, body)
+        down = [(k * lines, str(end)) for k, end in enumerate(ends)] if numbered else []
+        return ruled([(0, drawn.name)], above, down, body)
     torn: Literal["bottom"] | None = "bottom" if drawn.fit == "cut" else None
-    beside = [] if len(array.shape) == 1 else [(0, "0"), (length, str(array.shape[0]))]
+    down = [] if len(array.shape) == 1 else [(0, "0"), (length, str(array.shape[0]))]
     if array.axis == "columns":
         above = [(k * across, str(end)) for k, end in enumerate(ends)]
-        return ruled([(0, drawn.name)], above, beside, grid([cells], across, length, torn))
+        return ruled([(0, drawn.name)], above, down, grid([cells], across, length, torn))
     apart = []
     for number, (block, cell) in enumerate(zip(array.blocks, cells, strict=True)):
         above = [(0, "0"), (across - len(str(block.stop)) + 1, str(block.stop))]
         box = grid([[cell]], across, length, torn)
-        apart.append(ruled([(0, block.array)], above, [] if number else beside, box))
+        apart.append(ruled([(0, block.array)], above, [] if number else down, box))
     return beside(apart, 1)
 
 

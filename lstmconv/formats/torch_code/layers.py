@@ -1,6 +1,6 @@
 """What each kind of layer is in the source: the module that holds its arrays, and the expressions that run it.
 
-The semantics are those of :mod:`lstmconv.torch.layers`, which has their sources; here they are text.
+The semantics are those of :mod:`lstmconv.torch.kinds`, which has their sources; here they are text.
 """
 
 from __future__ import annotations
