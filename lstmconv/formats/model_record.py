@@ -37,7 +37,16 @@ from lstmconv.model import (
 )
 from lstmconv.model.kinds import Constant, Kind, Rescaling, Unknown
 
-__all__ = ["Lookup", "Place", "arrays_of", "describe_model", "name_inside", "named_layers", "rebuild_model"]
+__all__ = [
+    "Lookup",
+    "Place",
+    "arrays_of",
+    "describe_layer",
+    "describe_model",
+    "name_inside",
+    "named_layers",
+    "rebuild_model",
+]
 
 _STATED = (Constant, Rescaling)
 """Kinds whose arrays stand in the config."""
@@ -137,6 +146,15 @@ def describe_model(model: Model) -> dict[str, Any]:
         ],
         "outputs": {name: _pair(tensor) for name, tensor in model.outputs.items()},
     }
+
+
+def describe_layer(layer: Layer) -> Any:
+    """Return one layer as JSON: its kind and options; of arrays their shapes and dtypes.
+
+    Raises:
+        UnsupportedModelError: A constant is too large for a record.
+    """
+    return _described(layer)
 
 
 def _pair(tensor: Tensor) -> list[str | int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError
 from lstmconv.formats.keras.reader.entries import Entry
@@ -13,8 +14,9 @@ from lstmconv.formats.keras.reader.open_file import KerasVersion
 from lstmconv.formats.keras.reader.producer import Producer
 from lstmconv.formats.keras.reader.stored import Stored
 from lstmconv.formats.keras.reader.views import load_array
-from lstmconv.model import Array, Layer, LSTMLayer, RecurrentLayer, Shape, Skipped, Stack
-from lstmconv.model.kinds import Unknown
+from lstmconv.formats.model_record import arrays_of, describe_layer
+from lstmconv.model import Array, Layer, LSTMLayer, RecurrentLayer, Shape, Skipped, Stack, TimeDistributed
+from lstmconv.model.kinds import Constant, Rescaling, Unknown
 from lstmconv.model.shapes import output_shapes
 
 __all__ = ["Layers"]
@@ -41,7 +43,8 @@ class Layers:
         self.places = places
         self.producer = producer
         self.skipped: list[Skipped] = []
-        self._built: dict[int, tuple[Layer, ...]] = {}
+        self._built: dict[int, dict[tuple[Shape | None, ...], tuple[Layer, ...]]] = {}
+        self._operations: dict[tuple[int, str], list[Layer]] = {}
         self._paths: dict[int, str] = {}
 
     @property
@@ -72,11 +75,46 @@ class Layers:
         backend = self.producer.file.backend
         return LayerEntry(name, entry.class_name, entry.config, self.version, backend, options or {})
 
-    def once(self, entry: Entry, make: Callable[[], tuple[Layer, ...]]) -> tuple[Layer, ...]:
-        """Return a layer's records, made where it is called first."""
-        if id(entry) not in self._built:
-            self._built[id(entry)] = make()
-        return self._built[id(entry)]
+    def once(
+        self, entry: Entry, shapes: tuple[Shape | None, ...], make: Callable[[], tuple[Layer, ...]]
+    ) -> tuple[Layer, ...]:
+        """Return a layer's records, made where it is called first.
+
+        What a layer computes can depend on the shape that it is called with: ``axis=-1`` is axis 3 of one input and
+        axis 2 of another. Then each such call has records of its own, where no weights are shared between them.
+        """
+        made = self._built.setdefault(id(entry), {})
+        if shapes in made:
+            return made[shapes]
+        first = next(iter(made.values()), None)
+        if first is None or None in shapes or is_lstm(entry) or isinstance(first[0], Unknown):
+            made[shapes] = make() if first is None else first
+            return made[shapes]
+        made[shapes] = self._another(entry, first, make(), len(made))
+        return made[shapes]
+
+    def same(self, entry: Entry, layer: Layer) -> Layer:
+        """Return what an earlier call of an operation made, where it is the same; else the layer with a new name."""
+        made = self._operations.setdefault((id(entry), layer.name), [])
+        if made:
+            described = describe_layer(layer)
+            for other in made:
+                if describe_layer(replace(other, name=layer.name)) == described:
+                    return other
+            layer = replace(layer, name=f"{layer.name}:{len(made)}")
+        made.append(layer)
+        return layer
+
+    def _another(
+        self, entry: Entry, first: tuple[Layer, ...], found: tuple[Layer, ...], number: int
+    ) -> tuple[Layer, ...]:
+        """Return the records for another shape: the first ones where they are the same, else others of another name."""
+        if [describe_layer(layer) for layer in found] == [describe_layer(layer) for layer in first]:
+            return first
+        if not any(_holds_weights(layer) for layer in (*first, *found)):
+            return tuple(replace(layer, name=f"{layer.name}:{number}") for layer in found)
+        reason = "it is called with inputs of several shapes, and computes otherwise on each"
+        return (Unknown(f"{first[0].name}:{number}", entry.title, reason, {}),)
 
     def build(
         self, entry: Entry, name: str, shapes: Sequence[Shape | None], options: Mapping[str, object]
@@ -109,7 +147,7 @@ class Layers:
         except LstmconvError:
             arrays = {}
         unknown = Unknown(name, entry.title, reason, arrays)
-        self._built[id(entry)] = (unknown,)
+        self._built[id(entry)] = {(): (unknown,)}
         return unknown
 
     def output_shapes(self, layer: Layer, shapes: Sequence[Shape | None]) -> Sequence[Shape | None]:
@@ -173,6 +211,13 @@ class Layers:
         if built and all(size is None or isinstance(size, int) for size in built):
             stated = tuple(built)
         return tuple(shape if shape is not None else stated or (None, None, None) for shape in shapes)
+
+
+def _holds_weights(layer: Layer) -> bool:
+    """Whether a layer has arrays that are its own in a file."""
+    if isinstance(layer, TimeDistributed):
+        return any(map(_holds_weights, layer.model.layers))
+    return not isinstance(layer, Constant | Rescaling) and bool(arrays_of(layer))
 
 
 def _output_count(layer: Layer) -> int:

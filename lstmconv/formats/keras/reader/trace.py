@@ -244,8 +244,8 @@ class _Tracer:
         if refused:
             return (self.layers.unknown(entry, own, refused),)
         if entry.own("TimeDistributed"):
-            return self.layers.once(entry, lambda: self.time_distributed(entry, own, shapes))
-        return self.layers.once(entry, lambda: self.layers.build(entry, own, shapes, given.options))
+            return self.layers.once(entry, shapes, lambda: self.time_distributed(entry, own, shapes))
+        return self.layers.once(entry, shapes, lambda: self.layers.build(entry, own, shapes, given.options))
 
     def time_distributed(self, entry: Entry, own: str, shapes: tuple[Shape | None, ...]) -> tuple[Layer, ...]:
         """Build what runs on each step: a layer where steps are computed alone anyway, else a model of its own."""
@@ -335,7 +335,7 @@ class _Tracer:
         made: list[list[Value]] = []
         for step in steps:
             inputs = [made[each][0] if isinstance(each, int) else values[each.index] for each in step.inputs]
-            made.append(self.run(name, own, (step.layer,), inputs, (), ()))
+            made.append(self.run(name, own, (self.layers.same(entry, step.layer),), inputs, (), ()))
         return made[-1]
 
     def _may_keep_mask(self, built: Sequence[Layer], inputs: Sequence[Value]) -> bool:
