@@ -98,11 +98,14 @@ def test_a_part_of_a_graph_is_not_run_for_the_whole(converted, tmp_path):
         invoke("run", converted / "airline_passengers.onnx", tmp_path / "x.npy", "--with", "torch")
 
 
-def test_a_model_that_a_framework_cannot_be_given_whole_is_refused(tmp_path):
-    np.save(tmp_path / "x.npy", np.zeros((3, 12, 1), "float32"))
-    lstmconv.convert(SAMPLE, tmp_path / "m.pt", verify=False)
-    with pytest.raises(UnsupportedModelError, match="cannot be converted whole"):
-        invoke("run", tmp_path / "m.pt", tmp_path / "x.npy", "--with", "keras")
+def test_a_state_dict_runs_in_keras(converted, tmp_path):
+    """As a Keras file that is written for it; the golden numbers are Keras' own."""
+    shown = invoke("run", converted / "forecaster.pt", *recorded("forecaster", tmp_path), "-o", tmp_path / "y.npz",
+                   "--with", "keras")  # fmt: skip
+    assert "forecaster.pt: keras 3." in shown
+    with np.load(GOLDEN / "forecaster.npz") as golden, np.load(tmp_path / "y.npz") as found:
+        for index, output in enumerate(golden["outputs"]):
+            np.testing.assert_allclose(found[output], golden[f"y:{index}"], rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def test_arrays_of_an_npz_go_by_name_or_in_order(converted, tmp_path):
