@@ -160,9 +160,9 @@ def convert_file(
 
 def _load_frameworks(formats: Iterable[Format]) -> None:
     """Load what runs the targets before they are open: what imports raise and catch keeps the callers' files open."""
-    for name in dict.fromkeys(entry.framework for entry in formats if not entry.from_keras):
+    for name in dict.fromkeys(entry.framework for entry in formats if entry.framework and not entry.from_keras):
         with suppress(ImportError):  # Whoever needs it says how it is installed.
-            importlib.import_module(name or "lstmconv")
+            importlib.import_module(name)
 
 
 def _add(staged: dict[Path, str], written: Sequence[Path], place: Path, *, several: bool) -> None:

@@ -1,7 +1,7 @@
 """Measure lstmconv beside other ways to the same files; print the Markdown tables of docs/speed.md.
 
     python tests/benchmarks/run.py                          everything; some minutes, and 7 GB of disk
-    python tests/benchmarks/run.py small 67MB --rounds 3    some of it: small, 67MB, 2GB, files, sizes
+    python tests/benchmarks/run.py small 67MB --rounds 3    some of it: small, 67MB, 2GB, whole, files, sizes
 
 Every run is a process of its own: its wall time, its start included, and its peak memory. Contenders take turns,
 round by round, and the median counts. Sources are made here, of random weights, and taken away again. Contenders
@@ -37,6 +37,30 @@ with h5py.File(sys.argv[1]) as file:
     state["lstm.bias_hh_l0"] = torch.zeros_like(state["lstm.bias_ih_l0"])
 torch.save(state, sys.argv[2])
 """
+CAREFUL = (
+    LEAN
+    + """
+import numpy as np
+back = torch.load(sys.argv[2], weights_only=True)
+columns, units = state["lstm.weight_ih_l0"].shape[1], state["lstm.weight_hh_l0"].shape[1]
+module = torch.nn.LSTM(columns, units, batch_first=True)
+module.load_state_dict({name.removeprefix("lstm."): tensor for name, tensor in back.items()})
+x = np.random.default_rng(0).standard_normal((3, 16, columns)).astype("float32")
+with torch.no_grad():
+    found = module(torch.from_numpy(x))[0].numpy()
+with h5py.File(sys.argv[1]) as file:
+    cell = file["model_weights/lstm/lstm/lstm_cell"]
+    names = ("kernel:0", "recurrent_kernel:0", "bias:0")
+    kernel, recurrent, bias = (cell[name][()].astype("float64") for name in names)
+sigmoid = lambda z: 1 / (1 + np.exp(-z))
+h = c = np.zeros((3, units))
+for step in range(16):
+    i, f, g, o = np.split(x[:, step] @ kernel + h @ recurrent + bias, 4, axis=1)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(c)
+    assert np.abs(h - found[:, step]).max() < 1e-5
+"""
+)
 KERAS = """
 import os, sys
 os.environ["KERAS_BACKEND"] = "torch"
@@ -52,6 +76,16 @@ import tensorflow as tf, tf2onnx
 model = tf.keras.models.load_model(sys.argv[1], compile=False)
 spec = (tf.TensorSpec((None, None, model.input_shape[-1]), tf.float32),)
 tf2onnx.convert.from_keras(model, input_signature=spec, output_path=sys.argv[2])
+"""
+TF2ONNX_WHOLE = """
+import os, sys
+os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", KERAS_BACKEND="tensorflow")
+import keras, tensorflow as tf, tf2onnx
+model = keras.models.load_model(sys.argv[1], compile=False)
+spec = [tf.TensorSpec([None] + list(each.shape[1:]), each.dtype) for each in model.inputs]
+tf2onnx.convert.from_function(
+    tf.function(lambda x: model(x, training=False)), input_signature=spec, output_path=sys.argv[2], opset=17
+)
 """
 
 
@@ -129,6 +163,7 @@ def scripts(source: Path, target: Path) -> dict[str, list[str]]:
     python = os.environ.get("LSTMCONV_TF2ONNX_PYTHON", sys.executable)
     ways = [
         ("h5py + torch script → .pt", LEAN, sys.executable, find_spec("torch") is not None),
+        ("careful script → .pt, loaded, run and compared", CAREFUL, sys.executable, find_spec("torch") is not None),
         (
             "Keras + torch → .pt",
             KERAS,
@@ -212,8 +247,9 @@ def one_file(title: str, units: int, folder: Path, rounds: int, others: bool = T
         commands["cp beside its SHA-256, then cmp and sync"] = ["sh", "-c", _promises(source, targets / "copy.h5")]
     for suffix in (".safetensors", ".pt", ".onnx", ".cudnn.safetensors"):
         commands[f"lstmconv → {suffix}"] = converting(source, targets / f"m{suffix}", "--no-verify")
-    if find_spec("torch") is not None:
-        commands["lstmconv → .pt, verified"] = converting(source, targets / "m.pt")
+    for suffix, framework in ((".pt", "torch"), (".safetensors", "torch"), (".onnx", "onnxruntime")):
+        if find_spec(framework) is not None:
+            commands[f"lstmconv → {suffix}, verified"] = converting(source, targets / f"v{suffix}")
     if size < 1e6:
         commands["python -c 'import h5py, numpy, typer'"] = [sys.executable, "-c", "import h5py, numpy, typer"]
         commands["lstmconv inspect"] = lstmconv("inspect", source)
@@ -247,6 +283,8 @@ def many_files(folder: Path, rounds: int, count: int = 1000) -> None:
         for what, pattern in (("", "*.h5"), (", one file", "m0000.h5")):
             words = ("convert", str(sources / pattern), "--to", name, "--into", targets, "--no-verify")
             commands[f"lstmconv → {name}{what}"] = lstmconv(*words)
+    if find_spec("onnxruntime") is not None:
+        commands["lstmconv → onnx, verified"] = lstmconv("convert", sources / "*.h5", "--to", "onnx", "--into", targets)
     found = measure(commands, rounds, clear)
     table(f"{count:,} files, {cores} cores", found, "cp")
     spent = [
@@ -257,6 +295,63 @@ def many_files(folder: Path, rounds: int, count: int = 1000) -> None:
     print(f"\nMilliseconds for each file and core, after the start: {', '.join(spent)}.", flush=True)
     shutil.rmtree(sources)
     shutil.rmtree(before)
+
+
+WHOLE = """
+import os, sys
+os.environ["KERAS_BACKEND"] = "torch"
+import keras
+layers = keras.layers
+models = {
+    "CNN-LSTM": lambda: [
+        layers.Input((None, 64)), layers.Conv1D(512, 5, activation="relu", padding="causal"), layers.MaxPooling1D(2),
+        layers.LSTM(1536, return_sequences=True), layers.Dropout(0.3), layers.GlobalAveragePooling1D(),
+        layers.Dense(10),
+    ],
+    "classifier": lambda: [
+        layers.Input((None,), dtype="int32"), layers.Embedding(100_000, 300, mask_zero=True),
+        layers.Bidirectional(layers.LSTM(64)), layers.Dense(5, activation="softmax"),
+    ],
+}
+keras.utils.set_random_seed(0)
+keras.Sequential(models[sys.argv[1]]()).save(sys.argv[2])
+"""
+EXPORT = """
+import os, sys
+os.environ["KERAS_BACKEND"] = "torch"
+import keras
+import numpy as np
+model = keras.models.load_model(sys.argv[1], compile=False)
+model(*(np.zeros([1] + [size or 8 for size in each.shape[1:]], each.dtype) for each in model.inputs))
+model.export(sys.argv[2], format="onnx")
+"""
+
+
+def whole_models(folder: Path, rounds: int) -> None:
+    """Convert whole models that real Keras made, beside what else turns them into ONNX."""
+    if find_spec("keras") is None:
+        say("not installed, left out: whole models need keras")
+        return
+    for name in ("CNN-LSTM", "classifier"):
+        source, targets = folder / "whole.h5", folder / "targets"
+        subprocess.run([sys.executable, "-c", WHOLE, name, str(source)], check=True)
+
+        def clear(targets: Path = targets) -> None:
+            shutil.rmtree(targets, ignore_errors=True)
+            targets.mkdir()
+
+        commands = {"cp": ["cp", str(source), str(targets / "copy.h5")]}
+        for suffix in (".onnx", ".pt"):
+            commands[f"lstmconv → {suffix}"] = converting(source, targets / f"m{suffix}", "--no-verify")
+            commands[f"lstmconv → {suffix}, verified"] = converting(source, targets / f"v{suffix}")
+        commands["Keras export → .onnx"] = [sys.executable, "-c", EXPORT, str(source), str(targets / "other.onnx")]
+        python = os.environ.get("LSTMCONV_TF2ONNX_PYTHON", sys.executable)
+        if python != sys.executable or find_spec("tf2onnx") is not None:
+            commands["tf2onnx → .onnx"] = [python, "-c", TF2ONNX_WHOLE, str(source), str(targets / "other.onnx")]
+        else:
+            say("not installed, left out: tf2onnx → .onnx")
+        table(f"{name} ({source.stat().st_size / 1e6:,.1f} MB)", measure(commands, rounds, clear), "cp")
+        source.unlink()
 
 
 def growth(folder: Path, rounds: int) -> None:
@@ -274,7 +369,7 @@ def growth(folder: Path, rounds: int) -> None:
 
 def main() -> None:
     """Run what was asked for."""
-    kinds = ("small", "67MB", "2GB", "files", "sizes")
+    kinds = ("small", "67MB", "2GB", "whole", "files", "sizes")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", help=f"{', '.join(kinds)}; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each contender; the median counts")
@@ -294,7 +389,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=chosen.folder) as place:
         folder = Path(place)
         for what in chosen.what or kinds:
-            if what == "files":
+            if what == "whole":
+                whole_models(folder, chosen.rounds)
+            elif what == "files":
                 many_files(folder, chosen.rounds)
             elif what == "sizes":
                 growth(folder, chosen.rounds)
