@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from lstmconv.errors import ForeignFileError, UnreadableFileError, UnsupportedModelError
 from lstmconv.formats.format import Opened
@@ -159,6 +159,10 @@ def _dequantized(file: str, name: str, values: Array, stated: Mapping[str, Any])
     if values.dtype == np.float16:
         return values.astype(np.float32)
     scale, least = stated.get("scale"), stated.get("min")
-    if not all(isinstance(each, int | float) and math.isfinite(each) for each in (scale, least)):
+    if not _is_finite(scale) or not _is_finite(least):
         raise UnreadableFileError(f"{file}: '{name}' is quantized with scale {scale!r:.20} and min {least!r:.20}")
     return (values.astype(np.float64) * scale + least).astype(np.float32)
+
+
+def _is_finite(number: object) -> TypeGuard[float]:
+    return isinstance(number, int | float) and math.isfinite(number)
