@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
+import lstmconv
 from lstmconv.activations import LINEAR, TANH, Activation
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import WriteOptions, open_file
@@ -449,3 +451,12 @@ def test_a_file_is_loaded_once_and_run_often(tmp_path):
         x = numbers(size, 7, 3, seed=seed)
         want = x @ layer.kernel + layer.bias
         np.testing.assert_allclose(loaded.compute({"x": x})["dense"], want, rtol=0, atol=FLOAT32_NOISE)
+
+
+def test_a_whole_file_as_a_source_says_that_its_lstm_layers_alone_are_read(tmp_path):
+    source = Path(__file__).parents[1] / "sample_weights" / "airline_passengers.h5"
+    lstmconv.convert(source, tmp_path / "m.onnx", whole=True, verify=False)
+    lstmconv.convert(source, tmp_path / "alone.onnx", whole=False, verify=False)
+    (note,) = lstmconv.load(tmp_path / "m.onnx").notes
+    assert "convert airline_passengers.h5 for the whole model" in note
+    assert lstmconv.load(tmp_path / "alone.onnx").notes == ()

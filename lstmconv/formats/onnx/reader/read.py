@@ -92,7 +92,16 @@ def read_file(
     checkpoint = _read(model, file.name, origin, record, notes, options, tensors)
     parts = tuple(sorted(tensors.opened.keys() - {OWN}))
     hashed = hashing(file, *(tensors.opened[part] for part in parts))
-    return replace(checkpoint, provenance=checkpoint.provenance._replace(hashed=hashed, parts=parts))
+    said = checkpoint.notes if record is None or record.scope != "whole" else (*checkpoint.notes, _whole(file, record))
+    return replace(checkpoint, provenance=checkpoint.provenance._replace(hashed=hashed, parts=parts), notes=said)
+
+
+def _whole(file: MappedFile, record: Record) -> str:
+    """Say what of a whole model is not read."""
+    return (
+        f"{file.name}: holds the whole model of {record.source}, and of an ONNX file the LSTM layers alone are read; "
+        f"convert {record.source} for the whole model"
+    )
 
 
 def weights_of(file: MappedFile, model: onnx.ModelProto, record: Record | None) -> dict[str, Array]:
