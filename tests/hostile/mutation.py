@@ -608,10 +608,7 @@ def good_files(folder: Path) -> list[Path]:
     raw.mkdir()
     lstmconv.convert(source, raw / "own.cudnn.bin", raw=True, verify=False)
     made.append(raw)
-    for archive in sorted((golden / "tensorflow").glob("tf-*.zip")):
-        made += tensorflow_files(archive, folder / "tensorflow", "*/*")
-    made += tensorflow_files(golden / "tensorflow" / "tfjs-4.22.0.zip", folder / "tensorflow", "*")
-    return made + containers(golden, folder / "containers")
+    return [*made, *tensorflow_files(folder), *containers(golden, folder / "containers")]
 
 
 def containers(golden: Path, folder: Path) -> list[Path]:
@@ -634,8 +631,17 @@ def config_of(path: Path) -> Path | None:
     return golden / "keras_on_torch" / "config.json" if path.name.startswith("keras_on_torch_") else None
 
 
-def tensorflow_files(archive: Path, folder: Path, places: str) -> list[Path]:
-    """Unpack the SavedModels and checkpoints of one TensorFlow; each becomes a folder of its own."""
+def tensorflow_files(folder: Path) -> list[Path]:
+    """Fill a folder with small SavedModels, checkpoints and TensorFlow.js models."""
+    golden = Path(__file__).parent.parent / "golden" / "tensorflow"
+    made: list[Path] = []
+    for archive in sorted(golden.glob("tf-*.zip")):
+        made += _unpacked(archive, folder / "tensorflow", "*/*")
+    return [*made, *_unpacked(golden / "tfjs-4.22.0.zip", folder / "tensorflow", "*")]
+
+
+def _unpacked(archive: Path, folder: Path, places: str) -> list[Path]:
+    """Unpack an archive; each of its containers becomes a folder of its own."""
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(folder / archive.stem)
     found = sorted(each for each in (folder / archive.stem).glob(places) if each.is_dir())
