@@ -33,9 +33,9 @@ HIDDEN, FEATURES = 5, 3
 
 
 def test_the_contract_covers_every_format_that_is_written():
-    """Keras files, which hold one bias, keep their promises in test_pairs.py and tests/test_keras_target.py."""
+    """Keras files and PyTorch source keep theirs in test_pairs.py, test_keras_target.py and test_torch_code.py."""
     known = {entry.name for entry in TARGETS}
-    assert known == {name.removesuffix("-raw") for name in SUFFIXES} | {"keras", "keras-cudnn"}
+    assert known == {name.removesuffix("-raw") for name in SUFFIXES} | {"keras", "keras-cudnn", "torch-code"}
 
 
 @pytest.fixture(params=SUFFIXES)
