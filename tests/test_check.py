@@ -779,7 +779,9 @@ def test_settings_may_lie_elsewhere(folder):
 
 def test_the_hook_asks_for_every_suffix_that_is_checked():
     (pattern,) = re.findall(r"files: (.*)", (ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
-    assert all(re.search(pattern, f"models/a{suffix}") for suffix in (*SUFFIXES, ".H5"))
+    # Few Python files are sources of lstmconv's; those are checked as twins of a file that the hook asks for.
+    asked = {*SUFFIXES, ".H5"} - {".py"}
+    assert all(re.search(pattern, f"models/a{suffix}") for suffix in asked)
     assert not re.search(pattern, "a.h5.md")
 
 
