@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -389,12 +390,19 @@ def test_an_lstm_that_does_not_convert_is_said_not_to_be_checked(folder):
     assert rules("model.safetensors") == ("no lstm", ["not-checked"])
 
 
-def test_a_pickled_module_is_said_not_to_be_checked(folder):
+def test_a_module_that_was_saved_whole_is_checked(folder):
     torch = pytest.importorskip("torch")
     torch.save(torch.nn.LSTM(2, 3), "model.pt")
+    (result,) = lstmconv.check(["model.pt"])
+    assert (result.status, result.layers, result.findings) == ("passed", ("lstm",), ())
+
+
+def test_a_pickle_without_tensors_by_name_is_said_not_to_be_checked(folder):
+    torch = pytest.importorskip("torch")
+    torch.save({"args": argparse.Namespace(weights=torch.ones(3))}, "model.pt")
     found = only("model.pt")
     assert (found.rule, found.severity) == ("not-checked", "warning")
-    assert "a whole module" in found.message
+    assert "nothing was executed" in found.message
 
 
 # Twins
