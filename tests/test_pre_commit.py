@@ -153,7 +153,7 @@ def test_a_nan_is_stopped_and_so_is_what_is_no_checkpoint(guarded, tmp_path):
     (tmp_path / "models/EMPTY.PT").touch()
     done = guarded("bad")
     assert done.returncode == 1
-    assert "✗ models/bad.h5  lstm_1: recurrent_kernel has 1 NaN of 100 numbers" in done.stdout
+    assert "✗ models/bad.h5  lstm_1: 1 NaN of 100 numbers, first at recurrent_kernel[0, 0]" in done.stdout
     assert "✗ models/EMPTY.PT  the file is empty" in done.stdout
     assert "✓ models/good.h5  lstm_1" in done.stdout
     assert "3 files: 1 passed, 2 failed" in done.stdout
