@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 __all__ = ["suggestion"]
 
 _OTHER_NAMES = {
-    "pytorch": "torch",
-    "pt": "torch",
-    "pth": "torch",
-    "tensorflow": "keras",
-    "tf": "keras",
-    "tf-keras": "keras",
-    "h5": "keras",
-    "hdf5": "keras",
-    "ort": "onnx",
     "fp16": "float16",
     "half": "float16",
     "bf16": "bfloat16",
@@ -27,21 +18,26 @@ _OTHER_NAMES = {
     "hardsigmoid": "hard_sigmoid",
     "logistic": "sigmoid",
 }
-"""What other programs call what lstmconv has a name for."""
+"""What other programs call a dtype or an activation."""
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
+def suggestion(word: str, known: Iterable[str], others: Mapping[str, str] | None = None) -> str:
     """Return the end of a message about an unknown name, or nothing.
 
-    >>> suggestion("pytorch", ["onnx", "torch"])
-    '; did you mean torch?'
+    Args:
+        word: What somebody wrote.
+        known: The names there are.
+        others: More words, in small letters, with the name that each means.
+
+    >>> suggestion("fp16", ["float16", "float32"])
+    '; did you mean float16?'
     >>> suggestion("sigmod", ["sigmoid", "tanh"])
     '; did you mean sigmoid?'
     >>> suggestion("gru", ["onnx", "torch"])
     ''
     """
     names = list(known)
-    other = _OTHER_NAMES.get(word.lower())
+    other = {**_OTHER_NAMES, **(others or {})}.get(word.lower())
     if other in names:
         return f"; did you mean {other}?"
     from difflib import get_close_matches

@@ -15,7 +15,7 @@ import typer
 
 from lstmconv.arrays.bias_modes import BUFFER_BIAS_MODES, BiasMode
 from lstmconv.errors import UsageError
-from lstmconv.formats import FORMATS, TARGETS
+from lstmconv.formats import ALIASES, FORMATS, TARGETS
 from lstmconv.formats.options import DTYPES, MERGE_MODES, BufferSizes, ReadOptions
 from lstmconv.suggesting import suggestion
 
@@ -53,7 +53,8 @@ def choice(names: Sequence[str], *declarations: str, metavar: str, help: str) ->
     def known(value: str | list[str] | None) -> Any:
         for each in [value] if isinstance(value, str) else value or []:
             if each not in names:
-                raise typer.BadParameter(f"{each!r} is not one of {', '.join(names)}{suggestion(each, names) or '.'}")
+                meant = suggestion(each, names, ALIASES) or "."
+                raise typer.BadParameter(f"{each!r} is not one of {', '.join(names)}{meant}")
         return value
 
     return typer.Option(*declarations, metavar=metavar, help=help, callback=known, autocompletion=lambda: list(names))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lstmconv.errors import MissingDependencyError, UnsupportedModelError
-from lstmconv.formats import FORMATS, Format, WriteOptions
+from lstmconv.formats import TARGETS, Format, WriteOptions
 from lstmconv.model import Checkpoint, Input, Layer, LSTMLayer, Model, RecurrentLayer, Stack, Tensor
 from lstmconv.model.graph import Shape
 from lstmconv.model.kinds import Identity, Operation, Unknown
@@ -99,7 +99,7 @@ def overview(checkpoint: Checkpoint) -> Overview | None:
         model.inputs,
         {name: shapes.get(tensor) for name, tensor in model.outputs.items()},
         tuple(_line(model, layer, shapes) for layer in model.layers),
-        tuple(_possible(checkpoint, model, entry) for entry in FORMATS),
+        tuple(_possible(checkpoint, model, entry) for entry in TARGETS),
         misfit,
     )
 

@@ -5,24 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from lstmconv.errors import UsageError
 from lstmconv.explaining.overview import kind_of, parameters_of
-from lstmconv.layouts import KERAS, ONNX, TORCH
-from lstmconv.layouts.kinds import ArrayLayout, Stored, rows_of
+from lstmconv.layouts.kinds import COLUMNS, ArrayLayout, Stored, rows_of
 from lstmconv.model import Array, Checkpoint, Layer, LSTMLayer, RecurrentLayer, Stack
 from lstmconv.model.kinds import Unknown
 from lstmconv.model.recurrent import GRUDirection
 
 __all__ = ["ArrayInFormats", "Axis", "PlainExplanation", "StoredArray", "explain_plain", "plain_layers", "to_json"]
 
-_FORMATS: Mapping[str, tuple[str, Literal["keras", "torch", "onnx"]]] = {
-    "keras": (KERAS.name, "keras"),
-    "torch": (TORCH.name, "torch"),
-    "onnx": (ONNX.name, "onnx"),
-}
-"""What ``--format`` calls each column of the table, and its title."""
 _SPATIAL = {1: ("time",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
@@ -114,8 +107,8 @@ def explain_plain(checkpoint: Checkpoint, name: str, formats: Sequence[str] = ()
     known = plain_layers(checkpoint)
     layer = known[name]
     for wanted in formats:
-        if wanted not in _FORMATS:
-            raise UsageError(f"{name} is no LSTM layer: --format is one of {', '.join(_FORMATS)}, not {wanted}")
+        if wanted not in COLUMNS:
+            raise UsageError(f"{name} is no LSTM layer: --format is one of {', '.join(COLUMNS)}, not {wanted}")
     return PlainExplanation(
         checkpoint.provenance.source,
         checkpoint.provenance.format,
@@ -123,7 +116,7 @@ def explain_plain(checkpoint: Checkpoint, name: str, formats: Sequence[str] = ()
         kind_of(layer),
         parameters_of(layer),
         layer.reason if isinstance(layer, Unknown) else None,
-        tuple(_arrays(layer, tuple(dict.fromkeys(formats or _FORMATS)))),
+        tuple(_arrays(layer, tuple(dict.fromkeys(formats or COLUMNS)))),
         tuple(each.name for each in (() if checkpoint.model is None else checkpoint.model.layers) if each is not layer),
     )
 
@@ -152,10 +145,11 @@ def _array(name: str, row: ArrayLayout, array: Array, formats: Sequence[str]) ->
     return ArrayInFormats(
         name,
         tuple(
-            StoredArray(key, title, stored.name, axes, stored.gates, axes != keras or stored.gates != row.keras.gates)
+            StoredArray(
+                key, COLUMNS[key], stored.name, axes, stored.gates, axes != keras or stored.gates != row.keras.gates
+            )
             for key in formats
-            for title, column in (_FORMATS[key],)
-            for stored in (getattr(row, column),)
+            for stored in (getattr(row, key),)
             for axes in (_stored(stored, lengths),)
         ),
         row.source,

@@ -12,6 +12,7 @@ from lstmconv.formats.options import BufferSizes, ReadOptions, WriteOptions
 from lstmconv.suggesting import suggestion
 
 __all__ = [
+    "ALIASES",
     "FORMATS",
     "TARGETS",
     "Artifact",
@@ -40,6 +41,7 @@ FORMATS = (
         recognises=detection.is_torch,
         shared=dict.fromkeys((".ckpt", ".bin", ".pt2"), detection.is_torch),
         modules="nn.LSTM",
+        aliases=("pytorch", "pt", "pth"),
     ),
     Format(
         name="cudnn",
@@ -68,6 +70,7 @@ FORMATS = (
         runtime="onnx",
         framework="onnxruntime",
         recognises=detection.is_onnx,
+        aliases=("ort", "onnxruntime"),
         states_activations=True,
         runs_graphs=True,
     ),
@@ -132,6 +135,7 @@ FORMATS = (
         runs_graphs=True,
         from_keras=True,
         layers_suffix=".weights.h5",
+        aliases=("tf", "tf-keras", "h5", "hdf5"),
     ),
 )
 """In the order in which files are recognised and suffixes looked at: ``.cudnn.safetensors`` before ``.safetensors``.
@@ -142,6 +146,8 @@ What no other format recognises is left to the Keras reader, which says what it 
 
 TARGETS = tuple(entry for entry in FORMATS if entry.is_written)
 """The formats that can be written."""
+ALIASES = {alias: entry.name for entry in FORMATS for alias in entry.aliases}
+"""What others call a format, with its name."""
 
 
 def located(path: Path) -> Path:
@@ -199,7 +205,7 @@ def by_name(name: str) -> Format:
         if entry.name == name:
             return entry
     known = [entry.name for entry in FORMATS]
-    raise UsageError(f"unknown format {name!r}; expected one of {', '.join(known)}{suggestion(name, known)}")
+    raise UsageError(f"unknown format {name!r}; expected one of {', '.join(known)}{suggestion(name, known, ALIASES)}")
 
 
 def format_of_name(path: Path) -> Format | None:

@@ -79,6 +79,7 @@ class Format:
     Attributes:
         name: What ``--to`` calls it.
         suffixes: The first is the one it is written with.
+        aliases: What others call it, for a suggestion.
         title: For people.
         module: In :mod:`lstmconv.formats`; see :class:`Module`.
         runtime: In :mod:`lstmconv.runtimes`; runs a written file in its own framework.
@@ -113,6 +114,7 @@ class Format:
     framework: str | None = None
     layers_suffix: str | None = None
     modules: str | None = None
+    aliases: tuple[str, ...] = ()
     is_written: bool = True
     shared: Mapping[str, Callable[[MappedFile], bool]] = field(default_factory=dict)
     locate: Callable[[Path], Path | None] | None = None

@@ -12,10 +12,14 @@ from typing import Literal, NamedTuple
 
 from einops import rearrange
 
+from lstmconv.layouts.lstm import KERAS, ONNX, TORCH
 from lstmconv.model import Array
 from lstmconv.model.recurrent import GRU_GATES
 
-__all__ = ["ARRAYS", "ArrayLayout", "Stored", "rows_of"]
+__all__ = ["ARRAYS", "COLUMNS", "ArrayLayout", "Stored", "rows_of"]
+
+COLUMNS: Mapping[str, str] = {"keras": KERAS.name, "torch": TORCH.name, "onnx": ONNX.name}
+"""The table's columns, as ``--format`` calls them, with their titles."""
 
 
 class Stored(NamedTuple):
