@@ -283,3 +283,20 @@ def test_a_file_that_calls_a_function_of_another_kind_is_not_run(tmp_path):
 def test_whole_refuses_what_no_keras_holds(tmp_path):
     with pytest.raises(UnsupportedModelError, match="cannot be converted whole"):
         lstmconv.convert(GOLDEN / "keras-1.2.2" / "merge_layer.h5", tmp_path / "a.keras", whole=True)
+
+
+def test_a_chain_of_layers_is_sequential_which_every_keras_3_opens(tmp_path):
+    keras = pytest.importorskip("keras")
+    x = keras.layers.Input((7, 3), name="x")
+    h = keras.layers.LSTM(5, return_sequences=True, name="a")(x)
+    model = keras.Model(x, keras.layers.Dense(2, name="b")(h), name="chain")
+    model.save(tmp_path / "m.keras")
+    lstmconv.convert(tmp_path / "m.keras", tmp_path / "chain.keras", whole=True)
+    written = keras.models.load_model(tmp_path / "chain.keras", compile=False)
+    assert type(written) is keras.Sequential
+    given = np.random.default_rng(0).normal(size=(4, 7, 3)).astype("float32")
+    np.testing.assert_array_equal(*(np.asarray(each.predict(given, verbose=0)) for each in (model, written)))
+    both = keras.Model(x, [h, keras.layers.Dense(2, name="c")(h)], name="both")
+    both.save(tmp_path / "both.keras")
+    lstmconv.convert(tmp_path / "both.keras", tmp_path / "two.keras", whole=True)
+    assert type(keras.models.load_model(tmp_path / "two.keras", compile=False)) is not keras.Sequential

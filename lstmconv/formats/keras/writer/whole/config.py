@@ -43,7 +43,13 @@ def describe_part(name: str, part: Part, dialect: Dialect, dtype: np.dtype[Any],
 
 
 def describe_graph(graph: Graph, dialect: Dialect, dtype: np.dtype[Any], *, native: bool) -> Config:
-    """Describe a Functional model; ``native`` as for :func:`describe_part`."""
+    """Describe a model; ``native`` as for :func:`describe_part`.
+
+    Keras 3 gets a chain of layers as a Sequential model: its config is the same in all versions, while that of a
+    Functional model with one input changed after 3.3.
+    """
+    if dialect.major == 3 and _is_chain(graph):
+        return _describe_chain(graph, dialect, dtype)
     entries: list[Config] = []
     for name, node in graph.nodes.items():
         entry = describe_part(name, node.part, dialect, dtype, native=native)
@@ -62,6 +68,31 @@ def describe_graph(graph: Graph, dialect: Dialect, dtype: np.dtype[Any], *, nati
     if native or dialect.major == 3:
         model = {"module": dialect.functional, **model, "registered_name": "Functional"}
     return model
+
+
+def _is_chain(graph: Graph) -> bool:
+    """Whether each layer takes the one before it and nothing else, and the last one is the output."""
+    before: Ref | None = None
+    for name, node in graph.nodes.items():
+        taken = [(call.args, dict(call.kwargs)) for call in node.calls]
+        if before is None:
+            if name not in graph.inputs or len(graph.inputs) != 1:
+                return False
+        elif node.part.module != LAYERS or taken != [((before,), {})]:
+            return False
+        before = Ref(name)
+    return list(graph.outputs) == [before]
+
+
+def _describe_chain(graph: Graph, dialect: Dialect, dtype: np.dtype[Any]) -> Config:
+    layers: list[Config] = []
+    for name, node in graph.nodes.items():
+        entry = describe_part(name, node.part, dialect, dtype)
+        if node.build_shape is not None:
+            entry["build_config"] = {"input_shape": list(node.build_shape)}
+        layers.append(entry)
+    config = {"name": graph.name, "trainable": True, "layers": layers}
+    return {"module": "keras", "class_name": "Sequential", "config": config, "registered_name": None}
 
 
 def _listed(refs: Sequence[Ref], dialect: Dialect) -> list[Any]:
