@@ -285,6 +285,7 @@ def test_whole_refuses_what_no_keras_holds(tmp_path):
         lstmconv.convert(GOLDEN / "keras-1.2.2" / "merge_layer.h5", tmp_path / "a.keras", whole=True)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_chain_of_layers_is_sequential_which_every_keras_3_opens(tmp_path):
     keras = pytest.importorskip("keras")
     x = keras.layers.Input((7, 3), name="x")
