@@ -84,7 +84,7 @@ def test_a_suffix_of_no_target_is_refused_with_the_known_ones(source, out, name)
     assert names(out) == []
 
 
-@pytest.mark.parametrize("name", ["Keras", "tensorflow", ""])
+@pytest.mark.parametrize("name", ["Keras", "caffe", ""])
 def test_an_unknown_format_is_refused_with_the_known_ones(name):
     with pytest.raises(UsageError, match="torch, cudnn, safetensors, onnx"):
         by_name(name)
@@ -156,7 +156,7 @@ def test_a_renamed_layer_is_proved_against_its_old_self(source, out):
     assert "first.weight_ih_l0_reverse" in state_names(out / "m.pt")
 
 
-@pytest.mark.parametrize("options", [{"layers": ["third"]}, {"rename": {"third": "x"}}])
+@pytest.mark.parametrize("options", [{"layer": ["third"]}, {"rename": {"third": "x"}}])
 def test_a_layer_that_is_not_there_is_named_with_those_that_are(source, out, options):
     with pytest.raises(UsageError, match=r"'third'.*first, second"):
         lstmconv.convert(source, out / "m.pt", **options)
@@ -561,8 +561,8 @@ def test_paths_may_be_strings(source, out):
 def test_a_format_that_the_file_is_not_is_refused(source):
     with pytest.raises(lstmconv.UnreadableFileError, match="not an ONNX model"):
         lstmconv.load(source, from_="onnx")
-    with pytest.raises(UsageError, match="'tensorflow'"):
-        lstmconv.load(source, from_="tensorflow")
+    with pytest.raises(UsageError, match="'caffe'"):
+        lstmconv.load(source, from_="caffe")
 
 
 def test_a_checkpoint_finds_its_layers_by_name():

@@ -307,7 +307,7 @@ LOOKALIKES = {
     "a Git LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n", "git lfs pull"),
     "a symbolic link as text": (b"/home/someone/model.h5", "symbolic link"),
     "text": (b"epoch;loss\n1;0.5\n2;0.25\n", "expected HDF5"),
-    "a web page": (b"<!DOCTYPE html>\n<html><body>404</body></html>\n", "expected HDF5"),
+    "a web page": (b"<!DOCTYPE html>\n<html><body>404</body></html>\n", "an HTML or XML page"),
     "a TensorFlow checkpoint": (b"\x00\x00\x12\x08\x01\x12\x0ccheckpoint", "TensorFlow checkpoints"),
     "half a signature": (hdf5.SIGNATURE[:5], "expected HDF5"),
     "a signature alone": (hdf5.SIGNATURE, "damaged HDF5 file"),
@@ -344,7 +344,7 @@ def test_a_missing_file_and_a_foreign_folder_are_named(tmp_path: Path):
     assert "no such file" in refused_as_unreadable(tmp_path / "missing.h5")
     assert "a folder without model.weights.h5" in refused_as_unreadable(tmp_path)
     (tmp_path / "saved_model.pb").write_bytes(b"")
-    assert "TensorFlow SavedModel" in refused_as_unreadable(tmp_path)
+    assert "a SavedModel without variables/variables.index" in refused_as_unreadable(tmp_path)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read every file")

@@ -151,7 +151,7 @@ def test_a_check_that_fails_is_the_exit_code_where_nothing_is_worse(folder):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["a.h5", "b.h5", "z.h5"], "several sources need --to"),
+        (["a.h5", "b.h5", "z.h5"], "is b.h5 a second source, or a target to replace?"),
         (["a.h5", "b.h5", "--to", "onnx", "--force"], "is b.h5 a second source, or the target to replace?"),
         (["nothing*.h5", "--to", "onnx"], "no file matches the pattern nothing*.h5"),
         (["a.h5", "sub/a.h5", "--to", "onnx", "--into", "out"], "have the same target out/a.onnx"),

@@ -244,7 +244,7 @@ def test_no_option_in_a_message_is_left_as_the_command_line_spells_it():
             continue
         for option in re.findall(r'"[^"\n]*?(--[a-z][a-z-]+)', path.read_text(encoding="utf-8")):
             spelled = re.split("[=.]", in_python(option))[0]
-            assert spelled in taken or option in ("--deep", "--dask"), (path.name, option)
+            assert spelled in taken or option in ("--deep", "--dask", "--with"), (path.name, option)
 
 
 def test_the_users_folder_is_expanded(tmp_path, monkeypatch):

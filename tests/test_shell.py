@@ -157,6 +157,9 @@ def test_sentences_of_the_help_are_whole(run):
 def test_ctrl_c_says_what_it_left(tmp_path):
     write_lstm(tmp_path / "m.h5")
     script = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # Jobs in the background ignore it.
+    )
+    script += (
         "import lstmconv.converting as c, time\nc.load_file = lambda *a: (print('on', flush=True), time.sleep(60))\n"
     )
     script += "import sys; sys.argv = ['lstmconv', 'convert', 'm.h5', 'm.pt']\nfrom lstmconv.cli import main; main()"

@@ -65,7 +65,7 @@ def test_what_torch_exports_comes_back_as_its_own_state_dict(tmp_path, shape, op
     torch.manual_seed(0)
     module = Tagger(**shape)
     source = exported(module, tmp_path / "m.onnx", **options)
-    result = lstmconv.convert(source, tmp_path / "m.pt", stack="all", layers=None)
+    result = lstmconv.convert(source, tmp_path / "m.pt", stack="all", layer=None)
     assert result.report.passed
     state = torch.load(tmp_path / "m.pt", weights_only=True)
     prefix = next(iter(state)).rpartition(".")[0] + "."

@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -634,12 +635,17 @@ def test_to_torch_refuses_unknown_activations():
 
 def test_without_torch_the_pip_line_is_given_and_nothing_else():
     script = (
-        "import sys; sys.modules['torch'] = None\n"
+        "import sys\n"
+        "class Without:\n    def find_spec(self, name, *_):\n"
+        "        if name.split('.')[0] == 'torch': raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Without())\n"
         "import lstmconv, lstmconv.errors\n"
-        "try:\n    lstmconv.to_torch(None)\n"
+        "checkpoint = lstmconv.load('sample_weights/airline_passengers.h5')\n"
+        "try:\n    lstmconv.to_torch(checkpoint)\n"
         "except lstmconv.errors.MissingDependencyError as error:\n    print(error)"
     )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    root = Path(__file__).parent.parent
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root)
     assert result.stdout.strip().endswith("pip install torch")
 
 

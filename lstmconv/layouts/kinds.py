@@ -19,7 +19,7 @@ from lstmconv.model.recurrent import GRU_GATES
 __all__ = ["ARRAYS", "COLUMNS", "ArrayLayout", "Stored", "rows_of"]
 
 COLUMNS: Mapping[str, str] = {"keras": KERAS.name, "torch": TORCH.name, "onnx": ONNX.name}
-"""The table's columns, as ``--format`` calls them, with their titles."""
+"""The table's columns, as ``lstmconv explain`` names them, with their titles."""
 
 
 class Stored(NamedTuple):

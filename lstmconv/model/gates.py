@@ -79,7 +79,8 @@ class Gates:
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         """Return the gates as one ``(4, hidden, ...)`` array: a copy, unless they stand in one like that."""
         block = self.i.base
-        if block is None or copy is True or dtype not in (None, block.dtype) or block.shape != self.shape:
+        one = isinstance(block, np.ndarray) and copy is not True
+        if not one or block is None or dtype not in (None, block.dtype) or block.shape != self.shape:
             return self._copied(self.dtype if dtype is None else dtype)
         if not all(_is(gate, block[place]) for place, gate in enumerate(self)):
             return self._copied(block.dtype)

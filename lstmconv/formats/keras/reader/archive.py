@@ -48,7 +48,8 @@ def _no_body(name: str, names: list[str]) -> UnreadableFileError:
             "save it again with Keras as .keras in the default format",
             about=name,
         )
-    inside = next((entry for entry in names if entry.lower().endswith(_MODELS)), None)
+    beside = (entry for entry in names if ".." not in entry.split("/") and not entry.startswith("/"))
+    inside = next((entry for entry in beside if entry.lower().endswith(_MODELS)), None)
     if inside is not None:
         return UnreadableFileError(f"a zip that holds {inside!r:.100}; unzip it and give what is inside", about=name)
     found = ", ".join(f"{entry!r:.40}" for entry in names[:3]) or "nothing"
