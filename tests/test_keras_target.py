@@ -843,9 +843,10 @@ def test_the_runtime_decodes_and_runs_what_is_written(name, file, tmp_path, kera
 
 
 def assert_decodes(case, file, cudnn=False):
+    decoded = session(open_file(file)).decode([case.names.get(source, source) for source in case.layers])
     for source, (halves, _) in case.layers.items():
         name = case.names.get(source, source)
-        for half, found in zip(halves, session(open_file(file)).decode([name])[name], strict=True):
+        for half, found in zip(halves, decoded[name], strict=True):
             h = half.hidden
             for array, matrix in ((half.kernel, found.weight_ih), (half.recurrent, found.weight_hh)):
                 literal = np.stack([array[:, k * h : (k + 1) * h].T for k in range(4)])
@@ -875,13 +876,14 @@ def test_the_runtime_decodes_cudnn_lstm_layers(name, tmp_path):
 
 def assert_runtime_agrees(case, file, framework=""):
     assert_decodes(case, file)
+    opened = session(open_file(file))
     for source, (halves, options) in case.layers.items():
         name = case.names.get(source, source)
         wide = [replace(half, kernel=half.kernel.astype(float), recurrent=half.recurrent.astype(float),
                         bias=None if half.bias is None else half.bias.astype(float)) for half in halves]  # fmt: skip
         x, states = make_inputs(len(halves[0].kernel), 4, 7, [half.hidden for half in halves])
         given = x.swapaxes(0, 1) if options.get("time_major") else x
-        loaded = session(open_file(file)).load(name)
+        loaded = opened.load(name)
         assert loaded.framework.startswith(framework)
         outputs = loaded.compute(Inputs(given, tuple(states)))
         several = options.get("return_sequences") is not False
