@@ -105,7 +105,10 @@ def test_sources_of_all_golden_models_are_as_formatters_and_linters_want_them(tm
             (tmp_path / f"net_{number}.py").write_text(text)
     for command in (["format", "--check"], ["check", "--select", "E4,E7,E9,F,I,UP,B,PIE"]):
         done = subprocess.run(
-            ["ruff", *command, "--isolated", str(tmp_path)], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "ruff", *command, "--isolated", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stdout
 
@@ -203,7 +206,11 @@ def test_no_name_of_a_file_becomes_code(tmp_path):
     plain = {"super", "super().__init__", "nn.Linear", "Path", "Path(__file__).with_suffix", "Model", "torch.load",
              "model.load_state_dict", "model.eval", "NestedFor", "Nested", "AImportOsOs"}  # fmt: skip
     assert {name for name in calls_of if not name.startswith("self.")} <= plain
-    done = subprocess.run(["ruff", "format", "--check", "--isolated", str(tmp_path)], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "format", "--check", "--isolated", str(tmp_path)],
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 0
     x = random(3, 5)
     (want,) = run_model(model, [x]).values()
