@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, Activation, described_activation
 from lstmconv.checking.file_cache import CheckedFile
-from lstmconv.formats import WriteOptions, format_of_name
+from lstmconv.formats import format_of_name
 from lstmconv.formats.record import Record
 from lstmconv.model import Checkpoint
 from lstmconv.selection import obstacle_of
@@ -52,16 +52,8 @@ def _layers(source: Checkpoint, twin: CheckedFile) -> Iterator[str]:
     if record is None or artifact is None:
         return
     options = list(_chosen(source, record))
-    written = WriteOptions(
-        dtype=record.dtype,
-        bias_mode=record.bias_mode,
-        opset=record.opset,
-        states=record.states,
-        keras_version=record.keras_version_written,
-        weights_only=record.weights_only,
-    )
     implied = record.lengths or any(option.startswith(("--layer", "--stack")) for option in options)
-    if not implied and obstacle_of(source, artifact.format, written, artifact.path) is None:
+    if not implied and obstacle_of(source, artifact.format, record.options, artifact.path) is None:
         yield "--lstm-only"
     yield from options
 

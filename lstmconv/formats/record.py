@@ -170,6 +170,21 @@ class Record:
             return {name: (layer,) for name, layer in layers.items()}
         return {stack.name: tuple(layers[name] for name in stack.layers) for stack in self.stacks}
 
+    @property
+    def options(self) -> WriteOptions:
+        """The options that the file was written with."""
+        return WriteOptions(
+            dtype=self.dtype,
+            bias_mode=self.bias_mode,
+            opset=self.opset,
+            states=self.states,
+            lengths=self.lengths,
+            prefix=self.prefix,
+            keras_version=self.keras_version_written,
+            weights_only=self.weights_only,
+            whole=self.scope == "whole",
+        )
+
     def made_from(self, checkpoint: Checkpoint) -> bool:
         """Whether the file was made from the very file that a checkpoint was read from."""
         return self.sha256 == checkpoint.provenance.sha256

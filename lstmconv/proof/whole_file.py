@@ -25,7 +25,7 @@ from lstmconv.arrays.hard_sigmoid import with_hard_sigmoid_of
 from lstmconv.arrays.places import place_in
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import Artifact
-from lstmconv.formats.options import DTYPES, WriteOptions
+from lstmconv.formats.options import DTYPES
 from lstmconv.formats.record import Record
 from lstmconv.model import Array, Gates, Layer, LSTMDirection, LSTMLayer, Model, RecurrentLayer, Stack
 from lstmconv.model.kinds import Constant, Kind, Rescaling, Unknown
@@ -174,16 +174,8 @@ def _altered(expected: Model, record: Record, artifact: Artifact) -> tuple[str |
         return None, f" · the graph was not compared: lstmconv {record.version} wrote it, this is {__version__}"
     if record.activations_given:
         return None, " · the graph was not compared: activations were given"
-    options = WriteOptions(
-        dtype=record.dtype,
-        bias_mode=record.bias_mode,
-        opset=record.opset,
-        states=record.states,
-        keras_version=record.keras_version_written,
-        whole=True,
-    )
     try:
-        found = artifact.format.alteration(expected, artifact, options)
+        found = artifact.format.alteration(expected, artifact, record.options)
     except (UnsupportedModelError, UsageError) as error:
         return f"its format cannot hold the source's model: {error}", ""
     return None if found is None else f"it was changed since lstmconv wrote it: {found}", ""
