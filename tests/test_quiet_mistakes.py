@@ -95,7 +95,7 @@ def test_a_mask_ends_in_a_layer_that_changes_nothing_and_a_note_names_the_backen
 
 
 @pytest.mark.parametrize("sequences", [False, True])
-@pytest.mark.parametrize("suffix", ["onnx", "pt"])
+@pytest.mark.parametrize("suffix", ["onnx", "pt", "keras", "py"])
 def test_cells_that_run_backwards_share_one_mask_turned_round_once(tmp_path, suffix, sequences):
     ids = layers.Input((5,), dtype="int32")
     cells = [layers.LSTMCell(3), layers.LSTMCell(2)]
@@ -109,7 +109,7 @@ def test_cells_that_run_backwards_share_one_mask_turned_round_once(tmp_path, suf
         expected = model(given, training=False).numpy()
     found = lstmconv.reference(lstmconv.load(tmp_path / "model.keras"), given)
     np.testing.assert_allclose(found, expected, atol=2e-6)
-    lstmconv.convert(tmp_path / "model.keras", tmp_path / f"model.{suffix}", whole=True)  # And runs, to compare.
+    lstmconv.convert(tmp_path / "model.keras", tmp_path / f"other.{suffix}", whole=True)  # And runs, to compare.
 
 
 def test_lengths_are_refused_where_cells_hand_on_their_steps_in_reverse(tmp_path):

@@ -526,6 +526,9 @@ def _stack(builder: Builder, call: Call) -> None:
         x, shape = outputs[0], (*shape[:-1], own.output_size)
         builder.specs[x] = (shape, str(builder.dtype))
         returned += outputs[1:]
+        if mask is not None and own is not last and own.go_backwards and not own.bidirectional:
+            # The layers above take the steps in the order in which this one ran.
+            mask = builder.function(builder.free(f"{own.name}_mask"), "flip", (mask,), {"axis": [1]})
     for index, ref in enumerate([outputs[0], *returned]):
         builder.value(Tensor(call.name, index), ref)
     if mask is not None and last.return_sequences is not False:
