@@ -1,7 +1,7 @@
 """The catalogue for whole models: how a conversion goes wrong about a layer, between layers, and about the whole.
 
 Each is a model with a few calls replaced (:class:`~lstmconv.proof.models.variants.Wrong`); what is wrong about
-one layer is a row of ``layer_mistakes`` and ``recurrent_mistakes``, what is wrong about its surroundings is here.
+one layer is a row of ``kinds`` and ``recurrent_mistakes``, what is wrong about its surroundings is here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 from lstmconv.model import Call, Layer, LSTMLayer, Model, RecurrentLayer, Stack, Tensor, TimeDistributed, kinds
 from lstmconv.proof.mistakes import Mistake
 from lstmconv.proof.models.inputs import ModelTrial
-from lstmconv.proof.models.layer_mistakes import Option, options_of
+from lstmconv.proof.models.kinds import options_of
+from lstmconv.proof.models.kinds.option import Option
 from lstmconv.proof.models.recurrent_mistakes import directions_of, recurrent_options, weights_in
 from lstmconv.proof.models.variants import Found, Replaced, Wrong
 from lstmconv.semantics.cells import state_letters

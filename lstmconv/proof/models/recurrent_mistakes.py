@@ -28,7 +28,8 @@ from lstmconv.model import (
 )
 from lstmconv.model.recurrent import GRU_GATES
 from lstmconv.proof.mistakes import Mistake, Weights, mistakes_of, wrong
-from lstmconv.proof.models.layer_mistakes import Made, Option, activations_for
+from lstmconv.proof.models.kinds.activations import activations_for
+from lstmconv.proof.models.kinds.option import Made, Option
 from lstmconv.proof.models.variants import Found
 from lstmconv.proof.power import WrongCell, weights_of
 from lstmconv.semantics.cells import CellType, cell_of
