@@ -17,11 +17,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 
 import lstmconv
 from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError
-from lstmconv.formats.hdf5 import confinement, walk
+from lstmconv.formats.hdf5 import confinement, nameless_file, walk
 from lstmconv.formats.hdf5 import tree as hdf5
 from lstmconv.formats.hdf5.tree import Group, StoredArray, read_tree
 from lstmconv.formats.mapped_file import MappedFile
@@ -439,12 +440,22 @@ def sleep(*_: object) -> Group:
     raise AssertionError("the child was to be ended")
 
 
-def fake_python(folder: Path, commands: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the interpreter of the new process one that does something else."""
-    script = folder / "python"
-    script.write_text(f"#!/bin/sh\n{commands}\n")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
+def servers() -> list[psutil.Process]:
+    """Return the processes of this one that fork for it."""
+    return [child for child in psutil.Process().children() if "fork_server" in " ".join(child.cmdline())]
+
+
+def end_servers() -> None:
+    for server in servers():
+        server.kill()
+        server.wait()
+
+
+def fake_library(folder: Path, commands: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a library that does something else in the place of h5py, for processes that are started from now on."""
+    (folder / "library").mkdir()
+    (folder / "library" / "h5py.py").write_text(f"import os, signal, time\n\ndef __getattr__(name):\n    {commands}\n")
+    monkeypatch.syspath_prepend(folder / "library")
 
 
 @pytest.fixture
@@ -453,21 +464,69 @@ def several_threads(one_thread: None, second_thread: None, monkeypatch: pytest.M
     monkeypatch.setattr(threading, "active_count", lambda: len(threading.enumerate()))
 
 
-@pytest.mark.usefixtures("several_threads")
+@pytest.fixture(params=["forking", "without fork"])
+def elsewhere(request: pytest.FixtureRequest, several_threads: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Walk files in a process started for the test, on a system that forks and on one that does not."""
+    if request.param == "without fork":
+        monkeypatch.delattr(os, "fork")
+    end_servers()
+    yield
+    end_servers()
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_a_crash_beside_a_second_thread_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_lstm(tmp_path / "a.h5")
-    fake_python(tmp_path, "kill -SEGV $$", monkeypatch)
+    fake_library(tmp_path, "os.kill(os.getpid(), signal.SIGSEGV)", monkeypatch)
     assert "the HDF5 library crashes on it (signal 11)" in refused(tmp_path / "a.h5")
 
 
-@pytest.mark.usefixtures("several_threads")
+@pytest.mark.usefixtures("elsewhere")
 def test_a_hang_beside_a_second_thread_ends_at_the_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_lstm(tmp_path / "a.h5")
-    monkeypatch.setenv("LSTMCONV_HDF5_SECONDS", "0")
-    fake_python(tmp_path, "exec sleep 60", monkeypatch)
+    monkeypatch.setenv("LSTMCONV_HDF5_SECONDS", "1")
+    fake_library(tmp_path, "time.sleep(60)", monkeypatch)
     start = time.monotonic()
     assert "the HDF5 library hangs on it" in refused(tmp_path / "a.h5")
     assert time.monotonic() - start < 10
+
+
+@pytest.mark.usefixtures("several_threads")
+def test_files_beside_a_second_thread_share_one_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Limits are those of the time of each call, and a path is relative to the folder of that time."""
+    arrays = write_lstm(tmp_path / "a.h5")
+    lstmconv.load(tmp_path / "a.h5")
+    (server,) = servers()
+    monkeypatch.setenv("LSTMCONV_HDF5_OBJECTS", "2")
+    assert "LSTMCONV_HDF5_OBJECTS" in refused(tmp_path / "a.h5")
+    monkeypatch.delenv("LSTMCONV_HDF5_OBJECTS")
+    monkeypatch.chdir(tmp_path)
+    assert_direction(lstmconv.load("a.h5").layers[0].forward, arrays)
+    assert servers() == [server]
+
+
+@pytest.mark.usefixtures("several_threads")
+def test_a_server_that_has_ended_is_replaced(tmp_path: Path):
+    arrays = write_lstm(tmp_path / "a.h5")
+    lstmconv.load(tmp_path / "a.h5")
+    end_servers()
+    assert_direction(lstmconv.load(tmp_path / "a.h5").layers[0].forward, arrays)
+
+
+@pytest.mark.usefixtures("several_threads")
+def test_a_forked_process_has_a_server_of_its_own(tmp_path: Path):
+    """Two processes that ask by one connection would get each other's answers."""
+    arrays = write_lstm(tmp_path / "a.h5")
+    lstmconv.load(tmp_path / "a.h5")
+    before = servers()
+    child = os.fork()
+    if child == 0:
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        lstmconv.load(tmp_path / "a.h5")
+        os._exit(0 if len(servers()) == 1 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert_direction(lstmconv.load(tmp_path / "a.h5").layers[0].forward, arrays)
+    assert servers() == before
 
 
 @pytest.mark.parametrize("library", ["jax", "tensorflow"])
@@ -477,7 +536,7 @@ def test_a_library_that_forbids_forking_is_not_forked(
     """Their own threads hold locks that a forked child would wait for."""
     monkeypatch.setattr(confinement, "_NO_FORK", NO_FORK)
     monkeypatch.setitem(sys.modules, library, sys)
-    monkeypatch.setattr(confinement, "_in_fork", lambda *_: pytest.fail("forked"))
+    monkeypatch.setattr(confinement, "in_fork", lambda *_: pytest.fail("forked"))
     arrays = write_lstm(tmp_path / "a.h5")
     assert_direction(lstmconv.load(tmp_path / "a.h5").layers[0].forward, arrays)
 
@@ -485,7 +544,7 @@ def test_a_library_that_forbids_forking_is_not_forked(
 @pytest.mark.usefixtures("several_threads")
 def test_good_files_read_beside_a_second_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A whole file by its path, and the body of a .keras file through a pipe."""
-    monkeypatch.setattr(confinement, "_in_fork", lambda *_: pytest.fail("forked beside a second thread"))
+    monkeypatch.setattr(confinement, "in_fork", lambda *_: pytest.fail("forked beside a second thread"))
     arrays = write_lstm(tmp_path / "a.h5")
     assert_direction(lstmconv.load(tmp_path / "a.h5").layers[0].forward, arrays)
     assert [layer.name for layer in lstmconv.load(GOLDEN / "keras-3.15.1" / "lstm.keras").layers] == ["encoder"]
@@ -523,7 +582,7 @@ def test_a_file_that_crashes_or_hangs_the_library_ends_neither_the_program_nor_i
 def test_chunked_numbers_are_put_together_slab_by_slab(one_thread, tmp_path: Path, monkeypatch, chunks, options):
     """Slabs of a few rows, whatever the chunks: the library's numbers bit for bit, each once."""
     monkeypatch.setattr(walk, "_SLAB_BYTES", 300)
-    monkeypatch.setattr(confinement, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(nameless_file, "_LARGE_BYTES", 0)
     stored = {name: np.random.default_rng(seed).random((13, 28), np.float32) for seed, name in enumerate("ab")}
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for name, values in stored.items():

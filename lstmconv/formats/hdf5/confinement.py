@@ -1,7 +1,8 @@
 """Run the HDF5 library where a crash, a hang or a flood of memory costs only an error message.
 
 A forked child is quickest (some milliseconds), and safe only in a process of one thread; elsewhere, and
-beside frameworks that forbid forking, a fresh interpreter does it.
+beside frameworks that forbid forking, a server forks (:mod:`~lstmconv.formats.hdf5.fork_server`). Systems that
+cannot fork start an interpreter.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from lstmconv.errors import UnreadableFileError
+from lstmconv.formats.hdf5.nameless_file import nameless_file
 from lstmconv.formats.hdf5.walk import describe
 from lstmconv.formats.safety.limits import WALK_SECONDS, allowed_inflation
 from lstmconv.model import Array
 
-__all__ = ["described"]
+__all__ = ["described", "in_fork"]
 
 _OUT_OF_TIME = [getattr(signal, name) for name in ("SIGXCPU", "SIGALRM") if hasattr(signal, name)]
 """Signals that end a confined process that takes too long."""
@@ -31,8 +34,6 @@ _PATIENCE = 3
 """How much longer than its processor time a walk may last: on a busy machine, on a slow disk."""
 _LONGEST_SECONDS = 2**31 - 1
 """setitimer(2) counts in a C long of at least so many bits."""
-_LARGE_BYTES = 128 << 20
-"""The numbers of such a file, where they are chunked, go to the disk and not into memory."""
 _OWN_BYTES = 384 << 20
 """Memory of a child beside the numbers that it copies: the library, its caches, the description."""
 
@@ -45,9 +46,8 @@ def described(content: Path | Array, name: str) -> BinaryIO:
     """
     size = content.stat().st_size if isinstance(content, Path) else content.nbytes
     seconds = WALK_SECONDS.value + size / 1e8
-    sink = _nameless(size)
-    forks = hasattr(os, "fork") and threading.active_count() == 1 and not _NO_FORK & sys.modules.keys()
-    code = (_in_fork if forks else _in_new_process)(content, name, sink, seconds)
+    sink = nameless_file(size)
+    code = _way_to_walk()(content, name, sink, seconds)
     if code == 0:
         return sink
     sink.close()
@@ -60,17 +60,18 @@ def described(content: Path | Array, name: str) -> BinaryIO:
     raise UnreadableFileError(f"cannot be read: the process that walks it ended with exit code {code}", about=name)
 
 
-def _nameless(size: int) -> BinaryIO:
-    """Open a file without a name; in memory where the system has such files, and the source is not large."""
-    if size < _LARGE_BYTES and hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("lstmconv"), "r+b")
-    import tempfile
+def _way_to_walk() -> Callable[[Path | Array, str, BinaryIO, float], int | None]:
+    if not hasattr(os, "fork"):
+        return _in_new_process
+    if threading.active_count() == 1 and not _NO_FORK & sys.modules.keys():
+        return in_fork
+    from lstmconv.formats.hdf5 import fork_server
 
-    return cast(BinaryIO, tempfile.TemporaryFile())
+    return fork_server.walk
 
 
-def _in_fork(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -> int | None:
-    """Return the child's exit code, negative for a signal."""
+def in_fork(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -> int:
+    """Walk a file in a forked child, and return its exit code, negative for a signal."""
     import h5py  # noqa: F401  # Here and not in the child: the next child has it too.
 
     with warnings.catch_warnings():

@@ -1,0 +1,20 @@
+"""Files without a name, which vanish when closed."""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO, cast
+
+__all__ = ["nameless_file"]
+
+_LARGE_BYTES = 128 << 20
+"""The numbers of such a file, where they are chunked, go to the disk and not into memory."""
+
+
+def nameless_file(size: int) -> BinaryIO:
+    """Open a file without a name; in memory where the system has such files, and ``size`` bytes are not many."""
+    if size < _LARGE_BYTES and hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("lstmconv"), "r+b")
+    import tempfile
+
+    return cast(BinaryIO, tempfile.TemporaryFile())
