@@ -17,8 +17,10 @@ from lstmconv.escaping import html_table
 from lstmconv.formats import Format, MappedFile, ReadOptions, WriteOptions, by_name, by_suffix, located
 from lstmconv.formats import stem as stem_of
 from lstmconv.formats.hashing import sha256_of
+from lstmconv.listing import listed
 from lstmconv.model import Checkpoint, Layer
 from lstmconv.model.kinds import Unknown
+from lstmconv.model.notes import LayerNote
 from lstmconv.opening import load_file, refuse_no_file
 from lstmconv.publishing import publish, refuse_changed, refuse_existing, staging, stamps_of, stored_meanwhile
 from lstmconv.selection import Selection, Wish, select
@@ -225,21 +227,18 @@ def _told(checkpoint: Checkpoint, selections: Sequence[Selection]) -> tuple[str,
     alone = not any(selection.options.whole for selection in selections)
     notes = [note for selection in selections for note in selection.notes]
     told = dict.fromkeys([*checkpoint.notes, *(skipped if alone else ()), *notes])
-    return _together(tuple(told), [layer.name for layer in checkpoint.layers])
+    return _together(told)
 
 
-def _together(notes: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """Make one note of those that say the same of several layers; a note about a layer begins with its name."""
-    about: dict[str, list[str]] = {}
+def _together(notes: Iterable[str]) -> tuple[str, ...]:
+    """Make one note of those that say the same of several layers."""
+    layers: dict[str, list[str]] = {}
     for note in notes:
-        name = next((name for name in names if note.startswith(f"{name}: ")), None)
-        about.setdefault(note if name is None else note.removeprefix(f"{name}: "), []).extend([name] if name else [])
-    return tuple(f"{_listed(layers)}: {text}" if layers else text for text, layers in about.items())
-
-
-def _listed(names: Sequence[str], most: int = 4) -> str:
-    more = f" and {len(names) - most} more layers" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+        if isinstance(note, LayerNote):
+            layers.setdefault(note.sentence, []).append(note.layer)
+        else:
+            layers.setdefault(note, [])
+    return tuple(f"{listed(names)}: {text}" if names else text for text, names in layers.items())
 
 
 def _nbytes(checkpoint: Checkpoint) -> int:

@@ -10,9 +10,11 @@ from typing import Literal, TypeAlias
 from lstmconv.arrays.copying import rounding_of_sum
 from lstmconv.errors import NoLSTMError, UnsupportedModelError, UsageError
 from lstmconv.formats import Format, WriteOptions
+from lstmconv.listing import listed
 from lstmconv.model import Checkpoint, Layer, LSTMLayer, Model, Stack
 from lstmconv.model.chains import lstm_layers
 from lstmconv.model.kinds import Identity, Kind, Unknown
+from lstmconv.model.notes import LayerNote
 from lstmconv.model.renaming import renamed
 from lstmconv.model.stacking import join, unstacked
 
@@ -100,7 +102,7 @@ def select(checkpoint: Checkpoint, wish: Wish, target: Path, chosen: Format, opt
     left = () if checkpoint.model is None or wish.part or options.lengths else _not_carried(checkpoint.model)
     if not left:
         return selected
-    note = f"{target.name}: holds the LSTM layers alone, without {_listed(left)}: {reason}"
+    note = f"{target.name}: holds the LSTM layers alone, without {_with_classes(left)}: {reason}"
     return replace(selected, notes=(note, *selected.notes))
 
 
@@ -145,7 +147,7 @@ def _whole(
     notes = list(chosen.losses(made, target, options))
     if moved.unknown:
         notes.append(
-            f"{target.name}: holds the arrays of the known layers; {_listed(moved.unknown)} is not carried: "
+            f"{target.name}: holds the arrays of the known layers; {_with_classes(moved.unknown)} is not carried: "
             f"{moved.unknown[0].reason}"
         )
     return Selection(made, options, tuple(notes))
@@ -237,12 +239,14 @@ def _losses(
             kind = "rounded in the last digit, as any addition is" if max(rounded) else "which is exact"
             yield f"{target.name}: {layer.name}: its two biases are written as their sum, {kind}"
         if layer.masking and not options.lengths:
-            yield f"{layer.name}: its model masks steps; the target runs every step"
+            yield LayerNote(layer.name, "its model masks steps; the target runs every step")
         elif layer.masking:
-            yield f"{layer.name}: its model masks steps; the target masks those beyond its lengths (right padding)"
+            text = "its model masks steps; the target masks those beyond its lengths (right padding)"
+            yield LayerNote(layer.name, text)
         if layer.name in given:
             how = "takes it as an input" if chosen.runs_graphs and options.states else "is to be given it by the caller"
-            yield f"{layer.name}: its model starts it from {' and '.join(given[layer.name])}; the target {how}"
+            given_by = " and ".join(given[layer.name])
+            yield LayerNote(layer.name, f"its model starts it from {given_by}; the target {how}")
     yield from chosen.losses(checkpoint, target, options)
 
 
@@ -251,10 +255,8 @@ def _not_carried(model: Model) -> tuple[Layer, ...]:
     return tuple(layer for layer in model.layers if isinstance(layer, Kind) and not isinstance(layer, Identity))
 
 
-def _listed(layers: Sequence[Layer], most: int = 4) -> str:
-    """Name some layers, each with its class."""
-    named = [
-        f"{layer.name} ({layer.class_name if isinstance(layer, Unknown) else type(layer).__name__})" for layer in layers
-    ]
-    more = f" and {len(named) - most} more" if len(named) > most else ""
-    return ", ".join(named[:most]) + more
+def _with_classes(layers: Sequence[Layer]) -> str:
+    """Name the first layers, each with its class."""
+    return listed(
+        [f"{each.name} ({each.class_name if isinstance(each, Unknown) else type(each).__name__})" for each in layers]
+    )

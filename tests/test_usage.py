@@ -62,7 +62,7 @@ def test_of_many_modules_three_are_named(tmp_path):
     source = write_h5(tmp_path / "s.h5", {name: [make_half(3, 5, 1)] for name in "abcde"})
     said = usage_of(source, tmp_path / "m.pt", whole=False)
     assert said.count("torch.nn.LSTM") == 3
-    assert said.endswith('prefix "c."; and 2 more')
+    assert said.endswith('prefix "c." and 2 more')
 
 
 def test_an_onnx_model_says_what_it_takes_and_returns(tmp_path):

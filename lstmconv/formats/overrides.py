@@ -7,6 +7,7 @@ from dataclasses import replace
 from lstmconv.activations import parse_activation
 from lstmconv.formats.options import ReadOptions
 from lstmconv.model import Checkpoint, LSTMLayer
+from lstmconv.model.notes import LayerNote
 
 __all__ = ["overruled"]
 
@@ -26,7 +27,7 @@ def overruled(checkpoint: Checkpoint, options: ReadOptions) -> Checkpoint:
         halves = [replace(half, **chosen) for half in layer.directions]  # type: ignore[arg-type]  # both are Activations
         layers.append(replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None))
         notes += [
-            f"{layer.name}: {key} is {value} instead of {getattr(layer, key)}, as asked"
+            LayerNote(layer.name, f"{key} is {value} instead of {getattr(layer, key)}, as asked")
             for key, value in chosen.items()
         ]
     if checkpoint.model is not None:

@@ -11,6 +11,7 @@ from lstmconv.activations import described_activation
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.record import Record, RecordedLayer
 from lstmconv.model import LSTMLayer
+from lstmconv.model.notes import LayerNote
 
 __all__ = ["Restored", "restore"]
 
@@ -59,7 +60,8 @@ def restore(
                 source, f"'{module}' is not in it" if not entries else f"'{module}' has other sizes or biases"
             )
         elif record is not None:
-            notes.append(f"{module or 'the module'}: the file's own record does not describe its weights; left aside")
+            text = "the file's own record does not describe its weights; left aside"
+            notes.append(LayerNote(module or "the module", text))
         layers += named
         if len(named) > 1:
             joined[stack] = tuple(layer.name for layer in named)

@@ -8,14 +8,11 @@ from typing import NamedTuple
 
 from lstmconv.errors import Skipped, UnsupportedModelError
 from lstmconv.escaping import html_table
+from lstmconv.listing import listed
 from lstmconv.model.graph import Model
 from lstmconv.model.layers import LSTMLayer, Stack
 
 __all__ = ["Checkpoint", "Provenance"]
-
-
-_SHOWN = 4
-"""So many layers are named in a ``repr``."""
 
 
 class Provenance(NamedTuple):
@@ -93,9 +90,7 @@ class Checkpoint:
         return tuple(made)
 
     def __repr__(self) -> str:
-        layers = ", ".join(layer.name for layer in self.layers[:_SHOWN])
-        more = f" and {len(self.layers) - _SHOWN} more" if len(self.layers) > _SHOWN else ""
-        lstms = f"LSTM layers {layers}{more}" if self.layers else "no LSTM layer"
+        lstms = f"LSTM layers {listed([layer.name for layer in self.layers])}" if self.layers else "no LSTM layer"
         whole = "" if self.model is None else f", in a model of {len(self.model.layers)} layers"
         return f"Checkpoint({self.provenance.source!r}, {self.provenance.format}: {lstms}{whole})"
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from lstmconv.arrays.finiteness import not_finite_in
 from lstmconv.errors import LstmconvError, MissingDependencyError
+from lstmconv.listing import listed
 from lstmconv.model import Layer
 from lstmconv.proof.diagnosis import explain_outputs, summed_up
 from lstmconv.proof.noise import Noise, Worst, given, worst_of
@@ -40,8 +41,6 @@ __all__ = [
 Float64: TypeAlias = npt.NDArray[np.float64]
 Arrays: TypeAlias = "Mapping[str, Float64]"
 
-_SHOWN = 4
-"""At most so many undetectable mistakes are printed; the JSON lists all."""
 
 MARGIN = 10
 """A mistake is distinguishable if it deviates ten times as far as noise may: no rounding is taken for one, nor one for
@@ -203,9 +202,7 @@ def _found(evidence: Evidence) -> list[str]:
     if evidence.nearest_ratio is not None:
         parts.append(f"nearest mistake {times(evidence.nearest_ratio)} times {unit} ({evidence.mistake})")
     if evidence.untold:
-        named = ", ".join(evidence.cannot_tell[:_SHOWN])
-        more = len(evidence.cannot_tell) - _SHOWN
-        named = f" ({named}{f' and {more} more' if more > 0 else ''})" if named else ""
+        named = f" ({listed(evidence.cannot_tell)})" if evidence.cannot_tell else ""
         count = f"{evidence.untold} of {evidence.mistakes} mistakes"
         parts.append(f"{count} would not show in these outputs{named}: the comparison of weights shows them")
     return parts

@@ -14,6 +14,7 @@ from lstmconv.explaining.blocks import FormatLayout
 from lstmconv.explaining.gates import GATE_COLOURS, GATE_NAMES
 from lstmconv.explaining.overview import shape_text
 from lstmconv.explaining.panels import Panel, Scale, Side, panels
+from lstmconv.listing import listed
 from lstmconv.model import GATES, sizes
 from lstmconv.proof.judging import number as deviation_number
 from lstmconv.proof.judging import times, unit_of
@@ -162,8 +163,7 @@ def _said_equal(values: ReportValues, target: TargetValues) -> str:
     if values.overview is None and len(values.stacks) == 1:
         return f"holds the same weights bit for bit and computes the same as {source}."
     names = list(dict.fromkeys(check.layer for check in target.report.checks if check.level == "outputs"))
-    few = names if len(names) <= _NAMED else [*names[:_NAMED], f"{len(names) - _NAMED} more"]
-    layers = printable(", ".join(few))
+    layers = printable(listed(names, _NAMED))
     said = f"holds the same weights bit for bit, and computes the same, as {layers} of {source}, each run alone."
     others = 0 if values.overview is None else len(values.overview.layers) - len(values.checkpoint.layers)
     return f"{said} The other layers of the model were not compared." if others > 0 else said

@@ -120,4 +120,4 @@ def test_the_same_note_about_many_layers_is_one_note(tmp_path):
     keras.Model(x, y).save_weights(tmp_path / "m.weights.h5")
     notes = lstmconv.convert(tmp_path / "m.weights.h5", tmp_path / "m.pt").notes
     assert sum("recurrent activation" in note for note in notes) == 1
-    assert any(note.startswith("l0, l1, l2, l3 and 2 more layers: ") for note in notes)
+    assert any(note.startswith("l0, l1, l2, l3 and 2 more: ") for note in notes)

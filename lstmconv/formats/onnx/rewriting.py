@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.onnx.reader.parse_lazily import OWN
 from lstmconv.formats.onnx.reader.tensors import Tensors
+from lstmconv.listing import listed
 
 if TYPE_CHECKING:
     import onnx
@@ -90,7 +91,7 @@ def _initializers(
     wanted = {entry.name: entry for entry in written}
     odd = sorted(own.keys() ^ wanted.keys())
     if odd or len(own) != len(found):
-        yield f"its initializers are others than are written: {', '.join(odd[:3]) or 'one stands twice'}"
+        yield f"its initializers are others than are written: {listed(odd, 3) or 'one stands twice'}"
         return
     stored, made = (Tensors(file.name, file.path.parent, {OWN: file}) for _ in range(2))
     for name, entry in wanted.items():

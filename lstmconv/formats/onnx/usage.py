@@ -7,11 +7,9 @@ from typing import Any
 
 from lstmconv._optional import require
 from lstmconv.formats.format import Artifact
+from lstmconv.listing import listed
 
 __all__ = ["usage"]
-
-_SHOWN = 4
-"""So many inputs are named; a line has to stay a line."""
 
 
 def usage(artifact: Artifact, place: Path) -> str | None:
@@ -25,7 +23,7 @@ def usage(artifact: Artifact, place: Path) -> str | None:
     if graph is None or artifact.record is None:
         return None
     inputs, outputs = list(map(_input, graph.input)), [entry.name for entry in graph.output]
-    return f"takes {_listed(inputs)}; returns {_listed(outputs)}"
+    return f"takes {listed(inputs)}; returns {listed(outputs)}"
 
 
 def _input(entry: Any) -> str:
@@ -33,8 +31,3 @@ def _input(entry: Any) -> str:
     tensor = entry.type.tensor_type
     sizes = ", ".join(size.dim_param or str(size.dim_value) for size in tensor.shape.dim)
     return f"{entry.name} ({sizes}) {helper.tensor_dtype_to_np_dtype(tensor.elem_type).name}"
-
-
-def _listed(texts: list[str]) -> str:
-    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return ", ".join(texts[:_SHOWN]) + more

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from lstmconv.errors import UnreadableFileError
+from lstmconv.listing import listed
 
 __all__ = ["INDEX", "is_checkpoint_folder", "is_saved_model", "located", "variables_of"]
 
@@ -94,6 +95,6 @@ def _latest(folder: Path) -> Path:
         return index
     found = sorted(each for each in folder.glob(f"*{INDEX}") if _has_shards(each))
     if len(found) > 1:
-        names = ", ".join(each.name for each in found[:4])
+        names = listed([each.name for each in found])
         raise UnreadableFileError(f"{folder.name}: holds several checkpoints and does not say which is meant: {names}")
     return found[0]

@@ -20,6 +20,7 @@ from lstmconv.formats.safety.zips import open_archive
 from lstmconv.formats.torch.allowed_globals import Foreign, Refused, Storage, shown
 from lstmconv.formats.torch.pickled_modules import PickledModule
 from lstmconv.formats.torch.unpickler import Pickled
+from lstmconv.listing import listed
 from lstmconv.model import Array
 
 __all__ = ["Archive", "Container"]
@@ -173,6 +174,6 @@ def _folder(names: list[str]) -> str:
     if len(folders) > 1:
         raise Refused(f"a zip with {len(folders)} folders that have a data.pkl, expected one")
     if not folders:
-        found = ", ".join(repr(shown(name, 40)) for name in names[:3]) or "nothing"
+        found = listed([repr(shown(name, 40)) for name in names], 3) or "nothing"
         raise Foreign(f"a zip without data.pkl in a folder (it holds {found}), expected what torch.save writes")
     return folders.pop()

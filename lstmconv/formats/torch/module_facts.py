@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.torch.pickled_modules import PickledModule
 from lstmconv.model import LSTMLayer
+from lstmconv.model.notes import LayerNote
 
 __all__ = ["compare_sizes", "doubt", "order_of_axes"]
 
@@ -48,11 +49,12 @@ def compare_sizes(module: PickledModule, layers: Sequence[LSTMLayer], where: str
             raise UnreadableFileError(f"{where} states {name}={stated}, and its parameters are those of {name}={value}")
 
 
-def order_of_axes(module: PickledModule, name: str) -> str | None:
+def order_of_axes(module: PickledModule, name: str) -> LayerNote | None:
     """Say that a module takes time first, where it does; a converted layer takes the batch first."""
     if module.class_name != _PLAIN[0] or module.attributes.get("batch_first", True) is not False:
         return None
-    return (
-        f"{name}: the module takes (time, batch, features), for batch_first is False; "
-        "what is converted takes (batch, time, features)"
+    return LayerNote(
+        name,
+        "the module takes (time, batch, features), for batch_first is False; "
+        "what is converted takes (batch, time, features)",
     )

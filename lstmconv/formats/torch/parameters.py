@@ -30,6 +30,7 @@ from lstmconv.formats.torch.state_dict import tensors as written_tensors
 from lstmconv.formats.torch.whole import whole_tensors
 from lstmconv.formats.torch.whole_reader import read_whole
 from lstmconv.layouts import TORCH
+from lstmconv.listing import listed
 from lstmconv.model import Array, Checkpoint, LSTMDirection, LSTMLayer, Provenance, Skipped
 
 __all__ = ["modules", "read_parameters"]
@@ -249,8 +250,10 @@ def _enclosing(key: str) -> Iterator[str]:
 
 
 def _more_than_an_lstm(found: Sequence[str]) -> str:
-    shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-    return f"it holds {shown} beside an LSTM's parameters, so it computes something else; only a plain nn.LSTM converts"
+    return (
+        f"it holds {listed(found, 3)} beside an LSTM's parameters, so it computes something else; only a plain nn.LSTM "
+        "converts"
+    )
 
 
 def _other_class(module: _Module) -> tuple[str, str] | None:

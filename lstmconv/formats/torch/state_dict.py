@@ -22,6 +22,7 @@ from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.tensors import NamedTensor, dtype_of
 from lstmconv.layouts import TORCH, Pattern
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack
+from lstmconv.model.notes import LayerNote
 
 __all__ = [
     "extra_state",
@@ -103,9 +104,10 @@ def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterato
         extra = extra_state(stack)
         if extra is not None:
             differs = ", ".join(dict.fromkeys(_departures(stack)))
-            yield (
-                f"{stack.name}: {differs}, which nn.LSTM does not compute: it refuses this file, and with strict=False "
-                "returns wrong numbers. Load it into lstmconv's own: from lstmconv.torch import LSTM"
+            yield LayerNote(
+                stack.name,
+                f"{differs}, which nn.LSTM does not compute: it refuses this file, and with strict=False "
+                "returns wrong numbers. Load it into lstmconv's own: from lstmconv.torch import LSTM",
             )
 
 

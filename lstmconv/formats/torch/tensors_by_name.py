@@ -7,7 +7,7 @@ The container is read by :mod:`~lstmconv.formats.torch.containers`, its pickle b
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -23,6 +23,7 @@ from lstmconv.formats.torch.containers import open_legacy, open_zip
 from lstmconv.formats.torch.opaque import Unbuilt
 from lstmconv.formats.torch.paths import named_objects
 from lstmconv.formats.torch.pickled_modules import PickledModule
+from lstmconv.listing import listed
 from lstmconv.model import Array
 
 __all__ = ["TorchFile", "read_tensors"]
@@ -30,8 +31,6 @@ __all__ = ["TorchFile", "read_tensors"]
 _MAX_EXPANDED = 1 << 24
 """Elements that a tensor of overlapping strides, such as an expanded one, may have beyond its storage's."""
 _MAX_SAFETENSORS_HEADER = 100_000_000  # safetensors/src/tensor.rs MAX_HEADER_SIZE
-_SHOWN = 3
-"""So many unknown classes are named; a line has to stay a line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +155,7 @@ def _resolve(container: Container) -> TorchFile:
     said = list(notes.values())
     if opaque:
         said.append(
-            f"objects of other classes ({_listed(dict.fromkeys(opaque.values()))}) are passed over; "
+            f"objects of other classes ({listed(dict.fromkeys(opaque.values()), 3)}) are passed over; "
             "nothing was executed"
         )
     return TorchFile(MappingProxyType(tensors), container.record, tuple(said), container.description, modules, opaque)
@@ -171,15 +170,10 @@ def _without_tensors(container: Container) -> Refused:
     unknown = container.pickled.unknown
     if unknown:
         return Foreign(
-            f"holds no tensors outside of what other classes and functions would build ({_listed(unknown)}); "
+            f"holds no tensors outside of what other classes and functions would build ({listed(unknown, 3)}); "
             "nothing was executed; save module.state_dict() with torch.save"
         )
     return Tensorless("holds no tensors, expected a state dict; save module.state_dict()")
-
-
-def _listed(names: Collection[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(list(names)[:_SHOWN]) + more
 
 
 def _array(name: str, tensor: Tensor, container: Container) -> Array:

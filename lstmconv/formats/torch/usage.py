@@ -8,12 +8,10 @@ from typing import cast
 
 from lstmconv.formats.format import Artifact
 from lstmconv.formats.torch.state_dict import prefix_of
+from lstmconv.listing import listed
 from lstmconv.model import Array
 
 __all__ = ["usage"]
-
-_SHOWN = 3
-"""So many modules are named; a line has to stay a line."""
 
 
 def usage(artifact: Artifact, place: Path) -> str | None:
@@ -34,8 +32,7 @@ def usage(artifact: Artifact, place: Path) -> str | None:
     state = cast("Mapping[str, Array]", artifact.content)
     prefixes = [prefix_of(name) if record.prefix else "" for name in record.modules]
     modules = [_module(state, prefix) + (f', prefix "{prefix}"' if prefix else "") for prefix in prefixes]
-    more = f"; and {len(modules) - _SHOWN} more" if len(modules) > _SHOWN else ""
-    return f"loads into {'; '.join(modules[:_SHOWN])}{more}"
+    return f"loads into {listed(modules, 3, '; ')}"
 
 
 def _module(state: Mapping[str, Array], prefix: str) -> str:

@@ -7,6 +7,7 @@ from lstmconv.formats.hdf5.tree import Group, read_tree
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.safety.limits import JSON_BYTES
 from lstmconv.formats.safety.zips import inflated, member_bytes, open_archive
+from lstmconv.listing import listed
 
 __all__ = ["read_archive"]
 
@@ -52,5 +53,5 @@ def _no_body(name: str, names: list[str]) -> UnreadableFileError:
     inside = next((entry for entry in beside if entry.lower().endswith(_MODELS)), None)
     if inside is not None:
         return UnreadableFileError(f"a zip that holds {inside!r:.100}; unzip it and give what is inside", about=name)
-    found = ", ".join(f"{entry!r:.40}" for entry in names[:3]) or "nothing"
+    found = listed([f"{entry!r:.40}" for entry in names], 3) or "nothing"
     return UnreadableFileError(f"a zip without model.weights.h5 (it holds {found}), expected a .keras file", about=name)

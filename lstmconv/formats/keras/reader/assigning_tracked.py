@@ -9,7 +9,7 @@ model are ``layer-0``, ``layer-1``, ... in the order of ``model.layers``, and th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.keras.reader.counting import CELL_CLASSES, Counts, known_variables
@@ -17,6 +17,7 @@ from lstmconv.formats.keras.reader.entries import Entry, Member, ModelEntry
 from lstmconv.formats.keras.reader.open_file import KerasFile
 from lstmconv.formats.keras.reader.stored import Stored, leaves
 from lstmconv.formats.keras.reader.tracked import Tracked, arrays_below
+from lstmconv.listing import listed
 
 __all__ = ["assign_tracked"]
 
@@ -59,12 +60,13 @@ def _model_in(root: Tracked, name: str) -> Tracked:
     candidates = [root, *root.children.values()]
     models = [each for each in candidates if any(map(_IN_ORDER.fullmatch, each.children))]
     if not models:
+        found = listed(root.children) or "none"
         raise UnsupportedModelError(
-            f"{name}: its layers are attributes of a class of the user's own ({_listed(root.children)}), which no "
-            "config describes; convert it without --config"
+            f"{name}: its layers are attributes of the user's own class ({found}), which no config describes; convert "
+            "it without --config"
         )
     if models[0] is not root and len(models) > 1:
-        raise UnsupportedModelError(f"{name}: holds several models: {_listed([each.path for each in models])}")
+        raise UnsupportedModelError(f"{name}: holds several models: {listed([each.path for each in models])}")
     return models[0]
 
 
@@ -96,18 +98,18 @@ class _Assigning:
         config lacks it.
         """
         members = [member for member in model.members if not member.entry.is_operation]
-        listed, weighty = _numbered(owner, _IN_ORDER), _numbered(owner, _WITH_WEIGHTS)
-        if len(listed) < len(members) and members[0].entry.own("InputLayer"):
+        in_order, weighty = _numbered(owner, _IN_ORDER), _numbered(owner, _WITH_WEIGHTS)
+        if len(in_order) < len(members) and members[0].entry.own("InputLayer"):
             members = members[1:]
         if (
-            len(listed) - 1 == len(members) > 0
+            len(in_order) - 1 == len(members) > 0
             and not members[0].entry.own("InputLayer")
-            and not arrays_below(listed[0])
+            and not arrays_below(in_order[0])
         ):
-            listed = listed[1:]
+            in_order = in_order[1:]
         wanting = [member for member in members if self._has_variables(member)]
-        if len(listed) == len(members):
-            pairs = list(zip(members, listed, strict=True))
+        if len(in_order) == len(members):
+            pairs = list(zip(members, in_order, strict=True))
             held = {id(found) for found in weighty}
             differing = [
                 member.name
@@ -115,12 +117,12 @@ class _Assigning:
                 if self._has_variables(member) is not None and self._has_variables(member) != (id(found) in held)
             ]
             if differing:
-                raise self._do_not_belong(f"of the config and the file only one has weights at {_listed(differing)}")
+                raise self._do_not_belong(f"of the config and the file only one has weights at {listed(differing)}")
         elif all(self._has_variables(member) is not None for member in members) and len(wanting) == len(weighty):
             pairs = list(zip(wanting, weighty, strict=True))
         else:
             raise self._do_not_belong(
-                f"the config has {len(members)} layers in '{model.name}', the file {len(listed)}, "
+                f"the config has {len(members)} layers in '{model.name}', the file {len(in_order)}, "
                 f"{len(weighty)} of them with weights"
             )
         self._compare_names(pairs)
@@ -142,7 +144,7 @@ class _Assigning:
         if other and {member for member, _ in other} & {name for _, name in other}:
             raise self._do_not_belong(
                 "they have layers of the same names in another order: "
-                + _listed([f"'{member}' would be '{name}'" for member, name in other])
+                + listed([f"'{member}' would be '{name}'" for member, name in other])
             )
         self.notes += [
             f"the config's layer '{member}' is taken for '{name}' of the file, by order" for member, name in other
@@ -196,7 +198,7 @@ class _Assigning:
             keys[missing[0]] = left.pop()
         elif missing and len(missing) == len(left):
             raise UnsupportedModelError(
-                f"{self.name}: cannot tell which of {_listed(left)} of '{entry.name}' is its {_listed(missing)}"
+                f"{self.name}: cannot tell which of {listed(left)} of '{entry.name}' is its {listed(missing)}"
             )
         in_order = [keys[variable.name] for variable in known or () if variable.name in keys]
         return [Stored(key, arrays[key]) for key in (*in_order, *left)]
@@ -228,8 +230,3 @@ def _name_of(found: Tracked) -> str:
     """Return a layer's own name, with which the graph's names of its variables begin; empty where none tells."""
     names = {each.full_name.split("/")[0] for each in found.walk() if each.array is not None and "/" in each.full_name}
     return names.pop() if len(names) == 1 else ""
-
-
-def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
-    shown = list(names)[:4]
-    return ", ".join(shown) + (", ..." if len(names) > len(shown) else "") or "none"

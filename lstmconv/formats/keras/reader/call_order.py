@@ -11,6 +11,7 @@ from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.keras.reader.entries import ModelEntry
 from lstmconv.formats.keras.reader.masks import Value
 from lstmconv.formats.keras.reader.nodes import Ref
+from lstmconv.listing import listed
 from lstmconv.model import Tensor
 
 __all__ = ["call_order", "resolved", "value_of", "without_masks"]
@@ -48,8 +49,8 @@ def call_order(model: ModelEntry, given: Mapping[tuple[str, int], object]) -> It
             if not waiting[reader]:
                 heapq.heappush(ready, reader)
     if done < len(calls):
-        circle = [calls[index][0] for index, count in enumerate(waiting) if count][:4]
-        raise UnreadableFileError(f"the model config: layers feed themselves in a circle: {', '.join(circle)}")
+        circle = [calls[index][0] for index, count in enumerate(waiting) if count]
+        raise UnreadableFileError(f"the model config: layers feed themselves in a circle: {listed(circle)}")
 
 
 def value_of(ref: Ref, values: Mapping[tuple[str, int], list[Value]], model: ModelEntry) -> Value:

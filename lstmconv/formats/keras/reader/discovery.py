@@ -9,6 +9,7 @@ from lstmconv.formats.keras.reader.cells import LSTM_KINDS, Cell
 from lstmconv.formats.keras.reader.cells_saveable import stands_beside, user_name
 from lstmconv.formats.keras.reader.cells_tracked import name_of_tracked
 from lstmconv.formats.keras.reader.open_file import KerasFile
+from lstmconv.listing import listed
 from lstmconv.model import Skipped
 
 __all__ = ["Discovered", "discover"]
@@ -36,7 +37,7 @@ def discover(file: KerasFile, cells: list[Cell]) -> tuple[list[Discovered], list
             continue
         beside = stands_beside(file.weights, cell.group) if file.kind == "saveable" else cell.beside
         if beside:
-            skipped.append(Skipped(name, "unknown", f"it holds {', '.join(beside[:3])} beside an LSTM's arrays"))
+            skipped.append(Skipped(name, "unknown", f"it holds {listed(beside, 3)} beside an LSTM's arrays"))
             continue
         class_name = "CuDNNLSTM" if cell.kind == "CuDNNLSTM" else "LSTM"
         index = next((k for k, other in enumerate(found) if other.name == name), None)

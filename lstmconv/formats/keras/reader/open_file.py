@@ -28,6 +28,7 @@ from lstmconv.formats.lookalikes import lookalike
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.record import KEY, Record, parse_record
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
+from lstmconv.listing import listed
 
 __all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file"]
 
@@ -219,7 +220,7 @@ def _from_tree(name: str, tree: Group, hashed: str | Callable[[], str]) -> Keras
         record = parse_record(tree.text(KEY))
         return KerasFile(name, "legacy", weights, config, stated, backend, description, hashed, record)
     if config is None and not any(group.path.endswith("vars") for group in tree.walk()):
-        found = ", ".join(f"'{child}'" for child in list(tree.children)[:4])
+        found = listed([f"'{child}'" for child in tree.children])
         if not found:
             raise UnreadableFileError("an HDF5 file that holds nothing; save it again", about=name)
         raise NoLSTMError(
@@ -249,7 +250,7 @@ def _open_zip(file: MappedFile) -> KerasFile:
         arrays = read_npz(file)
         kind: Literal["named", "listed"] = "listed" if without_names(arrays) else "named"
         if kind == "named" and not any(_CELL_VARIABLE.search(key) for key in arrays):
-            names = ", ".join(f"{key!r:.40}" for key in list(arrays)[:3])
+            names = listed([f"{key!r:.40}" for key in arrays], 3)
             raise NoLSTMError(
                 f"NumPy arrays by names ({names}), none of which Keras gives an LSTM's; expected "
                 "np.savez(path, *model.get_weights()), with --config, or arrays by their variables' names",

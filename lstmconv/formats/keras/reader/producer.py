@@ -11,6 +11,7 @@ from lstmconv.activations import SIGMOID, TANH, Activation, parse_activation
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.keras.reader.cells import HalfSpec
 from lstmconv.formats.keras.reader.open_file import Config, KerasFile
+from lstmconv.model.notes import LayerNote
 
 __all__ = ["Producer"]
 
@@ -103,10 +104,11 @@ class Producer:
         if half is None and chosen["recurrent_activation"] is None and self.defaults_to_sigmoid:
             chosen["recurrent_activation"] = SIGMOID
             note = "the file does not tell its recurrent activation; sigmoid is assumed, Keras' default"
-            self.notes.append(f"{name}: {note}")
+            self.notes.append(LayerNote(name, note))
         if half is None and chosen["activation"] is None and chosen["recurrent_activation"] is not None:
             chosen["activation"] = TANH
-            self.notes.append(f"{name}: the file does not tell its activation; Keras' default is assumed, tanh")
+            note = "the file does not tell its activation; Keras' default is assumed, tanh"
+            self.notes.append(LayerNote(name, note))
         return chosen["activation"], chosen["recurrent_activation"]
 
     def _chosen(self, name: str, key: str, stated: Mapping[str, object] | None) -> Activation | None:
@@ -114,7 +116,7 @@ class Producer:
         if override is not None:
             activation = parse_activation(override, self.major)
             was = f" instead of {stated[key]}" if stated is not None and key in stated else ""
-            self.notes.append(f"{name}: {key} is {activation}{was}, as asked")
+            self.notes.append(LayerNote(name, f"{key} is {activation}{was}, as asked"))
             return activation
         if stated is None:
             return None

@@ -34,8 +34,10 @@ from lstmconv.formats.overrides import overruled
 from lstmconv.formats.record import Record, RecordedLayer
 from lstmconv.formats.restoring import restore
 from lstmconv.formats.safety.limits import refuse_many_layers
+from lstmconv.listing import listed
 from lstmconv.model import Checkpoint, LSTMLayer, MergeMode, Provenance, Skipped, Stack
 from lstmconv.model.chains import chains_of, lstm_layers, stacks_of, with_masking
+from lstmconv.model.notes import LayerNote
 
 __all__ = ["checkpoint_of", "interpret"]
 
@@ -105,7 +107,7 @@ def _cells(file: KerasFile) -> list[Cell]:
 def _without_names(file: KerasFile) -> str:
     """Say what arrays without names may be, and which option decides."""
     arrays = [array for array in file.weights.children.values() if isinstance(array, StoredArray)]
-    shapes = ", ".join(str(array.shape) for array in arrays[:4]) + (", ..." if len(arrays) > 4 else "")
+    shapes = listed([array.shape for array in arrays])
     return (
         f"{len(arrays)} NumPy arrays without names ({shapes}); if they are model.get_weights(), pass "
         "--config with the model's to_json(), or a file that has it"
@@ -233,9 +235,8 @@ def _alone(found: Discovered, producer: Producer, options: ReadOptions) -> LSTML
     assumed = {what: flag for what, flag in left_open.items() if flag is not None}
     if assumed:
         flags = " or ".join(assumed.values())
-        producer.notes.append(
-            f"{found.name}: the file does not say {', '.join(assumed)}; pass {flags} where its model differs"
-        )
+        text = f"the file does not say {', '.join(assumed)}; pass {flags} where its model differs"
+        producer.notes.append(LayerNote(found.name, text))
     return LSTMLayer(
         name=found.name,
         forward=directions[0],

@@ -34,6 +34,7 @@ from lstmconv.model.kinds import (
     MultiHeadAttention,
     Unknown,
 )
+from lstmconv.model.notes import LayerNote
 
 __all__ = ["trace"]
 
@@ -212,8 +213,11 @@ class _Tracer:
         built = self.build(entry, own, given, shapes, refused)
         if rule.output == "stops" and self._may_keep_mask(built, given.inputs):
             self.layers.producer.notes.append(
-                f"{own}: it changes nothing; the mask is taken to end there, as with TensorFlow and PyTorch "
-                "(with JAX, Keras 3 keeps it)"
+                LayerNote(
+                    own,
+                    "it changes nothing; the mask is taken to end there, as with TensorFlow and PyTorch "
+                    "(with JAX, Keras 3 keeps it)",
+                )
             )
         states: list[Tensor] = []
         if isinstance(built[0], LSTMLayer | Stack | RecurrentLayer):

@@ -19,6 +19,7 @@ from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.record import encode
 from lstmconv.formats.tensors import dtype_of
 from lstmconv.model import Checkpoint, LSTMLayer
+from lstmconv.model.notes import LayerNote
 
 __all__ = ["losses", "write", "write_as"]
 
@@ -130,18 +131,13 @@ def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterato
         )
         return
     for layer in checkpoint.layers:
-        yield from _model_losses(layer)
+        yield from (LayerNote(layer.name, text) for text in _model_losses(layer))
 
 
-def _model_losses(layer: LSTMLayer) -> list[str]:
-    said = []
+def _model_losses(layer: LSTMLayer) -> Iterator[str]:
     if layer.stateful:
-        said.append(
-            f"{layer.name}: is stateful; the written layer is not, since that needs a fixed batch size, which no "
-            "source tells"
-        )
+        yield "is stateful; the written layer is not, since that needs a fixed batch size, which no source tells"
     if layer.return_sequences is None:
-        said.append(f"{layer.name}: the source does not tell return_sequences; the written layer returns them")
+        yield "the source does not tell return_sequences; the written layer returns them"
     if layer.class_name.startswith("TimeDistributed"):
-        said.append(f"{layer.name}: its model runs it in TimeDistributed; the written model has the LSTM alone")
-    return said
+        yield "its model runs it in TimeDistributed; the written model has the LSTM alone"

@@ -32,6 +32,7 @@ from lstmconv.formats.record import KEY, Record, parse_record
 from lstmconv.formats.restoring import Restored, restore
 from lstmconv.formats.safety.limits import refuse_many_layers
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Skipped
+from lstmconv.model.notes import LayerNote
 
 if TYPE_CHECKING:
     import onnx
@@ -192,7 +193,7 @@ def _read(
     described = [layer is not each.layer for each, layer in zip(placed, restored.layers, strict=True)]
     for each, layer, recorded in zip(placed, restored.layers, described, strict=True):
         used, more = (layer, []) if recorded else _as_used(each, routes)
-        notes += [*more, *(f"{layer.name}: {text}" for node in each.nodes for text in node.notes)]
+        notes += [*more, *(LayerNote(layer.name, text) for node in each.nodes for text in node.notes)]
         settled.append(replace(each, layer=used))
     given = {each.layer.name: given_states(each, settled, routes) for each in settled}
     edges, branching = _edges(settled, given, routes)
@@ -268,23 +269,20 @@ def _restored(
 
 def _as_used(placed: Placed, routes: Routes) -> tuple[LSTMLayer, list[str]]:
     """Return a foreign graph's layer with what the graph makes of it, and what is to be said of that."""
-    layer, notes = placed.layer, []
+    layer = placed.layer
+    notes: list[str] = []
     sequences = any(routes.reads_sequence(node) for node in placed.nodes)
     states = any(routes.reads_states(node) for node in placed.nodes)
     reading = routes.returns(placed) if sequences else "last"
     if sequences or states:
         layer = replace(layer, return_sequences=reading != "last")
     if reading == "other" and layer.go_backwards and not layer.bidirectional:
-        notes.append(
-            f"{layer.name} runs backwards and returns outputs in the input's order; "
-            "go_backwards returns them in processing order"
-        )
+        text = "runs backwards and returns outputs in the input's order; go_backwards returns them in processing order"
+        notes.append(LayerNote(layer.name, text))
     if any(masks(node, routes) for node in placed.nodes):
         layer = replace(layer, masking=True, zero_output_for_mask=True)
-        notes.append(
-            f"{layer.name} takes sequence lengths: padding comes last (right padding), "
-            "and outputs are zero where a sequence has ended"
-        )
+        text = "takes sequence lengths: padding comes last, and outputs are zero where a sequence has ended"
+        notes.append(LayerNote(layer.name, text))
     return layer, notes
 
 
@@ -296,7 +294,7 @@ def _turned(placed: Placed, routes: Routes, notes: list[str]) -> LSTMLayer:
         return layer
     if turns == {True} and not layer.bidirectional and not layer.go_backwards:
         return replace(layer, forward=replace(layer.forward, go_backwards=True))
-    notes.append(f"{layer.name}: the graph turns its input round in time first; that is not part of the layer")
+    notes.append(LayerNote(layer.name, "the graph turns its input round in time first; that is not part of the layer"))
     return layer
 
 
@@ -328,6 +326,6 @@ def _overruled(layer: LSTMLayer, overrides: Overrides, notes: list[str]) -> LSTM
     }
     if not chosen:
         return layer
-    notes += [f"{layer.name}: {key} is {value}, as asked" for key, value in chosen.items()]
+    notes += [LayerNote(layer.name, f"{key} is {value}, as asked") for key, value in chosen.items()]
     halves = [replace(half, **chosen) for half in layer.directions]
     return replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None)

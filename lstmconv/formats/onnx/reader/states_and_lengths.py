@@ -13,6 +13,7 @@ import numpy as np
 
 from lstmconv.formats.onnx.reader.evaluation import NotEvaluatedError
 from lstmconv.formats.onnx.reader.scopes import Scope
+from lstmconv.listing import listed
 
 if TYPE_CHECKING:
     from lstmconv.formats.onnx.reader.edges import Placed, Routes
@@ -37,7 +38,7 @@ def fixed_lengths(node: LSTMNode, routes: Routes) -> str | None:
         lengths = routes.values.constant(node.scope, node.lengths)
     except NotEvaluatedError:
         return None  # An input, or computed from one: a mask, which is said.
-    shown = ", ".join(map(str, lengths.ravel()[:4])) + (", ..." if lengths.size > 4 else "")
+    shown = listed(lengths.ravel().tolist())
     return (
         f"its sequence lengths are stored in the graph ({shown}) and are not all steps; "
         "export it without lengths, or with lengths as an input"

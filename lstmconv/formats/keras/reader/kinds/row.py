@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from lstmconv.activations import Activation, parse_activation
 from lstmconv.formats.keras.reader.kinds.entry import LayerEntry, NotUnderstoodError, is_integer
+from lstmconv.model.notes import LayerNote
 
 if TYPE_CHECKING:
     from lstmconv.formats.keras.reader.kinds.masks import MaskRule
@@ -74,9 +75,10 @@ class Place:
         return self.input_shapes[0]
 
     @property
-    def backend_note(self) -> str:
+    def backend_note(self) -> LayerNote:
         """What is assumed of a layer that backends compute differently, where the file does not state the backend."""
-        return f"{self.name}: the file does not tell its backend, taken as TensorFlow; on Theano it computed otherwise"
+        text = "the file does not tell its backend, taken as TensorFlow; on Theano it computed otherwise"
+        return LayerNote(self.name, text)
 
     def size(self, axis: int) -> int | None:
         """Return the size of one axis of the first input.

@@ -24,6 +24,7 @@ from lstmconv.formats.tensors import dtype_of_model
 from lstmconv.model import Checkpoint, Model, Stack, TimeDistributed
 from lstmconv.model.chains import lstm_layers
 from lstmconv.model.kinds import Identity
+from lstmconv.model.notes import LayerNote
 from lstmconv.model.renaming import renamed
 
 __all__ = ["Planned", "losses", "obstacle_of_model", "planned", "write_whole"]
@@ -172,9 +173,10 @@ def losses(model: Model, options: WriteOptions) -> Iterator[str]:
     for name in plan.scaled:
         other = 5 - plan.dialect.major
         factor = "1.2" if plan.dialect.major == 3 else "1 / 1.2"
-        yield (
-            f"{name}: hard_sigmoid is another function in Keras {plan.dialect.major} than in Keras {other}; the "
-            f"weights of its gates are multiplied by {factor}, each rounded by half an ulp"
+        yield LayerNote(
+            name,
+            f"hard_sigmoid is another function in Keras {plan.dialect.major} than in Keras {other}; the "
+            f"weights of its gates are multiplied by {factor}, each rounded by half an ulp",
         )
     if any(isinstance(layer, Identity) and layer.class_name != "linear" for layer in model.layers):
         yield "layers that act in training only (Dropout and its like) are written with the rate 0"
