@@ -78,20 +78,20 @@ def check_weights(
     summed: bool,
 ) -> Check:
     """Compare every array bit for bit; biases as the file's bias mode places them, or by their sums."""
-    pairs: list[tuple[str, _Placed, _Placed]] = []
-    for label, direction, found in zip(_labels(stack), stack.directions, decoded, strict=True):
+    pairs: list[tuple[_Whose, _Placed, _Placed]] = []
+    for whose, direction, found in zip(_owners(stack), stack.directions, decoded, strict=True):
         if summed:
             biases, stored, _ = comparable_biases(direction, found.biases, found.weight_ih.dtype)
         else:
             biases, stored = place_bias(direction, mode, zeros=zeros and stack.has_bias), found.biases
         expected = _Placed(direction.weight_ih, direction.weight_hh, *biases)
-        pairs.append((label, expected, _Placed(found.weight_ih, found.weight_hh, *stored)))
+        pairs.append((whose, expected, _Placed(found.weight_ih, found.weight_hh, *stored)))
     arrays = ("input matrix", "recurrent matrix", "bias" if summed else "input bias", "recurrent bias")
-    for number, (label, wanted, held) in enumerate(pairs):
+    for number, (whose, wanted, held) in enumerate(pairs):
         dtype = decoded[number].weight_ih.dtype
         for place, array in enumerate(arrays):
             where = partial(place_in, stack.directions[number], _Placed._fields[place])
-            problem = _difference(label.format(array), wanted[place], held[place], where)
+            problem = _difference(whose.name(array), wanted[place], held[place], where)
             if problem is not None:
                 diagnosis = _diagnosed(stack.directions[number], number, pairs, dtype)
                 detail = problem if diagnosis is None else f"{problem} · {diagnosis}"
@@ -116,30 +116,49 @@ class _Placed(NamedTuple):
         return Weights(ih, hh, *biases)  # type: ignore[arg-type]  # W and R are there
 
 
-def _labels(stack: Stack) -> list[str]:
-    """Name the directions, with a place for the array's name."""
+class _Whose(NamedTuple):
+    """Whose arrays: what tells a direction from the others of its stack.
+
+    Attributes:
+        half: ``forward`` or ``backward``; ``None`` where the layer has one direction.
+        layer: The layer's name; ``None`` where the stack has one layer.
+    """
+
+    half: str | None
+    layer: str | None
+
+    def name(self, array: str) -> str:
+        """Return the whole name of an array: ``forward bias of lstm``."""
+        return f"{f'{self.half} ' if self.half else ''}{array}{f' of {self.layer}' if self.layer else ''}"
+
+    def __str__(self) -> str:
+        half = None if self.half is None else f"{self.half} half"
+        return " of ".join(filter(None, (half, self.layer)))
+
+
+def _owners(stack: Stack) -> list[_Whose]:
+    """Return whose arrays each direction's are, in the stack's order."""
     return [
-        f"{half if layer.bidirectional else ''}{{}}{f' of {layer.name}' if len(stack.layers) > 1 else ''}"
+        _Whose(half if layer.bidirectional else None, layer.name if len(stack.layers) > 1 else None)
         for layer in stack.layers
-        for half in ("forward ", "backward ")[: len(layer.directions)]
+        for half in ("forward", "backward")[: len(layer.directions)]
     ]
 
 
 def _diagnosed(
-    direction: LSTMDirection, number: int, pairs: Sequence[tuple[str, _Placed, _Placed]], dtype: np.dtype[Any]
+    direction: LSTMDirection, number: int, pairs: Sequence[tuple[_Whose, _Placed, _Placed]], dtype: np.dtype[Any]
 ) -> str | None:
     """Name the mistake that made one direction's arrays what they are."""
-    label, expected, found = pairs[number]
-    held, whose = found.weights(dtype), label.format("").strip()
+    whose, expected, found = pairs[number]
+    held = found.weights(dtype)
     if expected.weights(dtype).ih.shape != held.ih.shape:
         return None
     diagnosis = explain_bits(expected.weights(dtype), held, direction.activation, direction.recurrent_activation)
     if diagnosis is not None:
-        return f"{diagnosis} ({whose.removeprefix('of ')})" if whose else diagnosis
-    for other, (its_label, its_expected, _) in enumerate(pairs):
+        return f"{diagnosis} ({whose})" if str(whose) else diagnosis
+    for other, (another, its_expected, _) in enumerate(pairs):
         if other != number and same_arrays(its_expected.weights(dtype), held):
-            mine, its = ((text.format("weights")) for text in (label, its_label))
-            return f"the {its} stand where the {mine} should"
+            return f"the {another.name('weights')} stand where the {whose.name('weights')} should"
     return None
 
 
