@@ -29,7 +29,7 @@ from lstmconv.activations import (
     Activation,
     parse_activation,
 )
-from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
+from lstmconv.errors import MissingDependencyError, UnreadableFileError, UnsupportedModelError, UsageError
 from lstmconv.formats import WriteOptions, by_name, keras, open_file
 from lstmconv.formats.keras import cudnn_lstm
 from lstmconv.formats.keras.writer import hdf5_files as keras_files
@@ -956,7 +956,7 @@ def test_a_file_of_keras_2_names_the_library_that_it_needs(tmp_path):
     if importlib.util.find_spec("tf_keras"):
         pytest.skip("tf_keras is installed")
     keras.write(CASES["time first"].checkpoint(), tmp_path / "m.keras", WriteOptions())
-    with pytest.raises(NotRunError, match="pip install tf-keras"):
+    with pytest.raises(MissingDependencyError, match="pip install tf_keras"):
         session(open_file(tmp_path / "m.keras")).load("lstm").compute(Inputs(np.zeros((1, 1, 3)), ()))
 
 

@@ -156,12 +156,10 @@ def _load_on_gpu(entry: Mapping[str, Any], space: Array) -> Loaded:
     are then equal, 53 % without.
 
     Raises:
+        MissingDependencyError: torch is not installed.
         NotRunError: There is no GPU, or PyTorch cannot hand cuDNN this bias mode or dtype.
     """
-    try:
-        torch = require("torch", "Running cuDNN")
-    except ImportError as error:
-        raise NotRunError(str(error)) from error
+    torch = require("torch", "Running cuDNN")
     if not torch.cuda.is_available() or not torch.backends.cudnn.is_available():
         raise NotRunError("no CUDA device here")
     if entry["biasMode"] != "CUDNN_RNN_DOUBLE_BIAS":

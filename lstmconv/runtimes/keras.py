@@ -6,7 +6,6 @@ a GPU; its weights are loaded into LSTM layers by tf-keras' own conversion, and 
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 import os
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstmconv._optional import require
 from lstmconv.formats.record import Record, RecordedDirection, RecordedLayer
 from lstmconv.model import Array, Layer
 from lstmconv.runtimes import (
@@ -42,6 +42,7 @@ from lstmconv.runtimes.keras_objects import entries, refuse_others
 
 __all__ = ["RUNTIME"]
 
+_PURPOSE = "Running a Keras file"
 _NATIVE_BACKENDS = ("torch", "jax", "tensorflow")
 
 
@@ -72,7 +73,8 @@ class _KerasFile(Session):
         """Load the whole model; half precisions are widened, which is exact.
 
         Raises:
-            NotRunError: The file does not tell its model, the Keras it needs is not installed, or it holds what is not
+            MissingDependencyError: The Keras it needs is not installed.
+            NotRunError: The file does not tell its model, Keras has no backend here, or the file holds what is not
                 run.
         """
         if self._content.config is None:
@@ -92,7 +94,8 @@ class _KerasFile(Session):
         """Load one layer; half precisions are widened, which is exact.
 
         Raises:
-            NotRunError: The Keras it needs is not installed, or it holds what is not run.
+            MissingDependencyError: The Keras it needs is not installed.
+            NotRunError: Keras has no backend here, or the file holds what is not run.
         """
         stored = decode_layer(self._content, name, self.artifact.path.name)[0].weight_ih.dtype
         keras, framework, model = self._loaded
@@ -125,7 +128,8 @@ def _load_model(path: Path, content: KerasContent, record: Record | None) -> _Lo
     """Load the file.
 
     Raises:
-        NotRunError: The Keras it needs is not installed, or it holds what is not run.
+        MissingDependencyError: The Keras it needs is not installed.
+        NotRunError: Keras has no backend here, or the file holds what is not run.
     """
     config = content.config
     cudnn = _holds_cudnn(content, record)
@@ -136,7 +140,7 @@ def _load_model(path: Path, content: KerasContent, record: Record | None) -> _Lo
         raise NotRunError("weights only, and nothing in the file says what they are for")
     with _quiet():
         if _is_keras_2(config, content.version, record, cudnn=cudnn):
-            keras = _imported("tf_keras", "tf-keras")
+            keras = require("tf_keras", _PURPOSE)
             framework = f"tf_keras {keras.__version__}" + (", weights loaded into LSTM layers" if cudnn else "")
         else:
             keras = _keras_3()
@@ -166,26 +170,19 @@ def _quiet() -> Iterator[None]:
             del os.environ["TF_CPP_MIN_LOG_LEVEL"]
 
 
-def _imported(module: str, package: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise NotRunError(f"needs {module}. Install it with: pip install {package}") from error
-
-
 def _keras_3() -> ModuleType:
     """Import Keras 3, on a backend that is installed if nobody chose one."""
     if "keras" not in sys.modules and "KERAS_BACKEND" not in os.environ:
         backend = next((name for name in _NATIVE_BACKENDS if importlib.util.find_spec(name)), None)
         if backend is None:
-            raise NotRunError("needs keras with torch, jax or tensorflow. Install them with: pip install keras torch")
+            raise NotRunError(f"{_PURPOSE} needs torch, jax or tensorflow. Install one with: pip install torch")
         os.environ["KERAS_BACKEND"] = backend
         try:
-            keras = _imported("keras", "keras")
+            keras = require("keras", _PURPOSE)
         finally:
             del os.environ["KERAS_BACKEND"]
     else:
-        keras = _imported("keras", "keras")
+        keras = require("keras", _PURPOSE)
     if int(keras.__version__.split(".")[0]) < 3:
         raise NotRunError(f"needs Keras 3, found {keras.__version__}. Install it with: pip install -U keras")
     return keras
