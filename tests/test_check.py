@@ -24,6 +24,7 @@ from lstmconv.checking import RULES
 from lstmconv.checking.file_cache import SUFFIXES
 from lstmconv.checking.settings import find_settings
 from tests._cases import fused, lstm_config, random, sequential, write_legacy, write_lstm, write_saveable
+from tests._command import lstmconv_command
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,16 +38,9 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(*arguments, folder, **environment):
-    """Run the command as a user does."""
-    return subprocess.run(
-        [sys.executable, "-m", "lstmconv", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "GITHUB_ACTIONS": "false", **environment},
-    )
+def run(*arguments, **environment):
+    """Run the command as a user does in the current folder."""
+    return lstmconv_command(*arguments, **{"GITHUB_ACTIONS": "false", **environment})
 
 
 def rules(path, **options):
@@ -123,7 +117,7 @@ def test_files_without_lstm_pass_silently(folder):
     onnx.save(helper.make_model(helper.make_graph([identity], "graph", ends[:1], ends[1:])), "identity.onnx")
     names = ["dense.h5", "data.h5", "linear.safetensors", "identity.onnx"]
     assert [result.status for result in lstmconv.check(names)] == ["no lstm"] * 4
-    done = run("check", *names, folder=folder)
+    done = run("check", *names)
     assert (done.returncode, done.stdout) == (0, "4 files: 0 passed, 4 without LSTM\n")
 
 
@@ -233,7 +227,7 @@ def test_a_file_that_is_not_there_or_may_not_be_read_is_not_done_and_stops_no_ot
     write_lstm(folder / "model.h5")
     results = lstmconv.check(["missing.h5", "model.h5"])
     assert [result.status for result in results] == ["not done", "passed"]
-    done = run("check", "missing.h5", "model.h5", folder=folder)
+    done = run("check", "missing.h5", "model.h5")
     assert done.returncode == 2
     assert done.stdout.splitlines() == [
         "✗ missing.h5  cannot be read (No such file or directory) [unavailable]",
@@ -421,7 +415,7 @@ def test_a_stale_twin_fails_from_both_sides_and_the_command_mends_it(folder, suf
         assert (found.rule, found.severity) == ("twin-differs", "error")
         assert "recurrent weights differ in 1 of 100 numbers, first at recurrent_kernel[0, 0] (gate i)" in found.message
         assert found.fix == f"lstmconv convert model.h5 model{suffix} --force"
-    assert run(*shlex.split(found.fix)[1:], "--no-verify", folder=folder).returncode == 0
+    assert run(*shlex.split(found.fix)[1:], "--no-verify").returncode == 0
     assert [result.status for result in lstmconv.check(["model.h5", f"model{suffix}"])] == ["passed", "passed"]
 
 
@@ -490,7 +484,7 @@ def test_the_command_has_the_options_that_the_twin_was_written_with(folder, suff
     edit("model.h5", "upper/bias:0", lambda values: values + 1)
     found = only(f"model{suffix}")
     assert found.fix == f"lstmconv convert model.h5 model{suffix} {flags} --force"
-    assert run(*shlex.split(found.fix)[1:], "--no-verify", folder=folder).returncode == 0
+    assert run(*shlex.split(found.fix)[1:], "--no-verify").returncode == 0
     convert("model.h5", f"again{suffix}", **options)
     assert Path(f"model{suffix}").read_bytes() == Path(f"again{suffix}").read_bytes()
 
@@ -772,7 +766,7 @@ def test_settings_that_nobody_understands_are_one_line(folder, text, said):
         lstmconv.check(["model.h5"])
     assert said in str(error.value)
     assert "\n" not in str(error.value)
-    done = run("check", "model.h5", folder=folder)
+    done = run("check", "model.h5")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
 
@@ -807,7 +801,7 @@ def test_every_file_has_its_line_even_after_a_bad_one(folder):
     write_lstm(folder / "stale.h5")
     convert("stale.h5", "stale.onnx")
     retrain("stale.h5")
-    done = run("check", "empty.h5", "stale.onnx", "good.h5", "notes.txt", folder=folder)
+    done = run("check", "empty.h5", "stale.onnx", "good.h5", "notes.txt")
     assert done.returncode == 1
     assert done.stderr == ""
     lines = done.stdout.splitlines()
@@ -821,7 +815,7 @@ def test_json_is_one_object(folder):
     write_lstm(folder / "model.h5")
     convert("model.h5", "model.onnx")
     retrain("model.h5")
-    done = run("check", "--json", "model.onnx", folder=folder, GITHUB_ACTIONS="true")
+    done = run("check", "--json", "model.onnx", GITHUB_ACTIONS="true")
     assert done.returncode == 1
     found = json.loads(done.stdout)
     assert found["passed"] is False
@@ -834,19 +828,19 @@ def test_json_is_one_object(folder):
 def test_annotations_are_printed_in_github_actions_and_escaped(folder):
     name = "a,b:100%.h5"
     Path(name).touch()
-    done = run("check", name, folder=folder, GITHUB_ACTIONS="true")
+    done = run("check", name, GITHUB_ACTIONS="true")
     command = done.stdout.splitlines()[-1]
     assert command == (
         "::error file=a%2Cb%3A100%25.h5,title=lstmconv check%3A damaged::"
         "the file is empty; restore or download it again [damaged]"
     )
-    assert "::" not in run("check", name, folder=folder).stdout
+    assert "::" not in run("check", name).stdout
 
 
 def test_a_file_name_cannot_write_a_line_of_its_own(folder):
     name = "a\n::error::b\x1b[31m.h5"
     Path(name).touch()
-    done = run("check", name, folder=folder, GITHUB_ACTIONS="true")
+    done = run("check", name, GITHUB_ACTIONS="true")
     assert "\x1b" not in done.stdout
     assert not any(line.startswith("::error::") for line in done.stdout.splitlines())
 
@@ -899,7 +893,7 @@ def test_a_file_that_brings_its_process_down_is_said_to_in_one_line(folder):
     shutil.copy(hostile, "bad.weights.h5")
     for name in ("a.h5", "b.h5"):
         write_lstm(folder / name)
-    done = run("check", "a.h5", "bad.weights.h5", "b.h5", "--jobs", "2", folder=folder, LSTMCONV_HDF5_SECONDS="1")
+    done = run("check", "a.h5", "bad.weights.h5", "b.h5", "--jobs", "2", LSTMCONV_HDF5_SECONDS="1")
     assert done.returncode == 1
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["✓", "✗", "✓", "3"]
     assert "hangs on it" in done.stdout
@@ -939,10 +933,10 @@ def test_a_process_that_is_killed_is_the_result_of_its_files_alone(folder):
 def test_patterns_are_expanded_and_one_that_fits_nothing_is_told(folder):
     for name in ("b.h5", "a.h5"):
         write_lstm(folder / name)
-    done = run("check", "*.h5", folder=folder)
+    done = run("check", "*.h5")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 files: 2 passed")
     assert [line.split()[1] for line in done.stdout.splitlines()[:2]] == ["a.h5", "b.h5"]
-    done = run("check", "*.keras", folder=folder)
+    done = run("check", "*.keras")
     assert (done.returncode, done.stderr) == (
         2,
         "lstmconv: no file matches the pattern *.keras; check the folder and the spelling\n",
@@ -991,7 +985,7 @@ def test_a_stale_layer_beside_the_lstm_fails_and_the_command_mends_it(folder, su
     assert (found.rule, found.severity) == ("twin-differs", "error")
     assert "dense: bias differs in 1 of 2 numbers, first at bias[1]" in found.message
     assert found.fix == f"lstmconv convert model.h5 model{suffix} --force"
-    assert run(*shlex.split(found.fix)[1:], "--no-verify", folder=folder).returncode == 0
+    assert run(*shlex.split(found.fix)[1:], "--no-verify").returncode == 0
     assert rules(f"model{suffix}") == ("passed", [])
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import unicodedata
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from lstmconv.errors import LstmconvError, NoLSTMError
 from lstmconv.explaining.explanation import example, explain, to_json
 from lstmconv.model import Checkpoint, Provenance
 from tests._cases import random
+from tests._command import lstmconv_command
 from tests.contract.building import Half, make_checkpoint, make_layer
 
 SAMPLES = Path(__file__).parent.parent / "sample_weights"
@@ -28,20 +30,12 @@ FLOAT32_NOISE = 2e-6
 ESCAPE = "\x1b["
 
 
-def run(*arguments: str, environment: dict[str, str] | None = None, **options) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``lstmconv explain`` as a user does, without a terminal."""
-    kept = {
-        key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM")
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "lstmconv", "explain", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        env=kept | {"PYTHONUTF8": "1"} | (environment or {}),
-        **options,
-    )
+    with patch.dict(os.environ):
+        for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM"):
+            os.environ.pop(name, None)
+        return lstmconv_command("explain", *arguments, **environment)
 
 
 def explained(*arguments: str) -> dict:
@@ -250,7 +244,7 @@ def width(line: str) -> int:
 @pytest.mark.parametrize("columns", [80, 200])
 @pytest.mark.parametrize("arguments", CASES, ids=lambda case: str(case[0]).rsplit("/", 1)[-1] if case else "example")
 def test_it_fits_and_is_plain_where_it_is_piped(arguments, columns):
-    done = run(*arguments, environment={"COLUMNS": str(columns)})
+    done = run(*arguments, COLUMNS=str(columns))
     assert done.returncode == 0, done.stderr
     assert max(map(width, done.stdout.splitlines())) <= columns
     assert "\x1b" not in done.stdout
@@ -260,7 +254,7 @@ def test_it_fits_and_is_plain_where_it_is_piped(arguments, columns):
 
 def test_it_is_true_to_scale():
     """All gates of 4 units are as wide as each other, and a matrix of 5 features is wider than one of 4."""
-    text = run(environment={"COLUMNS": "80"}).stdout
+    text = run(COLUMNS="80").stdout
     kernel = next(line for line in text.splitlines() if line.startswith("0 ┌"))
     assert {len(piece) for box in re.findall(r"┌([─┬]+)┐", kernel) for piece in box.split("┬")} == {3}
     torch = next(line for line in text.splitlines() if line.startswith(" 0 ┌"))
@@ -270,7 +264,7 @@ def test_it_is_true_to_scale():
 
 def test_a_gate_has_one_colour_in_every_layout():
     """Every letter of a gate between two lines, wherever it is drawn, has its gate's background or foreground."""
-    shown = run(environment={"FORCE_COLOR": "1", "COLUMNS": "80", "TERM": "xterm-256color"}).stdout
+    shown = run(FORCE_COLOR="1", COLUMNS="80", TERM="xterm-256color").stdout
     assert ESCAPE in shown
     colours: dict[str, set[str]] = {}
     for codes, text in re.findall(r"\x1b\[([\d;]+)m([^\x1b]*)\x1b\[0m", shown):
@@ -284,7 +278,7 @@ def test_a_gate_has_one_colour_in_every_layout():
 
 def test_colours_are_for_terminals_and_for_who_wants_them():
     plain = run().stdout
-    assert ESCAPE not in run(environment={"FORCE_COLOR": "1", "NO_COLOR": "1"}).stdout.replace(ESCAPE + "1m", "")
+    assert ESCAPE not in run(FORCE_COLOR="1", NO_COLOR="1").stdout.replace(ESCAPE + "1m", "")
     ours, theirs = pty.openpty()
     done = subprocess.Popen(
         [sys.executable, "-m", "lstmconv", "explain"],
@@ -310,7 +304,9 @@ def test_colours_are_for_terminals_and_for_who_wants_them():
 
 
 def test_a_terminal_that_knows_ascii_only_gets_ascii():
-    done = run(environment={"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "COLUMNS": "80"})
+    environment = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "COLUMNS": "80"}
+    command = [sys.executable, "-m", "lstmconv", "explain"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
     assert "+---+" in done.stdout

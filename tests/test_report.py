@@ -19,6 +19,7 @@ from lstmconv import api, reporting
 from lstmconv.explaining.gates import GATE_COLOURS
 from tests._browser import needs_chromium, visit
 from tests._cases import fused, lstm_config, sequential, write_legacy, write_lstm
+from tests._command import lstmconv_command
 
 SAMPLES = Path(__file__).parent.parent / "sample_weights"
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -58,8 +59,7 @@ class Page(HTMLParser):
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lstmconv", "report", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return lstmconv_command("report", *arguments)
 
 
 def page_of(source: Path, place: Path, *targets: Path) -> tuple[str, Page]:
