@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -165,6 +166,24 @@ def test_a_converted_hard_sigmoid_is_verified_and_its_rounding_is_noted(tmp_path
     assert made.report.passed
     assert any("multiplied by 1.2, each rounded by half an ulp" in note for note in made.notes)
     assert any(check.level == "model" and check.status == "passed" for check in made.report.checks)
+
+
+def test_a_weight_too_large_to_carry_hard_sigmoid_to_keras_3_is_written_for_keras_2(tmp_path):
+    """1.2 times 3.2e38 is no float32; the weight itself is, and Keras 2 computes the model's own hard_sigmoid."""
+    source = Path(shutil.copy("sample_weights/keras2_hard_sigmoid.h5", tmp_path))
+    with h5py.File(source, "r+") as file:
+        names: list[str] = []
+        file["model_weights"].visit(names.append)
+        kernel = file["model_weights"][next(name for name in names if "recurrent_kernel" in name)]
+        kernel[0, 0] = np.float32(3.2e38)  # of the input gate
+    model = model_of(source)
+    for_3, for_2 = (keras_format.obstacle_of_model(model, WriteOptions(keras_version=version)) for version in (3, 2))
+    assert for_2 is None
+    assert re.search(r"the weight 3.2e\+38 times 1.2, .* does not fit float32: choose --keras-version 2", for_3)
+    lstmconv.convert(source, tmp_path / "new.keras", whole=True, verify=False)
+    new = lstm_layers(model_of(tmp_path / "new.keras"))[0]
+    assert new.recurrent_activation == HARD_SIGMOID_KERAS_2
+    assert new.forward.weight_hh.i[0, 0] == np.float32(3.2e38)
 
 
 def changed(file: Path, change) -> Path:

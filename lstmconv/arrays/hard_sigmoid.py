@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, Activation
+from lstmconv.errors import UnsupportedModelError
 from lstmconv.model import (
     Array,
     Gates,
@@ -38,6 +39,9 @@ def with_hard_sigmoid_of(model: Model, major: int) -> Model:
     """Return a model that computes the same with the hard_sigmoid of a Keras, where weights can carry it.
 
     An activation of its own, or of an LSTM's cell, has no weights that could.
+
+    Raises:
+        UnsupportedModelError: A finite weight, multiplied, does not fit its dtype.
     """
     made: dict[int, Layer] = {}
 
@@ -119,6 +123,19 @@ def _gates(gates: Any, major: int) -> Gates | Array:
 
 
 def _times(array: Array, major: int) -> Array:
-    """Multiply in float64 and round once."""
-    product: Array = (np.asarray(array, np.float64) * _FACTORS[major]).astype(array.dtype)
+    """Multiply in float64 and round once.
+
+    Raises:
+        UnsupportedModelError: The product of a finite weight does not fit its dtype.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # The next lines find overflow; NaN stays NaN.
+        wide = np.asarray(array, np.float64)
+        product: Array = (wide * _FACTORS[major]).astype(array.dtype)
+        lost = np.isfinite(wide) & ~np.isfinite(product)
+    if lost.any():
+        largest = np.abs(wide[lost]).max()
+        raise UnsupportedModelError(
+            f"the weight {largest:.6g} times {_FACTORS[major]:.4g}, which carries hard_sigmoid to Keras {major}, does "
+            f"not fit {array.dtype}: choose --keras-version {5 - major}"
+        )
     return product

@@ -119,13 +119,13 @@ def _sums(
     *,
     known: bool,
 ) -> GateSums:
-    weights_ih, weights_hh = (
-        np.asarray(getattr(gates, gate)[unit], np.float64) for gates in (direction.weight_ih, direction.weight_hh)
-    )
     biases = tuple(
         float(getattr(gates, gate)[unit]) for gates in (direction.bias_ih, direction.bias_hh) if gates is not None
     )
     with np.errstate(all="ignore"):  # Weights that are inf or NaN stay so, and are shown.
+        weights_ih, weights_hh = (
+            np.asarray(getattr(gates, gate)[unit], np.float64) for gates in (direction.weight_ih, direction.weight_hh)
+        )
         input_product, recurrent_product = float(weights_ih @ x), float(weights_hh @ h)
     bias = sum(biases)
     input_side = (input_product + bias) + recurrent_product

@@ -104,9 +104,9 @@ def _marks(direction: LSTMDirection, arrays: tuple[ArrayWeights, ...]) -> Iterat
         w, r = scans[0], scans[1]
         biases = [gates for gates in (direction.bias_ih, direction.bias_hh) if gates is not None]
         bias = np.zeros(direction.hidden_size)
-        for gates in biases:
-            bias += np.asarray(tuple(gates)[index], np.float64)
         with np.errstate(all="ignore"):  # Units that are not finite are told apart above.
+            for gates in biases:
+                bias += np.asarray(tuple(gates)[index], np.float64)
             rows = Rows(w.magnitudes, r.magnitudes, np.sqrt(w.squares + r.squares), bias)
             dead = (rows.inputs == 0) & (rows.states == 0)
             reached = reach(rows, direction, gate)
