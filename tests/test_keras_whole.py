@@ -186,6 +186,22 @@ def test_a_weight_too_large_to_carry_hard_sigmoid_to_keras_3_is_written_for_kera
     assert new.forward.weight_hh.i[0, 0] == np.float32(3.2e38)
 
 
+@pytest.mark.parametrize(
+    ("case", "kind", "field"), [("attention", "Attention", "scale"), ("constant_states", "Constant", "value")]
+)
+def test_numbers_that_the_dtype_cannot_hold_are_refused_also_scalars_and_constants(tmp_path, case, kind, field):
+    model = model_of(GOLDEN / "keras-3.15.1" / f"{case}.keras")
+    calls = []
+    for call in model.calls:
+        layer = call.layer
+        if type(layer).__name__ == kind:
+            layer = replace(layer, **{field: np.full_like(getattr(layer, field), 70_000)})  # float16 ends at 65,504.
+        calls.append(replace(call, layer=layer))
+    large = checkpoint_of(replace(model, calls=tuple(calls)))
+    with pytest.raises(UnsupportedModelError, match="the weight 70000 does not fit float16: choose a wider --dtype"):
+        by_name("keras").write(large, tmp_path / "m.keras", WriteOptions(whole=True, dtype="float16"))
+
+
 def changed(file: Path, change) -> Path:
     """Return a copy of a ``.keras`` file whose weights a function has changed."""
     copy = file.with_name("changed.keras")

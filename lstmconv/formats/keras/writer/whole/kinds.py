@@ -75,10 +75,8 @@ def stored(array: Array, dtype: np.dtype[Any]) -> Array:
     Raises:
         UnsupportedModelError: A finite value does not fit it.
     """
-    if array.ndim == 0:
-        return np.asarray(array, dtype)
     made: Array = np.empty(array.shape, dtype)
-    copy_array(array, made)
+    copy_array(array if array.ndim else array.reshape(1), made if made.ndim else made.reshape(1))
     return made
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.keras.writer.whole.building import Builder
+from lstmconv.formats.keras.writer.whole.kinds import stored
 from lstmconv.formats.keras.writer.whole.nodes import Inbound, Ref
 from lstmconv.formats.keras.writer.whole.recurrent import halves_alone, recurrent
 from lstmconv.model import Call, LSTMLayer, RecurrentLayer, Stack, Tensor
@@ -102,7 +103,7 @@ def _states(builder: Builder, call: Call, x: Ref) -> list[Ref]:
             builder.specs[zeros] = (shape, str(builder.dtype))
         units = call.layer.directions[0].hidden_size  # type: ignore[union-attr]  # a recurrent layer
         rows = value.shape[0] if value.ndim > 1 else 1
-        constant = np.broadcast_to(value, (rows, units)).astype(builder.dtype)
+        constant = stored(np.broadcast_to(value, (rows, units)), builder.dtype)
         ref = builder.function(builder.free(f"{call.layer.name}_state"), "add", (zeros, constant), {})
         builder.specs[ref] = ((builder.specs[x][0][0], units), str(builder.dtype))
         found.append(ref)
