@@ -164,7 +164,7 @@ def test_of_several_checkpoints_in_a_folder_the_latest_is_meant_or_none(tmp_path
     )
     assert lstmconv.load(place).provenance.source == "cp-2.index"
     (place / "checkpoint").unlink()
-    with pytest.raises(UnreadableFileError, match=r"several checkpoints .*: cp-2\.index, cp\.ckpt\.index"):
+    with pytest.raises(UnreadableFileError, match=r"several models: cp-2\.index, cp\.ckpt\.index"):
         lstmconv.load(place)
 
 

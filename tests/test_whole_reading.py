@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lstmconv.formats import config_of
 from lstmconv.formats.keras.reader.open_file import open_file
 from lstmconv.formats.keras.reader.read import interpret
 from lstmconv.formats.mapped_file import MappedFile
@@ -41,7 +42,8 @@ pytestmark = pytest.mark.usefixtures("trusted_golden_files")
 
 
 def model_of(path: Path, config: Path | None = None) -> Model:
-    model = interpret(open_file(MappedFile(path)), ReadOptions(config)).model
+    described = None if config is None else config_of(config)
+    model = interpret(open_file(MappedFile(path)), ReadOptions(described=described)).model
     assert model is not None
     return model
 

@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lstmconv.errors import ForeignFileError, LstmconvError, NoLSTMError
-from lstmconv.formats import FORMATS, Artifact, located, open_file
+from lstmconv.formats import FORMATS, Artifact, located, open_place, places
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.record import Record
 from lstmconv.model import Checkpoint, Skipped
 
-__all__ = ["SUFFIXES", "CheckedFile", "FileCache", "is_checkpoint", "is_keras", "place_of"]
+__all__ = ["SUFFIXES", "CheckedFile", "FileCache", "holds_several", "is_checkpoint", "is_keras", "place_of"]
 
 SUFFIXES = tuple(suffix for entry in FORMATS for suffix in entry.suffixes if suffix != entry.raw_suffix)
 """The suffixes of the files that are checked. Bare buffers are not: they do not say what they contain."""
 _BY_NAME = tuple(
-    suffix for entry in FORMATS if entry.locate is None for suffix in entry.suffixes if suffix != entry.raw_suffix
+    suffix
+    for entry in FORMATS
+    for suffix in entry.suffixes
+    if suffix != entry.raw_suffix and not suffix.endswith(tuple(entry.shared))
 )
 _KERAS_SUFFIXES = tuple(suffix for entry in FORMATS if entry.from_keras for suffix in entry.suffixes)
 _KEPT = 8
@@ -35,7 +38,7 @@ def is_checkpoint(path: Path) -> bool:
     if path.name.lower().endswith(_BY_NAME) or _is_recognised(path):
         return True
     try:
-        return any(entry.locate is not None and entry.locate(path) is not None for entry in FORMATS)
+        return bool(places(path))
     except LstmconvError:  # Reading it says what is wrong with it.
         return True
 
@@ -55,6 +58,14 @@ def place_of(path: Path) -> Path:
         return located(path)
     except LstmconvError:
         return path
+
+
+def holds_several(path: Path) -> bool:
+    """Whether a path is a folder that holds several models; each is checked by a file of its own."""
+    try:
+        return len(places(path)) > 1
+    except LstmconvError:
+        return False
 
 
 def is_keras(path: Path) -> bool:
@@ -100,7 +111,7 @@ class FileCache:
             LstmconvError: The file is damaged, or an LSTM in it is incomplete.
             OSError: The file cannot be opened.
         """
-        path = _index_of(path) or located(path)
+        path = _index_of(path) or place_of(path)
         if path in self._files:
             self._files.move_to_end(path)
             return self._files[path]
@@ -140,7 +151,7 @@ class FileCache:
 
 def _read(path: Path) -> CheckedFile:
     try:
-        artifact = open_file(path)
+        artifact = open_place(path)
     except NoLSTMError as error:
         return CheckedFile(path, None, None, error.skipped)
     except ForeignFileError as error:

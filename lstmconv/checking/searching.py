@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lstmconv.checking.file_cache import SUFFIXES, is_checkpoint, place_of
+from lstmconv.checking.file_cache import SUFFIXES, holds_several, is_checkpoint, place_of
 from lstmconv.errors import UsageError
 
 __all__ = ["checkpoints_in"]
@@ -34,10 +34,24 @@ def checkpoints_in(paths: Sequence[Path]) -> list[Path]:
 
 def _below(folder: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(folder):
-        yield from (Path(root, name) for name in (*files, *folders) if _is_one(Path(root, name)))
+        yield from _files_of(Path(root), files)
+        yield from (Path(root, name) for name in folders if _is_one(Path(root, name)))
         folders[:] = [name for name in folders if not name.startswith(".") and not _is_one(Path(root, name))]
 
 
+def _files_of(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Yield a folder's checkpoints: of several files that are one model one.
+
+    In a folder that holds several models, a file stands for the one that is the folder itself.
+    """
+    known: set[Path] = set()
+    for path in (folder / name for name in sorted(names)):
+        place = place_of(path) if is_checkpoint(path) else None
+        if place is not None and place not in known and place in (path, folder):
+            known.add(place)
+            yield path
+
+
 def _is_one(path: Path) -> bool:
-    """Whether a path is a checkpoint, and no more than a part of one: of several files one stands for all."""
-    return is_checkpoint(path) and place_of(path) == path
+    """Whether a path is one checkpoint, and no more than a part of one: of several files one stands for all."""
+    return is_checkpoint(path) and not holds_several(path) and place_of(path) == path

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lstmconv.errors import UnreadableFileError, UsageError
 from lstmconv.formats import detection
 from lstmconv.formats.format import Artifact, Format
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.options import BufferSizes, ReadOptions, WriteOptions
+from lstmconv.listing import listed
 from lstmconv.suggesting import suggestion
 
 __all__ = [
@@ -27,6 +31,8 @@ __all__ = [
     "format_of_name",
     "located",
     "open_file",
+    "open_place",
+    "places",
     "stem",
 ]
 
@@ -83,6 +89,7 @@ FORMATS = (
         recognises=detection.is_torch_code,
         runs_graphs=True,
         layers_alone=False,
+        shared={".py": detection.is_torch_code},
         locate=detection.locate_torch_code,
     ),
     Format(
@@ -97,6 +104,7 @@ FORMATS = (
         runs_graphs=True,
         from_keras=True,
         is_written=False,
+        shared={".index": detection.is_tensorflow},
         locate=detection.locate_tensorflow,
     ),
     Format(
@@ -111,6 +119,8 @@ FORMATS = (
         runs_graphs=True,
         from_keras=True,
         is_written=False,
+        shared={".json": detection.is_tensorflow_js},
+        locate=detection.locate_tensorflow_js,
     ),
     Format(
         name="keras-cudnn",
@@ -136,6 +146,7 @@ FORMATS = (
         from_keras=True,
         layers_suffix=".weights.h5",
         aliases=("tf", "tf-keras", "h5", "hdf5"),
+        locate=detection.locate_keras_folder,
     ),
 )
 """In the order in which files are recognised and suffixes looked at: ``.cudnn.safetensors`` before ``.safetensors``.
@@ -150,17 +161,35 @@ ALIASES = {alias: entry.name for entry in FORMATS for alias in entry.aliases}
 """What others call a format, with its name."""
 
 
-def located(path: Path) -> Path:
-    """Return the file or folder that a path means: TensorFlow names a checkpoint by a prefix that is no file.
+def places(path: Path) -> dict[Path, Format]:
+    """Return the files and folders that a path may mean, each with its format.
+
+    TensorFlow names a checkpoint by a prefix that is no file, a folder may hold several models, and a plain file means
+    itself alone: then there are none.
 
     Raises:
-        UnreadableFileError: A folder does not say which of its checkpoints is meant.
+        UnreadableFileError: What the path means is not there.
     """
+    found: dict[Path, Format] = {}
     for entry in FORMATS:
-        found = None if entry.locate is None else entry.locate(path)
-        if found is not None:
-            return found
-    return path
+        for place in () if entry.locate is None else entry.locate(path):
+            found.setdefault(place, entry)
+    return found
+
+
+def located(path: Path) -> Path:
+    """Return the file or folder that a path means: the path itself where no format says otherwise.
+
+    Raises:
+        UnreadableFileError: A folder holds several models, or what the path means is not there.
+    """
+    found = places(path)
+    if len(found) > 1:
+        held = [f"itself a {entry.title}" if place == path else place.name for place, entry in found.items()]
+        raise UnreadableFileError(
+            f"a folder that holds several models: {listed(held)}; give a file of the one that is meant", about=path.name
+        )
+    return next(iter(found), path)
 
 
 def detect(file: MappedFile, options: ReadOptions | None = None) -> Format:
@@ -181,18 +210,40 @@ def open_file(path: Path, options: ReadOptions | None = None) -> Artifact:
     """Open a file of any format.
 
     Args:
-        path: The file.
+        path: The file, or what means one.
         options: What the user says about it.
 
     Raises:
         UnreadableFileError: It is not there, it is damaged, or it is of no format.
         UsageError: ``options.format`` is unknown.
     """
-    path = located(path)
-    if not path.exists():
-        raise UnreadableFileError("no such file", about=str(path))
-    file = MappedFile(path)
+    return open_place(located(path), options)
+
+
+def open_place(place: Path, options: ReadOptions | None = None) -> Artifact:
+    """Open a file or a folder that :func:`located` or :func:`places` returned; see :func:`open_file`."""
+    if not place.exists():
+        raise UnreadableFileError("no such file", about=str(place))
+    if options is not None and options.config is not None:
+        options = replace(options, described=config_of(options.config))
+    file = MappedFile(place)
     return detect(file, options).open(file, options)
+
+
+def config_of(path: Path) -> Mapping[str, Any]:
+    """Return the model config that a file tells, as ``model.to_json()`` states it.
+
+    Args:
+        path: A file with ``model.to_json()``, or a model of any format that Keras writes.
+
+    Raises:
+        UnreadableFileError: There is none in it.
+    """
+    place = located(path)
+    if not place.exists():
+        raise UnreadableFileError("no such file", about=path.name)
+    file = MappedFile(place)
+    return detect(file).config_of(file)
 
 
 def by_name(name: str) -> Format:

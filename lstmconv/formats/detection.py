@@ -6,6 +6,8 @@ files need none of it.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lstmconv.errors import UnreadableFileError
@@ -22,7 +24,9 @@ __all__ = [
     "is_tensorflow_js",
     "is_torch",
     "is_torch_code",
+    "locate_keras_folder",
     "locate_tensorflow",
+    "locate_tensorflow_js",
     "locate_torch_code",
     "never",
 ]
@@ -33,6 +37,10 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _WRITTEN = b"\nWritten by lstmconv "
 """The second line of a source of lstmconv's begins with it."""
 _ZIP = b"PK\x03\x04"
+_TENSORFLOW_JS = "model.json"
+"""What tensorflowjs and ``model.save("downloads://model")`` call the file that names the weights' files."""
+_TENSORFLOW_JS_WEIGHTS = re.compile(r"group\d+-shard\d+of\d+(\.bin)?|model\.weights\.bin")
+"""tensorflowjs 4.22 write_weights.py; tfjs-core src/io/browser_files.ts."""
 _TORCH_RECORDS = ("data.pkl", "/archive_format", "serialized_exported_program.json")
 
 
@@ -84,7 +92,7 @@ def is_onnx(file: MappedFile) -> bool:
 
 def is_tensorflow(file: MappedFile) -> bool:
     """Recognise a SavedModel, a checkpoint, and TensorFlow's files that hold no layers, which its reader names."""
-    if locate_tensorflow(file.path) is not None or file.head[4:8] == b"TFL3":
+    if locate_tensorflow(file.path) or file.head[4:8] == b"TFL3":
         return True
     return _is_unmarked(file) and file.has_suffix(".pb", ".pbtxt", ".tflite")
 
@@ -94,8 +102,8 @@ def is_tensorflow_js(file: MappedFile) -> bool:
     return file.head.lstrip().startswith(b"{") and b'"modelTopology"' in file.head
 
 
-def locate_tensorflow(path: Path) -> Path | None:
-    """Return the SavedModel folder or the checkpoint's index that a path means; ``None`` if it means none."""
+def locate_tensorflow(path: Path) -> Sequence[Path]:
+    """Return the SavedModel folders and the checkpoints' indexes that a path may mean."""
     from lstmconv.formats.tensorflow.places import located
 
     return located(path)
@@ -106,14 +114,34 @@ def is_torch_code(file: MappedFile) -> bool:
     return file.has_suffix(".py") and file.head.startswith(b'"""') and _WRITTEN in file.head
 
 
-def locate_torch_code(path: Path) -> Path | None:
-    """Return a source of lstmconv's; ``None`` for any other Python file."""
-    if path.suffix.lower() != ".py" or not path.is_file():
-        return None
+def locate_tensorflow_js(path: Path) -> Sequence[Path]:
+    """Return the ``model.json`` of TensorFlow.js that a folder, one of its files of weights, or it itself means."""
+    is_weights = _TENSORFLOW_JS_WEIGHTS.fullmatch(path.name) is not None
+    if path.is_dir():
+        path /= _TENSORFLOW_JS
+        if path.is_symlink():  # A link that was not named itself is not followed.
+            return []
+    elif is_weights:
+        path = path.with_name(_TENSORFLOW_JS)
+    return [path] if path.suffix.lower() == ".json" and _recognises(is_tensorflow_js, path) else []
+
+
+def locate_keras_folder(path: Path) -> Sequence[Path]:
+    """Return a folder that is an unpacked ``.keras`` file (``model.save(..., zipped=False)``)."""
+    return [path] if (path / "model.weights.h5").is_file() and (path / "config.json").is_file() else []
+
+
+def locate_torch_code(path: Path) -> Sequence[Path]:
+    """Return a source of lstmconv's; of any other Python file nothing."""
+    return [path] if path.suffix.lower() == ".py" and _recognises(is_torch_code, path) else []
+
+
+def _recognises(recognises: Callable[[MappedFile], bool], path: Path) -> bool:
+    """Whether a path is a file of a format; what cannot be opened is none."""
     try:
-        return path if is_torch_code(MappedFile(path)) else None
+        return path.is_file() and recognises(MappedFile(path))
     except OSError:
-        return None
+        return False
 
 
 def _is_unmarked(file: MappedFile) -> bool:

@@ -8,13 +8,13 @@ own module, which reads and writes its files, loads when it is used; so does the
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
-from lstmconv.errors import UsageError
+from lstmconv.errors import UnreadableFileError, UsageError
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.options import ReadOptions, WriteOptions
 
@@ -46,6 +46,12 @@ class Module(Protocol):
 
     def open_file(self, file: MappedFile, options: ReadOptions) -> Opened:
         """Parse a file; arrays are views into it where it allows them."""
+
+    def config_of(self, file: MappedFile) -> Mapping[str, Any]:
+        """Return the model's config, as ``model.to_json()`` states it.
+
+        Asked of formats whose files Keras writes (``from_keras``).
+        """
 
     def obstacle(self, stack: Stack) -> str | None:
         """Say why the format cannot hold a stack (often of one layer) and what to do instead, or ``None``."""
@@ -95,8 +101,8 @@ class Format:
         modules: What its weights load into, where that computes tanh and sigmoid only: ``nn.LSTM``.
         is_written: It can be a target; others are only read.
         shared: Suffixes that files of other kinds have too, each with what recognises such a file by its content.
-        locate: Returns the file or folder that a path means, where that is not the path itself: a prefix of several
-            files, one file of a folder. ``None`` for a path that means none of this format.
+        locate: Returns the files and folders that a path may mean, where that is not the path itself: a prefix of
+            several files, one file of a folder, a folder. Empty for a path that means none of this format.
     """
 
     name: str
@@ -117,7 +123,7 @@ class Format:
     aliases: tuple[str, ...] = ()
     is_written: bool = True
     shared: Mapping[str, Callable[[MappedFile], bool]] = field(default_factory=dict)
-    locate: Callable[[Path], Path | None] | None = None
+    locate: Callable[[Path], Sequence[Path]] | None = None
 
     @property
     def _module(self) -> Module:
@@ -131,6 +137,18 @@ class Format:
         """
         options = options or ReadOptions()
         return Artifact(file, self, self._module.open_file(file, options), options)
+
+    def config_of(self, file: MappedFile) -> Mapping[str, Any]:
+        """Return the model's config in a file of this format, as ``model.to_json()`` states it.
+
+        Raises:
+            UnreadableFileError: There is none in it, or it is damaged.
+        """
+        if not self.from_keras:
+            raise UnreadableFileError(
+                f"a {self.title}, expected what model.to_json() writes, or a Keras model that has it", about=file.name
+            )
+        return self._module.config_of(file)
 
     def obstacle(self, stack: Stack) -> str | None:
         """Say why the format cannot hold a stack (often of one layer) and what to do instead, or ``None``."""

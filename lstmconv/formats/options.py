@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lstmconv.arrays.bias_modes import BUFFER_BIAS_MODES, BiasMode
 from lstmconv.errors import UnsupportedModelError, UsageError
@@ -52,7 +53,8 @@ class ReadOptions:
     """How to read a file.
 
     Attributes:
-        config: A file with ``model.to_json()``, or a Keras file with a config, for a weights-only Keras file.
+        config: A file with ``model.to_json()``, or a Keras model with a config, for a weights-only Keras file.
+        described: What that file says, as ``model.to_json()`` states it; :func:`lstmconv.formats.open_file` reads it.
         activation: Keras name of the activation; replaces the file's.
         recurrent_activation: Keras name of the recurrent activation; replaces the file's.
         buffer: The sizes of a bare cuDNN buffer.
@@ -61,6 +63,7 @@ class ReadOptions:
     """
 
     config: Path | None = None
+    described: Mapping[str, Any] | None = None
     activation: str | None = None
     recurrent_activation: str | None = None
     buffer: BufferSizes | None = None

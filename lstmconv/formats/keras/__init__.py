@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +13,7 @@ from lstmconv.formats.options import ReadOptions, WriteOptions
 if TYPE_CHECKING:
     from lstmconv.model import Checkpoint, LSTMLayer, Model, Stack
 
-__all__ = ["alteration", "losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
+__all__ = ["alteration", "config_of", "losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
 
 
 def open_file(file: MappedFile, options: ReadOptions) -> Opened:
@@ -23,6 +23,13 @@ def open_file(file: MappedFile, options: ReadOptions) -> Opened:
 
     content = opening.open_file(file)
     return Opened(content.record, content, lambda: read.checkpoint_of(content, options))
+
+
+def config_of(file: MappedFile) -> Mapping[str, Any]:
+    """Return the config that a file tells; see :func:`lstmconv.formats.keras.reader.open_file.open_config`."""
+    from lstmconv.formats.keras.reader import open_file as opening
+
+    return opening.open_config(file).stated
 
 
 def obstacle(stack: Stack) -> str | None:

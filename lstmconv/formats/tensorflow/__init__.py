@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lstmconv.errors import UsageError
 from lstmconv.formats.format import Artifact, Opened
@@ -14,7 +14,7 @@ from lstmconv.formats.options import ReadOptions, WriteOptions
 if TYPE_CHECKING:
     from lstmconv.model import Checkpoint, LSTMLayer, Model, Stack
 
-__all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
+__all__ = ["config_of", "losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
 
 _NOT_WRITTEN = "TensorFlow's containers are read only; convert to keras, and save that with TensorFlow"
 
@@ -26,6 +26,17 @@ def open_file(file: MappedFile, options: ReadOptions) -> Opened:
 
     content = opening.open_file(file)
     return Opened(None, content, lambda: read.checkpoint_of(content, options))
+
+
+def config_of(file: MappedFile) -> Mapping[str, Any]:
+    """Return the config in a SavedModel, as ``model.to_json()`` states it.
+
+    Raises:
+        UnreadableFileError: There is none in it: a checkpoint has none.
+    """
+    from lstmconv.formats.tensorflow.reader import open_file as opening
+
+    return opening.open_config(file).stated
 
 
 def obstacle(stack: Stack) -> str | None:
@@ -54,7 +65,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     Raises:
         UsageError: Always.
     """
-    raise UsageError(f"{path.name}: {_NOT_WRITTEN}")
+    raise UsageError(_NOT_WRITTEN, about=path.name)
 
 
 def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 from lstmconv.errors import UnreadableFileError
-from lstmconv.listing import listed
 
 __all__ = ["INDEX", "is_checkpoint_folder", "is_saved_model", "located", "variables_of"]
 
@@ -36,32 +35,32 @@ def variables_of(folder: Path) -> Path:
     return folder / "variables" / f"variables{INDEX}"
 
 
-def located(path: Path) -> Path | None:
-    """Return the SavedModel folder or the index that a path means; ``None`` if it means none.
+def located(path: Path) -> list[Path]:
+    """Return the SavedModel folders and the indexes that a path may mean: of a file one at most.
 
-    A folder with several checkpoints means the latest, as its file ``checkpoint`` says.
+    A folder with several checkpoints means the latest, as its file ``checkpoint`` says, or else each of them.
 
     Raises:
-        UnreadableFileError: A folder does not say which of its checkpoints is meant, or that one is not there.
+        UnreadableFileError: The latest checkpoint is not there.
     """
     if path.is_dir():
-        if is_saved_model(path):
-            return path
-        return _latest(path) if is_checkpoint_folder(path) else None
+        if is_saved_model(path.parent) and variables_of(path.parent).parent == path:
+            return [path.parent]
+        return [*([path] if is_saved_model(path) else []), *_checkpoints(path)]
     if path.name in _MODEL_FILES and path.is_file():
-        return path.parent
+        return [path.parent]
     if path.name == _STATE and path.is_file() and is_checkpoint_folder(path.parent):
-        return _latest(path.parent)
+        return _checkpoints(path.parent)
     shard = _SHARD.fullmatch(path.name)
     index = path.with_name(shard[1] + INDEX if shard else path.name + INDEX)
     if path.name.endswith(INDEX):
         index = path
     elif path.exists() and not shard:
-        return None
+        return []
     if not index.is_file() or not (_has_shards(index) or _is_table(index)):
-        return None
+        return []
     above = index.parent.parent
-    return above if index == variables_of(above) and is_saved_model(above) else index
+    return [above if index == variables_of(above) and is_saved_model(above) else index]
 
 
 def _is_table(index: Path) -> bool:
@@ -80,21 +79,18 @@ def _plain(name: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", name)
 
 
-def _latest(folder: Path) -> Path:
+def _checkpoints(folder: Path) -> list[Path]:
+    """Return the index of a folder's latest checkpoint, or of every one where nothing says which is the latest."""
     state = folder / _STATE
-    if state.is_file():
-        with state.open("rb") as file:
-            text = file.read(_STATE_BYTES).decode(errors="replace")
-        stated = _LATEST.search(text)
-        if stated is None:
-            raise UnreadableFileError(f"{folder.name}/{_STATE}: names no checkpoint; give the checkpoint itself")
-        # A folder that was moved still has the names of the place where it was written.
-        index = folder / (re.split(r"[/\\]", stated[1])[-1] + INDEX)
-        if not index.is_file():
-            raise UnreadableFileError(f"{folder.name}/{_STATE}: names {stated[1]!r}, and {index.name} is not beside it")
-        return index
-    found = sorted(each for each in folder.glob(f"*{INDEX}") if _has_shards(each))
-    if len(found) > 1:
-        names = listed([each.name for each in found])
-        raise UnreadableFileError(f"{folder.name}: holds several checkpoints and does not say which is meant: {names}")
-    return found[0]
+    if not state.is_file():
+        return sorted(each for each in folder.glob(f"*{INDEX}") if _has_shards(each))
+    with state.open("rb") as file:
+        text = file.read(_STATE_BYTES).decode(errors="replace")
+    stated = _LATEST.search(text)
+    if stated is None:
+        raise UnreadableFileError(f"{folder.name}/{_STATE}: names no checkpoint; give the checkpoint itself")
+    # A folder that was moved still has the names of the place where it was written.
+    index = folder / (re.split(r"[/\\]", stated[1])[-1] + INDEX)
+    if not index.is_file():
+        raise UnreadableFileError(f"{folder.name}/{_STATE}: names {stated[1]!r}, and {index.name} is not beside it")
+    return [index]

@@ -30,7 +30,7 @@ from lstmconv.formats.record import KEY, Record, parse_record
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
 from lstmconv.listing import listed
 
-__all__ = ["Config", "KerasFile", "KerasVersion", "open_config", "open_file"]
+__all__ = ["Config", "KerasFile", "KerasVersion", "config_from", "open_config", "open_file"]
 
 
 _NUMBER = re.compile("[0-9]{1,9}")
@@ -90,6 +90,18 @@ class Config(NamedTuple):
             return 2
         return 3 if '"registered_name"' in text and '"keras_version"' not in text else None
 
+    @property
+    def stated(self) -> Mapping[str, Any]:
+        """The config as ``model.to_json()`` states it, with the version."""
+        return self.model if self.version is None else {**self.model, "keras_version": self.version.text}
+
+
+def config_from(stated: Mapping[str, Any], version: str | None = None) -> Config:
+    """Return a config that ``model.to_json()`` states; ``version`` stands in for one that it does not state."""
+    own = stated.get("keras_version")
+    text = own if isinstance(own, str) else version
+    return Config(stated, KerasVersion(text) if text else None)
+
 
 class KerasFile(NamedTuple):
     """An opened Keras file.
@@ -142,32 +154,23 @@ def open_file(file: MappedFile) -> KerasFile:
     return _open_shards(file)
 
 
-def open_config(path: Path) -> Config:
+def open_config(file: MappedFile) -> Config:
     """Read a model config: ``model.to_json()`` or the config inside a ``.h5`` or ``.keras`` file.
 
     Raises:
         UnreadableFileError: There is none in it.
     """
-    if not path.exists():
-        raise UnreadableFileError("no such file", about=path.name)
-    file = MappedFile(path)
-    if not path.is_dir() and not _is_hdf5(file) and not _is_zip(file):
-        found = _json(_text(file), path.name)
+    if not file.path.is_dir() and not _is_hdf5(file) and not _is_zip(file):
+        found = _json(_text(file), file.name)
         if "class_name" not in found:
             raise UnreadableFileError(
-                "a JSON file without class_name, expected what model.to_json() writes", about=path.name
+                "a JSON file without class_name, expected what model.to_json() writes", about=file.name
             )
-        return _config(found, None)
+        return config_from(found)
     config = open_file(file).config
     if config is None:
-        raise UnreadableFileError("holds weights only, expected a model config in it", about=path.name)
+        raise UnreadableFileError("holds weights only, expected a model config in it", about=file.name)
     return config
-
-
-def _config(model: Mapping[str, Any], version: str | None) -> Config:
-    stated = model.get("keras_version")
-    text = stated if isinstance(stated, str) else version
-    return Config(model, KerasVersion(text) if text else None)
 
 
 def _is_zip(file: MappedFile) -> bool:
@@ -208,7 +211,7 @@ def _from_tree(name: str, tree: Group, hashed: str | Callable[[], str]) -> Keras
     version, backend = tree.text("keras_version"), tree.text("backend")
     config_text = tree.text("model_config")
     whole = tree.group("model_weights")
-    config = None if config_text is None else _config(_json(config_text.encode(), name), version)
+    config = None if config_text is None else config_from(_json(config_text.encode(), name), version)
     weights = whole if whole is not None and whole.strings("layer_names") is not None else tree
     if weights.strings("layer_names") is not None or "nb_layers" in weights.attributes:
         version = (
@@ -266,13 +269,13 @@ def _open_zip(file: MappedFile) -> KerasFile:
 
 def _open_folder(path: Path) -> KerasFile:
     """Open a ``.keras`` folder (``zipped=False``)."""
-    if (path / "saved_model.pb").exists():
-        raise UnreadableFileError(
-            "a TensorFlow SavedModel, expected a Keras file; save it with model.save('model.keras')", about=path.name
-        )
     body = path / "model.weights.h5"
     if not body.is_file():
-        raise UnreadableFileError("a folder without model.weights.h5, expected a Keras model", about=path.name)
+        raise UnreadableFileError(
+            "a folder without model.weights.h5, saved_model.pb, a checkpoint or a TensorFlow.js model.json, expected a "
+            "model; give one file in it",
+            about=path.name,
+        )
     parts = {name: path / f"{name}.json" for name in ("config", "metadata")}
     for part in (body, *parts.values()):
         if part.is_symlink():
@@ -295,7 +298,7 @@ def _archive(
 ) -> KerasFile:
     version = (metadata or {}).get("keras_version")
     text = version if isinstance(version, str) else None
-    described = None if config is None else _config(config, text)
+    described = None if config is None else config_from(config, text)
     stated = KerasVersion(text) if text else None
     record = parse_record(tree.text(KEY))
     return KerasFile(

@@ -25,7 +25,7 @@ from lstmconv.formats.keras.reader.discovery import Discovered, discover
 from lstmconv.formats.keras.reader.entries import Entry, ModelEntry, read_entries
 from lstmconv.formats.keras.reader.layers import Layers
 from lstmconv.formats.keras.reader.lstm import direction_of
-from lstmconv.formats.keras.reader.open_file import Config, KerasFile, open_config
+from lstmconv.formats.keras.reader.open_file import Config, KerasFile, config_from
 from lstmconv.formats.keras.reader.producer import Producer
 from lstmconv.formats.keras.reader.stored import Stored
 from lstmconv.formats.keras.reader.trace import trace
@@ -73,7 +73,7 @@ def interpret(file: KerasFile, options: ReadOptions) -> Checkpoint:
         UnreadableFileError: A damaged file.
         UnsupportedModelError: No LSTM in it, or config and weights do not belong together.
     """
-    given = open_config(options.config) if options.config is not None else None
+    given = None if options.described is None else config_from(options.described)
     description = given or file.config
     if file.kind == "listed" and given is None:
         raise NoLSTMError(_without_names(file), about=file.name)

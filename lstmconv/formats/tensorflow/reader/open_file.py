@@ -14,37 +14,53 @@ from lstmconv.formats.tensorflow.reader.bundle import Bundle, open_bundle
 from lstmconv.formats.tensorflow.reader.object_graph import GRAPH_KEY, read_objects
 from lstmconv.formats.tensorflow.reader.saved_model import config_files, config_of, layer_configs
 
-__all__ = ["open_file"]
+__all__ = ["open_config", "open_file"]
 
 _WAY_OUT = "save the Keras model it was made from with model.save('model.h5')"
 
 
 def open_file(file: MappedFile) -> KerasFile:
-    """Open a SavedModel folder, or a checkpoint by its prefix, its index or its folder.
+    """Open a SavedModel by its folder, or a checkpoint by its index.
 
     Raises:
         UnreadableFileError: It is none, or damaged.
         ForeignFileError: It is another of TensorFlow's files.
     """
     file.refuse_empty()
-    _refuse_others(file.path)
-    place = places.located(file.path)
-    if place is None:
-        raise UnreadableFileError(f"{file.name}: no TensorFlow checkpoint or SavedModel; expected a folder, or .index")
-    return _open_saved_model(place) if place.is_dir() else _open_checkpoint(place)
+    if file.path.is_dir() and places.is_saved_model(file.path):
+        return _open_saved_model(file.path)
+    if file.has_suffix(places.INDEX):
+        return _open_checkpoint(file.path)
+    _refuse_others(file)
+    raise UnreadableFileError("no TensorFlow checkpoint or SavedModel; expected a folder, or .index", about=file.name)
 
 
-def _refuse_others(path: Path) -> None:
+def open_config(file: MappedFile) -> Config:
+    """Read the model's config in a SavedModel.
+
+    Raises:
+        UnreadableFileError: There is none in it, or it is damaged.
+    """
+    found = None
+    if file.path.is_dir():
+        name = file.path.resolve().name
+        found = config_of(config_files(file.path, name), name)
+    if found is None:
+        raise UnreadableFileError("holds weights only, expected a model config in it", about=file.name)
+    return found
+
+
+def _refuse_others(file: MappedFile) -> None:
     """Name TensorFlow's files that hold no layers."""
-    name = path.name.lower()
-    if name.endswith(".tflite"):
+    if file.has_suffix(".tflite"):
         raise ForeignFileError(
-            f"{path.name}: a TensorFlow Lite model, whose layers are taken apart into operations; {_WAY_OUT}"
+            f"a TensorFlow Lite model, whose layers are taken apart into operations; {_WAY_OUT}", about=file.name
         )
-    if name.endswith((".pb", ".pbtxt")) and places.located(path) is None:
+    if file.has_suffix(".pb", ".pbtxt"):
         raise ForeignFileError(
-            f"{path.name}: a TensorFlow graph without a SavedModel's folder (a frozen graph?), which holds operations "
-            f"and no layers; {_WAY_OUT}"
+            "a TensorFlow graph without a SavedModel's folder (a frozen graph?), which holds operations and no layers; "
+            f"{_WAY_OUT}",
+            about=file.name,
         )
 
 
