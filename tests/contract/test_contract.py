@@ -89,7 +89,7 @@ def test_a_written_whole_model_is_proved(source, whole_target):
 
 
 def test_provenance_names_the_source_its_hash_and_the_version(source, target):
-    lstmconv.convert(source, target)
+    lstmconv.convert(source, target, verify=False)
     found = noted(target)
     assert found["source"] == "model.h5"
     assert found["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
@@ -100,13 +100,13 @@ def test_provenance_names_the_source_its_hash_and_the_version(source, target):
 
 
 def test_the_same_input_gives_the_same_bytes(source, target):
-    first = [path.read_bytes() for path in lstmconv.convert(source, target).paths]
-    again = [path.read_bytes() for path in lstmconv.convert(source, target, force=True).paths]
+    first = [path.read_bytes() for path in lstmconv.convert(source, target, verify=False).paths]
+    again = [path.read_bytes() for path in lstmconv.convert(source, target, verify=False, force=True).paths]
     assert first == again
 
 
 def test_nothing_of_the_machine_or_the_moment_is_in_the_file(source, target, tmp_path):
-    for path in lstmconv.convert(source, target).paths:
+    for path in lstmconv.convert(source, target, verify=False).paths:
         assert str(tmp_path).encode() not in path.read_bytes()
 
 
@@ -261,7 +261,6 @@ def places(path, arrays):
 def written(target):
     checkpoint = make_checkpoint(make_layer(*make_halves(FEATURES, HIDDEN)))
     lstmconv.save(checkpoint, target)
-    assert lstmconv.verify(checkpoint, target).passed
     arrays, save = arrays_of(target)
     arrays = {name: value.copy() for name, value in arrays.items()}
     return checkpoint, target, arrays, save
@@ -283,17 +282,32 @@ def test_a_file_rewritten_unchanged_still_passes(written):
     assert lstmconv.verify(checkpoint, target).passed
 
 
-@pytest.mark.parametrize("half", ["forward ", "backward "])
-@pytest.mark.parametrize("part", ["input matrix", "recurrent matrix", "input bias"])
-@pytest.mark.parametrize("gates", [(0, 1), (1, 2), (2, 3), (0, 3)])
-def test_two_exchanged_gates_are_found_and_the_array_named(written, half, part, gates):
+@pytest.mark.parametrize(
+    ("part", "gates"),
+    [
+        ("forward input matrix", (0, 1)),
+        ("forward input matrix", (2, 3)),
+        ("forward recurrent matrix", (1, 2)),
+        ("forward recurrent matrix", (0, 3)),
+        ("forward input bias", (0, 1)),
+        ("forward input bias", (2, 3)),
+        ("backward input matrix", (1, 2)),
+        ("backward input matrix", (0, 3)),
+        ("backward recurrent matrix", (0, 1)),
+        ("backward recurrent matrix", (2, 3)),
+        ("backward input bias", (1, 2)),
+        ("backward input bias", (0, 3)),
+    ],
+)
+def test_two_exchanged_gates_are_found_and_the_array_named(written, part, gates):
+    """Four pairs of gates in each kind of array, in both halves."""
     checkpoint, target, arrays, save = written
-    rows = places(target, arrays)[half + part]
+    rows = places(target, arrays)[part]
     rows[list(gates)] = rows[list(gates[::-1])]
     save(arrays)
     details = failed_details(checkpoint, target)
     assert len(details) == 1
-    assert f"the {half}{part}" in details[0]
+    assert f"the {part}" in details[0]
 
 
 @pytest.mark.parametrize("half", ["forward ", "backward "])

@@ -16,10 +16,12 @@ from tests._cases import walk_here
 from tests.contract.building import make_checkpoint
 
 
-@pytest.fixture(autouse=True)
-def _trust_these_files(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def _trust_these_files():
     """Walk Keras files here and not in a child: lstmconv has just written them."""
-    monkeypatch.setattr(tree, "described", walk_here)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree, "described", walk_here)
+        yield
 
 
 FILES = {
@@ -36,7 +38,6 @@ FILES = {
     "keras 2 h5": ("m.h5", {"keras_version": 2}),
     "keras-cudnn": ("m.cudnn.h5", {}),
 }
-PAIRS = list(itertools.product(FILES, FILES))
 ONE_BIAS = {name for name in FILES if name.startswith("keras") and name != "keras-cudnn"}
 DTYPES = {
     "float16": np.float16,
@@ -135,43 +136,75 @@ def holds(name, dtype):
     return not (dtype == "bfloat16" and name in NO_BFLOAT16)
 
 
-@pytest.mark.parametrize(("first", "second"), PAIRS)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_weights_go_from_every_format_to_every_format(tmp_path, first, second, dtype):
-    """A bidirectional layer with two biases: bits stay, and a target with one bias holds the sum."""
-    if not (holds(first, dtype) and holds(second, dtype)):
-        pytest.skip(f"{first} or {second} holds no {dtype}")
+def pairs(*choices, held=lambda name, choice: True):
+    """List every pair of formats with one choice each: in turn, so that each format meets all that it holds."""
+    found = []
+    for first, second in itertools.product(FILES, FILES):
+        possible = [choice for choice in choices if held(first, choice) and held(second, choice)]
+        turn = list(FILES).index(first) + list(FILES).index(second)
+        found.append(((first, possible[turn % len(possible)]), second))
+    return found
+
+
+# What the first format holds is written and read once, for all formats that come after it.
+
+
+@pytest.fixture(scope="module")
+def two_biases(request, tmp_path_factory):
+    """Return the first format, the layers, and what was read of them."""
+    first, dtype = request.param
     layers = make_layers(DTYPES[dtype], sizes=(3, 5), bidirectional=True, biases=2)
-    read = pass_on(pass_on(make_checkpoint(*layers), tmp_path / "a", first), tmp_path / "b", second)
+    return first, layers, pass_on(make_checkpoint(*layers), tmp_path_factory.mktemp("first"), first)
+
+
+@pytest.mark.parametrize(("two_biases", "second"), pairs(*DTYPES, held=holds), indirect=["two_biases"])
+def test_weights_go_from_every_format_to_every_format(tmp_path, two_biases, second):
+    """A bidirectional layer with two biases: bits stay, and a target with one bias holds the sum."""
+    first, layers, checkpoint = two_biases
+    read = pass_on(checkpoint, tmp_path, second)
     assert [layer.name for layer in read.layers] == ["rnn_l0"]
     assert_same(read.layers, layers, summed=bool({first, second} & ONE_BIAS))
 
 
-@pytest.mark.parametrize(("first", "second"), PAIRS)
-@pytest.mark.parametrize("biases", [0, 1])
-def test_a_single_bias_and_none_come_through_every_pair(tmp_path, first, second, biases):
-    """One bias is never rounded; a layer without one stays without, or gets zeros where the format needs them."""
+@pytest.fixture(scope="module")
+def few_biases(request, tmp_path_factory):
+    """Return the first format, the number of biases, the layers, and what was read of them."""
+    first, biases = request.param
     layers = make_layers(np.float32, sizes=(5, 5), bidirectional=False, biases=biases)
-    read = pass_on(pass_on(make_checkpoint(*layers), tmp_path / "a", first), tmp_path / "b", second)
+    return first, biases, layers, pass_on(make_checkpoint(*layers), tmp_path_factory.mktemp("first"), first)
+
+
+@pytest.mark.parametrize(("few_biases", "second"), pairs(0, 1), indirect=["few_biases"])
+def test_a_single_bias_and_none_come_through_every_pair(tmp_path, few_biases, second):
+    """One bias is never rounded; a layer without one stays without, or gets zeros where the format needs them."""
+    first, biases, layers, checkpoint = few_biases
+    read = pass_on(checkpoint, tmp_path, second)
     assert_same(read.layers, layers, summed=True)
     if not biases and "keras-cudnn" not in (first, second):
         assert not read.layers[0].has_bias
 
 
-@pytest.mark.parametrize(("first", "second"), PAIRS)
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_a_stack_goes_from_every_format_to_every_format(tmp_path, first, second, bidirectional):
-    layers = make_layers(np.float32, sizes=(3, 5, 5, 5), bidirectional=bidirectional, biases=2)
+@pytest.fixture(scope="module")
+def stack(request, tmp_path_factory):
+    """Return the first format, the layers of one or two directions, and what was read of them."""
+    first, directions = request.param
+    layers = make_layers(np.float32, sizes=(3, 5, 5, 5), bidirectional=directions == 2, biases=2)
     names = tuple(layer.name for layer in layers)
-    edges = tuple(itertools.pairwise(names))
-    checkpoint = make_checkpoint(*layers, joined={"rnn": names}, edges=edges)
-    read = pass_on(pass_on(checkpoint, tmp_path / "a", first), tmp_path / "b", second)
+    checkpoint = make_checkpoint(*layers, joined={"rnn": names}, edges=tuple(itertools.pairwise(names)))
+    return first, layers, pass_on(checkpoint, tmp_path_factory.mktemp("first"), first)
+
+
+@pytest.mark.parametrize(("stack", "second"), pairs(1, 2), indirect=["stack"])
+def test_a_stack_goes_from_every_format_to_every_format(tmp_path, stack, second):
+    first, layers, checkpoint = stack
+    read = pass_on(checkpoint, tmp_path, second)
+    names = tuple(layer.name for layer in layers)
     assert [layer.name for layer in read.layers] == list(names)
     assert_same(read.layers, layers, summed=bool({first, second} & ONE_BIAS))
     opened = any(name.startswith("keras") for name in (first, second))
     assert dict(read.joined) == ({} if opened else {"rnn": names})
     if not {first, second} & {"keras weights", "keras h5 weights"}:
-        assert read.edges == edges
+        assert read.edges == tuple(itertools.pairwise(names))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -199,10 +232,9 @@ def test_options_come_back(tmp_path, name):
     assert str(read.recurrent_activation) == "sigmoid"
 
 
-@pytest.mark.parametrize("first", FILES)
-@pytest.mark.parametrize("second", FILES)
-def test_any_two_files_can_be_verified_against_each_other(tmp_path, first, second):
-    """Finite weights this time: outputs are compared too where the framework is there."""
+@pytest.fixture(scope="module")
+def same_weights(tmp_path_factory):
+    """Write finite weights, whose outputs can be compared too, in every format; return the files by format."""
     random = np.random.default_rng(3)
 
     def gates(*shape):
@@ -214,10 +246,16 @@ def test_any_two_files_can_be_verified_against_each_other(tmp_path, first, secon
     ]
     names = ("rnn_l0", "rnn_l1")
     checkpoint = make_checkpoint(*layers, joined={"rnn": names}, edges=(names,))
-    paths = []
-    for folder, name in (("a", first), ("b", second)):
-        pass_on(checkpoint, tmp_path / folder, name)
-        paths.append(tmp_path / folder / FILES[name][0])
-    report = lstmconv.verify(*paths)
+    folders = {name: tmp_path_factory.mktemp("same") for name in FILES}
+    for name, folder in folders.items():
+        pass_on(checkpoint, folder, name)
+    return {name: folder / FILES[name][0] for name, folder in folders.items()}
+
+
+@pytest.mark.parametrize("first", FILES)
+@pytest.mark.parametrize("second", FILES)
+def test_any_two_files_can_be_verified_against_each_other(same_weights, first, second):
+    """Outputs are compared too where the framework is there."""
+    report = lstmconv.verify(same_weights[first], same_weights[second])
     report.raise_for_failure()
     assert report.passed
