@@ -6,11 +6,13 @@ tf_keras/src/engine/{functional,node}.py (2.21).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from lstmconv.formats.keras.names import snake_case
 from lstmconv.formats.keras.writer.dialect import Dialect
 from lstmconv.formats.keras.writer.whole.nodes import LAYERS, Graph, Inbound, Node, Part, Ref
 
@@ -20,17 +22,19 @@ Config = dict[str, Any]
 _NO_DTYPE = ("InputLayer",)
 
 
-def describe_part(name: str, part: Part, dialect: Dialect, dtype: np.dtype[Any], *, native: bool = True) -> Config:
+def describe_part(
+    name: str | None, part: Part, dialect: Dialect, dtype: np.dtype[Any], *, native: bool = True
+) -> Config:
     """Describe a layer or an operation.
 
     Args:
-        name: The layer's.
+        name: The layer's; ``None`` for Keras to make one.
         part: What it is.
         dialect: Who reads it.
         dtype: Of the model.
         native: State the module; Keras 2 does not in a legacy file.
     """
-    config: Config = {"name": name}
+    config: Config = {} if name is None else {"name": name}
     operation = part.module != LAYERS
     if not operation and part.class_name not in _NO_DTYPE:
         config["dtype"] = str(dtype)
@@ -45,14 +49,15 @@ def describe_part(name: str, part: Part, dialect: Dialect, dtype: np.dtype[Any],
 def describe_graph(graph: Graph, dialect: Dialect, dtype: np.dtype[Any], *, native: bool) -> Config:
     """Describe a model; ``native`` as for :func:`describe_part`.
 
-    Keras 3 gets a chain of layers as a Sequential model: its config is the same in all versions, while that of a
-    Functional model with one input changed after 3.3.
+    Keras 3 gets a chain of layers as a Sequential model, which is what a person would have written. A single input or
+    output stands in a list, as Keras itself wrote it up to 3.6: 3.3 takes no other form.
     """
     if dialect.major == 3 and _is_chain(graph):
         return _describe_chain(graph, dialect, dtype)
     entries: list[Config] = []
     for name, node in graph.nodes.items():
-        entry = describe_part(name, node.part, dialect, dtype, native=native)
+        stated = None if _is_named_by_keras(node, graph) else name
+        entry = describe_part(stated, node.part, dialect, dtype, native=native)
         if dialect.major == 3 and node.build_shape is not None:
             entry["build_config"] = {"input_shape": list(node.build_shape)}
         inbound = [_inbound(call, node, graph, dialect) for call in node.calls]
@@ -61,13 +66,27 @@ def describe_graph(graph: Graph, dialect: Dialect, dtype: np.dtype[Any], *, nati
         "name": graph.name,
         "trainable": True,
         "layers": entries,
-        "input_layers": _listed([Ref(name) for name in graph.inputs], dialect),
-        "output_layers": _listed(graph.outputs, dialect),
+        "input_layers": [list(Ref(name)) for name in graph.inputs],
+        "output_layers": [list(ref) for ref in graph.outputs],
     }
     model: Config = {"class_name": "Functional", "config": config}
     if native or dialect.major == 3:
         model = {"module": dialect.functional, **model, "registered_name": "Functional"}
     return model
+
+
+def _is_named_by_keras(node: Node, graph: Graph) -> bool:
+    """Whether the config leaves an operation's name to Keras.
+
+    Operations with options take no name up to Keras 3.8 (keras/src/ops/numpy.py, ``Stack.__init__``). The one
+    that Keras makes, ``concatenate`` or ``concatenate_1``, must not be a layer's of this model: it refuses two alike.
+    """
+    if not node.is_operation or not node.part.options:
+        return False
+    made = re.compile(rf"{snake_case(node.part.class_name)}(_\d+)?")
+    return not any(
+        made.fullmatch(other.name) and not (other.is_operation and other.part.options) for other in graph.nodes.values()
+    )
 
 
 def _is_chain(graph: Graph) -> bool:
@@ -93,12 +112,6 @@ def _describe_chain(graph: Graph, dialect: Dialect, dtype: np.dtype[Any]) -> Con
         layers.append(entry)
     config = {"name": graph.name, "trainable": True, "layers": layers}
     return {"module": "keras", "class_name": "Sequential", "config": config, "registered_name": None}
-
-
-def _listed(refs: Sequence[Ref], dialect: Dialect) -> list[Any]:
-    """Keras 3 calls a model with one tensor, or that returns one, without a list."""
-    listed = [list(ref) for ref in refs]
-    return listed[0] if dialect.major == 3 and len(listed) == 1 else listed
 
 
 def _inbound(call: Inbound, node: Node, graph: Graph, dialect: Dialect) -> Any:

@@ -32,10 +32,22 @@ def _plain(builder: Builder, call: Call) -> None:
     reads = joins or isinstance(call.layer, kinds.GlobalPooling)
     refs = [builder.tensor(tensor, unmasked=reads) for tensor in call.inputs]
     mask = {"mask": builder.tensor(call.masks[0])} if call.masks and call.masks[0] is not None else {}
+    if mask and isinstance(call.layer, kinds.GlobalPooling) and builder.dialect.major == 3:
+        refs = [_copied(builder, call, refs[0])]
     inbound = Inbound((refs,) if joins else (refs[0],), mask)
     ref = builder.layer(call.layer.name, part, inbound, builder.shapes[call.inputs[0]])
     masked = not isinstance(call.layer, _ENDS_MASK) and builder.may_be_masked(call.inputs)
     builder.returns(call, ref, masked=masked or isinstance(call.layer, kinds.MaskSteps))
+
+
+def _copied(builder: Builder, call: Call, ref: Ref) -> Ref:
+    """Copy what a masked average is taken of: Keras 3 to 3.11 on PyTorch sets its masked steps to zero in place.
+
+    Source: ``inputs *= mask`` in keras/src/layers/pooling/global_average_pooling1d.py.
+    """
+    copy = builder.function(builder.free(f"{call.layer.name}_copy"), "add", (ref, np.zeros(())), {})
+    builder.specs[copy] = builder.specs[ref]
+    return copy
 
 
 def _layer_normalization(builder: Builder, call: Call) -> None:
@@ -146,16 +158,16 @@ def _stacking(builder: Builder, call: Call) -> None:
 
 
 def _concatenate(builder: Builder, call: Call) -> None:
-    """Concatenate as a layer; what is no float, such as a mask, as a function."""
+    """Concatenate as a layer, masks too, where Keras' layer takes the axis and the number of tensors."""
     layer = call.layer
     assert isinstance(layer, kinds.Concatenate)
     refs = [builder.tensor(tensor, unmasked=True) for tensor in call.inputs]
-    form = builder.forms.get(call.inputs[0], "float")
-    if form != "float" or layer.axis == 0 or len(refs) < 2:
+    if layer.axis == 0 or len(refs) < 2:
         _function(builder, call, "concatenate", (refs,), axis=layer.axis)
         return
     part = KINDS[kinds.Concatenate](layer, builder.place(call))
-    builder.returns(call, builder.layer(layer.name, part, Inbound((refs,), {})))
+    form = builder.forms.get(call.inputs[0], "float")
+    builder.returns(call, builder.layer(layer.name, part, Inbound((refs,), {})), form=form)
 
 
 def _permute(builder: Builder, call: Call) -> None:

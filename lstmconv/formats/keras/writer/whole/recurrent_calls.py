@@ -10,7 +10,7 @@ import numpy as np
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.keras.writer.whole.building import Builder
 from lstmconv.formats.keras.writer.whole.kinds import stored
-from lstmconv.formats.keras.writer.whole.nodes import Inbound, Ref
+from lstmconv.formats.keras.writer.whole.nodes import Inbound, Part, Ref
 from lstmconv.formats.keras.writer.whole.recurrent import halves_alone, recurrent
 from lstmconv.model import Call, LSTMLayer, RecurrentLayer, Stack, Tensor
 
@@ -72,10 +72,11 @@ def _halves(
 
 
 def _joined(builder: Builder, call: Call, layer: LSTMLayer | RecurrentLayer, first: Ref, second: Ref) -> Ref:
-    """Join both halves as a function, which takes no masks."""
+    """Join both halves; no mask of theirs reaches what joins them."""
     own = builder.name_of(call)
     if layer.merge_mode == "concat":
-        return builder.function(own, "concatenate", ([first, second],), {"axis": -1})
+        bare = builder.function(builder.free(f"{layer.name}_unmasked"), "add", (first, np.zeros(())), {})
+        return builder.layer(own, Part("Concatenate", {"axis": -1}), Inbound(([bare, second],), {}))
     if layer.merge_mode != "ave":
         return builder.function(own, {"sum": "add", "mul": "multiply"}[layer.merge_mode], (first, second), {})
     total = builder.function(builder.free(f"{layer.name}_sum"), "add", (first, second), {})
