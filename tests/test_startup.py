@@ -110,3 +110,16 @@ def test_the_end_of_a_command_leaves_nothing_to_look_through():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout.splitlines()[-1]) < 1000
+
+
+def test_an_embedding_is_run_without_pytorch_s_compiler(tmp_path):
+    """An nn.Embedding that is drawn on the device meta loads torch._dynamo and SymPy, which takes two seconds."""
+    code = (
+        "import sys\nimport numpy as np, lstmconv.torch\nfrom lstmconv.model import Call, Input, Model, Tensor, kinds\n"
+        "layer = kinds.Embedding('words', np.ones((5, 3), np.float32))\n"
+        "calls = (Call('words', layer, (Tensor('ids'),)),)\n"
+        "model = Model('m', (Input('ids', (None, None), 'int32'),), calls, {'words': Tensor('words')})\n"
+        "lstmconv.torch.to_torch(model)\n"
+        "sys.exit(bool({'torch._dynamo', 'sympy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
