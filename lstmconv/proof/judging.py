@@ -18,7 +18,7 @@ from lstmconv.errors import LstmconvError, MissingDependencyError
 from lstmconv.listing import listed
 from lstmconv.model import Layer
 from lstmconv.proof.diagnosis import explain_outputs, summed_up
-from lstmconv.proof.noise import Noise, Worst, given, worst_of
+from lstmconv.proof.noise import Noise, Worst, given, worst_of, worsts_of
 from lstmconv.proof.power import Outcome
 from lstmconv.proof.report import Check, Evidence, Level, Status
 from lstmconv.proof.trials import Compared, Settings
@@ -82,8 +82,17 @@ def misshapen(trial: Compared, found: Mapping[str, Any]) -> str | None:
 
 def deviations(catalogue: Sequence[Outcome], noises: Mapping[Any, Noise]) -> list[tuple[Outcome, Worst]]:
     """Return how far each mistake leads off."""
+    by_trial: dict[Compared, list[Outcome]] = {}
+    for outcome in catalogue:
+        by_trial.setdefault(outcome.trial, []).append(outcome)
     return [
-        (outcome, worst_of(outcome.outputs, outcome.trial.expected, noises[outcome.trial])) for outcome in catalogue
+        pair
+        for trial, outcomes in by_trial.items()
+        for pair in zip(
+            outcomes,
+            worsts_of([outcome.outputs for outcome in outcomes], trial.expected, noises[trial]),
+            strict=True,
+        )
     ]
 
 

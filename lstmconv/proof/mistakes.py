@@ -45,6 +45,9 @@ class Weights:
         return int(self.hh.shape[1])
 
 
+_PLACES = {"".join(order): [GATES.index(gate) for gate in order] for order in permutations(GATES)}
+"""Every order of the gates as places in i f g o."""
+
 Matrices: TypeAlias = "tuple[Array, Array]"
 Biases: TypeAlias = "tuple[Array, Array]"
 
@@ -74,8 +77,16 @@ class Mistake:
     @property
     def indices(self) -> tuple[list[int], list[int], list[int]]:
         """The orders as places in i f g o."""
-        ih, hh, bias = ([GATES.index(gate) for gate in order] for order in self.orders)
+        ih, hh, bias = (_PLACES[order] for order in self.orders)
         return ih, hh, bias
+
+    @property
+    def rare(self) -> bool:
+        """Whether it moves three gates or four into an order that no format has.
+
+        A proof leaves such orders out, for exchanges of two gates lead off about as far; a diagnosis computes them.
+        """
+        return any(order not in _KNOWN_ORDERS and sum(map(str.__ne__, order, GATES)) > 2 for order in self.orders)
 
 
 _KNOWN_ORDERS = {"iofg": "ONNX' order", "igfo": "the order of Keras 1 and of TensorFlow's LSTM cells"}
@@ -99,7 +110,7 @@ def order_text(order: str) -> str:
 
 
 def _orders(biased: bool) -> Iterator[Mistake]:
-    for order in map("".join, permutations(GATES)):
+    for order in _PLACES:
         if order == GATES:
             continue
         text, fix = (
@@ -181,7 +192,7 @@ def _matrices(features: int, hidden: int) -> Iterator[Mistake]:
 
 def _interleaved(order: str) -> Callable[[Array, Array], Biases]:
     """Return how halves look that were interleaved, gates in the order of a format, and read as halves."""
-    places = [GATES.index(gate) for gate in order]
+    places = _PLACES[order]
     back = [order.index(gate) for gate in GATES]
 
     def change(ih: Array, hh: Array) -> Biases:
@@ -193,7 +204,7 @@ def _interleaved(order: str) -> Callable[[Array, Array], Biases]:
 
 def _deinterleaved(order: str) -> Callable[[Array, Array], Biases]:
     """Return how halves look that were halves, and read as interleaved."""
-    places = [GATES.index(gate) for gate in order]
+    places = _PLACES[order]
     back = [order.index(gate) for gate in GATES]
 
     def change(ih: Array, hh: Array) -> Biases:

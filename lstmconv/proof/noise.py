@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeAlias
@@ -16,7 +16,7 @@ from lstmconv.proof.trials import Compared, Trial, computed
 from lstmconv.runtimes import Inputs, Precision
 from lstmconv.semantics import CellType
 
-__all__ = ["Noise", "Worst", "bound", "bound_of", "given", "spread", "spread_of", "worst_of"]
+__all__ = ["Noise", "Worst", "bound", "bound_of", "given", "spread", "spread_of", "worst_of", "worsts_of"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 Arrays: TypeAlias = "Mapping[str, Float64]"
@@ -103,20 +103,42 @@ def given(trial: Compared, atol: float, rtol: float) -> Noise:
 
 def worst_of(found: Arrays, expected: Arrays, noise: Noise) -> Worst:
     """Return the number that deviates most in units of its noise; what is equally infinite or NaN agrees."""
-    worst = Worst(-1.0, 0.0, 0.0, "")
-    for key, values in found.items():
-        if not values.size:
-            continue
-        with np.errstate(all="ignore"):
-            off = np.abs(values - expected[key])
-            unclear = np.isnan(off)
-            if unclear.any():
-                agree = (values == expected[key]) | (np.isnan(values) & np.isnan(expected[key]))
-                off = np.where(unclear, np.where(agree, 0.0, np.inf), off)
-            ratio = np.divide(off, noise.allowed[key], out=np.zeros_like(off), where=off > 0.0)
-        index = np.unravel_index(np.argmax(ratio), ratio.shape)  # A NaN, infinite by infinite, is found first.
-        reached = float(np.nan_to_num(ratio[index], nan=np.inf, posinf=np.inf))
-        if (reached, off[index]) > (worst.ratio, worst.deviation):
-            place = f"{key}[{', '.join(str(int(part)) for part in index)}]"
-            worst = Worst(reached, float(off[index]), float(noise.allowed[key][index]), place)
-    return worst
+    return worsts_of([found], expected, noise)[0]
+
+
+def worsts_of(runs: Sequence[Arrays], expected: Arrays, noise: Noise) -> list[Worst]:
+    """Return :func:`worst_of` of each of several runs, those that return the same names compared together."""
+    worsts = [Worst(-1.0, 0.0, 0.0, "")] * len(runs)
+    for key, right in expected.items():
+        numbers = [number for number, found in enumerate(runs) if key in found and right.size]
+        together = max(1, _TOGETHER // max(right.size, 1))
+        for start in range(0, len(numbers), together):
+            some = numbers[start : start + together]
+            compared = _worst_numbers(key, np.stack([runs[number][key] for number in some]), right, noise)
+            for number, worst in zip(some, compared, strict=True):
+                kept = worsts[number]
+                if (worst.ratio, worst.deviation) > (kept.ratio, kept.deviation):
+                    worsts[number] = worst
+    return worsts
+
+
+_TOGETHER = 1 << 20
+"""Runs are compared so many numbers (8 MB) at a time."""
+
+
+def _worst_numbers(key: str, values: Float64, expected: Float64, noise: Noise) -> Iterator[Worst]:
+    """Return the worst number of an output of several runs, ``(runs, ...)``."""
+    allowed = np.broadcast_to(noise.allowed[key], expected.shape)
+    with np.errstate(all="ignore"):
+        off = np.abs(values - expected)
+        unclear = np.isnan(off)
+        if unclear.any():
+            agree = (values == expected) | (np.isnan(values) & np.isnan(expected))
+            off = np.where(unclear, np.where(agree, 0.0, np.inf), off)
+        ratio = np.divide(off, allowed, out=np.zeros_like(off), where=off > 0.0)
+    places = ratio.reshape(len(ratio), -1).argmax(axis=1)  # A NaN, infinite by infinite, is found first.
+    for run, place in enumerate(places):
+        index = np.unravel_index(place, expected.shape)
+        reached = float(ratio[run][index])
+        where = f"{key}[{', '.join(str(int(part)) for part in index)}]"
+        yield Worst(np.inf if np.isnan(reached) else reached, float(off[run][index]), float(allowed[index]), where)

@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from lstmconv.model import Call, Model
 from lstmconv.model.kinds import Constant
+from lstmconv.proof.diagnosis import explain_outputs
 from lstmconv.proof.judging import deviations, judged, misshapen, not_comparable, refused, told
 from lstmconv.proof.models.inputs import ModelTrial, draw_trials
 from lstmconv.proof.models.locating import first_difference
-from lstmconv.proof.models.mistakes import wrong_models
+from lstmconv.proof.models.mistakes import rare_models, wrong_models
 from lstmconv.proof.models.noise import noise_of
 from lstmconv.proof.models.rounding import in_dtype, widened
-from lstmconv.proof.models.variants import returned_by
+from lstmconv.proof.models.variants import Wrong, returned_by
 from lstmconv.proof.power import Outcome
 from lstmconv.proof.report import Check
 from lstmconv.proof.trials import Settings
@@ -85,15 +86,21 @@ def check_model(
         return Check(model.name, "model", "not run", _NOT_FINITE)
     noises = {trial: noise_of(file_model, trial, precision) for trial in trials}
     first = trials[0]
-    catalogue = [
-        Outcome(wrong.mistake, wrong.place, first, outputs)
-        for wrong, outputs in returned_by(held, first, wrong_models(held, first))
-    ]
+    catalogue = _computed(held, first, wrong_models(held, first))
     weighed = told(deviations(catalogue, noises), noises, settings)
     said = " · ".join(filter(None, (_sizes_of(held, trials), framework)))
-    return judged(
-        model.name, "model", weighed, returned, said, lambda: first_difference(held, trials, returned, noises)
-    )
+
+    def located() -> str | None:
+        rare = _computed(held, first, rare_models(held, first))
+        named = explain_outputs([(outcome, returned[first]) for outcome in rare])
+        return named or first_difference(held, trials, returned, noises)
+
+    return judged(model.name, "model", weighed, returned, said, located)
+
+
+def _computed(model: Model, trial: ModelTrial, wrongs: Sequence[Wrong]) -> list[Outcome]:
+    """Compute wrong versions on the inputs of a trial."""
+    return [Outcome(wrong.mistake, wrong.place, trial, outputs) for wrong, outputs in returned_by(model, trial, wrongs)]
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,16 @@ _SPREADS = (0.5, 2.0, 6.0)
 _BATCHES = (5, 2)
 _LONG = 1 << 8
 """From so many steps on three sequences are run: one of each magnitude, padded right, left and with holes."""
-_LENGTHS = (7, 11, 17, 29, 61, 127, 257, 509, 1021)
-"""Lengths to try where they are open: windows need some."""
-_LONGER = 4
+_LENGTHS = (4, 7, 11, 17, 29, 61, 127, 257, 509, 1021)
+"""Lengths to try where they are open: 4 have a step from the first state, some from others, and places for padding of
+every kind."""
+_WINDOWS = 7
+"""The shortest where windows run along time: with fewer, no step would have all its neighbours."""
+_LONGER = 2
 """By so much the second length differs."""
 _WIDE = 1 << 20
 """From so many weights in one direction of a recurrent layer on, a step takes long: few are run, of three sequences."""
-_FEW = (4, *_LENGTHS)
-"""Lengths of wide layers: a step from the first state, one from another, and places for padding of every kind."""
+_WINDOWED = (kinds.Convolution, kinds.TransposedConvolution, kinds.Pooling, TimeDistributed)
 _SAME_PLACES = (kinds.Identity, kinds.Cast, kinds.Reshape, kinds.Permute, kinds.RepeatVector, kinds.Slice,
                 kinds.Concatenate, kinds.Stacking, kinds.Pad, kinds.Crop, kinds.Upsample)  # fmt: skip
 """Kinds that hand numbers on as they are."""
@@ -79,13 +81,14 @@ def draw_trials(model: Model, streamed: Sequence[Call], stored: str, settings: S
 def _open_sizes(model: Model) -> Iterator[tuple[Shape, ...]]:
     """Yield the inputs' shapes with open sizes filled in."""
     wide = any(_weights(half) >= _WIDE for call in model.calls for half in _directions(call.layer))
-    lengths, more = (_FEW, _LONGER // 2) if wide else (_LENGTHS, _LONGER)
+    windows = any(isinstance(call.layer, _WINDOWED) for call in model.calls) and not wide
+    lengths = [length for length in _LENGTHS if not windows or length >= _WINDOWS]
     batch = _BATCHES[0] if _padded_or_looked_up(model) and not wide else len(_SPREADS)
     first = next(filter(None, (_filled(model, batch, length) for length in lengths)), None)
     if first is None:
         raise UnsupportedModelError(f"{model.name}: no length of its open inputs fits all of its layers")
     yield first
-    longer = (_filled(model, _BATCHES[1], length + more) for length in lengths)
+    longer = (_filled(model, _BATCHES[1], length + _LONGER) for length in lengths)
     other = next((shapes for shapes in longer if shapes is not None and len(shapes) == len(first)), None)
     if other is not None and other != first:
         yield other

@@ -6,7 +6,7 @@ one layer is a row of ``kinds`` and ``recurrent_mistakes``, what is wrong about 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -18,12 +18,12 @@ from lstmconv.proof.mistakes import Mistake
 from lstmconv.proof.models.inputs import ModelTrial
 from lstmconv.proof.models.kinds import options_of
 from lstmconv.proof.models.kinds.option import Option
-from lstmconv.proof.models.recurrent_mistakes import directions_of, recurrent_options, weights_in
+from lstmconv.proof.models.recurrent_mistakes import directions_of, rare_options, recurrent_options, weights_in
 from lstmconv.proof.models.variants import Found, Replaced, Wrong
 from lstmconv.semantics.cells import state_letters
 from lstmconv.semantics.graph import compute, is_streamed
 
-__all__ = ["wrong_models"]
+__all__ = ["rare_models", "wrong_models"]
 
 _OPERATIONS = 10**10
 """So many operations may the mistakes about all recurrent layers take: two seconds or so."""
@@ -40,7 +40,8 @@ def wrong_models(model: Model, trial: ModelTrial) -> list[Wrong]:
     most = _most(model, trial)
     for call in model.calls:
         if model.calls_of(call.layer)[0] is call:
-            found += _about_layer(model, trial, call, most)
+            shapes = [trial.values[tensor].shape for tensor in call.inputs]
+            found += _about_layer(model, call, _options(call.layer, shapes, most))
         found += _about_call(call, trial)
     found += _about_weights(model)
     found += _about_inputs(model)
@@ -60,11 +61,17 @@ def _most(model: Model, trial: ModelTrial) -> int:
     return max(_FEWEST, _OPERATIONS // (operations * directions + 1))
 
 
-def _about_layer(model: Model, trial: ModelTrial, first: Call, most: int) -> Iterator[Wrong]:
+def rare_models(model: Model, trial: ModelTrial) -> list[Wrong]:
+    """List the wrong versions that are computed only where a file fails: LSTM gates in an order of no format."""
+    most = _most(model, trial)
+    firsts = (call for call in model.calls if model.calls_of(call.layer)[0] is call)
+    return [wrong for call in firsts for wrong in _about_layer(model, call, rare_options(call.layer, most))]
+
+
+def _about_layer(model: Model, first: Call, options: Iterable[Option]) -> Iterator[Wrong]:
     """Replace a layer by its wrong versions, in all of its calls."""
     layer = first.layer
-    shapes = [trial.values[tensor].shape for tensor in first.inputs]
-    for option in _options(layer, shapes, most):
+    for option in options:
         calls: dict[str, Replaced] = {}
         for call in model.calls_of(layer):
             calls[call.name] = option.instead if callable(option.instead) else replace(call, layer=option.instead)

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lstmconv.model import (
-    GATES,
     Call,
     Gates,
     GRUDirection,
@@ -36,7 +35,7 @@ from lstmconv.semantics.cells import CellType, cell_of
 from lstmconv.semantics.graph import compute
 from lstmconv.semantics.recurrent import returned, run_layer
 
-__all__ = ["directions_of", "recurrent_options", "weights_in"]
+__all__ = ["directions_of", "rare_options", "recurrent_options", "weights_in"]
 
 _T = TypeVar("_T")
 
@@ -65,9 +64,10 @@ def recurrent_options(layer: LSTMLayer | RecurrentLayer | Stack, most: int) -> I
                     yield Option(f"{option.text} in {own.name}", option.fix, made)
         return
     for half, direction in enumerate(layer.directions):
-        where = (" in the forward direction", " in the backward direction")[half] if layer.backward is not None else ""
+        where = _where(layer, half)
         if isinstance(layer, LSTMLayer) and isinstance(direction, LSTMDirection):
-            yield from _about_lstm(layer, half, where, most)
+            common = [mistake for mistake in _possible(direction) if not mistake.rare]
+            yield from _about_lstm(layer, half, where, _sampled(common, most))
             continue
         for text, fix, instead in _sampled(list(_others(direction)), most):
             changed = replace(layer, **{("forward", "backward")[half]: instead})
@@ -81,16 +81,36 @@ def _sampled(found: Sequence[_T], most: int) -> Sequence[_T]:
     return found[:: -(-len(found) // most)] if found else found
 
 
-def _about_lstm(layer: LSTMLayer, half: int, where: str, most: int) -> Iterator[Option]:
+def rare_options(layer: Layer, most: int) -> Iterator[Option]:
+    """Yield versions of an LSTM with gates in an order of no format, at most so many about a direction.
+
+    A proof leaves them out, and a diagnosis names them.
+    """
+    if isinstance(layer, LSTMLayer):
+        for half, direction in enumerate(layer.directions):
+            rare = [mistake for mistake in _possible(direction) if mistake.rare]
+            yield from _about_lstm(layer, half, _where(layer, half), _sampled(rare, most))
+
+
+def _where(layer: LSTMLayer | RecurrentLayer, half: int) -> str:
+    return (" in the forward direction", " in the backward direction")[half] if layer.backward is not None else ""
+
+
+def _possible(direction: LSTMDirection) -> list[Mistake]:
+    """List the mistakes about a direction that change what it computes."""
+    act, rec = direction.activation, direction.recurrent_activation
+    if act is None or rec is None:
+        return []
+    return [mistake for mistake in mistakes_of(weights_of(direction), act, rec) if mistake.kind != "same"]
+
+
+def _about_lstm(layer: LSTMLayer, half: int, where: str, listed: Sequence[Mistake]) -> Iterator[Option]:
     """Yield mistakes about one direction of an LSTM, those that share matrices computed together."""
     direction = layer.directions[half]
     act, rec = direction.activation, direction.recurrent_activation
-    if act is None or rec is None:
-        return
+    assert act is not None
+    assert rec is not None
     weights = weights_of(direction)
-    listed = [mistake for mistake in mistakes_of(weights, act, rec) if mistake.kind != "same"]
-    if len(listed) > most:
-        listed = list(_sampled([mistake for mistake in listed if not _is_rare(mistake)], most))
     groups: dict[Any, list[Mistake]] = {}
     for mistake in listed:
         groups.setdefault((mistake.matrices, mistake.activations), []).append(mistake)
@@ -171,14 +191,6 @@ def _alike(array: Any, count: int, rank: int) -> Any:
 
 def _others(direction: Any) -> Iterator[tuple[str, str, Any]]:
     return _gru(direction) if isinstance(direction, GRUDirection) else _simple(direction)
-
-
-def _is_rare(mistake: Mistake) -> bool:
-    """Whether gates stand in an order of no format: what is left out first."""
-    moved = sum(
-        gate != found for gate, found in zip(GATES, max(mistake.orders, key=lambda order: order != GATES), strict=True)
-    )
-    return moved > 2 and "order" not in mistake.text
 
 
 def _gru(direction: GRUDirection) -> Iterator[tuple[str, str, Any]]:

@@ -109,6 +109,7 @@ class _Walk:
         self._held: dict[Tensor, dict[int, Array]] = {}
         self._final: dict[str, dict[int, Array]] = {}
         self._lost: set[int] = set()
+        self._streamed = {call.name for call in model.calls if is_streamed(call, trial.inputs)}
 
     def run(self) -> Iterator[tuple[Wrong, dict[str, Array]]]:
         for call in self._model.calls:
@@ -136,7 +137,7 @@ class _Walk:
         return self._held.get(tensor, {}).get(number, self._trial.values[tensor])
 
     def _states(self, call: Call, read: Callable[[Tensor], Array]) -> list[Array] | None:
-        if is_streamed(call, self._trial.inputs):
+        if call.name in self._streamed:
             return list(initial_states(call, self._trial.inputs, self._trial.values[call.inputs[0]]))
         return [read(tensor) for tensor in call.states] or None
 
@@ -166,7 +167,7 @@ class _Walk:
             return np.stack([self._value(tensor, number) for number in numbers])
 
         states = self._states(call, read)
-        if states is not None and is_streamed(call, self._trial.inputs):
+        if states is not None and call.name in self._streamed:
             states = [np.broadcast_to(state, (len(numbers), *state.shape)) for state in states]
         inputs = [read(tensor) for tensor in call.inputs]
         masks = [None if mask is None else read(mask) for mask in call.masks]
@@ -195,6 +196,6 @@ class _Walk:
                 self._lost.add(number)
             elif not np.array_equal(array, right):
                 self._held.setdefault(tensor, {})[number] = array
-        if after and is_streamed(call, self._trial.inputs):
+        if after and call.name in self._streamed:
             for name, array in final_states(call, after).items():
                 self._final.setdefault(name, {})[number] = array
