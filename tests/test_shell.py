@@ -154,6 +154,23 @@ def test_sentences_of_the_help_are_whole(run):
         assert sentence in shown
 
 
+def test_the_help_lists_options_by_topic(run):
+    """The everyday ones come first, without a topic; a topic says what its options are for, each option need not."""
+    shown = run("convert", "--help")[1]
+    topics = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert topics == [
+        *("Arguments:", "Options:", "Which layers:", "Targets of one format:", "The source:"),
+        *("The source is a Keras file of weights alone:", "The source is a bare cuDNN buffer:", "Many files:"),
+    ]
+    of = {topic: shown.split(f"\n{topic}\n")[1].split("\n\n")[0] for topic in topics}
+    for option, topic in [
+        *(("--force", "Options:"), ("--json", "Options:"), ("--rename", "Which layers:")),
+        *(("--opset", "Targets of one format:"), ("--from", "The source:"), ("--jobs", "Many files:")),
+        *(("--merge-mode", topics[5]), ("--hidden-size", topics[6]), ("--dask", "Many files:")),
+    ]:
+        assert f"  {option}" in of[topic]
+
+
 def test_ctrl_c_says_what_it_left(tmp_path):
     write_lstm(tmp_path / "m.h5")
     script = (

@@ -12,12 +12,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from lstmconv.errors import UsageError
 from lstmconv.suggesting import suggestion
 
-__all__ = ["Group"]
+__all__ = ["Command", "Group"]
+
+
+class Command(TyperCommand):
+    """A command whose help lists its options by topic: typer knows it as an option's ``rich_help_panel``."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """List the arguments, the options without a topic, and those of each topic."""
+        sections: dict[str, list[Any]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                own = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                sections.setdefault(getattr(parameter, "rich_help_panel", None) or own, []).append(record)
+        for topic, records in sections.items():
+            if records:
+                with formatter.section(topic):
+                    formatter.write_dl(records)
 
 
 class Group(TyperGroup):

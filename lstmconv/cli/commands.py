@@ -8,6 +8,7 @@ import typer
 
 from lstmconv.cli.options import (
     FRAMEWORK_NAMES,
+    MANY,
     AllowNotFinite,
     Dask,
     Json,
@@ -235,7 +236,9 @@ def check(
     jobs: Annotated[
         int | None,
         typer.Option(
-            min=1, help=f"Number of processes. Default: the number of cores from {_MANY_FILES} files on, else 1."
+            min=1,
+            rich_help_panel=MANY,
+            help=f"Number of processes. Default: the number of cores from {_MANY_FILES} files on, else 1.",
         ),
     ] = None,
     dask: Dask = None,

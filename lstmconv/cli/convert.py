@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from typer.core import TyperCommand
 
 from lstmconv.arrays.bias_modes import BIAS_MODES, BiasMode
+from lstmconv.cli.arguments import Command
 from lstmconv.cli.options import (
+    MANY,
     TARGET_NAMES,
     AllowNotFinite,
     Dask,
@@ -34,9 +35,11 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 and SIGINT's number, as shells have it."""
 
 _STACKING = ("all", "partial", "none")
+_LAYERS = "Which layers"
+_ONE_FORMAT = "Targets of one format"
 
 
-class StackCommand(TyperCommand):
+class StackCommand(Command):
     """``--stack`` alone means ``--stack=all``, and never takes the argument that follows it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -73,19 +76,22 @@ def convert(
         ),
     ] = None,
     layer: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Convert only this layer or stack. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Convert only this layer or stack. Repeatable.", rich_help_panel=_LAYERS),
     ] = None,
     stack: Annotated[
         str | None,
         choice(
             _STACKING,
             metavar="[=partial|none]",
+            rich_help_panel=_LAYERS,
             help="Join layers that feed each other directly into one module. =partial joins what fits, =none splits "
             "stacks. Default: as in the source.",
         ),
     ] = None,
     rename: Annotated[
-        list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a layer or stack. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="Rename a layer or stack. Repeatable.", rich_help_panel=_LAYERS),
     ] = None,
     dtype: Annotated[
         str | None,
@@ -93,12 +99,16 @@ def convert(
             DTYPES, metavar="TYPE", help=f"Element type of the target: {listed(DTYPES)}. Default: as in the source."
         ),
     ] = None,
-    opset: Annotated[int | None, typer.Option(help="ONNX operator set. Default: 14, or 22 for bfloat16.")] = None,
+    opset: Annotated[
+        int | None,
+        typer.Option(help="ONNX operator set. Default: 14, or 22 for bfloat16.", rich_help_panel=_ONE_FORMAT),
+    ] = None,
     bias_mode: Annotated[
         str | None,
         choice(
             BIAS_MODES,
             metavar="MODE",
+            rich_help_panel=_ONE_FORMAT,
             help="Where the bias b goes in a format with two biases: input (b, 0), recurrent (0, b), both-halves "
             "(b/2, b/2); for cuDNN also double, single-input, single-recurrent, none. Default: nothing is lost. For a "
             "bare cuDNN buffer as the source: the biases in the source.",
@@ -107,19 +117,34 @@ def convert(
     keras_version: Annotated[
         int | None,
         typer.Option(
-            min=2, max=3, help="Keras version of a Keras target. Default: 3 if it can hold the layers, else 2."
+            min=2,
+            max=3,
+            help="Keras version of a Keras target. Default: 3 if it can hold the layers, else 2.",
+            rich_help_panel=_ONE_FORMAT,
         ),
     ] = None,
     weights_only: Annotated[
-        bool, typer.Option("--weights-only", help="Write a Keras .h5 without the model's config.")
+        bool,
+        typer.Option(
+            "--weights-only", help="Write a Keras .h5 without the model's config.", rich_help_panel=_ONE_FORMAT
+        ),
     ] = False,
     states: Annotated[
-        bool | None, typer.Option(help="Initial states as ONNX inputs. Default: only for stateful layers.")
+        bool | None,
+        typer.Option(
+            help="Initial states as ONNX inputs. Default: only for stateful layers.", rich_help_panel=_ONE_FORMAT
+        ),
     ] = None,
     lengths: Annotated[
-        bool, typer.Option("--lengths", help="Sequence lengths as an ONNX input (right padding).")
+        bool,
+        typer.Option(
+            "--lengths", help="Sequence lengths as an ONNX input (right padding).", rich_help_panel=_ONE_FORMAT
+        ),
     ] = False,
-    raw: Annotated[bool, typer.Option("--raw", help="Write a bare cuDNN buffer (.bin) beside a JSON file.")] = False,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="Write a bare cuDNN buffer (.bin) beside a JSON file.", rich_help_panel=_ONE_FORMAT),
+    ] = False,
     reading: SourceOptions,
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Compare the weights, but do not run the target.")
@@ -127,17 +152,21 @@ def convert(
     force: Annotated[bool, typer.Option("--force", help="Replace existing targets.")] = False,
     allow_not_finite: AllowNotFinite = False,
     into: Annotated[
-        Path | None, typer.Option("--into", metavar="FOLDER", help="Folder for the targets of many sources.")
+        Path | None,
+        typer.Option("--into", metavar="FOLDER", help="Folder for the targets of many sources.", rich_help_panel=MANY),
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of processes for many sources. Default: the number of cores."),
+        typer.Option(
+            min=1, help="Number of processes for many sources. Default: the number of cores.", rich_help_panel=MANY
+        ),
     ] = None,
     dask: Dask = None,
     skip_existing: Annotated[
         bool,
         typer.Option(
             "--skip-existing",
+            rich_help_panel=MANY,
             help="Skip sources already converted from identical bytes (options are ignored).",
         ),
     ] = False,

@@ -26,6 +26,7 @@ __all__ = [
     "FRAMEWORK_NAMES",
     "Dask",
     "Json",
+    "MANY",
     "Source",
     "SourceOptions",
     "choice",
@@ -47,7 +48,9 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def choice(names: Sequence[str], *declarations: str, metavar: str, help: str) -> Any:
+def choice(
+    names: Sequence[str], *declarations: str, metavar: str, help: str, rich_help_panel: str | None = None
+) -> Any:
     """Declare an option that takes one of some names; typer refuses others and completes these."""
 
     def known(value: str | list[str] | None) -> Any:
@@ -57,7 +60,14 @@ def choice(names: Sequence[str], *declarations: str, metavar: str, help: str) ->
                 raise typer.BadParameter(f"{each!r} is not one of {', '.join(names)}{meant}")
         return value
 
-    return typer.Option(*declarations, metavar=metavar, help=help, callback=known, autocompletion=lambda: list(names))
+    return typer.Option(
+        *declarations,
+        metavar=metavar,
+        help=help,
+        rich_help_panel=rich_help_panel,
+        callback=known,
+        autocompletion=lambda: list(names),
+    )
 
 
 Source = Annotated[
@@ -66,10 +76,15 @@ Source = Annotated[
         help="A Keras file of any version, .pt, .safetensors, .onnx or .cudnn.safetensors.", show_default=False
     ),
 ]
+MANY = "Many files"
+"""What the help puts the options for many files under."""
 Dask = Annotated[
     str | None,
     typer.Option(
-        "--dask", metavar="ADDRESS", help="Run on the workers of a dask scheduler, such as tcp://10.0.0.1:8786."
+        "--dask",
+        metavar="ADDRESS",
+        rich_help_panel=MANY,
+        help="Run on the workers of a dask scheduler, such as tcp://10.0.0.1:8786.",
     ),
 ]
 AllowNotFinite = Annotated[
@@ -78,8 +93,9 @@ AllowNotFinite = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
-_WEIGHTS = "(only for a Keras file of weights alone)"
-_BUFFER = "(only for a bare cuDNN buffer)"
+_SOURCE = "The source"
+_WEIGHTS = "The source is a Keras file of weights alone"
+_BUFFER = "The source is a bare cuDNN buffer"
 
 
 @dataclass(frozen=True)
@@ -89,16 +105,22 @@ class SourceOptions:
     config: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Config of the model, for a weights-only Keras file: model.json, .h5 or .keras."
+            metavar="FILE",
+            rich_help_panel=_SOURCE,
+            help="Config of the model, for a weights-only Keras file: model.json, .h5 or .keras.",
         ),
     ] = None
     activation: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Keras name of the activation; replaces the file's.")
+        str | None,
+        typer.Option(
+            metavar="NAME", rich_help_panel=_SOURCE, help="Keras name of the activation; replaces the file's."
+        ),
     ] = None
     recurrent_activation: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
+            rich_help_panel=_SOURCE,
             help="Keras name of the recurrent activation; replaces the file's. hard_sigmoid_keras2 and "
             "hard_sigmoid_keras3 are the two functions that Keras calls hard_sigmoid.",
         ),
@@ -109,6 +131,7 @@ class SourceOptions:
             FORMAT_NAMES,
             "--from",
             metavar="FORMAT",
+            rich_help_panel=_SOURCE,
             help=f"Format of the source: {listed(FORMAT_NAMES)}. Default: decided by the file's content.",
         ),
     ] = None
@@ -116,37 +139,44 @@ class SourceOptions:
         bool | None,
         typer.Option(
             "--return-sequences/--last-step",
-            help=f"The layers return every step, or the last one {_WEIGHTS}.",
+            rich_help_panel=_WEIGHTS,
+            help="The layers return every step, or the last one.",
             show_default=False,
         ),
     ] = None
     go_backwards: Annotated[
-        bool, typer.Option("--go-backwards", help=f"The layers run from the last step to the first {_WEIGHTS}.")
+        bool,
+        typer.Option(
+            "--go-backwards", rich_help_panel=_WEIGHTS, help="The layers run from the last step to the first."
+        ),
     ] = False
     merge_mode: Annotated[
         str | None,
         choice(
             MERGE_MODES,
             metavar="MODE",
-            help=f"How bidirectional layers join their outputs {_WEIGHTS}: {listed(MERGE_MODES)}. Default: concat.",
+            rich_help_panel=_WEIGHTS,
+            help=f"How bidirectional layers join their outputs: {listed(MERGE_MODES)}. Default: concat.",
         ),
     ] = None
-    input_size: Annotated[int | None, typer.Option(help=f"Features {_BUFFER}.")] = None
-    hidden_size: Annotated[int | None, typer.Option(help=f"Units {_BUFFER}.")] = None
-    num_layers: Annotated[int, typer.Option(help=f"Number of layers {_BUFFER}.")] = 1
+    input_size: Annotated[int | None, typer.Option(rich_help_panel=_BUFFER, help="Features.")] = None
+    hidden_size: Annotated[int | None, typer.Option(rich_help_panel=_BUFFER, help="Units.")] = None
+    num_layers: Annotated[int, typer.Option(rich_help_panel=_BUFFER, help="Number of layers.")] = 1
     bidirectional: Annotated[
-        bool, typer.Option("--bidirectional", help=f"The layers have two directions {_BUFFER}.")
+        bool, typer.Option("--bidirectional", rich_help_panel=_BUFFER, help="The layers have two directions.")
     ] = False
     bias_mode: Annotated[
         str | None,
         choice(
             BUFFER_BIAS_MODES,
             metavar="MODE",
-            help=f"Biases in the source {_BUFFER}: {listed(BUFFER_BIAS_MODES)}. Default: double.",
+            rich_help_panel=_BUFFER,
+            help=f"Biases in the source: {listed(BUFFER_BIAS_MODES)}. Default: double.",
         ),
     ] = None
     buffer_dtype: Annotated[
-        str, choice(DTYPES, metavar="TYPE", help=f"Element type of the source {_BUFFER}: {listed(DTYPES)}.")
+        str,
+        choice(DTYPES, metavar="TYPE", rich_help_panel=_BUFFER, help=f"Element type of the source: {listed(DTYPES)}."),
     ] = "float32"
 
     @property

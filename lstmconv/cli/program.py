@@ -12,7 +12,7 @@ import typer
 
 from lstmconv._version import __version__
 from lstmconv.cli import commands
-from lstmconv.cli.arguments import Group
+from lstmconv.cli.arguments import Command, Group
 from lstmconv.cli.convert import INTERRUPTED, StackCommand, convert
 from lstmconv.cli.encoding import let_output_fall_back
 from lstmconv.errors import LstmconvError
@@ -57,7 +57,7 @@ for _command in (
     commands.check,
     commands.formats,
 ):
-    app.command()(_command)
+    app.command(cls=Command)(_command)
 
 
 def build_only(name: str) -> None:
