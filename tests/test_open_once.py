@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lstmconv.cli import app
 from lstmconv.formats.hdf5 import tree
 from lstmconv.formats.onnx.reader import parse_lazily
 from lstmconv.formats.torch import containers
+from lstmconv.formats.torch import safetensors as safetensors_format
 from lstmconv.opening import load_file
 from lstmconv.proof import outputs
 from lstmconv.proof.models import checking
@@ -29,10 +31,10 @@ from tests.contract.building import make_half, write_h5
 LAYERS = 40
 SOURCE = {"HDF5 walk": 1}
 PARSED = {
-    ".pt": {"pickle": 1, "record": 1},
-    ".safetensors": {"safe_open": 1, "record": 1},
+    ".pt": {"zip": 1, "pickle": 1, "record": 1},
+    ".safetensors": {"header": 1, "safe_open": 1, "record": 1},
     ".onnx": {"protobuf": 1, "record": 1},
-    ".cudnn.safetensors": {"safe_open": 1, "record": 1},
+    ".cudnn.safetensors": {"header": 1, "safe_open": 1, "record": 1},
 }
 """What reading a file takes, whatever the command does with it."""
 LOADED = {".pt": "torch.load", ".safetensors": "load_file", ".onnx": "InferenceSession", ".cudnn.safetensors": None}
@@ -74,17 +76,19 @@ def counted(monkeypatch):
     """Count what parses a file and what loads it; no mistakes are computed, which open nothing and take long."""
     counts: Counter[str] = Counter()
 
-    def count(owner, name, label):
+    def count(owner, name, label, *, reading=lambda *_: True):
         original = getattr(owner, name)
 
         def counting(*arguments, **options):
-            counts[label] += 1
+            counts[label] += reading(*arguments)
             return original(*arguments, **options)
 
         monkeypatch.setattr(owner, name, counting)
 
     count(tree, "described", "HDF5 walk")
+    count(zipfile, "ZipFile", "zip", reading=lambda _, mode="r", *__: mode == "r")
     count(containers, "load", "pickle")
+    count(safetensors_format, "parse_json", "header")
     count(safetensors, "safe_open", "safe_open")
     count(parse_lazily, "refuse_many_messages", "protobuf")
     count(onnx, "load", "protobuf")

@@ -21,7 +21,8 @@ from torch import nn
 import lstmconv
 from lstmconv.activations import ACTIVATIONS, HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, LINEAR, Activation
 from lstmconv.errors import LstmconvError, UnsupportedModelError, UsageError
-from lstmconv.formats.torch.pt import read_state_dict
+from lstmconv.formats.mapped_file import MappedFile
+from lstmconv.formats.torch.tensors_by_name import read_tensors
 from lstmconv.torch import LSTM, KerasLSTM, activations
 from tests.contract.building import (
     FLOAT32_NOISE,
@@ -358,7 +359,7 @@ def test_the_step_loop_stacks_and_orders_as_nn_lstms_kernels_do(monkeypatch, lay
     plain = nn.LSTM(3, 5, layers, **options).double()
     own = LSTM(3, 5, layers, recurrent_activation="sparse_sigmoid", **options).double()
     own.load_state_dict({**plain.state_dict(), "_extra_state": own.get_extra_state()})
-    assert not own.computes_as_nn_lstm
+    assert not own.computes_as_torch
     monkeypatch.setitem(activations._FUNCTIONS, "sparse_sigmoid", torch.sigmoid)
     x = torch.randn(4, 7, 3, dtype=torch.float64)
     rows, batch = layers * (1 + plain.bidirectional), 4 if plain.batch_first else 7
@@ -392,7 +393,7 @@ def test_an_extra_state_survives_the_round_trip_and_nothing_stays_of_the_old_one
     assert loaded.recurrent_activation == (HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_2)
     assert (loaded.merge_mode, loaded.go_backwards) == ("mul", False)
     loaded.load_state_dict(nn.LSTM(3, 5, bidirectional=True).state_dict())
-    assert loaded.computes_as_nn_lstm
+    assert loaded.computes_as_torch
     assert "_extra_state" not in loaded.state_dict()
 
 
@@ -654,7 +655,7 @@ def test_without_torch_the_pip_line_is_given_and_nothing_else():
 
 def test_the_restricted_reader_returns_what_torch_load_does(tmp_path):
     path = save_layers(tmp_path, make_layer(*make_halves(recurrent_activation=HARD_SIGMOID_KERAS_2)))
-    found, wanted = read_state_dict(path), torch.load(path, weights_only=True)
+    found, wanted = read_tensors(MappedFile(path)).tensors, torch.load(path, weights_only=True)
     assert list(found) == list(wanted)
     for name, tensor in wanted.items():
         np.testing.assert_array_equal(bits(found[name]), bits(numbers(tensor)))

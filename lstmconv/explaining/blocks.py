@@ -244,8 +244,8 @@ def _place(layer: LSTMLayer, row: Layout, number: int, index: int) -> str:
 
 def _arrays(direction: LSTMDirection, row: Layout, place: str, contents: Sequence[str]) -> Iterator[ArrayBlocks]:
     suffix = place if row.directions in ("names", "rows") else ""
-    yield _matrix(direction, row, "input matrix", row.input_matrix, row.arrays[0], suffix)
-    yield _matrix(direction, row, "recurrent matrix", row.recurrent_matrix, row.arrays[1], suffix)
+    yield _matrix(direction, "input matrix", row.input_matrix, row.arrays[0], suffix)
+    yield _matrix(direction, "recurrent matrix", row.recurrent_matrix, row.arrays[1], suffix)
     held = stored_biases(direction) if len(contents) == 1 else (bool(contents),) * 2
     names = bias_names(row, held, direction.hidden_size)
     whole = row.arrays[2].partition(" =")[0]
@@ -280,7 +280,7 @@ def _axis(pattern: Pattern) -> Literal["rows", "columns"]:
     return "rows" if pattern.gate_axis == 0 else "columns"
 
 
-def _matrix(direction: LSTMDirection, row: Layout, role: Role, pattern: Pattern, name: str, suffix: str) -> ArrayBlocks:
+def _matrix(direction: LSTMDirection, role: Role, pattern: Pattern, name: str, suffix: str) -> ArrayBlocks:
     features = direction.input_size
     names = name.split() if pattern.gate_axis is None else [f"{name}{suffix}"] * 4
     blocks = tuple(

@@ -16,7 +16,6 @@ from lstmconv.activations import describe_activation
 from lstmconv.arrays.copying import BiasMode, rounding_of_sum
 from lstmconv.errors import NoLSTMError, UsageError
 from lstmconv.explaining.blocks import (
-    ArrayBlocks,
     FormatLayout,
     HalfLayout,
     bias_names,
@@ -69,7 +68,6 @@ class Explanation:
         layers: The layers explained: one, or those of a stack.
         stack: What holds them; it may hold more.
         own: The source's layout.
-        own_arrays: The first layer's arrays as the source stores them, its forward half's.
         layouts: The layers in each format, in the order asked for.
         equations: One step of the first layer's forward half, a line each.
         bias: Of the first layer's forward half.
@@ -83,7 +81,6 @@ class Explanation:
     layers: tuple[LSTMLayer, ...]
     stack: Stack
     own: Layout
-    own_arrays: tuple[ArrayBlocks, ...]
     layouts: tuple[FormatLayout, ...]
     equations: tuple[str, ...]
     bias: BiasJourney
@@ -142,7 +139,6 @@ def explain(checkpoint: Checkpoint, layer: str | None = None, formats: Sequence[
         layers=layers,
         stack=stack,
         own=own,
-        own_arrays=held.halves[0].arrays,
         layouts=tuple(every[name] for name in wanted),
         equations=equations(direction, held, held.halves[0].arrays),
         bias=_journey(direction, own, held.halves[0]),

@@ -161,8 +161,7 @@ def _is_torch_zip(file: MappedFile) -> bool:
     from lstmconv.formats.safety.zips import open_archive
 
     try:
-        with open_archive(file) as archive:
-            names = archive.namelist()
+        names = open_archive(file).namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return file.has_suffix(".pt", ".pth")
     return any(name.endswith(_TORCH_RECORDS) or "/code/" in name for name in names)

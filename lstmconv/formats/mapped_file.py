@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import errno
 import io
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lstmconv.errors import UnreadableFileError
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:  # Detection must not wait for NumPy where a name is enough.
     from lstmconv.model import Array
 
 __all__ = ["LFS_POINTER", "MappedFile", "stream_of"]
+
+Parsed = TypeVar("Parsed")
 
 _HEAD_BYTES = 512
 LFS_POINTER = b"version https://git-lfs"
@@ -48,6 +51,7 @@ class MappedFile:
         from lstmconv.arrays.mapping import mapped
 
         self.path = path
+        self._parsed: dict[Callable[[MappedFile], object], object] = {}
         try:
             self.content: Array = np.empty(0, np.uint8) if path.is_dir() else mapped(path)
         except OSError as error:
@@ -80,6 +84,16 @@ class MappedFile:
     def stream(self) -> io.BufferedReader:
         """Return the bytes as a file for libraries that read one."""
         return stream_of(self.content)
+
+    def once(self, parse: Callable[[MappedFile], Parsed]) -> Parsed:
+        """Return what a function makes of this file; it runs once, whoever asks: to recognise the file, or to read it.
+
+        Raises:
+            Exception: What the function raises; then it runs again when it is asked again.
+        """
+        if parse not in self._parsed:
+            self._parsed[parse] = parse(self)
+        return cast("Parsed", self._parsed[parse])
 
     def refuse_empty(self) -> None:
         """Refuse a file without content.

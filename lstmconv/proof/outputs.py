@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
@@ -34,7 +34,6 @@ from lstmconv.runtimes import Inputs, Loaded, Outputs, Precision, Session
 __all__ = ["check_outputs"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
-Arrays: TypeAlias = "Mapping[str, Float64]"
 
 _NOT_FINITE = "no output is finite"
 

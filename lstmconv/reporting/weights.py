@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -13,10 +13,9 @@ from lstmconv.layouts import by_name
 from lstmconv.model import GATES, Gates, LSTMDirection, LSTMLayer
 from lstmconv.reporting.scanning import Scan, counted, scanned
 
-__all__ = ["KINDS", "ArrayWeights", "HalfWeights", "Kind", "Mark", "weights_of"]
+__all__ = ["ArrayWeights", "HalfWeights", "Kind", "Mark", "weights_of"]
 
 Kind = Literal["not finite", "dead", "saturated", "exploding"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)

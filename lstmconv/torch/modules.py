@@ -68,11 +68,6 @@ class LSTM(Recurrent, nn.LSTM):
         )
         self._set(activation, recurrent_activation, go_backwards, merge_mode)
 
-    @property
-    def computes_as_nn_lstm(self) -> bool:
-        """Whether a plain ``nn.LSTM`` with these parameters computes the same."""
-        return self.computes_as_torch
-
     def forward(  # type: ignore[override]  # nn.LSTM's is overloaded for packed sequences
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:

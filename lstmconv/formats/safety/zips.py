@@ -21,17 +21,20 @@ _DIRECTORY_ENTRY = 46
 
 
 def open_archive(file: MappedFile) -> zipfile.ZipFile:
-    """Open a zip for reading.
+    """Return a file as a zip, whose directory is read once; over the map of the file, so that nothing is to close.
 
     Raises:
         UnreadableFileError: It has more members than any model, or two of one name.
         zipfile.BadZipFile: It is damaged.
     """
+    return file.once(_opened)
+
+
+def _opened(file: MappedFile) -> zipfile.ZipFile:
     _refuse_many(file)
-    archive = zipfile.ZipFile(file.stream())  # The caller closes it.
+    archive = zipfile.ZipFile(file.stream())
     names = archive.namelist()
     if len(set(names)) != len(names):
-        archive.close()
         raise UnreadableFileError("a zip with two members of one name; damaged, or made to mislead", about=file.name)
     return archive
 

@@ -81,8 +81,7 @@ class Archive:
     @classmethod
     def open(cls, file: MappedFile) -> Archive:
         """Read the directory of records and find torch's folder in it."""
-        with open_archive(file) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        entries = [entry for entry in open_archive(file).infolist() if not entry.is_dir()]
         names = [entry.filename for entry in entries]
         for name in names:
             if ".." in name.split("/") or name.startswith("/") or "\\" in name:

@@ -26,9 +26,9 @@ from lstmconv.formats.tensors import NamedTensor
 from lstmconv.formats.torch import obstacle_of_model, tensors_to_write
 from lstmconv.formats.torch.state_dict import losses, obstacle, terms
 from lstmconv.formats.torch.usage import usage
-from lstmconv.model import Array, Checkpoint, Provenance
+from lstmconv.model import Checkpoint, Provenance
 
-__all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "read_state_dict", "terms", "usage", "write"]
+__all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
 
 _FOLDER = "archive"
 _ALIGNMENT = 64
@@ -135,14 +135,3 @@ def _pickle(entries: list[NamedTensor]) -> bytes:
             b"tR",
         ]
     return b"".join([*out, b"u."])
-
-
-def read_state_dict(path: Path) -> dict[str, Array]:
-    """Read the tensors of a ``.pt`` file by name, as :func:`~lstmconv.formats.torch.tensors_by_name.read_tensors` does.
-
-    Raises:
-        UnreadableFileError: It is not what ``torch.save`` writes for a state dict.
-    """
-    from lstmconv.formats.torch.tensors_by_name import read_tensors
-
-    return dict(read_tensors(MappedFile(path)).tensors)

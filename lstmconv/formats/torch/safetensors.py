@@ -35,7 +35,6 @@ __all__ = [
     "obstacle_of_model",
     "open_file",
     "read_header",
-    "read_metadata",
     "read_safetensors",
     "terms",
     "usage",
@@ -109,26 +108,21 @@ def open_file(file: MappedFile, options: ReadOptions) -> Opened:
 
 
 def read_header(file: MappedFile) -> tuple[int, Mapping[str, Any]]:
-    """Return the header's length in bytes and the header.
+    """Return the header's length in bytes and the header, which is parsed once.
 
     Raises:
         UnreadableFileError: It is no JSON object, it is cut off, it has a key twice, or it is too large.
     """
+    return file.once(_parsed_header)
+
+
+def _parsed_header(file: MappedFile) -> tuple[int, Mapping[str, Any]]:
     size = int.from_bytes(file.content[:8].tobytes(), "little")
     text = file.content[8 : 8 + min(size, JSON_BYTES.value + 1)].tobytes()
     header = parse_json(text, (file.name, "the safetensors header"))
     if not isinstance(header, dict):
         raise UnreadableFileError("its safetensors header is no JSON object", about=file.name)
     return size, header
-
-
-def read_metadata(file: MappedFile) -> Mapping[str, str]:
-    """Return the header's ``__metadata__``; the library checks the whole header.
-
-    Raises:
-        UnreadableFileError: It is not a safetensors file, or a damaged one.
-    """
-    return _checked(file)[2]
 
 
 def _checked(file: MappedFile) -> tuple[int, Mapping[str, Any], Mapping[str, str]]:

@@ -182,7 +182,7 @@ class _Function:
             raise UnsupportedModelError(f"{layer.name} ({layer.class_name}): {layer.reason}")
         types = tuple(self.types[place] for place in call.inputs)
         for index in range(_count(self.last, call)):
-            self.types[Tensor(call.name, index)] = type_of(layer, types, index)
+            self.types[Tensor(call.name, index)] = type_of(layer, types)
         if isinstance(layer, kinds.Constant) and self._is_operand(call, layer):
             self.found[Tensor(call.name)] = literal_number(layer.value)
             return []

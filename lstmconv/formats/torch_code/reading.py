@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from lstmconv.model import Array, Layer, Shape, TimeDistributed, kinds
+from lstmconv.model import Array, Layer, Shape, kinds
 from lstmconv.model.kinds import Kind
 
 __all__ = ["Read", "Type", "type_of"]
@@ -36,7 +36,7 @@ class Read(NamedTuple):
     constant: Callable[[str, Array], str]
 
 
-def type_of(layer: Layer, types: tuple[Type, ...], index: int = 0) -> Type:
+def type_of(layer: Layer, types: tuple[Type, ...]) -> Type:
     """Return the type of what a layer returns."""
     if isinstance(layer, Kind):
         rule = _RULES.get(type(layer))
@@ -87,10 +87,6 @@ def _cast(dtype: str) -> Type:
 
 def _constant(layer: kinds.Constant, _: tuple[Type, ...]) -> Type:
     return {"b": "bool", "i": "int", "u": "int"}.get(layer.value.dtype.kind, "float")  # type: ignore[return-value]  # as above
-
-
-def _time_distributed(layer: TimeDistributed, types: tuple[Type, ...]) -> Type:
-    return "float"
 
 
 _RULES: Mapping[type[Kind], Callable[[Any, tuple[Type, ...]], Type]] = {

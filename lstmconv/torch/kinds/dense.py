@@ -19,8 +19,6 @@ from lstmconv.torch.kinds.built import Builders, Built, Masks, Numbers, in_dtype
 
 __all__ = ["BUILDERS"]
 
-_F = nn.functional
-
 
 def _dense(layer: Dense, _: torch.dtype) -> Built:
     features, units = layer.kernel.shape

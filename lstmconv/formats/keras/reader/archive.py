@@ -22,16 +22,14 @@ def read_archive(file: MappedFile) -> tuple[Group, dict[str, bytes]]:
         UnreadableFileError: It is damaged, no Keras file, or a member claims too much.
     """
     try:
-        with open_archive(file) as archive:
-            names = archive.namelist()
-            body = next((name for name in ("model.weights.h5", "variables.h5") if name in names), None)
-            if body is None:
-                raise _no_body(file.name, names)
-            tree = read_tree(member_bytes(file, archive, archive.getinfo(body)), f"{file.name}:{body}")
-            most = JSON_BYTES.value
-            texts = {
-                name: inflated(file.name, archive, archive.getinfo(name), most) for name in _TEXTS if name in names
-            }
+        archive = open_archive(file)
+        names = archive.namelist()
+        body = next((name for name in ("model.weights.h5", "variables.h5") if name in names), None)
+        if body is None:
+            raise _no_body(file.name, names)
+        tree = read_tree(member_bytes(file, archive, archive.getinfo(body)), f"{file.name}:{body}")
+        most = JSON_BYTES.value
+        texts = {name: inflated(file.name, archive, archive.getinfo(name), most) for name in _TEXTS if name in names}
     except LstmconvError:
         raise
     except Exception as error:  # zipfile raises what struct, zlib and the file raise, EOFError among it.

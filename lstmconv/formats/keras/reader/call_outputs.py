@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from lstmconv.formats.keras.reader.kinds import MaskRule
 from lstmconv.formats.keras.reader.masks import Value
 from lstmconv.model import Layer, LSTMLayer, RecurrentLayer, Stack, Tensor
 from lstmconv.model.kinds import (
@@ -74,7 +73,7 @@ def dtype_of_states(layer: Layer) -> Any:
     return layer.forward.weight_hh.dtype if isinstance(layer, RecurrentLayer) else np.dtype("float32")
 
 
-def masked(outputs: list[Value], layer: Layer, rule: MaskRule, mask: Tensor | None) -> list[Value]:
+def masked(outputs: list[Value], layer: Layer, mask: Tensor | None) -> list[Value]:
     """Put a mask beside the outputs that have one: sequences, not last steps, states or attention weights."""
     if mask is None:
         return outputs

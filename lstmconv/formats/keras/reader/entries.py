@@ -220,11 +220,6 @@ class _Reader:
         return model
 
 
-def _built_shape(config: Mapping[str, Any]) -> Any:
-    built = config.get("build_config")
-    return built.get("input_shape") if isinstance(built, Mapping) else None
-
-
 def _package(config: Mapping[str, Any]) -> tuple[str | None, str]:
     """Tell whose class it is, by ``registered_name`` and ``module``; a legacy file writes ``my>LSTM`` as the class."""
     class_name, module, registered = str(config["class_name"]), config.get("module"), config.get("registered_name")

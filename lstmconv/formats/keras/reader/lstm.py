@@ -52,7 +52,7 @@ def build_lstm(
     if not entry.own("Bidirectional"):
         if entry.own("RNN") and "cell" not in entry.parts:
             return maker.stack(entry, name)
-        return maker.layer(entry, name, (maker.half(entry),), entry.config, _title(entry))
+        return maker.layer(name, (maker.half(entry),), entry.config, _title(entry))
     forward, backward = entry.parts["forward"], entry.parts["backward"]
     for half in (forward, backward):
         if half.own("RNN") and "cell" not in half.parts:
@@ -65,7 +65,7 @@ def build_lstm(
         turned = {**spec.config, "go_backwards": not forward.config.get("go_backwards", False)}
         halves[1] = spec._replace(config=turned), cell
     mode = entry.config.get("merge_mode", "concat")
-    layer = maker.layer(entry, name, halves, forward.config, f"Bidirectional({_title(forward)})")
+    layer = maker.layer(name, halves, forward.config, f"Bidirectional({_title(forward)})")
     return replace(layer, merge_mode=cast(MergeMode, "none" if mode is None else str(mode)))
 
 
@@ -117,11 +117,11 @@ class _Maker:
             }
             own_options["go_backwards"] = bool(options.get("go_backwards")) and not index
             half = self.cell(cell, {**own_options, **cell.config}, cudnn=False)
-            layers.append(self.layer(entry, f"{name}/{own}", (half,), own_options, "RNN(LSTMCell)"))
+            layers.append(self.layer(f"{name}/{own}", (half,), own_options, "RNN(LSTMCell)"))
         return Stack(name, tuple(layers))
 
     def layer(
-        self, entry: Entry, name: str, halves: Sequence[tuple[HalfSpec, Cell]], options: Mapping[str, Any], title: str
+        self, name: str, halves: Sequence[tuple[HalfSpec, Cell]], options: Mapping[str, Any], title: str
     ) -> LSTMLayer:
         directions = [direction_of(name, spec, cell, self.producer) for spec, cell in halves]
         return LSTMLayer(

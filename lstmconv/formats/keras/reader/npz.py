@@ -35,8 +35,7 @@ _HEADERS = {
 def is_npz(file: MappedFile) -> bool:
     """Whether a file is a zip of arrays alone."""
     try:
-        with open_archive(file) as archive:
-            names = archive.namelist()
+        names = open_archive(file).namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return False
     return bool(names) and all(name.endswith(_ENDING) for name in names)
@@ -50,10 +49,10 @@ def read_npz(file: MappedFile) -> dict[str, StoredArray]:
         UnreadableFileError: It is damaged, or claims more than it holds.
     """
     try:
-        with open_archive(file) as archive:
-            members = {
-                entry.filename.removesuffix(_ENDING): member_bytes(file, archive, entry) for entry in archive.infolist()
-            }
+        archive = open_archive(file)
+        members = {
+            entry.filename.removesuffix(_ENDING): member_bytes(file, archive, entry) for entry in archive.infolist()
+        }
         found = {name: _array(name, content, file.name) for name, content in members.items()}
     except LstmconvError:
         raise

@@ -206,7 +206,7 @@ class _Tracer:
         """Call a layer that is no model."""
         rule = mask_rule(self.layers.described(entry, own)) if entry.package is None else MaskRule("passes")
         before = masks_by_version(self.layers.version, given.inputs, given.explicit, listed=given.listed)
-        reaching = self.reaching(entry, given, rule)
+        reaching = self.reaching(given, rule)
         refused = rule.refuses if rule.refuses and any(mask is not None for mask in reaching) else ""
         refused = refused or mask_not_followed(entry, given) if self.layers.major == 3 else refused
         shapes = tuple(value.shape for value in given.inputs)
@@ -239,7 +239,7 @@ class _Tracer:
             if rule.output.startswith("concatenate")
             else -1,
         )
-        return masked(outputs, built[-1], rule, mask)
+        return masked(outputs, built[-1], mask)
 
     def build(
         self, entry: Entry, own: str, given: Given, shapes: tuple[Shape | None, ...], refused: str
@@ -279,7 +279,7 @@ class _Tracer:
             return (unknown,)
         return (TimeDistributed(own, made),)
 
-    def reaching(self, entry: Entry, given: Given, rule: MaskRule) -> tuple[Tensor | None, ...]:
+    def reaching(self, given: Given, rule: MaskRule) -> tuple[Tensor | None, ...]:
         """Return the masks that a layer computes with.
 
         Keras 3 fills in an implicit mask only where a call has one tensor argument: with initial states it has several

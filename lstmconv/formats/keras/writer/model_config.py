@@ -132,7 +132,7 @@ def describe_layer(written: WrittenLayer, dialect: Dialect) -> Config:
     if not layer.bidirectional:
         return _cell(name, written, written.halves[0], dialect)
     forward, backward = written.halves
-    head = {"name": name, "trainable": True, "dtype": _policy(written.dtype, dialect)}
+    head = {"name": name, "trainable": True, "dtype": written.dtype}
     merge_mode = None if layer.merge_mode == "none" else layer.merge_mode
     if dialect.major == 3:
         return {
@@ -154,7 +154,7 @@ def _cell(name: str, written: WrittenLayer, half: WrittenHalf, dialect: Dialect)
     config: Config = {
         "name": name,
         "trainable": True,
-        "dtype": _policy(written.dtype, dialect),
+        "dtype": written.dtype,
         "return_sequences": layer.return_sequences is not False,
         "return_state": layer.return_state,
         "go_backwards": direction.go_backwards,
@@ -206,8 +206,3 @@ def describe_variables(dtype: str, dialect: Dialect) -> Config:
         "recurrent_constraint": None,
         "bias_constraint": None,
     }
-
-
-def _policy(dtype: str, dialect: Dialect) -> Any:
-    """Name a dtype; Keras 3 objects from 3.2 on, plain names in every version."""
-    return dtype
