@@ -376,7 +376,7 @@ def to_torch(source: Checkpoint | LSTMLayer | Model) -> nn.Module:
 
     Raises:
         MissingDependencyError: torch is not installed.
-        UnsupportedModelError: A layer or an activation is unknown, or the checkpoint does not tell its model.
+        UnsupportedModelError: A layer or an activation is unknown, or the checkpoint does not contain its model.
     """
     if not isinstance(source, Checkpoint | LSTMLayer | Model):
         raise misfit("to_torch", source, "a Checkpoint, a model or a layer")

@@ -81,7 +81,7 @@ class Conversion:
     def __repr__(self) -> str:
         names = ", ".join(path.name for path in self.paths)
         complete = all(report.complete for report in self.reports)
-        said = "equal" if complete else "equal so far, not all was run"
+        said = "equal" if complete else "equal so far, not everything was run"
         return f"Conversion({self.source.provenance.source} → {names}, {said}, {len(self.notes)} notes)"
 
     def _repr_html_(self) -> str:
@@ -176,7 +176,7 @@ def _add(staged: dict[Path, str], written: Sequence[Path], place: Path, *, sever
     hashes = {part: sha256_of(MappedFile(part)) if several else "" for part in written}
     for part, found in hashes.items():
         if staged.setdefault(part, found) != found:
-            raise UsageError(f"{part.name}: {place.name} and another target both write it, with other names of layers; "
+            raise UsageError(f"{part.name}: {place.name} and another target both write it, with different layer names; "
                              "write them into two folders")  # fmt: skip
 
 
@@ -274,9 +274,9 @@ def _places(source: Path, target: Path | Sequence[Path] | None, options: Convert
 def _several(targets: Sequence[Path], to: Sequence[str]) -> dict[Path, Format]:
     """Return several targets by their suffixes."""
     if to:
-        raise UsageError("--to is for one target or a folder; of several targets the suffixes decide")
+        raise UsageError("--to is for one target or a folder; the suffixes of several targets decide their formats")
     if len({target.parent for target in targets}) > 1:
-        raise UsageError("several targets lie in one folder: they are replaced all together or not at all")
+        raise UsageError("several targets must lie in one folder, because they are replaced all together or not at all")
     if len(set(targets)) < len(targets):
         raise UsageError(f"{targets[0].name}: a target is given twice")
     return {target: by_suffix(target) for target in targets}

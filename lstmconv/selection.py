@@ -147,7 +147,7 @@ def _whole(
     notes = list(chosen.losses(made, target, options))
     if moved.unknown:
         notes.append(
-            f"{target.name}: holds the arrays of the known layers; {_with_classes(moved.unknown)} is not carried: "
+            f"{target.name}: holds the arrays of all layers but {_with_classes(moved.unknown)}: "
             f"{moved.unknown[0].reason}"
         )
     return Selection(made, options, tuple(notes))
@@ -244,7 +244,9 @@ def _losses(
             text = "its model masks steps; the target masks those beyond its lengths (right padding)"
             yield LayerNote(layer.name, text)
         if layer.name in given:
-            how = "takes it as an input" if chosen.runs_graphs and options.states else "is to be given it by the caller"
+            how = (
+                "takes it as an input" if chosen.runs_graphs and options.states else "takes that state from the caller"
+            )
             given_by = " and ".join(given[layer.name])
             yield LayerNote(layer.name, f"its model starts it from {given_by}; the target {how}")
     yield from chosen.losses(checkpoint, target, options)

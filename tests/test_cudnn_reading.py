@@ -90,7 +90,7 @@ def test_what_lies_behind_the_sum_is_a_note(tmp_path):
     _, stack = make_stack()
     np.concatenate([lstmconv.to_cudnn(stack), np.zeros(3, np.float32)]).tofile(tmp_path / "w.bin")
     checkpoint = lstmconv.load(tmp_path / "w.bin", buffer=lstmconv.BufferSizes(5, 7))
-    assert checkpoint.notes == ("w.bin: 3 elements lie behind the 392 that the sizes ask for; left aside",)
+    assert checkpoint.notes == ("w.bin: 3 elements follow the 392 that the sizes require; they are ignored",)
 
 
 def test_a_short_buffer_is_refused_with_what_was_expected(tmp_path):

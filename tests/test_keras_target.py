@@ -562,7 +562,7 @@ def test_losses_are_whole_sentences_about_what_is_lost():
     plain = make_checkpoint(make_layer(make_half()))
     assert list(keras.losses(plain, Path("m.keras"), WriteOptions())) == []
     for file, options in (("m.weights.h5", WriteOptions()), ("m.h5", WriteOptions(weights_only=True))):
-        assert "weights only" in " ".join(keras.losses(plain, Path(file), options))
+        assert "weights-only" in " ".join(keras.losses(plain, Path(file), options))
 
 
 # Which Keras

@@ -351,7 +351,7 @@ def test_a_class_of_the_users_own_is_unknown_also_where_keras_wraps_it(tmp_path,
     keras.Model(x, wrap(GRU(3, return_sequences=True, name="g"))(layers.LSTM(2, return_sequences=True)(x))).save(file)
     (unknown,) = open_file(file).checkpoint.model.unknown
     assert "mine>GRU" in f"{unknown.class_name} {unknown.reason}"
-    assert "a class of the user's own: the file does not tell what it computes" in unknown.reason
+    assert "a custom class: the file does not say what it computes" in unknown.reason
 
 
 def test_a_simple_rnn_holds_turned_kernels():
@@ -421,7 +421,7 @@ CONVOLUTION_KERAS_1 = {
     "activity_regularizer": None, "W_constraint": None, "b_constraint": None, "bias": True, "input_dim": None,
     "input_length": None,
 }  # fmt: skip
-NO_BACKEND = "a: the file does not tell its backend, taken as TensorFlow; on Theano it computed otherwise"
+NO_BACKEND = "a: the file does not say its backend; TensorFlow is assumed, and Theano computes this layer differently"
 
 
 def test_a_convolution_of_keras_1_drops_the_empty_axis():

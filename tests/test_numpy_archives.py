@@ -73,7 +73,7 @@ def test_without_a_config_the_option_is_named():
     with pytest.raises(NoLSTMError) as error:
         lstmconv.load(MODELS / "keras-3.15.1.npz")
     assert str(error.value) == (
-        "keras-3.15.1.npz: 25 NumPy arrays without names ((3, 12), (3, 12), (12,), (3, 12), ...); if they are "
+        "keras-3.15.1.npz: 25 NumPy arrays without names ((3, 12), (3, 12), (12,), (3, 12) and 21 more); if they are "
         "model.get_weights(), pass config with the model's to_json(), or a file that has it"
     )
 

@@ -126,7 +126,7 @@ def test_a_decoder_is_not_joined_with_the_encoder_that_gives_it_its_states(tmp_p
     with pytest.raises(UnsupportedModelError, match="nothing to join"):
         lstmconv.convert(source, tmp_path / "m.pt", stack="all")
     result = lstmconv.convert(source, tmp_path / "o.onnx")
-    assert "dec: its model starts it from 'enc'; the target takes it as an input" in result.notes
+    assert "dec: its model starts it from 'enc'; the target takes that state as an input" in result.notes
     x = torch.randn(BATCH, STEPS, FEATURES)
     with torch.no_grad():
         expected, (h, c) = module(x).numpy(), [state.numpy() for state in module.enc(x)[1]]
@@ -161,7 +161,7 @@ def test_a_state_that_is_computed_is_named_by_what_computes_it(tmp_path):
     ((giver,),) = checkpoint.given_states.values()
     assert "bridge" in giver
     result = lstmconv.convert(tmp_path / "m.onnx", tmp_path / "m.pt", verify=False)
-    assert any("is to be given it by the caller" in note for note in result.notes)
+    assert any("takes that state from the caller" in note for note in result.notes)
 
 
 def test_states_that_were_inputs_stay_inputs_by_default_and_the_layers_join(tmp_path):
@@ -246,7 +246,7 @@ def test_a_reversal_of_a_fixed_part_is_not_go_backwards(tmp_path, lengths, axis)
     onnx.save(model, path)
     checkpoint = lstmconv.load(path)
     assert checkpoint.layers[0].go_backwards == (axis == 0)
-    assert any("turns its input round" in note for note in checkpoint.notes) == (axis is None)
+    assert any("reverses its input" in note for note in checkpoint.notes) == (axis is None)
 
 
 @pytest.mark.parametrize("sizes", [{"batch_axis": 0, "time_axis": 1}])

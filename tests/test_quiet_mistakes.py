@@ -90,7 +90,7 @@ def test_a_mask_ends_in_a_layer_that_changes_nothing_and_a_note_names_the_backen
     with torch.no_grad():
         expected = model(given, training=False).numpy()
     read = lstmconv.load(tmp_path / "model.keras")
-    assert any("it changes nothing; the mask is taken to end there" in note for note in read.notes)
+    assert any("it changes nothing; the mask is assumed to end there" in note for note in read.notes)
     np.testing.assert_allclose(lstmconv.reference(read, given), expected, atol=2e-6)
 
 

@@ -724,11 +724,11 @@ def test_trap_21_an_announced_array_or_layer_that_is_not_there_is_a_truncated_fi
     write_legacy(tmp_path / "a.h5", {"lstm_1": named(fused(3, 5))})
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         del file["lstm_1/lstm_1/bias:0"]
-    with pytest.raises(UnreadableFileError, match=r"lstm_1/bias:0' is announced and is not there"):
+    with pytest.raises(UnreadableFileError, match=r"lstm_1/bias:0' is listed and missing"):
         lstmconv.load(tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         del file["lstm_1"]
-    with pytest.raises(UnreadableFileError, match="'lstm_1' is announced"):
+    with pytest.raises(UnreadableFileError, match="'lstm_1' is listed"):
         lstmconv.load(tmp_path / "a.h5")
 
 

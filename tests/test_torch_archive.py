@@ -429,7 +429,7 @@ def test_objects_of_other_classes_are_passed_over(tmp_path, container):
     assert list(file.tensors) == ["w", "kinds/argparse.Namespace/weights"]
     assert file.notes == (
         "objects of other classes (argparse.Namespace, numpy._core.multiarray.scalar, "
-        "numpy._core.multiarray._reconstruct and 2 more) are passed over; nothing was executed",
+        "numpy._core.multiarray._reconstruct and 2 more) are ignored; nothing was executed",
     )
     assert file.opaque["group/1/b"] == "argparse.Namespace"
 
@@ -456,7 +456,7 @@ def test_values_that_are_no_tensors_are_named(tmp_path, container):
         ({"epoch": 3}, "holds no tensors"),
         (torch.ones(2).untyped_storage(), "holds no tensors"),
         ({(1, (2,)): ones}, "under a key that is a tuple"),
-        ({"a": {"b": torch.ones(1)}, "a/b": torch.ones(1)}, "fall together under the name 'a/b'"),
+        ({"a": {"b": torch.ones(1)}, "a/b": torch.ones(1)}, "two tensors have the name 'a/b'"),
     ):
         path = save(tmp_path, value, **container)
         assert said in refusal(path)
@@ -846,11 +846,11 @@ def test_the_walk_over_containers_is_bounded_even_with_tensors_in_them(tmp_path)
     nested = {"w": torch.ones(2)}
     for _ in range(40):
         nested = {"a": nested, "b": nested}
-    assert "containers deep within each other" in refusal(save(tmp_path, nested))
+    assert "containers nested too deeply" in refusal(save(tmp_path, nested))
     deep = [torch.ones(2)]
     for _ in range(120):
         deep = [deep]
-    assert "containers deep within each other" in refusal(save(tmp_path, {"history": [0.5] * 1000, "deep": deep}))
+    assert "containers nested too deeply" in refusal(save(tmp_path, {"history": [0.5] * 1000, "deep": deep}))
     long = {"w": torch.ones(2)}
     for _ in range(40):
         long = {"k" * 100: long}

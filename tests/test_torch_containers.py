@@ -81,7 +81,7 @@ def test_modules_in_a_checkpoint_lie_under_their_keys(tagger, path):
     assert_same(path, tagger.state_dict(), "model/module.")
     checkpoint = lstmconv.load(path)
     assert [layer.name for layer in checkpoint.layers] == ["lstm_l0", "lstm_l1"]
-    assert checkpoint.notes == ("objects of other classes (argparse.Namespace) are passed over; nothing was executed",)
+    assert checkpoint.notes == ("objects of other classes (argparse.Namespace) are ignored; nothing was executed",)
 
 
 @pytest.mark.parametrize("make", [torch.jit.script, lambda module: torch.jit.trace(module, torch.ones(2, 3).long())])
@@ -165,7 +165,7 @@ def test_a_pruned_module_is_read_as_what_runs(path):
 def test_a_module_that_takes_time_first_says_so(path):
     torch.save(Tagger(batch_first=False), path)
     assert lstmconv.load(path).notes == (
-        "lstm: the module takes (time, batch, features), for batch_first is False; what is converted takes "
+        "lstm: the module takes (time, batch, features), because batch_first is False; the converted layer takes "
         "(batch, time, features)",
     )
 

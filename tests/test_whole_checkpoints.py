@@ -57,9 +57,9 @@ def test_the_lstm_layers_alone_are_asked_for_by_name():
 def test_a_checkpoint_without_a_model_gives_its_layers():
     checkpoint = make_checkpoint(make_layer(make_half(3, 5, 1)))
     assert [entry.name for entry in lstmconv.to_onnx(checkpoint).graph.input] == ["lstm.x"]
-    with pytest.raises(UnsupportedModelError, match="does not tell its model"):
+    with pytest.raises(UnsupportedModelError, match="does not contain its model"):
         lstmconv.to_onnx(checkpoint, whole=True)
-    with pytest.raises(UsageError, match="does not tell its whole model"):
+    with pytest.raises(UsageError, match="does not contain its whole model"):
         lstmconv.reference(checkpoint, np.zeros((1, 2, 3)))
 
 

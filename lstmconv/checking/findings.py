@@ -26,7 +26,7 @@ class Rule(NamedTuple):
 RULES: Mapping[str, Rule] = {
     "damaged": Rule("error", "empty, truncated, a Git LFS pointer, missing arrays, shapes that do not fit together"),
     "not-finite": Rule(
-        "error", "NaN or infinite weights: of every layer if the file tells its model, else of its LSTM layers"
+        "error", "NaN or infinite weights, in any layer if the file contains its model, else in an LSTM layer"
     ),
     "twin-differs": Rule("error", "a file converted from this one no longer holds its weights"),
     "twin-missing": Rule("error", "a file that `required-targets` or `pairs` names does not exist"),

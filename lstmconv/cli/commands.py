@@ -151,11 +151,11 @@ def run(
             "--with",
             metavar="FRAMEWORK",
             help=f"Run it in {listed(FRAMEWORK_NAMES)}; a file of another framework is converted and verified first. "
-            "Default: the float64 reference; for a file that does not tell its model, its own framework.",
+            "Default: the float64 reference; for a file that does not contain its model, its own framework.",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="Y.npz", help="Write the outputs, by name.")
+        Path | None, typer.Option("-o", "--output", metavar="Y.npz", help="File for the outputs, by their names.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     reading: SourceOptions,

@@ -94,7 +94,7 @@ AllowNotFinite = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 _SOURCE = "The source"
-_WEIGHTS = "The source is a Keras file of weights alone"
+_WEIGHTS = "The source is a weights-only Keras file"
 _BUFFER = "The source is a bare cuDNN buffer"
 
 

@@ -85,7 +85,7 @@ class Overview:
 
 
 def overview(checkpoint: Checkpoint) -> Overview | None:
-    """Return the model of a file at a glance, or ``None`` if the file does not tell its model."""
+    """Return the model of a file at a glance, or ``None`` if the file does not contain its model."""
     model = checkpoint.model
     if model is None:
         return None

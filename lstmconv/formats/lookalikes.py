@@ -23,11 +23,11 @@ class Lookalike(NamedTuple):
 
 _PICKLE = Lookalike(
     "a Python pickle, which is never loaded",
-    "where you trust it, open it in Python and save the weights: np.savez(path, *model.get_weights()) or "
+    "if you trust it, open it in Python and save the weights: np.savez(path, *model.get_weights()) or "
     "torch.save(module.state_dict(), path)",
     whole=True,
 )
-_PACKED = Lookalike("a compressed file", "unpack it and give what is inside")
+_PACKED = Lookalike("a compressed file", "unpack it and pass the file inside")
 
 _BEGINNINGS = (
     (b"<", Lookalike("an HTML or XML page", "download the file itself")),
@@ -47,7 +47,7 @@ _BEGINNINGS = (
     (b"tree\nversion=", Lookalike("a LightGBM model", "only LSTM layers convert", whole=True)),
     (b"\x93NUMPY", Lookalike("one NumPy array", "save all weights: np.savez(path, *model.get_weights())", whole=True)),
 )
-_TAR = Lookalike("a tar file", "unpack it and give what is inside")
+_TAR = Lookalike("a tar file", "unpack it and pass the file inside")
 
 
 def lookalike(head: bytes) -> Lookalike | None:

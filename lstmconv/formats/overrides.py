@@ -31,5 +31,5 @@ def overruled(checkpoint: Checkpoint, options: ReadOptions) -> Checkpoint:
             for key, value in chosen.items()
         ]
     if checkpoint.model is not None:
-        notes.append("the whole model is left aside: the file says other activations than were asked for")
+        notes.append("the whole model is not used: the file states other activations than the options")
     return replace(checkpoint, layers=tuple(layers), notes=tuple(notes), model=None)

@@ -60,7 +60,7 @@ def restore(
                 source, f"'{module}' is not in it" if not entries else f"'{module}' has other sizes or biases"
             )
         elif record is not None:
-            text = "the file's own record does not describe its weights; left aside"
+            text = "lstmconv's record in the file does not describe its weights; it is ignored"
             notes.append(LayerNote(module or "the module", text))
         layers += named
         if len(named) > 1:

@@ -60,7 +60,7 @@ def dtype_of_model(model: Model, options: WriteOptions) -> np.dtype[np.generic]:
     found = {dtype.name: dtype for dtype in map(dtype_of_variables, model.layers) if dtype is not None}
     if len(found) > 1:
         raise UnsupportedModelError(
-            f"its layers are of several dtypes, {' and '.join(sorted(found))}; choose one with --dtype"
+            f"its layers have several dtypes, {' and '.join(sorted(found))}; choose one with --dtype"
         )
     if found:
         return next(iter(found.values()))

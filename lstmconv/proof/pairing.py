@@ -46,7 +46,7 @@ def paired(source: Checkpoint, record: Record | None, held: Checkpoint) -> Pairi
     if len(layers) != len(own):
         raise UsageError(
             f"{target} holds the layers {', '.join(own)}, the source {', '.join(x.name for x in source.layers)}: "
-            "neither names nor numbers tell which belong together"
+            "neither names nor counts show which belong together"
         )
     chosen = dict(zip(own, layers, strict=True))
     pairs = [(stack, Stack(stack, tuple(chosen[name] for name in names))) for stack, names in stacks.items()]

@@ -123,9 +123,11 @@ def sample(
     for half in stack.directions:
         for activation in (half.activation, half.recurrent_activation):
             if activation is not None and activation.coupled:
-                raise NotRunError(f"of so large a layer single units are computed, and {activation} takes all at once")
+                raise NotRunError(
+                    f"in a layer this large, single units are run, and {activation} needs all units at once"
+                )
     if len(stack.layers) > 1 and "states" not in accepted:
-        raise NotRunError("of so large a stack single units are computed, from states, and the file takes none")
+        raise NotRunError("in a stack this large, single units are run from given states, and the file takes no states")
     random = np.random.default_rng(settings.seed)
     chosen = [_chosen(half.hidden_size, random) for half in stack.directions]
     matrices = [_rows(half, units).weight_ih for half, units in zip(stack.first.directions, chosen, strict=False)]

@@ -74,11 +74,11 @@ class _KerasFile(Session):
 
         Raises:
             MissingDependencyError: The Keras it needs is not installed.
-            NotRunError: The file does not tell its model, Keras has no backend here, or the file holds what is not
+            NotRunError: The file does not contain its model, Keras has no backend here, or the file holds what is not
                 run.
         """
         if self._content.config is None:
-            raise NotRunError("the file does not tell its model")
+            raise NotRunError("the file does not contain its model")
         keras, framework, model = self._loaded
 
         with _quiet():

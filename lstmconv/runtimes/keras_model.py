@@ -26,7 +26,7 @@ def load_model(artifact: Artifact, keras: ModuleType, framework: str, model: Any
         model: What it loaded.
 
     Raises:
-        NotRunError: The file does not tell its model, or Keras finds other inputs and outputs in it.
+        NotRunError: The file does not contain its model, or Keras finds other inputs and outputs in it.
     """
     entries, outputs = _told(artifact)
     counts = len(model.inputs), len(model.outputs)
@@ -66,7 +66,7 @@ def _told(artifact: Artifact) -> tuple[tuple[Input, ...], tuple[str, ...]]:
         return tuple(entries), tuple(map(str, described["outputs"]))
     told = artifact.checkpoint.model
     if told is None:
-        raise NotRunError("the file does not tell its model")
+        raise NotRunError("the file does not contain its model")
     return told.inputs, tuple(told.outputs)
 
 

@@ -53,7 +53,7 @@ class SourceFile(StateDict):
         Raises:
             NotRunError: Always.
         """
-        raise NotRunError("a source is run as a whole model, and nothing tells which model it should be")
+        raise NotRunError("a .py file is run as a whole model, and the file that it is compared with holds none")
 
     def load_model(self) -> LoadedModel:
         """Start a process that runs the source."""

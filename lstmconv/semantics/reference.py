@@ -38,13 +38,13 @@ def reference(
         What Keras returns; a list of several where it returns several.
 
     Raises:
-        UsageError: A shape is not as above; the file does not tell its model; or a model is given a state or a mask.
+        UsageError: A shape is not as above; the file does not contain its model; or a model is given a state or a mask.
         UnsupportedModelError: A layer is unknown, or its activations are.
     """
     if isinstance(source, Checkpoint):
         if source.model is None:
             name = source.provenance.source
-            raise UsageError(f"{name} does not tell its whole model; pass one of its layers: checkpoint.layers[0]")
+            raise UsageError(f"{name} does not contain its whole model; pass one of its layers: checkpoint.layers[0]")
         source = source.model
     if not isinstance(source, Model | LSTMLayer | RecurrentLayer | Kind | Stack):
         raise misfit("reference", source, "a Checkpoint, a model or a layer")

@@ -49,7 +49,7 @@ def to_torch(source: Model | Checkpoint | LSTMLayer) -> nn.Module:
     """Return a module with the inputs and outputs of the Keras model, or of the Keras layer.
 
     Raises:
-        UnsupportedModelError: A layer is unknown, an activation is, or the checkpoint does not tell its model.
+        UnsupportedModelError: A layer is unknown, an activation is, or the checkpoint does not contain its model.
     """
     if isinstance(source, LSTMLayer):
         return from_layer(source)
@@ -58,7 +58,7 @@ def to_torch(source: Model | Checkpoint | LSTMLayer) -> nn.Module:
         assert isinstance(source, Checkpoint)
         names = ", ".join(layer.name for layer in source.layers)
         raise UnsupportedModelError(
-            f"{source.provenance.source} does not tell its model; give one of its layers: checkpoint[name] of {names}"
+            f"{source.provenance.source} has no model; pass one of its layers: checkpoint[name] of {names}"
         )
     return from_model(model)
 

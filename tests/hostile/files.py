@@ -297,7 +297,7 @@ def layer_names_that_are_references(folder: Path) -> Path:
     return legacy(folder, change)
 
 
-@hostile("is announced")
+@hostile("is listed")
 def layer_name_that_leads_out(folder: Path) -> Path:
     def change(file: h5py.File, _: h5py.Group) -> None:
         file["model_weights"].attrs["layer_names"] = [b"../../../etc/passwd"]
@@ -745,7 +745,7 @@ def plain_pickle_named_like_a_keras_file(folder: Path) -> Path:
     return folder / "model.h5"
 
 
-@hostile("containers deep within each other")
+@hostile("containers nested too deeply")
 def pickle_of_doubling_lists(folder: Path) -> Path:
     """Thirty pairs of the one before: 2^30 paths to the first."""
     content = b"\x80\x02]q\x00"
@@ -769,7 +769,7 @@ def pickle_of_a_text_of_a_terabyte(folder: Path) -> Path:
     return torch_zip(folder, b"\x80\x04\x8d" + struct.pack("<Q", 1 << 40) + b"x.")
 
 
-@hostile("containers deep within each other")
+@hostile("containers nested too deeply")
 def pickle_of_a_list_within_itself(folder: Path) -> Path:
     return torch_zip(folder, b"\x80\x02]q\x00h\x00a.")
 
@@ -822,7 +822,7 @@ def module_within_itself(folder: Path) -> Path:
     return torch_zip(folder, b"\x80\x02" + module(("me", b"h\xff")) + b".")
 
 
-@hostile("containers deep within each other")
+@hostile("containers nested too deeply")
 def module_of_a_thousand_levels(folder: Path) -> Path:
     made = module()
     for _ in range(1000):
@@ -830,7 +830,7 @@ def module_of_a_thousand_levels(folder: Path) -> Path:
     return torch_zip(folder, b"\x80\x02" + made + b".")
 
 
-@hostile("containers deep within each other")
+@hostile("containers nested too deeply")
 def modules_that_double(folder: Path) -> Path:
     content = b"\x80\x02" + module() + b"q\x00"
     for level in range(30):

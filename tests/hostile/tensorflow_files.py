@@ -195,7 +195,7 @@ def object_that_is_not_there(folder: Path) -> Path:
     return checkpoint(folder, bundles.lstm_graph(b"", {"gone": 1 << 40}))
 
 
-@hostile("is announced and is not there")
+@hostile("is listed and missing")
 def variable_that_is_not_stored(folder: Path) -> Path:
     return checkpoint(folder, bundles.lstm_graph(bundles.node({}, "../../secret", "x"), {"v": 6}))
 

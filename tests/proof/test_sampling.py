@@ -128,7 +128,7 @@ def test_activations_that_take_all_units_at_once_are_not_run(name: str, tmp_path
     layer = make_layer(make_half(7, 11, seed=1, activation=lstmconv.Activation(name)))
     lstmconv.save(make_checkpoint(layer), tmp_path / "m.pt")
     check = outputs_of(verified(make_checkpoint(layer), tmp_path / "m.pt"))
-    assert (check.status, f"{name} takes all at once" in check.detail) == ("not run", True)
+    assert (check.status, f"{name} needs all units at once" in check.detail) == ("not run", True)
 
 
 def test_units_are_drawn_with_the_first_and_the_last():

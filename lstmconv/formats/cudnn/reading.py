@@ -244,7 +244,7 @@ def _unpacked(
     if space.size > needed:
         behind = space.size - needed
         notes.append(
-            f"{': '.join(where)}: {behind:,} elements lie behind the {needed:,} that the sizes ask for; left aside"
+            f"{': '.join(where)}: {behind:,} elements follow the {needed:,} that the sizes require; they are ignored"
         )
     position = 0
 

@@ -72,7 +72,7 @@ def obstacle(stack: Stack) -> str | None:
             if onnx_function(activation) is None:
                 return f"ONNX' LSTM has no {activation}; convert to torch, which lstmconv.torch.LSTM computes"
     if len({layer.dtype for layer in stack.layers}) > 1:
-        return "its layers are of several dtypes, and the graph casts nothing; choose one with --dtype"
+        return "its layers have several dtypes, and an ONNX graph of lstmconv has one; choose it with --dtype"
     return None
 
 
@@ -81,7 +81,7 @@ def _obstacle_of_lengths(stack: Stack) -> str | None:
     turned = next((layer.name for layer in stack.layers[:-1] if layer.go_backwards and not layer.bidirectional), None)
     if turned is None:
         return None
-    return f"{turned} hands its steps on in reverse, and lengths count them from the front; convert without --lengths"
+    return f"{turned} passes its steps on in reverse, and lengths count them from the front; convert without --lengths"
 
 
 def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:
@@ -138,7 +138,7 @@ def _graph_of(checkpoint: Checkpoint, options: WriteOptions) -> Graph:
     if not options.whole:
         return _graph_of_layers(checkpoint, options)
     if checkpoint.model is None:
-        raise UnsupportedModelError(f"{checkpoint.provenance.source} does not tell its model")
+        raise UnsupportedModelError(f"{checkpoint.provenance.source} does not contain its model")
     return _graph_of_model(checkpoint.model, options)
 
 

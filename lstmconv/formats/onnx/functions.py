@@ -103,7 +103,7 @@ def with_numbers(names: Sequence[str], alphas: Sequence[float], betas: Sequence[
     found: list[Function] = []
     for name in names:
         if name.lower() not in _CONSUMED:
-            raise UnsupportedModelError(f"its activation {name!r} is none of ONNX' LSTM")
+            raise UnsupportedModelError(f"ONNX' LSTM has no activation {name!r}")
         own, lists, defaults = _CONSUMED[name.lower()]
         numbers: dict[str, tuple[float, ...]] = {}
         for index, key in enumerate(lists):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["config_of", "losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
 
-_NOT_WRITTEN = "TensorFlow's containers are read only; convert to keras, and save that with TensorFlow"
+_NOT_WRITTEN = "lstmconv reads TensorFlow's files and writes none; convert to keras, and save that file with TensorFlow"
 
 
 def open_file(file: MappedFile, options: ReadOptions) -> Opened:

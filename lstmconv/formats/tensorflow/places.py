@@ -88,7 +88,7 @@ def _checkpoints(folder: Path) -> list[Path]:
         text = file.read(_STATE_BYTES).decode(errors="replace")
     stated = _LATEST.search(text)
     if stated is None:
-        raise UnreadableFileError(f"{folder.name}/{_STATE}: names no checkpoint; give the checkpoint itself")
+        raise UnreadableFileError(f"{folder.name}/{_STATE}: names no checkpoint; pass the checkpoint itself")
     # A folder that was moved still has the names of the place where it was written.
     index = folder / (re.split(r"[/\\]", stated[1])[-1] + INDEX)
     if not index.is_file():

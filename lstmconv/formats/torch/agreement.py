@@ -44,7 +44,7 @@ def _difference(expected: Mapping[str, NamedTensor], found: Mapping[str, Array])
             return f"'{name}' is missing"
         if name.rpartition(".")[2] == "_extra_state":
             if _said(found[name].tobytes()) != json.loads(b"".join(bytes(slab) for slab in tensor.slabs())):
-                return f"'{name}' says something else"
+                return f"'{name}' has another value"
         elif found[name].shape != tensor.shape:
             return f"'{name}' is {found[name].shape}, expected {tensor.shape}"
     more = next((name for name in found if name not in expected), None)

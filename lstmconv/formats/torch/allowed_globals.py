@@ -275,7 +275,7 @@ def _rebuild_tensor_v3(
     if not isinstance(element, Element):
         raise Refused(f"a tensor's dtype is {kind(element)}; the file is damaged")
     if element.dtype is None:
-        return Unread(f"torch.{element.name}, which NumPy has not")
+        return Unread(f"torch.{element.name}, which NumPy does not have")
     return _with_metadata(_tensor(storage, element.dtype, offset, size, stride), metadata)
 
 
@@ -382,7 +382,9 @@ def storage_named(identifier: object) -> Storage:
     ``(key, offset, count)`` in elements of the storage (``_legacy_load``, ``persistent_load``).
     """
     if not isinstance(identifier, tuple) or len(identifier) not in (5, 6) or identifier[0] != "storage":
-        raise Refused("its pickle refers to what is no storage; nothing was executed; save the state dict alone")
+        raise Refused(
+            "its pickle refers to something that is no storage; nothing was executed; save the state dict alone"
+        )
     _, storage_type, key, _, count, *rest = identifier
     if isinstance(storage_type, Named):
         raise ForbiddenName(storage_type.name)

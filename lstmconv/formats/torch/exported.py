@@ -74,7 +74,7 @@ def _weights(found: Mapping[str, Any], archive: Archive) -> Iterator[tuple[str, 
             continue
         dtype = Element(_SCALAR_TYPES.get(meta["dtype"], "")).dtype
         if meta["layout"] != _STRIDED or dtype is None:
-            yield key, Unread("of a type or layout that NumPy has not")
+            yield key, Unread("of a type or layout that NumPy does not have")
             continue
         entry = archive.records.get(f"{_WEIGHTS}{record}")
         if entry is None or not isinstance(record, str):

@@ -55,6 +55,6 @@ def order_of_axes(module: PickledModule, name: str) -> LayerNote | None:
         return None
     return LayerNote(
         name,
-        "the module takes (time, batch, features), for batch_first is False; "
-        "what is converted takes (batch, time, features)",
+        "the module takes (time, batch, features), because batch_first is False; "
+        "the converted layer takes (batch, time, features)",
     )

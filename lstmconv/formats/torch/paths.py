@@ -65,7 +65,7 @@ def named_objects(pickled: Pickled) -> Iterator[tuple[str, Tensor | Unread | Unb
                 yield f"{name}{separator}" if name else "", member.module
             budget -= len(inner)
             if len(pending) >= _MAX_DEPTH or budget < 0:
-                raise Refused("containers deep within each other, or within themselves; save the state dict alone")
+                raise Refused("containers nested too deeply, or inside themselves; save the state dict alone")
             pending.append(_Level(name, separator if name else "", iter(inner), in_module=member is not None))
             break
         else:

@@ -143,7 +143,7 @@ def _resolve(container: Container) -> TorchFile:
         elif isinstance(found, Unbuilt):
             opaque[key] = shown(found.name)
         elif key in tensors or key in notes:
-            raise Refused(f"two tensors fall together under the name {shown(key)!r}; save the state dict alone")
+            raise Refused(f"two tensors have the name {shown(key)!r}; save the state dict alone")
         elif len(tensors) + len(notes) >= most:
             raise Refused(f"over {most:,} tensors; save the state dict alone, or, {TENSORS.way_out}")
         elif isinstance(found, Unread):

@@ -87,7 +87,7 @@ def whole_tensors(checkpoint: Checkpoint, options: WriteOptions) -> list[NamedTe
         UnsupportedModelError: It tells none; or as :func:`model_tensors`.
     """
     if checkpoint.model is None:
-        raise UnsupportedModelError(f"{checkpoint.provenance.source} does not tell its model")
+        raise UnsupportedModelError(f"{checkpoint.provenance.source} does not contain its model")
     return model_tensors(checkpoint.model, options)
 
 

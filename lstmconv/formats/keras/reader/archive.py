@@ -50,6 +50,6 @@ def _no_body(name: str, names: list[str]) -> UnreadableFileError:
     beside = (entry for entry in names if ".." not in entry.split("/") and not entry.startswith("/"))
     inside = next((entry for entry in beside if entry.lower().endswith(_MODELS)), None)
     if inside is not None:
-        return UnreadableFileError(f"a zip that holds {inside!r:.100}; unzip it and give what is inside", about=name)
+        return UnreadableFileError(f"a zip that holds {inside!r:.100}; unzip it and pass the file inside", about=name)
     found = listed([f"{entry!r:.40}" for entry in names], 3) or "nothing"
     return UnreadableFileError(f"a zip without model.weights.h5 (it holds {found}), expected a .keras file", about=name)

@@ -63,7 +63,7 @@ def assign_listed(
     if (version is None or version.major != 3) and any(owner.levels[-1].beginning == "forward_" for owner in owners):
         notes.append(
             f"{file.name}: Keras 2 lists a half of a Bidirectional that was frozen alone behind the other, which its "
-            "config does not say; none is taken for frozen"
+            "config does not say; it is assumed that none is frozen"
         )
     return found
 

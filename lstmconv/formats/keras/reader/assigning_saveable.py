@@ -71,7 +71,7 @@ def _unite(
                 same.append(entry)
         elif len(same) > 1:
             raise UnsupportedModelError(
-                f"'{paths[entry]}' holds nothing: '{member.name}' is a shared layer, which may be any of "
+                f"'{paths[entry]}' holds no weights: '{member.name}' is a shared layer, which may be any of "
                 f"{', '.join(paths[each] for each in same)}",
                 about=file.name,
             )

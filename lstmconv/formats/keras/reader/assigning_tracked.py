@@ -62,7 +62,7 @@ def _model_in(root: Tracked, name: str) -> Tracked:
     if not models:
         found = listed(root.children) or "none"
         raise UnsupportedModelError(
-            f"{name}: its layers are attributes of the user's own class ({found}), which no config describes; convert "
+            f"{name}: its layers are attributes of a custom class ({found}), which no config describes; convert "
             "it without --config"
         )
     if models[0] is not root and len(models) > 1:
@@ -117,7 +117,7 @@ class _Assigning:
                 if self._has_variables(member) is not None and self._has_variables(member) != (id(found) in held)
             ]
             if differing:
-                raise self._do_not_belong(f"of the config and the file only one has weights at {listed(differing)}")
+                raise self._do_not_belong(f"only one of the config and the file has weights at {listed(differing)}")
         elif all(self._has_variables(member) is not None for member in members) and len(wanting) == len(weighty):
             pairs = list(zip(wanting, weighty, strict=True))
         else:

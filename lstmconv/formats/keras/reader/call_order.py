@@ -50,7 +50,7 @@ def call_order(model: ModelEntry, given: Mapping[tuple[str, int], object]) -> It
                 heapq.heappush(ready, reader)
     if done < len(calls):
         circle = [calls[index][0] for index, count in enumerate(waiting) if count]
-        raise UnreadableFileError(f"the model config: layers feed themselves in a circle: {listed(circle)}")
+        raise UnreadableFileError(f"the model config: layers feed each other in a circle: {listed(circle)}")
 
 
 def value_of(ref: Ref, values: Mapping[tuple[str, int], list[Value]], model: ModelEntry) -> Value:

@@ -48,7 +48,7 @@ def legacy_cells(weights: Group) -> list[Cell]:
     for name in dict.fromkeys(group_names(weights)):
         group = weights.group(name)
         if group is None:
-            raise UnreadableFileError(f"the layer '{name}' is announced and its group is not there: a truncated file")
+            raise UnreadableFileError(f"the layer '{name}' is listed and its group is missing: a truncated file")
         cells += _group_cells(name, group)
         refuse_many_layers(len(cells), "the file")
     return cells
@@ -67,7 +67,7 @@ def group_arrays(layer: str, group: Group) -> list[Stored]:
     for name in dict.fromkeys(names):
         array = group.find(name)
         if not isinstance(array, StoredArray):
-            raise UnreadableFileError(f"'{layer}/{name}' is announced and is not there: a truncated file")
+            raise UnreadableFileError(f"'{layer}/{name}' is listed and missing: a truncated file")
         found.append(Stored(name, array))
     return found
 

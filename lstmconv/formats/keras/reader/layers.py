@@ -122,10 +122,10 @@ class Layers:
         """Build one layer that is no model and no TimeDistributed."""
         if entry.package is not None:
             self._skip_what_is_recurrent(entry, name)
-            return (self.unknown(entry, name, "a class of the user's own: the file does not tell what it computes"),)
+            return (self.unknown(entry, name, "a custom class: the file does not say what it computes"),)
         foreign = next((part for part in entry.inside if part.package is not None), None)
         if foreign is not None:
-            reason = f"it wraps {foreign.title}, a class of the user's own: the file does not tell what it computes"
+            reason = f"it wraps {foreign.title}, a custom class: the file does not say what it computes"
             return (self.unknown(entry, name, reason),)
         if is_lstm(entry):
             return (self._lstm(entry, name),)

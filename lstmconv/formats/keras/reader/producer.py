@@ -103,11 +103,11 @@ class Producer:
         chosen = {key: self._chosen(name, key, stated) for key in ("activation", "recurrent_activation")}
         if half is None and chosen["recurrent_activation"] is None and self.defaults_to_sigmoid:
             chosen["recurrent_activation"] = SIGMOID
-            note = "the file does not tell its recurrent activation; sigmoid is assumed, Keras' default"
+            note = "the file does not say its recurrent activation; sigmoid is assumed, Keras' default"
             self.notes.append(LayerNote(name, note))
         if half is None and chosen["activation"] is None and chosen["recurrent_activation"] is not None:
             chosen["activation"] = TANH
-            note = "the file does not tell its activation; Keras' default is assumed, tanh"
+            note = "the file does not say its activation; Keras' default is assumed, tanh"
             self.notes.append(LayerNote(name, note))
         return chosen["activation"], chosen["recurrent_activation"]
 

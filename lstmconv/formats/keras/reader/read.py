@@ -88,7 +88,7 @@ def interpret(file: KerasFile, options: ReadOptions) -> Checkpoint:
         if checkpoint is not None:
             return checkpoint
     if description is not None:
-        notes[:] = ["the config names no LSTM (a model class of its own?); layers are found by their arrays"]
+        notes[:] = ["the config names no LSTM (a custom model class?); layers are found by their arrays"]
         producer = replace(producer, config=None)
     return _discovered(cells, producer, options)
 

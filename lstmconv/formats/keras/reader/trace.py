@@ -215,7 +215,7 @@ class _Tracer:
             self.layers.producer.notes.append(
                 LayerNote(
                     own,
-                    "it changes nothing; the mask is taken to end there, as with TensorFlow and PyTorch "
+                    "it changes nothing; the mask is assumed to end there, as with TensorFlow and PyTorch "
                     "(with JAX, Keras 3 keeps it)",
                 )
             )
@@ -334,7 +334,7 @@ class _Tracer:
             return self.run(name, own, (unknown,), values, (), ())
         steps = build_operation(self.layers.described(entry, own), operands, options)
         if self._may_keep_mask([step.layer for step in steps], values):
-            reason = "it changes nothing, and whether the mask goes on behind it depends on Keras' backend"
+            reason = "it changes nothing, and whether the mask continues after it depends on Keras' backend"
             return self.run(name, own, (self.layers.unknown(entry, own, reason),), values, (), ())
         made: list[list[Value]] = []
         for step in steps:

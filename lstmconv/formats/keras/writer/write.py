@@ -126,8 +126,8 @@ def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterato
         return
     if _kind(path, options) in ("saveable", "legacy weights"):
         yield (
-            "a file of weights only does not tell Keras its layers' activations and options; lstmconv's record in it "
-            "does"
+            "a weights-only file does not say its layers' activations and options to Keras; only lstmconv's record in "
+            "it does"
         )
         return
     for layer in checkpoint.layers:
@@ -136,8 +136,8 @@ def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterato
 
 def _model_losses(layer: LSTMLayer) -> Iterator[str]:
     if layer.stateful:
-        yield "is stateful; the written layer is not, since that needs a fixed batch size, which no source tells"
+        yield "is stateful; the written layer is not, because Keras needs a fixed batch size for that"
     if layer.return_sequences is None:
-        yield "the source does not tell return_sequences; the written layer returns them"
+        yield "the source does not say return_sequences; the written layer returns every step"
     if layer.class_name.startswith("TimeDistributed"):
         yield "its model runs it in TimeDistributed; the written model has the LSTM alone"

@@ -125,7 +125,7 @@ def read_node(scope: Scope, index: int, name: str, values: Values, overrides: Ov
     node = scope.nodes[index]
     attributes = _attributes(node, (scope.file, name))
     if "clip" in attributes:
-        raise UnsupportedModelError(f"clip={attributes['clip']:g} bounds its gates, which Keras' LSTM has no word for")
+        raise UnsupportedModelError(f"clip={attributes['clip']:g} bounds its gates, which Keras' LSTM does not do")
     if attributes.get("input_forget"):
         raise UnsupportedModelError("input_forget=1 couples the input and forget gates, which Keras' LSTM does not")
     ways = _ways(scope, attributes, name)
@@ -142,7 +142,7 @@ def read_node(scope: Scope, index: int, name: str, values: Values, overrides: Ov
         f, g, h = functions[3 * row : 3 * row + 3]
         if overrides.activation is None and g != h:
             raise UnsupportedModelError(
-                f"its candidate runs through {g} and its output through {h}; Keras has one for both"
+                f"its candidate has the activation {g} and its output {h}; Keras has one activation for both"
             )
         bias_ih, bias_hh = (None, None) if b is None else map(ONNX.one_bias.view, np.split(b[row], 2))
         directions.append(
@@ -170,7 +170,7 @@ def _attributes(node: onnx.NodeProto, where: About) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for entry in node.attribute:
         if entry.name not in _ATTRIBUTES:
-            raise UnsupportedModelError(f"its attribute {entry.name!r} is none of ONNX' LSTM")
+            raise UnsupportedModelError(f"ONNX' LSTM has no attribute {entry.name!r}")
         if entry.type != _ATTRIBUTES[entry.name]:
             raise UnreadableFileError(f"the attribute {entry.name!r} is of another type", about=where)
         fields = {1: "f", 2: "i", 3: "s", 6: "floats", 8: "strings"}

@@ -100,8 +100,8 @@ def read_file(
 def _whole(file: MappedFile, record: Record) -> str:
     """Say what of a whole model is not read."""
     return (
-        f"{file.name}: holds the whole model of {record.source}, and of an ONNX file the LSTM layers alone are read; "
-        f"convert {record.source} for the whole model"
+        f"{file.name}: holds the whole model of {record.source}, but lstmconv reads only the LSTM layers of an ONNX "
+        f"file; convert {record.source} for the whole model"
     )
 
 
@@ -145,7 +145,7 @@ def record_of(model: onnx.ModelProto) -> tuple[Record | None, tuple[str, ...]]:
     texts = [entry.value for entry in model.metadata_props if entry.key == KEY]
     record = parse_record(texts[0]) if texts else None
     unread = bool(texts) and record is None
-    return record, ("the file's own record cannot be read; left aside",) if unread else ()
+    return record, ("lstmconv's record in the file cannot be read; it is ignored",) if unread else ()
 
 
 def _provenance(name: str, sha256: str, model: onnx.ModelProto) -> Provenance:
@@ -249,8 +249,8 @@ def _leave_out_fixed_lengths(found: _Found, routes: Routes) -> None:
 def _nothing(name: str, skipped: Sequence[Skipped]) -> str:
     if not skipped:
         return (
-            f"{name}: no LSTM node; an LSTM that was exported cell by cell, or as a Loop, cannot be told from "
-            "other computing: export it with torch.nn.LSTM or Keras' LSTM layer whole"
+            f"{name}: no LSTM node; an LSTM that was exported cell by cell, or as a Loop, is not recognised: export "
+            "a model that uses torch.nn.LSTM or Keras' LSTM layer"
         )
     return f"{name}: no LSTM that converts: " + "; ".join(
         f"{one.name} ({one.class_name}): {one.reason}" for one in skipped
@@ -264,7 +264,7 @@ def _restored(
     try:
         return restore(modules, record, name, binding=False), ()
     except UnsupportedModelError:
-        return restore(modules, None, name), ("the file's own record cannot be read; left aside",)
+        return restore(modules, None, name), ("lstmconv's record in the file cannot be read; it is ignored",)
 
 
 def _as_used(placed: Placed, routes: Routes) -> tuple[LSTMLayer, list[str]]:
@@ -294,7 +294,9 @@ def _turned(placed: Placed, routes: Routes, notes: list[str]) -> LSTMLayer:
         return layer
     if turns == {True} and not layer.bidirectional and not layer.go_backwards:
         return replace(layer, forward=replace(layer.forward, go_backwards=True))
-    notes.append(LayerNote(layer.name, "the graph turns its input round in time first; that is not part of the layer"))
+    notes.append(
+        LayerNote(layer.name, "the graph reverses its input in time first; the reversal is not part of the layer")
+    )
     return layer
 
 

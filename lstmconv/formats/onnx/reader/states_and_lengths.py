@@ -1,7 +1,7 @@
 """What reaches an LSTM node beside its sequence: initial states and sequence lengths.
 
 A node whose states are not provably zeros starts from something that the layer alone does not hold: who gives it
-is said, and the target takes it as an input. Lengths that are not provably all steps are a mask.
+is said, and the target takes that state as an input. Lengths that are not provably all steps are a mask.
 """
 
 from __future__ import annotations

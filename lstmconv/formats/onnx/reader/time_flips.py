@@ -55,7 +55,7 @@ def _turned_axes(above: onnx.NodeProto, node: LSTMNode, routes: Routes) -> tuple
         stated = attribute(above, "time_axis")
         axis = int(stated.i) if stated is not None else 0
         if not routes.are_all_steps(node.scope, above.input[1], above.input[0], axis):
-            raise NotEvaluatedError("turns round a part of its input")
+            raise NotEvaluatedError("reverses a part of its input in time")
         return (axis,)
     if above.op_type != "Slice" or len(above.input) <= 4 or not above.input[4]:
         return ()

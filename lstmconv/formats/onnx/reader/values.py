@@ -171,7 +171,7 @@ class Values:
         if len(node.input) > _TRAINING and node.input[_TRAINING]:
             trains = bool(np.any(self._input(scope, node.input[_TRAINING], node.op_type)))
         if trains or name != node.output[0]:
-            raise NotEvaluatedError("comes from a Dropout node that drops")
+            raise NotEvaluatedError("comes from a Dropout node in training mode")
         return self._input(scope, node.input[0], node.op_type)
 
     def _constant_node(self, node: onnx.NodeProto) -> Array:

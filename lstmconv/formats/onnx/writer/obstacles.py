@@ -34,10 +34,10 @@ def _obstacles(model: Model, options: WriteOptions) -> Iterator[str]:
     for layer in model.layers:
         yield from _activations(layer)
         if is_stateful(layer) and len(model.calls_of(layer)) > 1:
-            yield f"{layer.name}: stateful, and called twice: where the second call starts depends on Keras"
+            yield f"{layer.name}: stateful, and called twice: how the second call starts depends on Keras"
     try:
         if dtype_of_model(model, options).name == "bfloat16":
-            yield "ONNX Runtime computes little in bfloat16; choose float32 or float16 with --dtype"
+            yield "ONNX Runtime has few operators in bfloat16; choose float32 or float16 with --dtype"
     except UnsupportedModelError as error:
         yield str(error)
 

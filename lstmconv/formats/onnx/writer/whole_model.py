@@ -253,7 +253,7 @@ def _flat(writer: CallWriter, value: Value, step: Shape) -> str:
 def _writer_of(layer: Kind) -> Writer:
     writer = WRITERS.get(type(layer))
     if writer is None:
-        raise UnsupportedModelError(f"{layer.name}: ONNX has no form of it here")
+        raise UnsupportedModelError(f"{layer.name}: ONNX cannot express it here")
     return writer
 
 

@@ -90,7 +90,7 @@ class Bundle:
     def _array(self, key: str) -> StoredArray:
         entry = self.entries.get(key)
         if entry is None:
-            raise UnreadableFileError(f"{self.name}: '{key}' is announced and is not there: a truncated file")
+            raise UnreadableFileError(f"{self.name}: '{key}' is listed and missing: a truncated file")
         dtype = dtype_of(entry.dtype)
         if dtype is None or entry.sliced:
             reason = "stored in slices (a partitioned variable)" if entry.sliced else "not a tensor of numbers"

@@ -54,7 +54,7 @@ def _refuse_others(file: MappedFile) -> None:
     """Name TensorFlow's files that hold no layers."""
     if file.has_suffix(".tflite"):
         raise ForeignFileError(
-            f"a TensorFlow Lite model, whose layers are taken apart into operations; {_WAY_OUT}", about=file.name
+            f"a TensorFlow Lite model, whose layers are split into operations; {_WAY_OUT}", about=file.name
         )
     if file.has_suffix(".pb", ".pbtxt"):
         raise ForeignFileError(

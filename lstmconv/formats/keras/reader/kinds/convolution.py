@@ -36,7 +36,7 @@ def spatial_rank(entry: LayerEntry) -> int:
     """Return how many spatial axes a class has, by its name: ``Conv2D``, ``MaxPool1D``."""
     found = re.search(r"([123])D", entry.class_name)
     if found is None:
-        raise NotUnderstoodError(f"{entry.class_name} does not tell how many axes it runs over")
+        raise NotUnderstoodError(f"{entry.class_name} does not say how many axes it runs over")
     return int(found[1])
 
 

@@ -62,7 +62,7 @@ _MODES_KERAS_1: dict[str, _Operation] = {"sum": "add", "mul": "multiply", "ave":
 def _keras_1(place: Place) -> tuple[Kind, ...]:
     mode = place.options["mode"]
     if place.options["mode_type"] not in ("raw", None):
-        raise NotUnderstoodError("its mode is a function of the user's")
+        raise NotUnderstoodError("its mode is a custom function")
     if mode == "concat":
         return _concatenated(place, place.options["concat_axis"])
     if mode == "dot":

@@ -77,7 +77,7 @@ class Place:
     @property
     def backend_note(self) -> LayerNote:
         """What is assumed of a layer that backends compute differently, where the file does not state the backend."""
-        text = "the file does not tell its backend, taken as TensorFlow; on Theano it computed otherwise"
+        text = "the file does not say its backend; TensorFlow is assumed, and Theano computes this layer differently"
         return LayerNote(self.name, text)
 
     def size(self, axis: int) -> int | None:

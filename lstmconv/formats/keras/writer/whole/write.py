@@ -137,7 +137,7 @@ def write_whole(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> No
 
     model = checkpoint.model
     if model is None:
-        raise UnsupportedModelError(f"{checkpoint.provenance.source} does not tell its model")
+        raise UnsupportedModelError(f"{checkpoint.provenance.source} does not contain its model")
     name = path.name.lower()
     if name.endswith(".weights.h5") or not name.endswith((".keras", ".h5", ".hdf5")):
         raise UsageError(
