@@ -11,19 +11,7 @@ from lstmconv._version import __version__
 
 if TYPE_CHECKING:
     from lstmconv.activations import Activation
-    from lstmconv.api import (
-        Conversion,
-        convert,
-        from_keras,
-        from_onnx,
-        from_torch,
-        load,
-        save,
-        to_cudnn,
-        to_onnx,
-        to_torch,
-        verify,
-    )
+    from lstmconv.api import Conversion, convert, load, save, verify
     from lstmconv.checking import CheckResult, Finding, check
     from lstmconv.converting import ConvertOptions
     from lstmconv.errors import (
@@ -38,6 +26,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions
+    from lstmconv.in_memory import from_keras, from_onnx, from_torch, to_cudnn, to_onnx, to_torch
     from lstmconv.jobs.convert_many import Converted, convert_many
     from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack
     from lstmconv.proof.report import Check, Report, VerificationError
@@ -89,19 +78,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api": (
-        "Conversion",
-        "convert",
-        "from_keras",
-        "from_onnx",
-        "from_torch",
-        "load",
-        "save",
-        "to_cudnn",
-        "to_onnx",
-        "to_torch",
-        "verify",
-    ),
+    "api": ("Conversion", "convert", "load", "save", "verify"),
+    "in_memory": ("from_keras", "from_onnx", "from_torch", "to_cudnn", "to_onnx", "to_torch"),
     "checking": ("CheckResult", "Finding", "check"),
     "converting": ("ConvertOptions",),
     "jobs.convert_many": ("Converted", "convert_many"),
