@@ -16,7 +16,7 @@ import lstmconv
 from lstmconv.activations import HARD_SIGMOID_KERAS_3, Activation, parse_activation
 from lstmconv.errors import UnreadableFileError, UnsupportedModelError, UsageError
 from lstmconv.formats import WriteOptions, by_suffix, open_file
-from lstmconv.formats.model_record import arrays_of, describe_model, named_layers
+from lstmconv.formats.model_record import describe_model
 from lstmconv.formats.torch import pt
 from lstmconv.formats.torch.whole import model_tensors
 from lstmconv.formats.torch.whole_reader import read_model
@@ -38,6 +38,7 @@ from lstmconv.model import (
 )
 from lstmconv.model import kinds as k
 from lstmconv.model.chains import lstm_layers
+from lstmconv.model.names import arrays_of, named_layers
 from lstmconv.runtimes import DecodedDirection, session
 from lstmconv.semantics.recurrent import run_layer
 from lstmconv.torch import GRU, from_model, load

@@ -36,15 +36,13 @@ from lstmconv.model import (
     TimeDistributed,
 )
 from lstmconv.model.kinds import Constant, Kind, Rescaling, Unknown
+from lstmconv.model.names import name_inside, named_layers
 
 __all__ = [
     "Lookup",
     "Place",
-    "arrays_of",
     "describe_layer",
     "describe_model",
-    "name_inside",
-    "named_layers",
     "rebuild_model",
 ]
 
@@ -74,53 +72,6 @@ class Place(NamedTuple):
 
 Lookup: TypeAlias = "Callable[[Place], Array | Gates | None]"
 """Returns the array of a place in the axes of :mod:`lstmconv.model`, or ``None``."""
-
-
-def name_inside(name: str, above: str) -> str:
-    """Return a layer's name in the whole: under the name of the TimeDistributed layer that it is inside of, if any.
-
-    >>> name_inside("conv", "each_step"), name_inside("each_step", "each_step"), name_inside("dense", "")
-    ('each_step/conv', 'each_step', 'dense')
-    """
-    return name if not above or name == above or name.startswith(f"{above}/") else f"{above}/{name}"
-
-
-def named_layers(model: Model, above: str = "") -> Iterator[tuple[str, Layer]]:
-    """Yield every layer once with its name in the whole; those inside TimeDistributed behind it, under its name.
-
-    A wrapped layer may have the wrapper's own name: the wrapper has no arrays.
-
-    Raises:
-        UnsupportedModelError: Two layers have one name.
-    """
-    seen: dict[str, Layer] = {}
-    for call in model.calls:
-        layer = call.layer
-        if seen.setdefault(layer.name, layer) is not layer:
-            raise UnsupportedModelError(f"{model.name}: two layers are named '{layer.name}'")
-    for name, layer in seen.items():
-        own = name_inside(name, above)
-        yield own, layer
-        if isinstance(layer, TimeDistributed):
-            yield from named_layers(layer.model, own)
-
-
-def arrays_of(layer: Layer) -> Mapping[str, Array | Gates]:
-    """Return a layer's arrays by attribute, as :class:`Place` names them."""
-    if isinstance(layer, Kind):
-        return layer.arrays
-    return dict(_arrays(layer, ""))
-
-
-def _arrays(value: Any, path: str) -> Iterator[tuple[str, Array | Gates]]:
-    if isinstance(value, Gates | np.ndarray):
-        yield path.removesuffix("."), value
-    elif isinstance(value, tuple):
-        for number, entry in enumerate(value):
-            yield from _arrays(entry, f"{path}{number}.")
-    elif is_dataclass(value):
-        for field in fields(value):
-            yield from _arrays(getattr(value, field.name), f"{path}{field.name}.")
 
 
 def describe_model(model: Model) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from lstmconv.activations import SIGMOID, TANH
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats.model_record import name_inside
 from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.torch.state_dict import extra_state, obstacle, prefix_of
 from lstmconv.formats.torch.whole import halves_fit, model_tensors, obstacle_of_model, recurrent_extra_state
@@ -28,6 +27,7 @@ from lstmconv.model import (
 )
 from lstmconv.model import Tensor as Place
 from lstmconv.model.kinds import Attention, Constant, MultiHeadAttention, Rescaling, Unknown
+from lstmconv.model.names import name_inside
 from lstmconv.torch.arrays import dtype_of, tensor_of
 from lstmconv.torch.attention import build_attention, build_multi_head_attention
 from lstmconv.torch.kinds import BUILDERS

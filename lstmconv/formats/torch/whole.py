@@ -17,7 +17,6 @@ import numpy as np
 from lstmconv.activations import SIGMOID, TANH, Activation, describe_activation
 from lstmconv.arrays.copying import Piece
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats.model_record import named_layers
 from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.tensors import NamedTensor
 from lstmconv.formats.torch.state_dict import obstacle, prefix_of, require_two_biases, stack_tensors
@@ -46,6 +45,7 @@ from lstmconv.model.kinds import (
     Rescaling,
     Unknown,
 )
+from lstmconv.model.names import named_layers
 
 _Direction = TypeVar("_Direction", LSTMDirection, GRUDirection | SimpleRNNDirection)
 

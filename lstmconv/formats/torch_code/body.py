@@ -6,7 +6,6 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 
 from lstmconv.errors import UnsupportedModelError
-from lstmconv.formats.model_record import name_inside
 from lstmconv.formats.torch_code.activations import X
 from lstmconv.formats.torch_code.arithmetic import takes_numbers
 from lstmconv.formats.torch_code.constants import constant, numbers_text
@@ -30,6 +29,7 @@ from lstmconv.model import (
     TimeDistributed,
     kinds,
 )
+from lstmconv.model.names import name_inside
 from lstmconv.model.shapes import infer
 
 __all__ = ["Body"]

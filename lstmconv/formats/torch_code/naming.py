@@ -6,10 +6,10 @@ import keyword
 import re
 from collections.abc import Iterable
 
-from lstmconv.formats.model_record import name_inside, named_layers
 from lstmconv.formats.torch.state_dict import prefix_of
 from lstmconv.formats.torch_code.copied import defined
 from lstmconv.model import Model
+from lstmconv.model.names import name_inside, named_layers
 
 __all__ = ["ATTRIBUTES", "VARIABLES", "Names", "class_name", "identifier", "inside", "layer_names", "unique"]
 

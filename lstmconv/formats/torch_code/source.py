@@ -6,7 +6,6 @@ import ast
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from lstmconv.formats.model_record import arrays_of, name_inside
 from lstmconv.formats.record import Record
 from lstmconv.formats.torch_code.body import Body
 from lstmconv.formats.torch_code.copied import definitions, imports, names_in
@@ -17,6 +16,7 @@ from lstmconv.formats.torch_code.naming import inside
 from lstmconv.formats.torch_code.recurrent import module_of
 from lstmconv.model import Layer, LSTMLayer, Model, RecurrentLayer, Stack, TimeDistributed
 from lstmconv.model.kinds import Constant, Rescaling
+from lstmconv.model.names import arrays_of, name_inside
 
 __all__ = ["source_of"]
 

@@ -14,9 +14,10 @@ from lstmconv.formats.keras.reader.open_file import KerasVersion
 from lstmconv.formats.keras.reader.producer import Producer
 from lstmconv.formats.keras.reader.stored import Stored
 from lstmconv.formats.keras.reader.views import load_array
-from lstmconv.formats.model_record import arrays_of, describe_layer
+from lstmconv.formats.model_record import describe_layer
 from lstmconv.model import Array, Layer, LSTMLayer, RecurrentLayer, Shape, Skipped, Stack, TimeDistributed
 from lstmconv.model.kinds import Constant, Rescaling, Unknown
+from lstmconv.model.names import arrays_of
 from lstmconv.model.shapes import output_shapes
 
 __all__ = ["Layers"]

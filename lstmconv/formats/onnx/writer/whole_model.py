@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from lstmconv.errors import UnsupportedModelError
-from lstmconv.formats.model_record import name_inside
 from lstmconv.formats.onnx.writer.calls import CallWriter, Type, Value, element_of
 from lstmconv.formats.onnx.writer.graph_builder import Graph, Size
 from lstmconv.formats.onnx.writer.kinds import WRITERS, Writer
@@ -19,6 +18,7 @@ from lstmconv.formats.options import WriteOptions
 from lstmconv.model import LSTMLayer, Model, RecurrentLayer, Shape, Stack, Tensor, TimeDistributed
 from lstmconv.model.graph import Call
 from lstmconv.model.kinds import Constant, Kind
+from lstmconv.model.names import name_inside
 from lstmconv.model.shapes import infer
 
 __all__ = ["add_model"]
