@@ -12,7 +12,7 @@ from lstmconv.arrays.bias_modes import BiasMode
 from lstmconv.converting import Conversion, ConvertOptions, convert_file, is_folder
 from lstmconv.errors import UsageError
 from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions, by_name, by_suffix
-from lstmconv.misuse import misfit
+from lstmconv.misuse import misfit, path_of
 from lstmconv.model import Checkpoint
 from lstmconv.opening import load_file, open_artifact
 from lstmconv.publishing import publish, refuse_existing, staging
@@ -31,16 +31,9 @@ PathLike: TypeAlias = "str | os.PathLike[str]"
 
 
 def _path(function: str, value: object, expected: str = "a path") -> Path:
-    """Return a path with the user's folder for ``~``.
-
-    Raises:
-        UsageError: It is something else.
-    """
     if isinstance(value, Checkpoint):
         raise UsageError(f"{function} takes {expected}, not a Checkpoint: lstmconv.save(checkpoint, path) writes one")
-    if not isinstance(value, str | os.PathLike):
-        raise misfit(function, value, expected)
-    return Path(value).expanduser()
+    return path_of(function, value, expected)
 
 
 @speaks_python

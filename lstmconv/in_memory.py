@@ -82,8 +82,7 @@ def from_onnx(model: onnx.ModelProto, *, name: str = "model.onnx") -> Checkpoint
 def to_torch(source: Checkpoint | LSTMLayer | Model) -> nn.Module:
     """Return a torch module with the inputs and outputs of the whole Keras model, or of one Keras layer.
 
-    Of a checkpoint it is the model that it tells, a :class:`lstmconv.torch.KerasModel`; of a layer a
-    :class:`lstmconv.torch.KerasLSTM`.
+    For a checkpoint it is a :class:`lstmconv.torch.KerasModel`, for a layer a :class:`lstmconv.torch.KerasLSTM`.
 
     Raises:
         MissingDependencyError: torch is not installed.
@@ -112,13 +111,13 @@ def to_onnx(
     Args:
         source: A checkpoint, a model, or one layer.
         whole: ``False`` takes a checkpoint's LSTM layers alone, each with inputs and outputs of its own; ``True`` its
-            whole model; ``None`` the whole model where the checkpoint tells one, and else the layers. ``lengths`` asks
+            whole model; ``None`` the whole model where the checkpoint has one, and else the layers. ``lengths`` asks
             for layers alone.
         dtype, bias_mode, opset, states, lengths: See :func:`convert`.
 
     Raises:
         UnsupportedModelError: ONNX cannot compute a layer, a layer of the whole model is unknown, or ``whole`` is true
-            and the checkpoint tells no model.
+            and the checkpoint has no model.
         UsageError: ``whole`` and ``lengths`` are both true.
     """
     from lstmconv.formats.onnx import build, build_model

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from lstmconv.errors import UsageError
 
-__all__ = ["is_keras_model", "keras_package", "misfit"]
+__all__ = ["is_keras_model", "keras_package", "misfit", "path_of"]
 
 _KERAS = ("keras", "tf_keras", "tensorflow")
 
@@ -83,3 +84,19 @@ def misfit(function: str, value: object, expected: str) -> UsageError:
     if kind is None:
         return UsageError(f"{function} takes {expected}, not {type(value).__name__}")
     return UsageError(f"{function} takes {expected}, not {kind.called}: {kind.cure}")
+
+
+def path_of(function: str, value: object, expected: str = "a path") -> Path:
+    """Return an argument as a path, with the user's folder for ``~``.
+
+    Args:
+        function: The function's name.
+        value: What it was given.
+        expected: What it takes, with its article.
+
+    Raises:
+        UsageError: It is no path.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise misfit(function, value, expected)
+    return Path(value).expanduser()

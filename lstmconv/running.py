@@ -1,4 +1,4 @@
-"""Run a file on a user's own arrays: by the float64 reference where it tells its model, or in a framework."""
+"""Run a file on a user's own arrays: by the float64 reference where the file contains its model, or in a framework."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def run_artifact(artifact: Artifact, given: Given, framework: str | None = None)
     Args:
         artifact: The file. One without a model of its own must hold a single layer or stack, which starts from zeros.
         given: Arrays by input name or in order; initial states may be left out.
-        framework: A format's, as ``onnxruntime``; a file that it does not read is converted for it, and verified. By
-            default the float64 reference computes what Keras computes, where the file tells its model; any other file
-            runs in its own framework.
+        framework: A format's, such as ``onnxruntime``; a file that it does not read is converted for it, and verified.
+            By default the float64 reference computes what Keras computes if the file contains its model; any other
+            file runs in its own framework.
 
     Raises:
         UsageError: An array does not fit, or the file cannot be run on these.

@@ -17,7 +17,7 @@ from lstmconv.checking.settings import Settings, find_settings, like, read_setti
 from lstmconv.checking.twins import Pair
 from lstmconv.errors import LstmconvError, MissingDependencyError
 from lstmconv.formats import FORMATS, format_of_name, stem
-from lstmconv.misuse import misfit
+from lstmconv.misuse import path_of
 from lstmconv.model import Checkpoint
 from lstmconv.python_errors import speaks_python
 
@@ -66,19 +66,8 @@ def check(
     ('passed', ('lstm',))
     """
     each = paths if isinstance(paths, Iterable) and not isinstance(paths, str | os.PathLike) else [paths]
-    found = checkpoints_in([_path(path) for path in each])
+    found = checkpoints_in([path_of("check", path, "paths") for path in each])
     return list(checked(found, settings, deep=deep, jobs=jobs, executor=executor))
-
-
-def _path(value: object) -> Path:
-    """Return a path with the user's folder for ``~``.
-
-    Raises:
-        UsageError: It is something else.
-    """
-    if not isinstance(value, str | os.PathLike):
-        raise misfit("check", value, "paths")
-    return Path(value).expanduser()
 
 
 def checked(
@@ -313,7 +302,7 @@ def _skipped(file: CheckedFile) -> Iterator[Violation]:
 
 
 def _not_finite(file: CheckedFile) -> Iterator[Violation]:
-    """Yield the arrays that are not finite: of every layer where the file tells its model, else of the LSTMs."""
+    """Yield the arrays that are not finite: of every layer where the file contains its model, else of the LSTMs."""
     if file.checkpoint is None or file.artifact is None:
         return
     found = list(not_finite_in(weighted_layers(file.checkpoint)))

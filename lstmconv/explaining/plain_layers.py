@@ -97,7 +97,7 @@ def explain_plain(checkpoint: Checkpoint, name: str, formats: Sequence[str] = ()
     """Explain a layer of a file's model that is no LSTM; no number of it is read.
 
     Args:
-        checkpoint: A file that tells its model.
+        checkpoint: A file that contains its model.
         name: A key of :func:`plain_layers`.
         formats: Of ``keras``, ``torch`` and ``onnx``; by default all.
 

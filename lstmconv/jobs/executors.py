@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from lstmconv._optional import require
 from lstmconv._version import __version__
 from lstmconv.errors import UsageError
-from lstmconv.jobs.workers import Outcome, told
+from lstmconv.jobs.workers import Outcome, in_one_line
 
 __all__ = ["dask_executor", "run"]
 
@@ -43,7 +43,7 @@ def run(executor: Executor, work: Sequence[tuple[Item, Callable[[], Value]]]) ->
             try:
                 value, error = futures[0].result()
             except Exception as lost:  # A worker was lost, or cannot read the task; the next item follows.
-                value, error = None, told(lost)
+                value, error = None, in_one_line(lost)
             futures.popleft()
             yield Outcome(item, value, error)
     finally:
@@ -72,7 +72,7 @@ class _Task:
         try:
             return self.call(), None
         except Exception as error:  # It belongs to this item only.
-            return None, told(error)
+            return None, in_one_line(error)
 
 
 def _submitted(executor: Executor, task: _Task) -> Future[tuple[Any, str | None]]:

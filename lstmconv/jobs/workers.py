@@ -1,8 +1,8 @@
 """Apply a function to many files in several processes; a file that crashes its process does not stop the others.
 
-Threads would not do: the HDF5 library has one lock, and other libraries may crash on a damaged file; a new worker then
-replaces the one that ended. ``concurrent.futures.ProcessPoolExecutor`` would not do either: when one worker ends, it
-ends the others in the middle of their files, and does not tell which file was the cause.
+Threads do not help: the HDF5 library has one lock, and other libraries may crash on a damaged file; here a new worker
+replaces one that ended. ``concurrent.futures.ProcessPoolExecutor`` does not help either: when one worker ends, it
+ends the others in the middle of their files, and does not say which file was the cause.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
 
-__all__ = ["Outcome", "default_jobs", "run", "told"]
+__all__ = ["Outcome", "default_jobs", "in_one_line", "run"]
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -49,7 +49,7 @@ def default_jobs() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def told(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
     """Return an error that nobody expected, in one line."""
     return f"unexpected {type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}"
 
@@ -157,5 +157,5 @@ def _work(connection: Connection, function: Callable[[Any], Any], inherited: Seq
             try:
                 answer = pickle.dumps((function(item), None))
             except Exception as error:  # Any error belongs to this item only; the next item follows.
-                answer = pickle.dumps((None, told(error)))
+                answer = pickle.dumps((None, in_one_line(error)))
             connection.send_bytes(answer)

@@ -49,17 +49,18 @@ class Checkpoint:
         provenance: The file.
         skipped: Recurrent layers that are not LSTMs, or not plain ones.
         edges: ``(a, b)``: layer ``a`` feeds layer ``b`` directly, with nothing between them that
-            computes at inference. ``None`` if the file does not tell.
+            computes at inference. ``None`` if the file does not say.
         branching: Layers whose sequence something else reads too, beside the layer of ``edges``.
         joined: The layers' names by the stack that the file holds them in, or that
             :func:`lstmconv.model.stacking.join` made; layers that are in none are stacks of their own.
         notes: What was assumed or overruled while reading, in whole sentences.
         unknown: Why activations are unknown, and what to pass.
-        assumed: The file tells arrays alone: activations, directions and merge modes are assumed or given by the user.
-        activations_given: The user named an activation, over the file's own or where the file tells none.
+        assumed: The file contains only arrays: its activations, directions and merge modes are assumed, or the user
+            gave them.
+        activations_given: The user named an activation, over the file's own or where the file states none.
         given_states: Layers that start from states, each with what gives them, in words for a note; only where
-            ``model`` does not tell it.
-        model: The whole model as a graph, whose LSTM layers are ``layers``; ``None`` if the file does not tell.
+            ``model`` does not show it.
+        model: The whole model as a graph, whose LSTM layers are ``layers``; ``None`` if the file does not say.
     """
 
     layers: tuple[LSTMLayer, ...]

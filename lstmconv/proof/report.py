@@ -23,13 +23,13 @@ class Evidence:
         found: The deviation of the output with the largest ratio of deviation to noise.
         noise: What rounding may do to that output, or the tolerance given.
         noise_source: ``"bound"`` derived, ``"spread"`` measured over re-orderings, ``"given"`` by the user.
-        nearest: The deviation of the mistake of the catalogue that would have shown least: of the smallest ratio of
-            its deviation to the noise there; ``None`` if none could be told from rounding.
-        nearest_noise: What rounding may do to that output, a tenth of it at most.
+        nearest: The deviation of the nearest mistake, which has the smallest ratio of deviation to the noise there;
+            ``None`` if no mistake is distinguishable from rounding.
+        nearest_noise: What rounding may do to that output; at most a tenth of ``nearest``.
         mistake: That mistake.
         mistakes: How many were computed.
-        untold: How many of them could not be told from rounding.
-        cannot_tell: What these weights and inputs cannot tell apart; the comparison of bits decides there.
+        untold: How many of them are not distinguishable from rounding.
+        cannot_tell: What these weights and inputs cannot distinguish; the comparison of bits decides there.
         steps: For the first output, if it is a sequence, step by step: the deviation and the noise of the number with
             the largest ratio of both.
         place: Which number of which output ``found`` is.
@@ -65,8 +65,8 @@ class Check:
         tolerance: The largest difference allowed at that output, or ``None``.
         evidence: What a comparison of outputs rests on.
         diagnosis: The mistake that explains a failure and its remedy, or else where the difference starts.
-        not_finite: Weights are NaN or infinite, so that outputs were not compared.
-        seconds: What it cost to run the file, the loading of its framework included, where it was run.
+        not_finite: Whether weights are NaN or infinite, so that outputs were not compared.
+        seconds: The time to run the file, with the loading of its framework; ``None`` if it was not run.
     """
 
     layer: str
@@ -106,7 +106,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed and weights were compared, for every layer that is reported."""
+        """Whether nothing failed and the weights of every reported layer were compared."""
         layers = {check.layer for check in self.checks if check.level in ("structure", "weights")}
         compared = {check.layer for check in self.checks if check.level == "weights" and check.status == "passed"}
         return bool(compared) and compared == layers and not self.failures
@@ -147,8 +147,8 @@ class VerificationError(LstmconvError, AssertionError):
 
     Attributes:
         report: The :class:`Report` with every check.
-        reports: In a conversion also those of the targets before it.
-        notes: What a conversion had to say until then.
+        reports: In a conversion, also the reports of the targets before it.
+        notes: The notes of the conversion until then.
     """
 
     def __init__(self, message: str, report: Report) -> None:

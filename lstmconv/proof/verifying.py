@@ -52,7 +52,7 @@ def verify_file(
         inputs: Arrays to run the target on too, by input name or in order.
 
     Raises:
-        UsageError: The target's layers cannot be told to be the source's, the settings make no sense, or the inputs
+        UsageError: The target's layers cannot be matched with the source's, the settings make no sense, or the inputs
             do not fit, or the target holds several stacks and no model that would wire them.
         UnreadableFileError: The target cannot be read.
     """

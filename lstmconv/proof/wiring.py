@@ -1,7 +1,7 @@
 """Compare how a file and its source join layers: Keras runs the file's graph, not its record.
 
 A file of LSTM layers alone has nothing between them, and feeds each from the layer that feeds it in the source. A file
-that something else wrote tells a whole model: it is computed, and compared with the source's.
+that something else wrote contains a whole model: it is computed, and compared with the source's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def check_wiring(
     """Compare what a target's own graph does between its layers with the source; ``None`` where nothing is wrong.
 
     Args:
-        source: Both files' models are compared where both tell them.
+        source: Both files' models are compared where both contain one.
         target: A file that holds LSTM layers, and perhaps more.
         pairing: Which layers belong together.
         settings: The seed and the sizes of the test inputs.

@@ -58,7 +58,7 @@ class ReportValues:
     Attributes:
         checkpoint: The source.
         described: It, as ``lstmconv inspect`` describes it.
-        overview: Its whole model; ``None`` if the file does not tell it.
+        overview: Its whole model; ``None`` if the file does not contain it.
         halves: Its weights, layer by layer.
         stacks: Its layouts.
         targets: In the order given.
@@ -93,7 +93,7 @@ def gather(
         say: Called with a line before each long step.
 
     Raises:
-        LstmconvError: A target cannot be read, or its layers cannot be told to be the source's.
+        LstmconvError: A target cannot be read, or its layers cannot be matched with the source's.
     """
     compared = []
     for target in targets:

@@ -1,4 +1,4 @@
-"""What Keras returns, for whoever asks by name: of a file's whole model, of a model, or of one layer."""
+"""What Keras returns: for a file's whole model, for a model, or for one layer."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def reference(
     """Return what Keras returns for the inputs, computed in float64.
 
     Args:
-        source: A checkpoint whose file tells its whole model, that model, or one layer.
-        inputs: The model's, in its order; of a recurrent layer ``(batch, time, input)``, or ``(time, batch, input)``
-            where it is time_major.
-        initial_state: Of one recurrent layer: ``[h, c]``, or ``[h, c, h, c]`` (forward, backward) of a Bidirectional
-            one, each ``(batch, hidden)``; zeros if not given. A GRU or SimpleRNN has h alone.
-        mask: Of one layer: ``(batch, time)``, true where a step counts.
+        source: A checkpoint whose file contains its whole model, that model, or one layer.
+        inputs: The model's inputs, in its order; for a recurrent layer one array ``(batch, time, input)``, or
+            ``(time, batch, input)`` if it is time_major.
+        initial_state: For one recurrent layer: ``[h, c]``, or ``[h, c, h, c]`` (forward, backward) for a Bidirectional
+            layer, each ``(batch, hidden)``; zeros by default. A GRU or SimpleRNN has h alone.
+        mask: For one layer: ``(batch, time)``, true where a step counts.
 
     Returns:
-        What Keras returns; a list of several where it returns several.
+        What Keras returns: an array, or a list of arrays if there are several outputs.
 
     Raises:
         UsageError: A shape is not as above; the file does not contain its model; or a model is given a state or a mask.

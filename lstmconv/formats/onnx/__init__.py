@@ -101,7 +101,7 @@ def build(checkpoint: Checkpoint, options: WriteOptions) -> onnx.ModelProto:
     """Build the LSTM layers, or with ``options.whole`` the model; the module's docstring has its inputs and outputs.
 
     Raises:
-        UnsupportedModelError: ONNX cannot compute a layer, its activations are unknown, or the checkpoint tells no
+        UnsupportedModelError: ONNX cannot compute a layer, its activations are unknown, or the checkpoint has no
             model.
         UsageError: The operator set is too old or too new for what is asked.
     """
@@ -253,7 +253,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     """Write the LSTM layers, or with ``options.whole`` the model; weights over 2 GB go into a file beside it.
 
     Raises:
-        UnsupportedModelError: As :func:`build` and :func:`build_model`, or the checkpoint tells no model.
+        UnsupportedModelError: As :func:`build` and :func:`build_model`, or the checkpoint has no model.
     """
     return _stored(_graph_of(checkpoint, options), checkpoint, path, options)
 

@@ -24,7 +24,7 @@ def tensors_to_write(checkpoint: Checkpoint, options: WriteOptions) -> list[Name
 
     Raises:
         UnsupportedModelError: A layer does not fit ``nn.LSTM``, its activations are unknown, or a whole model is asked
-            for and the checkpoint tells none.
+            for and the checkpoint has none.
     """
     if options.whole:
         from lstmconv.formats.torch.whole import whole_tensors

@@ -46,7 +46,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
 
     Raises:
         UnsupportedModelError: A layer does not fit ``nn.LSTM``, its activations are unknown, or a whole model is asked
-            for and the checkpoint tells none.
+            for and the checkpoint has none.
     """
     entries = tensors_to_write(checkpoint, options)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:

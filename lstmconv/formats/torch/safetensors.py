@@ -50,7 +50,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
 
     Raises:
         UnsupportedModelError: A layer does not fit ``nn.LSTM``, its activations are unknown, or a whole model is asked
-            for and the checkpoint tells none.
+            for and the checkpoint has none.
     """
     listed = tensors_to_write(checkpoint, options)
     write_file(listed, path, lambda of: {"format": "pt", KEY: encode(of, options)}, checkpoint)

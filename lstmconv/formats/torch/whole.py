@@ -84,7 +84,7 @@ def whole_tensors(checkpoint: Checkpoint, options: WriteOptions) -> list[NamedTe
     """List every tensor of a checkpoint's model.
 
     Raises:
-        UnsupportedModelError: It tells none; or as :func:`model_tensors`.
+        UnsupportedModelError: It has none; or as :func:`model_tensors`.
     """
     if checkpoint.model is None:
         raise UnsupportedModelError(f"{checkpoint.provenance.source} does not contain its model")

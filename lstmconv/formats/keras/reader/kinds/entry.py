@@ -55,12 +55,12 @@ class LayerEntry(NamedTuple):
 
     @property
     def major(self) -> int | None:
-        """The major version of Keras; ``None`` where the file does not tell."""
+        """The major version of Keras; ``None`` where the file does not say."""
         return None if self.version is None else self.version.major
 
     @property
     def release(self) -> tuple[int, int]:
-        """Major and minor version; ``(0, 0)`` where the file does not tell."""
+        """Major and minor version; ``(0, 0)`` where the file does not say."""
         return (0, 0) if self.version is None else self.version.release
 
 

@@ -127,10 +127,10 @@ def _layer_names(model: Model) -> Iterator[str]:
 
 
 def write_whole(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> None:
-    """Write the model that a checkpoint tells.
+    """Write a checkpoint's model.
 
     Raises:
-        UnsupportedModelError: It tells none, or no Keras holds it.
+        UnsupportedModelError: It has none, or no Keras can hold it.
         UsageError: The options or the suffix are none that Keras takes.
     """
     from lstmconv.formats.keras.writer.whole.files import write_legacy, write_native
@@ -168,7 +168,7 @@ def _record(checkpoint: Checkpoint, model: Model, plan: Planned, options: WriteO
 
 
 def losses(model: Model, options: WriteOptions) -> Iterator[str]:
-    """Say, in whole sentences, what the source tells and the written file does not."""
+    """Say, in whole sentences, what the source says and the written file does not."""
     plan = planned(model, options)
     for name in plan.scaled:
         other = 5 - plan.dialect.major
