@@ -224,6 +224,6 @@ class Artifact:
         if self.options.wiring and not found.assumed:
             raise UsageError(
                 f"{self.path.name}: states how its layers run; --return-sequences, --go-backwards and --merge-mode are "
-                "for a Keras file of weights alone"
+                "for a weights-only Keras file"
             )
         return replace(found, activations_given=given)

@@ -155,8 +155,7 @@ def _resolve(container: Container) -> TorchFile:
     said = list(notes.values())
     if opaque:
         said.append(
-            f"objects of other classes ({listed(dict.fromkeys(opaque.values()), 3)}) are passed over; "
-            "nothing was executed"
+            f"objects of other classes ({listed(dict.fromkeys(opaque.values()), 3)}) are ignored; nothing was executed"
         )
     return TorchFile(MappingProxyType(tensors), container.record, tuple(said), container.description, modules, opaque)
 

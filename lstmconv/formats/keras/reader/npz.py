@@ -91,7 +91,7 @@ def _array(name: str, content: Array, source: str) -> StoredArray:
     shape, fortran, dtype = header(stream, max_header_size=_MOST_HEADER_BYTES)
     if dtype.hasobject:
         raise NoLSTMError(
-            f"'{name}' is an array of objects, which are pickled and never loaded; where you trust the file, "
+            f"'{name}' is an array of objects, which are pickled and never loaded; if you trust the file, "
             "load it with allow_pickle=True and save the arrays themselves: np.savez(path, *arrays)",
             about=source,
         )
