@@ -211,7 +211,7 @@ def _named_as_by_keras(tensors: Mapping[str, Array]) -> Iterator[Skipped]:
                 modules([prefix])[prefix],
                 "unknown",
                 "its arrays are called kernel and recurrent_kernel, as by haste's LSTM (gates i g f o, maybe zoneout) "
-                "and by ports of Keras (i f g o), and the file does not tell which; save an nn.LSTM of these weights",
+                "and by ports of Keras (i f g o), and the file does not say which; save an nn.LSTM of these weights",
             )
 
 
