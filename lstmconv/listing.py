@@ -1,11 +1,20 @@
-"""Lists in messages: the first few are named, the others counted."""
+"""Lists and counts in messages."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import islice
 
-__all__ = ["listed"]
+__all__ = ["counted", "listed"]
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "layer"), counted(1234, "layer")
+    ('1 layer', '1,234 layers')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def listed(names: Collection[object], most: int = 4, joint: str = ", ") -> str:

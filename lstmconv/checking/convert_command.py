@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, Activation, described_activation
@@ -51,26 +51,41 @@ def _layers(source: Checkpoint, twin: CheckedFile) -> Iterator[str]:
     record, artifact = twin.record, twin.artifact
     if record is None or artifact is None:
         return
-    options = list(_chosen(source, record))
-    implied = record.lengths or any(option.startswith(("--layer", "--stack")) for option in options)
+    chosen, stacking = _chosen(source, record), _stacking(source, record)
+    implied = record.lengths or chosen or stacking
     if not implied and obstacle_of(source, artifact.format, record.options, artifact.path) is None:
         yield "--lstm-only"
-    yield from options
+    for name in chosen:
+        yield from ("--layer", name)
+    yield from _renames(source, record)
+    if stacking is not None:
+        yield stacking
 
 
-def _chosen(source: Checkpoint, record: Record) -> Iterator[str]:
-    origins = {entry.name: entry.source for entry in record.layers}
-    known = [layer.name for layer in source.layers]
-    chosen = [name for name in known if name in origins.values()]
-    if chosen and (len(chosen) < len(known) or not record.prefix):
-        for name in chosen:
-            yield from ("--layer", name)
-    stacks = {name: tuple(layer.source for layer in layers) for name, layers in record.modules.items()}
-    yield from _renames(source, origins, stacks)
+def _written_from(source: Checkpoint, record: Record) -> list[str]:
+    """Return the names of the source's layers that the file was written from."""
+    origins = {entry.source for entry in record.layers}
+    return [layer.name for layer in source.layers if layer.name in origins]
+
+
+def _chosen(source: Checkpoint, record: Record) -> list[str]:
+    """Return the layers that ``--layer`` named; none if it was not given."""
+    found = _written_from(source, record)
+    return found if len(found) < len(source.layers) or not record.prefix else []
+
+
+def _stacks(record: Record) -> dict[str, tuple[str, ...]]:
+    """Return the source's names of each written stack's layers."""
+    return {name: tuple(layer.source for layer in layers) for name, layers in record.modules.items()}
+
+
+def _stacking(source: Checkpoint, record: Record) -> str | None:
+    """Return the option ``--stack``; ``None`` if the file has the source's stacks."""
+    stacks, found = _stacks(record), set(_written_from(source, record))
     joined = {layers for layers in stacks.values() if len(layers) > 1}
-    stored = {tuple(names) for names in source.joined.values() if set(names) <= set(chosen)}
-    if joined != stored:
-        yield "--stack=none" if not joined else "--stack" if len(stacks) == 1 else "--stack=partial"
+    if joined == {tuple(names) for names in source.joined.values() if set(names) <= found}:
+        return None
+    return "--stack=none" if not joined else "--stack" if len(stacks) == 1 else "--stack=partial"
 
 
 def _written(record: Record) -> Iterator[str]:
@@ -90,8 +105,9 @@ def _written(record: Record) -> Iterator[str]:
         yield from ("--keras-version", str(record.keras_version_written))
 
 
-def _renames(source: Checkpoint, origins: Mapping[str, str], stacks: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+def _renames(source: Checkpoint, record: Record) -> Iterator[str]:
     """Yield the renames; renaming a stack of the source also renames its layers."""
+    origins, stacks = {entry.name: entry.source for entry in record.layers}, _stacks(record)
     stack_of = {tuple(names): stack for stack, names in source.joined.items()}
     renamed = {stack_of[layers]: name for name, layers in stacks.items() if layers in stack_of}
     within = {layer for layers in stacks.values() if layers in stack_of for layer in layers}

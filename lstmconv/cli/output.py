@@ -17,6 +17,7 @@ import typer
 
 from lstmconv.escaping import printable
 from lstmconv.explaining.gates import GATE_NAMES
+from lstmconv.listing import counted
 
 if TYPE_CHECKING:
     from lstmconv.checking import CheckResult, Finding
@@ -235,7 +236,7 @@ def _summary(results: Sequence[CheckResult]) -> str:
     words = {"failed": "failed", "not done": "could not be checked", "no lstm": "without LSTM", "ignored": "ignored"}
     passed = f"{count['passed']} passed" + (f" ({warned} with warnings)" if warned else "")
     parts = [passed, *(f"{count[status]} {word}" for status, word in words.items() if count[status])]
-    said = f"{len(results)} file{'s' * (len(results) != 1)}: {', '.join(parts)}"
+    said = f"{counted(len(results), 'file')}: {', '.join(parts)}"
     if count["ignored"] < len(results):
         return said
     return f"{said}; nothing was checked: by its name no file is a checkpoint, or the settings ignore it"
@@ -298,7 +299,7 @@ def _show_model(model: Mapping[str, Any]) -> None:
     inputs = ", ".join(f"{entry['name']} {shape_text(entry['shape'])} {entry['dtype']}" for entry in model["inputs"])
     outputs = ", ".join(f"{name} {shape_text(shape)}" for name, shape in model["outputs"].items())
     layers = model["layers"]
-    count = f"{len(layers)} layer{'s' * (len(layers) != 1)}"
+    count = counted(len(layers), "layer")
     _print(f"\n{_bold(printable(model['name']))}  whole model, {count}, {model['parameters']:,} parameters")
     _line("takes", inputs)
     _line("returns", outputs)

@@ -17,7 +17,7 @@ from lstmconv.explaining.console_boxes import Picture, beside, grid, rows, ruled
 from lstmconv.explaining.explanation import Explanation
 from lstmconv.explaining.gates import GATE_COLOURS, GATE_NAMES
 from lstmconv.explaining.panels import DrawnArray, Panel, Scale, Side, panels
-from lstmconv.model import sizes
+from lstmconv.listing import counted
 
 __all__ = ["COLOURS", "FEW_COLOURS", "STYLES", "chip", "gate_blocks"]
 
@@ -59,7 +59,7 @@ def gate_blocks(explanation: Explanation, width: int) -> Iterator[Text]:
 def _sentences(explanation: Explanation, drawn: Sequence[Panel], lines: int) -> Iterator[str]:
     """Say how the drawing measures."""
     every = {direction.hidden_size for layer in explanation.layers for direction in layer.directions}
-    units = sizes(0, *every).partition(", ")[2] if len(every) == 1 else "units, however many,"
+    units = counted(every.pop(), "unit") if len(every) == 1 else "units, however many,"
     yield f"Drawn to scale: a gate's {units} are {lines} lines or {2 * lines} characters."
     yield "Numbers along edges are indices."
     arrays = [array for panel in drawn for array in panel.arrays]

@@ -11,6 +11,7 @@ from rich.text import Text
 from lstmconv.escaping import printable
 from lstmconv.explaining.console_boxes import Picture, grid, rows, ruled
 from lstmconv.explaining.plain_layers import ArrayInFormats, Axis, PlainExplanation, StoredArray
+from lstmconv.listing import counted
 
 __all__ = ["show_plain"]
 
@@ -27,7 +28,7 @@ def show_plain(explained: PlainExplanation) -> None:
 
 
 def _page(explained: PlainExplanation, width: int) -> Iterator[Text]:
-    parameters = f"{explained.parameters:,} parameter{'s' * (explained.parameters != 1)}"
+    parameters = counted(explained.parameters, "parameter")
     head = Text(printable(explained.name), "bold")
     yield head.append(f"  {printable(explained.kind)}, {parameters}", "not bold")
     yield Text(f"{printable(explained.source)}: {explained.file_format}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from lstmconv.activations import SIGMOID, TANH, Activation
 from lstmconv.errors import UnsupportedModelError
+from lstmconv.listing import counted
 from lstmconv.model.gates import Gates
 
 __all__ = ["LSTMDirection", "LSTMLayer", "MergeMode", "Stack", "sizes"]
@@ -25,9 +26,7 @@ def sizes(input_size: int, hidden_size: int) -> str:
     >>> sizes(1, 16)
     '1 feature, 16 units'
     """
-    features = "feature" if input_size == 1 else "features"
-    units = "unit" if hidden_size == 1 else "units"
-    return f"{input_size} {features}, {hidden_size} {units}"
+    return f"{counted(input_size, 'feature')}, {counted(hidden_size, 'unit')}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,7 @@ from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import Artifact
 from lstmconv.formats.options import DTYPES
 from lstmconv.formats.record import Record
+from lstmconv.listing import counted
 from lstmconv.model import Array, Gates, Layer, LSTMDirection, LSTMLayer, Model, RecurrentLayer, Stack
 from lstmconv.model.kinds import Constant, Kind, Rescaling, Unknown
 from lstmconv.model.renaming import renamed
@@ -158,7 +159,7 @@ def _structure(expected: Model, decoded: Mapping[str, DecodedLayer], record: Rec
     if altered is not None:
         return Check(expected.name, "structure", "failed", altered)
     known = [part for layer in expected.layers if not isinstance(layer, Constant) for part in _parts(layer)]
-    count = f"{len(known)} layer{'s' * (len(known) != 1)}"
+    count = counted(len(known), "layer")
     layers = f"{count}, {len(wanted)} with weights" if len(wanted) < len(known) else f"{count} with weights"
     dtypes = "".join(f", {dtype}" for dtype in _dtypes(decoded))
     outputs = ", ".join(expected.outputs)

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lstmconv.listing import counted
 from lstmconv.model import Call, Model
 from lstmconv.model.kinds import Constant
 from lstmconv.proof.diagnosis import explain_outputs
@@ -132,5 +133,5 @@ def _sizes_of(model: Model, trials: Sequence[ModelTrial]) -> str:
     name = model.inputs[0].name
     shapes = " and ".join(str(trial.inputs[name].shape) for trial in trials)
     others = len(model.inputs) - 1
-    more = f", with {others} other input{'s' * (others != 1)}" if others else ""
+    more = f", with {counted(others, 'other input')}" if others else ""
     return f"run on {name} {shapes}{more}"
