@@ -58,7 +58,7 @@ def load(
         config: A file with ``model.to_json()``, or a Keras file with a config, for a weights-only Keras file.
         activation: Keras name of the activation; replaces the file's.
         recurrent_activation: Keras name of the recurrent activation; replaces the file's.
-        return_sequences, go_backwards, merge_mode: What a Keras file of weights alone does not say of its layers.
+        return_sequences, go_backwards, merge_mode: What a weights-only Keras file does not say about its layers.
         buffer: The sizes of a bare cuDNN buffer.
 
     Raises:

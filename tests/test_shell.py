@@ -160,7 +160,7 @@ def test_the_help_lists_options_by_topic(run):
     topics = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert topics == [
         *("Arguments:", "Options:", "Which layers:", "Targets of one format:", "The source:"),
-        *("The source is a Keras file of weights alone:", "The source is a bare cuDNN buffer:", "Many files:"),
+        *("The source is a weights-only Keras file:", "The source is a bare cuDNN buffer:", "Many files:"),
     ]
     of = {topic: shown.split(f"\n{topic}\n")[1].split("\n\n")[0] for topic in topics}
     for option, topic in [

@@ -59,7 +59,7 @@ class ReadOptions:
         recurrent_activation: Keras name of the recurrent activation; replaces the file's.
         buffer: The sizes of a bare cuDNN buffer.
         format: The file's format by its name; ``None`` if the content decides.
-        return_sequences, go_backwards, merge_mode: What a Keras file of weights alone does not say of its layers.
+        return_sequences, go_backwards, merge_mode: What a weights-only Keras file does not say about its layers.
     """
 
     config: Path | None = None
