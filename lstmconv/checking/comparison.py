@@ -127,8 +127,8 @@ def _arrays(
     """Pair the arrays, each with its name and words for it; a missing bias counts as zeros.
 
     Args:
-        source: Of the source.
-        twin: Of the twin.
+        source: A direction of the source.
+        twin: The direction of the twin.
         mode: Where the source's biases went.
         free: No record says where; two biases are compared each with each, or by their sum.
     """

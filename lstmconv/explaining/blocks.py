@@ -152,7 +152,7 @@ def placed(
 
     Args:
         direction: The source.
-        names: Of the biases that it has.
+        names: The names of its biases.
         mode: See :data:`~lstmconv.arrays.copying.BiasMode`; not ``both-halves``.
         zeros: See :func:`~lstmconv.arrays.copying.place_bias`.
     """

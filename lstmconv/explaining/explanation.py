@@ -70,8 +70,8 @@ class Explanation:
         own: The source's layout.
         layouts: The layers in each format, in the order asked for.
         equations: One step of the first layer's forward half, a line each.
-        bias: Of the first layer's forward half.
-        step: Likewise.
+        bias: The journey of the bias of the first layer's forward half.
+        step: One step of the first layer's forward half.
         others: The file's other layers.
         notes: What was assumed while reading.
     """

@@ -78,7 +78,7 @@ class ArrayLayout(NamedTuple):
         Args:
             stored: As the source has it.
             source: Whose axes it has.
-            sizes: Of axes that the pattern joins and does not tell: ``head``.
+            sizes: The sizes of axes that the pattern joins, such as ``head``.
 
         Raises:
             einops.EinopsError: The array's axes do not divide as the pattern says.

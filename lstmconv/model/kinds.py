@@ -328,9 +328,9 @@ class Operation(Kind):
     """An elementwise operation on one or two inputs, with NumPy's broadcasting.
 
     Attributes:
-        function: Of two: ``add subtract multiply divide floor_divide power maximum minimum matmul equal not_equal less
-            less_equal greater greater_equal logical_and logical_or``. Of one: ``negative abs square sqrt rsqrt exp log
-            logical_not sign``.
+        function: With two inputs: ``add subtract multiply divide floor_divide power maximum minimum matmul equal
+            not_equal less less_equal greater greater_equal logical_and logical_or``. With one input: ``negative abs
+            square sqrt rsqrt exp log logical_not sign``.
     """
 
     function: str

@@ -43,7 +43,7 @@ def output_shapes(layer: Layer, input_shapes: Sequence[Shape]) -> tuple[Shape, .
 
     Args:
         layer: Any but an unknown one.
-        input_shapes: Of what it is called with.
+        input_shapes: The shapes of its inputs.
 
     Raises:
         UnsupportedModelError: Sizes do not fit together, or nothing is known about the layer.

@@ -29,9 +29,9 @@ class Node:
 
     Attributes:
         role: What it is.
-        name: Of the input, the call, or the output.
+        name: The name of the input, the call, or the output.
         level: 0 for inputs; every other one lies below all that it reads.
-        x: Of its middle.
+        x: The place of its middle.
     """
 
     role: Role
@@ -46,7 +46,7 @@ class Edge:
 
     Attributes:
         xs: Where it passes each level, from its first box to its last.
-        level: Of its first box.
+        level: The level of its first box.
         reads: As what the lower box reads it.
     """
 
@@ -75,7 +75,7 @@ def placed(model: Model, width: float, gap: float) -> Placed:
 
     Args:
         model: Any.
-        width: Of a box.
+        width: The width of a box.
         gap: Between two boxes.
     """
     links = tuple(dict.fromkeys(_links(model)))

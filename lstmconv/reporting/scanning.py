@@ -31,7 +31,7 @@ class Scan:
 
     Attributes:
         shape: ``(unit, feature)``; of a bias ``(unit, 1)``.
-        smallest: Of the finite weights; 0 if there are none. So with the next three.
+        smallest: The smallest finite weight; 0 if there is none. The next three count finite weights only, too.
         largest: Likewise.
         mean: Likewise, in float64.
         deviation: The standard deviation; computed by :func:`counted`.

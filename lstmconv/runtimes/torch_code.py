@@ -120,7 +120,7 @@ class _Process:
     """A process that runs one source; it ends with this object.
 
     Attributes:
-        version: Of its torch.
+        version: The version of its torch.
     """
 
     def __init__(self, path: Path, text: str) -> None:

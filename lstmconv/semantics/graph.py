@@ -180,7 +180,7 @@ def initial_states(call: Call, given: Mapping[str, npt.ArrayLike], x: Array) -> 
     """Return the initial states of a streamed call in the order of :attr:`Call.states`; zeros where none is given.
 
     Args:
-        call: Of a recurrent layer.
+        call: A call of a recurrent layer.
         given: By the names of :func:`state_slots`.
         x: What the call is given, for the size of the batch.
 

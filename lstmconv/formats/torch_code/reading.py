@@ -20,7 +20,7 @@ class Read(NamedTuple):
     Attributes:
         me: The layer's module: ``self.dense``.
         inputs, masks: Expressions; a mask that does not reach the call is ``None``.
-        shapes, types: Of the inputs.
+        shapes, types: The shapes and types of the inputs.
         output: The shape of the first output.
         wide: The method that turns numbers into the model's float type: ``float``, ``double``.
         constant: Keeps an array of the config in the model under a name, and returns the expression for it.

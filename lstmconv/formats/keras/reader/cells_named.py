@@ -14,7 +14,7 @@ from lstmconv.formats.safety.limits import refuse_many_layers
 __all__ = ["named_cells", "own_variables"]
 
 _MOST_PARTS = 32
-"""Of a name: names of more are no layer's."""
+"""The most parts of a name; longer names are no layer's."""
 
 
 def own_variables(weights: Group) -> dict[str, StoredArray]:

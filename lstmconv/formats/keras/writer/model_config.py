@@ -47,7 +47,7 @@ class WrittenLayer:
 
     @property
     def dtype(self) -> str:
-        """Of its arrays, and of what it computes."""
+        """The dtype of its arrays and of what it computes."""
         return str(self.halves[0].dtype)
 
 

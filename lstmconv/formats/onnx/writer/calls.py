@@ -70,7 +70,7 @@ class CallWriter:
         dtype: The model's float type.
         inputs: What it is called with.
         masks: The masks that reach it, bool.
-        shapes: Of its outputs.
+        shapes: The shapes of its outputs.
     """
 
     graph: Graph

@@ -16,7 +16,7 @@ from lstmconv.model import Array
 __all__ = ["Graph", "Size"]
 
 Size = int | str | None
-"""Of an axis: a number, the name of a dynamic one, or ``None`` where nothing is said."""
+"""The size of an axis: a number, the name of a dynamic size, or ``None`` where the graph says nothing."""
 
 
 @dataclass

@@ -17,8 +17,8 @@ class Piece(NamedTuple):
     """One field of a message.
 
     Attributes:
-        number: Of the field.
-        value: Of a number; 0 where the field is bytes.
+        number: The number of the field.
+        value: The value, where the field is a number; 0 where it is bytes.
         body: Where its bytes begin.
         stop: Where they end.
         is_bytes: It is a string, bytes, or a message.

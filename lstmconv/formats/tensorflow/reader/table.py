@@ -21,7 +21,7 @@ MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 """The last bytes of every table (format.h kTableMagicNumber)."""
 _FOOTER_BYTES = 48
 _TRAILER_BYTES = 5
-"""Of a block: how it is compressed, and its checksum."""
+"""The bytes behind a block: how it is compressed, and its checksum."""
 
 _Handle: TypeAlias = "tuple[int, int]"
 """Where a block begins, and its size."""

@@ -31,7 +31,7 @@ class Function(NamedTuple):
         build: Makes the records.
         parameters: Those that may be given by position, in their order.
         renamed: What Keras 3 and TensorFlow call a parameter otherwise.
-        defaults: Of parameters; one that is not positional stands here only.
+        defaults: The defaults of parameters; a parameter that is not positional stands here only.
         defaults_in_keras: Where those of Keras 3 differ.
     """
 

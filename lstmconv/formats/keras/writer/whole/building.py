@@ -33,7 +33,7 @@ class Builder:
     Attributes:
         model: With the names that Keras takes.
         dialect: The Keras that reads it.
-        dtype: Of all its variables.
+        dtype: The dtype of all its variables.
         handlers: How a call of each kind is written.
     """
 

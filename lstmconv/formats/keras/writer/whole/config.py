@@ -31,7 +31,7 @@ def describe_part(
         name: The layer's; ``None`` for Keras to make one.
         part: What it is.
         dialect: Who reads it.
-        dtype: Of the model.
+        dtype: The model's dtype.
         native: State the module; Keras 2 does not in a legacy file.
     """
     config: Config = {} if name is None else {"name": name}

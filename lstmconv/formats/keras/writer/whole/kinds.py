@@ -29,8 +29,8 @@ class Place:
 
     Attributes:
         dialect: The Keras that reads it.
-        dtype: Of the whole model.
-        shapes: Of what it is called with.
+        dtype: The dtype of the whole model.
+        shapes: The shapes of its inputs.
     """
 
     dialect: Dialect

@@ -83,7 +83,7 @@ class Node:
     """One layer, or one operation of Keras 3, with all its calls.
 
     Attributes:
-        build_shape: Of its first input, where ``part.shape_matters``.
+        build_shape: The shape of its first input, where ``part.shape_matters``.
     """
 
     name: str
