@@ -244,11 +244,10 @@ def _losses(
             text = "its model masks steps; the target masks those beyond its lengths (right padding)"
             yield LayerNote(layer.name, text)
         if layer.name in given:
-            how = (
-                "takes it as an input" if chosen.runs_graphs and options.states else "takes that state from the caller"
-            )
+            how = "as an input" if chosen.runs_graphs and options.states else "from the caller"
             given_by = " and ".join(given[layer.name])
-            yield LayerNote(layer.name, f"its model starts it from {given_by}; the target {how}")
+            text = f"its model starts it from {given_by}; the target takes that state {how}"
+            yield LayerNote(layer.name, text)
     yield from chosen.losses(checkpoint, target, options)
 
 
