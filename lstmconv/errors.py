@@ -17,6 +17,7 @@ __all__ = [
     "UnreadableFileError",
     "UnsupportedModelError",
     "UsageError",
+    "in_one_line",
 ]
 
 
@@ -97,3 +98,12 @@ class TargetExistsError(LstmconvError, FileExistsError):
 
 class MissingDependencyError(LstmconvError, ImportError):
     """An optional library is not installed; the text ends in the pip command that installs it."""
+
+
+def in_one_line(error: BaseException) -> str:
+    r"""Return what another library's error says, in one line of at most 200 characters; its class if it says nothing.
+
+    >>> in_one_line(ValueError("no such\n\tlayer")), in_one_line(MemoryError())
+    ('no such layer', 'MemoryError')
+    """
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmconv.converting import ConvertOptions, convert_file
-from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError, UsageError
+from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError, UsageError, in_one_line
 from lstmconv.formats import FORMATS, Artifact
 from lstmconv.model import Array, Checkpoint, Input, Stack
 from lstmconv.opening import open_artifact, refuse_no_file
@@ -78,8 +78,8 @@ def run_artifact(artifact: Artifact, given: Given, framework: str | None = None)
     except NotRunError as error:
         raise UsageError(f"{name}: cannot be run: {error}") from error
     except Exception as error:  # A framework refuses a file, or arrays, in its own kind of error.
-        line = str(error).split("\n")[0][:200]
-        raise UsageError(f"{name}: does not run on these arrays: {type(error).__name__}: {line}") from error
+        text = f"{name}: does not run on these arrays: {type(error).__name__}: {in_one_line(error)}"
+        raise UsageError(text) from error
 
 
 @contextmanager

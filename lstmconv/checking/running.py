@@ -15,7 +15,7 @@ from lstmconv.checking.findings import CheckResult, Finding, Status, Violation
 from lstmconv.checking.searching import checkpoints_in
 from lstmconv.checking.settings import Settings, find_settings, like, read_settings
 from lstmconv.checking.twins import Pair
-from lstmconv.errors import LstmconvError, MissingDependencyError
+from lstmconv.errors import LstmconvError, MissingDependencyError, in_one_line
 from lstmconv.formats import FORMATS, format_of_name, stem
 from lstmconv.misuse import path_of
 from lstmconv.model import Checkpoint
@@ -171,8 +171,8 @@ class _Run:
         except Exception as error:  # One file's failure does not stop the others; LSTMCONV_DEBUG shows its origin.
             if os.environ.get("LSTMCONV_DEBUG"):
                 raise
-            reason = f"unexpected {type(error).__name__}: {error}; LSTMCONV_DEBUG=1 shows where"
-        return CheckResult(str(path), "not done", (Finding("unavailable", "error", _line(reason)),))
+            reason = f"unexpected {type(error).__name__}: {in_one_line(error)}; LSTMCONV_DEBUG=1 shows where"
+        return CheckResult(str(path), "not done", (Finding("unavailable", "error", reason),))
 
     def _one(self, path: Path, settings: Settings) -> CheckResult:
         if settings.ignores(path) or not is_checkpoint(path):
@@ -183,11 +183,9 @@ class _Run:
         try:
             file = self._cache.read(path)
         except MissingDependencyError as error:
-            return CheckResult(str(path), "not done", (Finding("unavailable", "error", _line(error)),))
+            return CheckResult(str(path), "not done", (Finding("unavailable", "error", str(error)),))
         except LstmconvError as error:
-            return self._result(
-                path, settings, "passed", [Violation("damaged", _line(error.within(str(path), path.name)))]
-            )
+            return self._result(path, settings, "passed", [Violation("damaged", error.within(str(path), path.name))])
         violations = list(_skipped(file))
         source = None
         if file.checkpoint is not None or file.record is not None:
@@ -213,7 +211,7 @@ class _Run:
         try:
             source = self._cache.read(pair.source).checkpoint
         except (LstmconvError, OSError) as error:
-            return [Violation("twin-unpaired", f"its source cannot be read: {_line(error)}")]
+            return [Violation("twin-unpaired", f"its source cannot be read: {error}")]
         if source is None:
             return [Violation("twin-unpaired", f"its source {pair.source.name} holds no LSTM")]
         return self._compared(pair, source)
@@ -282,10 +280,6 @@ def _in_step(violations: Sequence[Violation]) -> bool:
     return all(violation.rule == "twin-not-run" for violation in violations)
 
 
-def _line(error: object) -> str:
-    return " ".join(str(error).split())
-
-
 def _named(violation: Violation) -> str:
     return violation.message if violation.layer is None else f"{violation.layer}: {violation.message}"
 
@@ -293,7 +287,7 @@ def _named(violation: Violation) -> str:
 def _skipped(file: CheckedFile) -> Iterator[Violation]:
     """Yield what lstmconv did not check: LSTMs that do not convert, and files of another kind."""
     if file.foreign is not None:
-        yield Violation("not-checked", _line(file.foreign.within(file.path.name)))
+        yield Violation("not-checked", file.foreign.within(file.path.name))
     for entry in file.skipped:
         if not entry.whole:
             yield Violation("damaged", entry.reason, entry.name)
@@ -339,7 +333,7 @@ def _run(pair: Pair, source: Checkpoint) -> Iterator[Violation]:
     try:
         report = verify(source, pair.twin, allow_not_finite=True)
     except LstmconvError as error:
-        yield Violation("twin-outputs", f"does not run: {_line(error)}")
+        yield Violation("twin-outputs", f"does not run: {error}")
         return
     for one in report.checks:
         if one.status == "failed":

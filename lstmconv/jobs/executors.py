@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 from lstmconv._optional import require
 from lstmconv._version import __version__
-from lstmconv.errors import UsageError
-from lstmconv.jobs.workers import Outcome, in_one_line
+from lstmconv.errors import UsageError, in_one_line
+from lstmconv.jobs.workers import Outcome, unexpected
 
 __all__ = ["dask_executor", "run"]
 
@@ -43,7 +43,7 @@ def run(executor: Executor, work: Sequence[tuple[Item, Callable[[], Value]]]) ->
             try:
                 value, error = futures[0].result()
             except Exception as lost:  # A worker was lost, or cannot read the task; the next item follows.
-                value, error = None, in_one_line(lost)
+                value, error = None, unexpected(lost)
             futures.popleft()
             yield Outcome(item, value, error)
     finally:
@@ -72,7 +72,7 @@ class _Task:
         try:
             return self.call(), None
         except Exception as error:  # It belongs to this item only.
-            return None, in_one_line(error)
+            return None, unexpected(error)
 
 
 def _submitted(executor: Executor, task: _Task) -> Future[tuple[Any, str | None]]:
@@ -101,9 +101,8 @@ def dask_executor(address: str) -> Iterator[Executor]:
     try:
         client = distributed.Client(address, timeout=_ANSWERS_SECONDS, set_as_default=False)
     except (OSError, ValueError, ImportError, TypeError) as error:
-        line = " ".join(str(error).split())
         raise UsageError(
-            f"--dask {address}: no dask scheduler answers there ({line}); expected tcp://HOST:PORT"
+            f"--dask {address}: no dask scheduler answers there ({in_one_line(error)}); expected tcp://HOST:PORT"
         ) from error
     with client:
         yield client.get_executor()

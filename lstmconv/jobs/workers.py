@@ -18,12 +18,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from lstmconv.errors import in_one_line
+
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
 
-__all__ = ["Outcome", "default_jobs", "in_one_line", "run"]
+__all__ = ["Outcome", "default_jobs", "run", "unexpected"]
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -49,9 +51,9 @@ def default_jobs() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_one_line(error: Exception) -> str:
-    """Return an error that nobody expected, in one line."""
-    return f"unexpected {type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}"
+def unexpected(error: Exception) -> str:
+    """Return what a result says about an error that nobody expected."""
+    return f"unexpected {type(error).__name__}: {in_one_line(error) if str(error) else 'no reason given'}"
 
 
 def run(
@@ -157,5 +159,5 @@ def _work(connection: Connection, function: Callable[[Any], Any], inherited: Seq
             try:
                 answer = pickle.dumps((function(item), None))
             except Exception as error:  # Any error belongs to this item only; the next item follows.
-                answer = pickle.dumps((None, in_one_line(error)))
+                answer = pickle.dumps((None, unexpected(error)))
             connection.send_bytes(answer)

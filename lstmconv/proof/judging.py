@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmconv.arrays.finiteness import not_finite_in
-from lstmconv.errors import LstmconvError, MissingDependencyError
+from lstmconv.errors import LstmconvError, MissingDependencyError, in_one_line
 from lstmconv.listing import listed
 from lstmconv.model import Layer
 from lstmconv.proof.diagnosis import explain_outputs, summed_up
@@ -59,14 +59,10 @@ def not_comparable(name: str, level: Level, layers: Iterable[Layer], settings: S
 def refused(name: str, level: Level, error: Exception) -> Check:
     """Say what a framework made of a file, or of inputs; our own errors are raised."""
     if isinstance(error, (MissingDependencyError, NotRunError)):
-        return Check(name, level, "not run", _line(error))
+        return Check(name, level, "not run", in_one_line(error))
     if isinstance(error, LstmconvError):
         raise error
-    return Check(name, level, "failed", f"does not run: {type(error).__name__}: {_line(error)}")
-
-
-def _line(error: Exception) -> str:
-    return str(error).split("\n")[0][:200]
+    return Check(name, level, "failed", f"does not run: {type(error).__name__}: {in_one_line(error)}")
 
 
 def misshapen(trial: Compared, found: Mapping[str, Any]) -> str | None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from lstmconv.errors import LstmconvError, MissingDependencyError, UsageError
+from lstmconv.errors import LstmconvError, MissingDependencyError, UsageError, in_one_line
 from lstmconv.formats import Artifact
 from lstmconv.model import Checkpoint
 from lstmconv.proof.outputs import check_outputs
@@ -81,7 +81,7 @@ def verify_file(
     except LstmconvError:
         raise
     except Exception as error:  # A framework's own reader refuses the file, in its own kind of error.
-        raise UsageError(f"{name}: cannot be read ({type(error).__name__}: {_line(error)})") from error
+        raise UsageError(f"{name}: cannot be read ({type(error).__name__}: {in_one_line(error)})") from error
     # The file's bias mode is a promise about the source that it was made from; of another, sums are compared.
     ours = record is not None and record.made_from(source)
     mode = "single-input" if one else None if record is None else record.bias_mode
@@ -113,7 +113,3 @@ def verify_file(
         own = as_held(pair[1], decoded[pair[0]])
         checks.append(beside_drawn(check_own_stack(source, own, opened, inputs, settings), checks))
     return Report(name, tuple(checks))
-
-
-def _line(error: Exception) -> str:
-    return str(error).split("\n")[0][:200]

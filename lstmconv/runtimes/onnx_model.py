@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lstmconv._optional import require
+from lstmconv.errors import in_one_line
 from lstmconv.model import Array, Gates, Layer, LSTMLayer, RecurrentLayer, Stack
 from lstmconv.model.kinds import MultiHeadAttention
 from lstmconv.runtimes import DecodedDirection, DecodedLayer, LoadedModel, NotRunError, Precision
@@ -43,7 +44,7 @@ def load_model(model: onnx.ModelProto, path: Path) -> LoadedModel:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise NotRunError(f"ONNX Runtime does not load it: {str(error).splitlines()[0]}") from error
+        raise NotRunError(f"ONNX Runtime does not load it: {in_one_line(error)}") from error
     foreign = next((entry for entry in session.get_inputs() if entry.type not in _DTYPES), None)
     if foreign is not None:
         raise NotRunError(f"its input {foreign.name} is a {foreign.type}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 import numpy as np
 
 from lstmconv._optional import require
-from lstmconv.errors import LstmconvError, UnreadableFileError
+from lstmconv.errors import LstmconvError, UnreadableFileError, in_one_line
 from lstmconv.formats.mapped_file import stream_of
 from lstmconv.formats.safety.limits import ATTRIBUTE_BYTES, HDF5_OBJECTS, INFLATION, allowed_inflation
 from lstmconv.model import Array
@@ -49,8 +49,7 @@ def describe(content: Path | Array, name: str, sink: BinaryIO) -> None:
     except LstmconvError as error:
         described = {"error": error.reason}
     except Exception as error:  # h5py raises whatever damage makes of it, MemoryError among them.
-        reason = (str(error) or type(error).__name__).split("\n")[0][:200]
-        described = {"error": f"damaged HDF5 file ({reason}); restore or download it again"}
+        described = {"error": f"damaged HDF5 file ({in_one_line(error)}); restore or download it again"}
     text = json.dumps(described).encode()
     sink.write(text + len(text).to_bytes(8, "little"))
     sink.flush()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lstmconv.errors import UnsupportedModelError
+from lstmconv.errors import UnsupportedModelError, in_one_line
 from lstmconv.formats.options import ReadOptions
 from lstmconv.misuse import is_keras_model, keras_package, misfit
 from lstmconv.model import Checkpoint
@@ -42,8 +42,9 @@ def read_live(model: Any) -> Checkpoint:
                 else:
                     model.save(str(path), include_optimizer=False)
         except Exception as error:  # Keras refuses in its own kinds of errors.
-            line = str(error).split("\n")[0][:200]
-            raise UnsupportedModelError(f"{name}: Keras cannot save it: {type(error).__name__}: {line}") from error
+            raise UnsupportedModelError(
+                f"{name}: Keras cannot save it: {type(error).__name__}: {in_one_line(error)}"
+            ) from error
         read = open_file(path, ReadOptions()).checkpoint
         origin = read.provenance
         return replace(read, provenance=origin._replace(source=name, hashed=origin.sha256))

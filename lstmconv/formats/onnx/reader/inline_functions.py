@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lstmconv._optional import require
-from lstmconv.errors import UnreadableFileError, UnsupportedModelError
+from lstmconv.errors import UnreadableFileError, UnsupportedModelError, in_one_line
 from lstmconv.formats.onnx.reader.message_count import MESSAGE_BYTES, count_messages
 from lstmconv.formats.onnx.reader.scopes import nodes_within
 from lstmconv.formats.safety.limits import ONNX_EXPANSION
@@ -45,9 +45,8 @@ def without_functions(model: onnx.ModelProto, file: str, wanted: frozenset[str])
     try:
         inlined: onnx.ModelProto = require("onnx.inliner", "Reading ONNX files").inline_local_functions(model)
     except Exception as error:  # The C++ library throws RuntimeError and ValidationError, protobuf its own errors.
-        reason = " ".join(str(error).split())[:200]
         raise UnreadableFileError(
-            f"its functions do not fit their calls ({reason}); export it again", about=file
+            f"its functions do not fit their calls ({in_one_line(error)}); export it again", about=file
         ) from error
     for function in inlined.functions:
         if function.domain in ("", "ai.onnx") or any(node.op_type in wanted for node in nodes_within(function.node)):
