@@ -23,6 +23,7 @@ SAMPLE = Path("sample_weights/airline_passengers.h5")
     [
         *("batch_normalization.h5", "bidirectional_gru.keras", "classifier.keras", "conv2d.keras"),
         *("multi_head_attention.keras", "several.keras", "shared_layer.keras", "simple_rnn.keras"),
+        "mask_of_not_equal.keras",  # A constant of the config is no parameter.
     ],
 )
 def test_shapes_and_parameters_are_what_keras_says(name):

@@ -148,3 +148,17 @@ def test_a_browser_shows_a_long_model_on_a_narrow_screen_without_widening_the_pa
     seen = visit(place, tmp_path / "profile", "--window-size=500,900", "--dump-dom")
     width = int(re.search(r"<title>(\d+)</title>", seen.shown)[1])
     assert width <= 500
+
+
+@needs_chromium
+def test_a_browser_shows_tables_of_long_texts_on_a_narrow_screen_without_scrolling_sideways(tmp_path):
+    """Their columns follow each other; on a wide screen they stand side by side."""
+    written(chain(7), tmp_path)
+    text = re.sub(r"<meta http-equiv[^>]+>", "", (tmp_path / "p.html").read_text("utf-8"))
+    assert text.count('class="files stacked"') == 1
+    boxes = "[...document.querySelectorAll('.stacked')].map(table => table.closest('.scroll'))"
+    titled = f"<script>document.title = {boxes}.map(box => box.scrollWidth - box.clientWidth).join()</script>"
+    place = tmp_path / "measured.html"
+    place.write_text(text.replace("</body>", f"{titled}</body>"), "utf-8")
+    seen = visit(place, tmp_path / "profile", "--window-size=500,900", "--dump-dom")
+    assert set(re.search(r"<title>([^<]+)</title>", seen.shown)[1].split(",")) == {"0"}

@@ -14,7 +14,7 @@ from lstmconv.errors import MissingDependencyError, UnsupportedModelError
 from lstmconv.formats import TARGETS, Format, WriteOptions
 from lstmconv.model import Checkpoint, Input, Layer, LSTMLayer, Model, RecurrentLayer, Stack, Tensor
 from lstmconv.model.graph import Shape
-from lstmconv.model.kinds import Identity, Operation, Unknown
+from lstmconv.model.kinds import Constant, Identity, Operation, Unknown
 from lstmconv.model.recurrent import GRUDirection
 from lstmconv.model.shapes import infer
 from lstmconv.selection import obstacle_of
@@ -124,7 +124,9 @@ def kind_of(layer: Layer) -> str:
 
 
 def parameters_of(layer: Layer) -> int:
-    """Count the numbers that a layer stores; none is read."""
+    """Count the numbers that a layer stores, none of which is read; a constant of the config is no parameter."""
+    if isinstance(layer, Constant):
+        return 0
     if isinstance(layer, Stack):
         return sum(map(parameters_of, layer.layers))
     if isinstance(layer, LSTMLayer):
