@@ -583,8 +583,8 @@ def test_keras_3_is_written_unless_a_layer_needs_keras_2(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "major", "reason"),
     [
-        ("hard_sigmoid of Keras 2", 3, r"lstm: Keras 3 computes hard_sigmoid as x/6\+0.5, the layer as 0.2x\+0.5"),
-        ("hard_sigmoid of Keras 3", 2, r"lstm: Keras 2 computes hard_sigmoid as 0.2x\+0.5, the layer as x/6\+0.5"),
+        ("hard_sigmoid of Keras 2", 3, r"lstm: Keras 3 computes hard_sigmoid as x/6\+0.5, but the layer as 0.2x\+0.5"),
+        ("hard_sigmoid of Keras 3", 2, r"lstm: Keras 2 computes hard_sigmoid as 0.2x\+0.5, but the layer as x/6\+0.5"),
         ("time first", 3, "Keras 3 has no time_major"),
         ("forward half backwards", 3, "forward direction runs backwards"),
         ("celu", 2, "Keras 2 has no activation celu"),

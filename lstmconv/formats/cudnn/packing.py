@@ -57,7 +57,7 @@ def obstacle(stack: Stack) -> str | None:
     for direction in stack.directions:
         if direction.activation != TANH or direction.recurrent_activation != SIGMOID:
             return (
-                f"cuDNN computes tanh and sigmoid only, the layer {direction.activation} and "
+                f"cuDNN computes tanh and sigmoid only, but the layer has {direction.activation} and "
                 f"{direction.recurrent_activation}; convert to onnx or torch"
             )
     for layer in stack.layers:
@@ -66,7 +66,7 @@ def obstacle(stack: Stack) -> str | None:
             return "cuDNN has no go_backwards; convert to onnx, or to torch and run it on the GPU"
         if layer.bidirectional and layer.merge_mode not in ("concat", "none"):
             mode = layer.merge_mode
-            return f"cuDNN concatenates both directions, the layer's merge_mode is {mode}; convert to onnx or torch"
+            return f"cuDNN concatenates both directions, but the layer's merge_mode is {mode}; convert to onnx or torch"
     return does_not_fit_together(stack, "cuDNN RNN")
 
 

@@ -43,11 +43,11 @@ def _refusal(layer: LSTMLayer) -> str | None:
     for half in layer.directions:
         for activation, own in ((half.activation, TANH), (half.recurrent_activation, SIGMOID)):
             if activation not in (None, own):
-                return f"a CuDNNLSTM computes {own}, the layer {activation}; convert it --to keras"
+                return f"a CuDNNLSTM computes {own}, but the layer has {activation}; convert it --to keras"
     if layer.time_major:
         return "a time_major CuDNNLSTM is not written; convert it --to keras"
     if layer.zero_output_for_mask and not layer.bidirectional:
-        return "a CuDNNLSTM takes no masks, the layer returns zeros for masked steps; convert it --to keras"
+        return "a CuDNNLSTM takes no masks, but the layer returns zeros for masked steps; convert it --to keras"
     return None
 
 

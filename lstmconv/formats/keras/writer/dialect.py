@@ -134,7 +134,7 @@ def _activation_refusal(activation: Activation, dialect: Dialect, dtype: np.dtyp
     if described(activation, dialect, str(dtype)) is None:
         if activation.name == "hard_sigmoid":
             own = {2: "0.2x+0.5", 3: "x/6+0.5"}[dialect.major]
-            return f"{name} computes hard_sigmoid as {own}, the layer as {_line(activation)}"
+            return f"{name} computes hard_sigmoid as {own}, but the layer as {_line(activation)}"
         return f"{name} has no activation {activation}"
     # tf_keras/src/layers/activation/relu.py: the numbers go through backend.cast_to_floatx.
     inexact = [value for _, value in activation.parameters if float(np.float32(value)) != value]

@@ -196,7 +196,7 @@ def _layer_normalization(layer: kinds.LayerNormalization, place: Place) -> Part:
 
 def _unit_normalization(layer: kinds.UnitNormalization, place: Place) -> Part:
     if layer.epsilon != 1e-12:
-        raise UnsupportedModelError(f"Keras' UnitNormalization has the epsilon 1e-12, the layer {layer.epsilon:g}")
+        raise UnsupportedModelError(f"Keras' UnitNormalization has the epsilon 1e-12, but the layer {layer.epsilon:g}")
     return Part("UnitNormalization", {"axis": [axis % place.rank for axis in layer.axes]})
 
 
