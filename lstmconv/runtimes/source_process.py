@@ -32,7 +32,7 @@ def loaded(path: Path, sha256: str) -> Any:
     """Run the source and return its model."""
     text = path.read_bytes()
     if hashlib.sha256(text).hexdigest() != sha256:
-        raise ValueError("the source has changed")
+        raise ValueError("the .py file has changed")
     module = ModuleType("source")
     module.__file__ = str(path)
     sys.modules["source"] = module

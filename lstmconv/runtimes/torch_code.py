@@ -57,7 +57,7 @@ class SourceFile(StateDict):
 
     def load_model(self) -> LoadedModel:
         """Start a process that runs the source."""
-        require("torch", "Running a source")
+        require("torch", "Running a .py file")
         model = self.artifact.checkpoint.model
         assert model is not None
         floats = {array.dtype.name for array in self.read.values()}
@@ -160,7 +160,7 @@ class _Process:
             self._process.wait()
             self._errors.seek(0)
             last = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
-            raise RuntimeError(f"the process that runs the source ended: {last or self._process.returncode}")
+            raise RuntimeError(f"the process that runs the .py file ended: {last or self._process.returncode}")
         if answer[:1] == b"-":
             raise RuntimeError(answer[1:].decode())
         return answer[1:]
