@@ -12,16 +12,23 @@ import re
 from collections.abc import Sequence
 
 from lstmconv.errors import UnsupportedModelError
+from lstmconv.formats.hdf5.tree import Group
+from lstmconv.formats.keras.reader.assigning_named import assign_named
 from lstmconv.formats.keras.reader.counting import CELL_CLASSES, Counts, known_variables
 from lstmconv.formats.keras.reader.entries import Entry, Member, ModelEntry
 from lstmconv.formats.keras.reader.open_file import KerasFile
 from lstmconv.formats.keras.reader.stored import Stored, leaves
-from lstmconv.formats.keras.reader.tracked import Tracked, arrays_below
+from lstmconv.formats.keras.reader.tracked import Tracked, arrays_below, by_full_names
 from lstmconv.listing import listed
 
 __all__ = ["assign_tracked"]
 
 _IN_ORDER = re.compile(r"layer-(\d{1,6})")
+_KERAS_3 = frozenset({"_functional", "_operations"})
+"""What a Sequential and a Functional model of Keras 3 have (keras/src/models/sequential.py, ops/function.py).
+
+These track no ``layer-N``; the names of their variables, which are the layers' paths, decide.
+"""
 _WITH_WEIGHTS = re.compile(r"layer_with_weights-(\d{1,6})")
 
 
@@ -43,8 +50,12 @@ def assign_tracked(
     Raises:
         UnsupportedModelError: The objects and the config do not belong together.
     """
+    found = _model_in(root, file.name)
+    if not _has_layers_in_order(found):
+        named = file._replace(weights=Group("", {}, by_full_names(found, file.name)))
+        return assign_named(named, model, counts), {}
     assigning = _Assigning(file.name, counts, notes, outside=outside)
-    assigning.model(_model_in(root, file.name), model)
+    assigning.model(found, model)
     return assigning.stored, assigning.paths
 
 
@@ -55,10 +66,14 @@ def assign_layer(file: KerasFile, found: Tracked, entry: Entry, counts: Counts) 
     return assigning
 
 
+def _has_layers_in_order(found: Tracked) -> bool:
+    return any(map(_IN_ORDER.fullmatch, found.children))
+
+
 def _model_in(root: Tracked, name: str) -> Tracked:
     """Return the model: what was saved itself, or an attribute of it (``tf.train.Checkpoint(model=...)``)."""
     candidates = [root, *root.children.values()]
-    models = [each for each in candidates if any(map(_IN_ORDER.fullmatch, each.children))]
+    models = [each for each in candidates if _has_layers_in_order(each) or _KERAS_3 & each.children.keys()]
     if not models:
         found = listed(root.children) or "none"
         raise UnsupportedModelError(

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.hdf5.tree import StoredArray
 
-__all__ = ["Tracked", "arrays_below"]
+__all__ = ["Tracked", "arrays_below", "by_full_names"]
 
 _NO_WEIGHTS = {"states", "_random_generator", "_generator"}
 """Children whose variables are no weights: the states of a stateful layer, and random numbers' seeds."""
@@ -71,4 +72,28 @@ def arrays_below(owner: Tracked) -> dict[str, StoredArray]:
                     found[here] = child.array
                 below.append((here, child))
         level = below
+    return found
+
+
+def by_full_names(owner: Tracked, file: str) -> dict[str, StoredArray]:
+    """Return all weights of an object and of the objects inside it by what the graph calls them.
+
+    Args:
+        owner: The object.
+        file: What errors call the file.
+
+    Raises:
+        UnsupportedModelError: Two have the same name, so that none tells whose they are.
+    """
+    found: dict[str, StoredArray] = {}
+    for each in owner.walk():
+        if each.array is None or not each.full_name:
+            continue
+        if each.full_name in found:
+            raise UnsupportedModelError(
+                f"two of its variables are called '{each.full_name}', which does not tell their layers apart; save the "
+                "Keras model itself: model.save('model.keras')",
+                about=file,
+            )
+        found[each.full_name] = each.array
     return found

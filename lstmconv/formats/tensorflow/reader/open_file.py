@@ -8,6 +8,7 @@ from lstmconv.errors import ForeignFileError, UnreadableFileError
 from lstmconv.formats.hashing import hashing
 from lstmconv.formats.hdf5.tree import Group
 from lstmconv.formats.keras.reader.open_file import Config, KerasFile
+from lstmconv.formats.keras.reader.tracked import by_full_names
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.tensorflow import places
 from lstmconv.formats.tensorflow.reader.bundle import Bundle, open_bundle
@@ -16,6 +17,9 @@ from lstmconv.formats.tensorflow.reader.saved_model import config_files, config_
 
 __all__ = ["open_config", "open_file"]
 
+_EXPORTED = "_all_variables"
+"""What ``model.export()`` and ExportArchive keep of a model: a list of its variables, in no order, and no layers
+(keras/src/export/export_lib.py of 2.13 to 2.15, saved_model.py of 3)."""
 _WAY_OUT = "save the Keras model it was made from with model.save('model.h5')"
 
 
@@ -94,7 +98,14 @@ def _file(
     parts = tuple(file.path.relative_to(source.parent).as_posix() for file in files if file.path != source)
     graph = bundle.text(GRAPH_KEY)
     objects = None if graph is None else read_objects(graph, bundle, name)
-    variables = Group("") if objects is not None else Group("", {}, {key: bundle.array(key) for key in bundle.entries})
+    exported = None if objects is None else objects.children.get(_EXPORTED)
+    if exported is not None:
+        description = "TensorFlow SavedModel of model.export()"
+        variables, objects = Group("", {}, dict(sorted(by_full_names(exported, name).items()))), None
+    elif objects is not None:
+        variables = Group("")
+    else:
+        variables = Group("", {}, {key: bundle.array(key) for key in bundle.entries})
     return KerasFile(
         name,
         "named" if objects is None else "tracked",
