@@ -94,6 +94,27 @@ def test_a_config_that_does_not_tell_its_keras_is_refused_where_their_orders_dif
         lstmconv.load(MODELS / "keras-2.2.4.npz", config=config)
 
 
+@pytest.mark.parametrize("frozen", ["layer", "backward_layer"])
+@pytest.mark.parametrize("name", ["tf-keras-2.21.0", "keras-3.15.1"])
+def test_a_half_that_the_config_calls_frozen_alone_is_refused_where_keras_2_wrote_it(tmp_path, name, frozen):
+    """Of LSTM(4, trainable=False) as the forward half tf-keras 2.21 lists the arrays first; frozen later, last."""
+    import h5py
+
+    with h5py.File(MODELS / f"{name}.h5") as file:
+        config = json.loads(file.attrs["model_config"])
+        config["keras_version"] = file.attrs["keras_version"]
+    both = next(layer["config"] for layer in config["config"]["layers"] if layer["class_name"] == "Bidirectional")
+    both.setdefault("backward_layer", json.loads(json.dumps(both["layer"])))["config"]["go_backwards"] = True
+    both[frozen]["config"]["trainable"] = False
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    if name.startswith("keras-3"):
+        found = lstmconv.load(MODELS / f"{name}.npz", config=tmp_path / "config.json")
+        assert_same_model(found, lstmconv.load(MODELS / f"{name}.h5"))
+        return
+    with pytest.raises(UnsupportedModelError, match=r"one part of '.*' is frozen and another is not"):
+        lstmconv.load(MODELS / f"{name}.npz", config=tmp_path / "config.json")
+
+
 def test_weights_of_another_model_are_refused(tmp_path):
     with np.load(MODELS / "keras-3.15.1.npz") as file:
         np.savez(tmp_path / "m.npz", *[file[key] for key in file.files[:-1]])

@@ -50,6 +50,8 @@ def assign_listed(
             f"the arrays have no names, and how many '{unknown}' has is not known; save the model as .keras",
             about=file.name,
         )
+    if version is None or version.major != 3:
+        _refuse_parts_frozen_alone(model, file.name)
     order = _order(model, {key: count for key, count in known.items() if count is not None}, version, file.name)
     if len(order) != len(listed):
         raise UnsupportedModelError(
@@ -66,6 +68,32 @@ def assign_listed(
             "config does not say; it is assumed that none is frozen"
         )
     return found
+
+
+def _refuse_parts_frozen_alone(model: ModelEntry, name: str) -> None:
+    """Refuse a config that freezes one half of a Bidirectional, or one cell of several, and not the others.
+
+    The config does not decide where Keras 2 lists it: one that was frozen later stands last, one that its constructor
+    froze in its place, for the wrapper's own ``trainable`` overrules it (tf-keras 2.21 bidirectional.py ``__init__``).
+
+    Raises:
+        UnsupportedModelError: There is one.
+    """
+    for member in model.members:
+        _refuse_in(member.entry, name)
+
+
+def _refuse_in(entry: Entry, name: str) -> None:
+    if entry.model is not None:
+        _refuse_parts_frozen_alone(entry.model, name)
+    elif len({part.trainable for part in entry.parts.values()}) > 1:
+        raise UnsupportedModelError(
+            f"the arrays have no names, and the config says that one part of '{entry.name}' is frozen and another is "
+            "not, which Keras 2 lists in one order or the other; save the model with model.save('model.h5')",
+            about=name,
+        )
+    for part in entry.parts.values():
+        _refuse_in(part, name)
 
 
 def _order(model: ModelEntry, counts: _Counted, version: KerasVersion | None, name: str) -> list[Entry]:
