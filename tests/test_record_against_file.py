@@ -141,4 +141,4 @@ def test_a_graph_says_itself_what_it_computes_under_the_record_of_another(files,
     checkpoint = lstmconv.load(tmp_path / "m.onnx")
     (layer,) = checkpoint.layers
     assert str(layer.recurrent_activation).startswith("hard_sigmoid(alpha=0.1666")
-    assert any("record does not describe its weights" in note for note in checkpoint.notes)
+    assert any("record in the file does not describe its weights" in note for note in checkpoint.notes)

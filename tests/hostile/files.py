@@ -84,7 +84,7 @@ def external_link_to_another_file(folder: Path) -> Path:
     return with_kernel(folder, lambda group: group.__setitem__("kernel:0", link))
 
 
-@hostile("its group is not there")
+@hostile("its group is missing")
 def external_link_in_place_of_a_layer(folder: Path) -> Path:
     write_lstm(folder / "other.h5")
 

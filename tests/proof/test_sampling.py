@@ -118,7 +118,7 @@ def test_a_stack_without_initial_states_is_not_run(tmp_path):
     joined = stack(bidirectional=False)
     lstmconv.save(joined, tmp_path / "m.onnx", states=False)
     check = outputs_of(verified(joined, tmp_path / "m.onnx"))
-    assert (check.status, "the file takes none" in check.detail) == ("not run", True)
+    assert (check.status, "the file takes no states" in check.detail) == ("not run", True)
     lstmconv.save(joined, tmp_path / "m.onnx", states=True, force=True)
     assert outputs_of(verified(joined, tmp_path / "m.onnx")).status == "passed"
 
