@@ -67,10 +67,10 @@ def check_model(
     if broken is not None:
         return broken
     streamed = _streamed(model, states)
-    file_model = widened(in_dtype(model if held is None else held, precision.stored))
-    held = widened(in_dtype(model, precision.stored))
+    right = widened(in_dtype(model, precision.stored))
+    file_model = right if held is None or held is model else widened(in_dtype(held, precision.stored))
     try:
-        trials = draw_trials(held, streamed, precision.stored, settings)
+        trials = draw_trials(right, streamed, precision.stored, settings)
     except (ValueError, IndexError) as error:  # Our own errors are among them: no inputs are known that fit the model.
         return Check(model.name, "model", "not run", f"no inputs were found that it runs on: {error}")
     returned: dict[ModelTrial, dict[str, npt.NDArray[np.float64]]] = {}
@@ -78,7 +78,7 @@ def check_model(
         try:
             found = run(trial.inputs)
         except Exception as error:  # A framework refuses a file in its own kind of error.
-            return refused(model.name, "model", _with_sizes(error, held, trial, trials))
+            return refused(model.name, "model", _with_sizes(error, right, trial, trials))
         problem = misshapen(trial, found)
         if problem is not None:
             return Check(model.name, "model", "failed", " · ".join(filter(None, (problem, framework))))
@@ -87,14 +87,14 @@ def check_model(
         return Check(model.name, "model", "not run", _NOT_FINITE)
     noises = {trial: noise_of(file_model, trial, precision) for trial in trials}
     first = trials[0]
-    catalogue = _computed(held, first, wrong_models(held, first))
+    catalogue = _computed(right, first, wrong_models(right, first))
     weighed = told(deviations(catalogue, noises), noises, settings)
-    said = " · ".join(filter(None, (_sizes_of(held, trials), framework)))
+    said = " · ".join(filter(None, (_sizes_of(right, trials), framework)))
 
     def located() -> str | None:
-        rare = _computed(held, first, rare_models(held, first))
+        rare = _computed(right, first, rare_models(right, first))
         named = explain_outputs([(outcome, returned[first]) for outcome in rare])
-        return named or first_difference(held, trials, returned, noises)
+        return named or first_difference(right, trials, returned, noises)
 
     return judged(model.name, "model", weighed, returned, said, located)
 
