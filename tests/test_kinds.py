@@ -587,9 +587,9 @@ MASKS = [
     ("Softmax", {}, "3.9.0", "passes", True),
     ("Add", {}, "3.3.3", "all", False),
     ("Add", {}, "3.4.1", "any", False),
-    ("Concatenate", {}, "2.2.4", "concatenate_all", False),
-    ("Concatenate", {}, "3.9.0", "concatenate_any", False),
-    ("Merge", {"mode": "concat"}, "1.2.2", "concatenate_all", False),
+    ("Concatenate", {}, "2.2.4", "all", False),
+    ("Concatenate", {}, "3.9.0", "any", False),
+    ("Merge", {"mode": "concat"}, "1.2.2", "all", False),
     ("LSTM", {}, "3.9.0", "recurrent", True),
     ("MultiHeadAttention", {}, "2.9.0", "query", False),
     ("MultiHeadAttention", {}, "3.9.0", "query", True),
@@ -601,6 +601,7 @@ MASKS = [
 def test_masks_pass_by_the_rules_of_the_version(class_name, config, version, output, reads):
     rule = mask_rule(LayerEntry("a", class_name, config, KerasVersion(version)))
     assert (rule.output, rule.reads, rule.refuses) == (output, reads, "")
+    assert rule.concatenates == (class_name == "Concatenate" or config.get("mode") == "concat")
 
 
 def test_a_multiply_of_masked_inputs_is_refused_from_keras_3_4_on():

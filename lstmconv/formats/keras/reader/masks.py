@@ -79,8 +79,8 @@ def output_mask(
         return None
     if rule.output in ("passes", "recurrent", "time_distributed", "query"):
         return masks[0]
-    any_of = rule.output in ("any", "concatenate_any")
-    if rule.output.startswith("concatenate") and _is_time(axis, inputs):
+    any_of = rule.output == "any"
+    if rule.concatenates and _is_time(axis, inputs):
         parts = [mask or _everywhere(calls, name, value) for mask, value in zip(masks, inputs, strict=True)]
         return calls.helper(f"{name}/mask", lambda own: Concatenate(own, 1), tuple(parts))
     if any_of and len(there) < len(masks):  # A step without a mask counts everywhere.

@@ -228,17 +228,8 @@ class _Tracer:
             else:
                 states = [self.state(name, built[0], each, index) for index, each in enumerate(given.states)]
         outputs = self.run(name, own, built, given.inputs, states, reaching if rule.reads else ())
-        mask = output_mask(
-            self.calls,
-            name,
-            rule,
-            given.inputs,
-            before,
-            built[0],
-            int(entry.config.get("axis", entry.config.get("concat_axis", -1)))
-            if rule.output.startswith("concatenate")
-            else -1,
-        )
+        axis = int(entry.config.get("axis", entry.config.get("concat_axis", -1))) if rule.concatenates else -1
+        mask = output_mask(self.calls, name, rule, given.inputs, before, built[0], axis)
         return masked(outputs, built[-1], mask)
 
     def build(

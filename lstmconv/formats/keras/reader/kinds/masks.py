@@ -21,8 +21,6 @@ MaskOutput: TypeAlias = Literal[
     "makes",
     "all",
     "any",
-    "concatenate_all",
-    "concatenate_any",
     "recurrent",
     "time_distributed",
     "query",
@@ -34,8 +32,6 @@ MaskOutput: TypeAlias = Literal[
 * ``makes``: its own, from its input: Embedding with ``mask_zero``, Masking.
 * ``all``: a step counts where it counts in every input that has a mask.
 * ``any``: a step counts where it counts in some input; no mask if one input has none.
-* ``concatenate_all``, ``concatenate_any``: joined along the layer's axis if that is time, else as ``all`` and ``any``,
-  where an input without a mask counts everywhere; no mask if no input has one.
 * ``recurrent``: that of the sequence for a returned sequence, none for a last step or a state.
 * ``time_distributed``: the inner layer's, or else its input's.
 * ``query``: that of the first input (the query); the weights have none.
@@ -49,11 +45,14 @@ class MaskRule(NamedTuple):
         output: The mask of its outputs.
         reads: What it computes depends on the masks of its inputs.
         refuses: Why the layer is unknown if a mask reaches it; empty if it is not.
+        concatenates: If the layer's axis is time, its outputs carry the masks joined along it instead; an input without
+            a mask counts everywhere.
     """
 
     output: MaskOutput
     reads: bool = False
     refuses: str = ""
+    concatenates: bool = False
 
 
 def stops(entry: LayerEntry) -> MaskRule:
@@ -103,7 +102,7 @@ def merges(entry: LayerEntry) -> MaskRule:
 
 def concatenates(entry: LayerEntry) -> MaskRule:
     """Join the masks as the inputs are joined."""
-    return MaskRule("concatenate_any" if entry.release >= (3, 4) else "concatenate_all")
+    return MaskRule("any" if entry.release >= (3, 4) else "all", concatenates=True)
 
 
 def keras_1_merge(entry: LayerEntry) -> MaskRule:
