@@ -14,6 +14,7 @@ from lstmconv.errors import UsageError
 from lstmconv.formats import BufferSizes, ReadOptions, WriteOptions, by_name, by_suffix
 from lstmconv.misuse import misfit, path_of
 from lstmconv.model import Checkpoint
+from lstmconv.model.notes import LayerNote
 from lstmconv.opening import load_file, open_artifact
 from lstmconv.publishing import publish, refuse_existing, staging
 from lstmconv.python_errors import speaks_python
@@ -86,7 +87,11 @@ def load(
             buffer=buffer,
         ),
     )
-    return replace(checkpoint, notes=tuple(map(in_python, checkpoint.notes)))
+    return replace(checkpoint, notes=tuple(map(_for_python, checkpoint.notes)))
+
+
+def _for_python(note: str) -> str:
+    return LayerNote(note.layer, in_python(note.sentence)) if isinstance(note, LayerNote) else in_python(note)
 
 
 def _read_options(from_: str | None, config: PathLike | None, **options: Any) -> ReadOptions:
