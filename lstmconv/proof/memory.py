@@ -8,15 +8,13 @@ from pathlib import Path
 from lstmconv.model import LSTMLayer, Model, Stack
 from lstmconv.proof.models.recurrent_mistakes import weights_in
 
-__all__ = ["BYTES_A_WEIGHT", "BYTES_SAMPLED", "GIANT", "free_bytes", "lacking", "too_large", "widest_layer"]
+__all__ = ["BYTES_A_WEIGHT", "GIANT", "free_bytes", "lacking", "too_large", "widest_layer"]
 
 GIANT = 1 << 25
 """Weights of a layer, 134 MB of float32. From here on some units are computed: all of them take half a minute."""
 BYTES_A_WEIGHT = 48
 """What the widest layer takes for each weight: five arrays of float64, for the reference, its noise and a mistake's
 matrices, and the framework's own copy."""
-BYTES_SAMPLED = 16
-"""What it takes where only some units are computed: the framework's own copies, four of them at most."""
 _BYTES_LOADED = 8
 """What a framework takes for each number of a model: its own, and one more where it packs them."""
 

@@ -23,7 +23,7 @@ from lstmconv.proof.judging import (
     refused,
     told,
 )
-from lstmconv.proof.memory import BYTES_A_WEIGHT, BYTES_SAMPLED, GIANT, lacking, widest_layer
+from lstmconv.proof.memory import BYTES_A_WEIGHT, GIANT, lacking, widest_layer
 from lstmconv.proof.noise import Noise, Worst, bound, given, spread, worst_of
 from lstmconv.proof.power import Outcome, outcomes
 from lstmconv.proof.report import Check
@@ -50,7 +50,7 @@ def check_outputs(name: str, stack: Stack, session: Session, settings: Settings,
     """
     weights = widest_layer(stack.layers)
     sampled = weights > GIANT or lacking(BYTES_A_WEIGHT * weights) is not None
-    reason = lacking(BYTES_SAMPLED * weights) if sampled else None
+    reason = lacking(session.bytes_a_weight * weights) if sampled else None
     if reason is not None:
         return Check(name, "outputs", "not run", reason)
     broken = not_comparable(name, "outputs", (stack,), settings)

@@ -139,9 +139,11 @@ class Session(ABC):
     Attributes:
         artifact: The file.
         ways: How many ways there are to run it: cuDNN's weight space runs in an interpreter, and on a GPU.
+        bytes_a_weight: What its framework takes for each weight of a large layer: its own copies, four at most.
     """
 
     ways = 1
+    bytes_a_weight = 16
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,9 @@ __all__ = ["RUNTIME", "StateDict", "decode"]
 
 class StateDict(Session):
     """A state dict in a ``.pt`` file; the content of its artifact is the tensors as lstmconv reads them."""
+
+    bytes_a_weight = 4
+    """Parameters are mapped and a large module packs no copies; what is counted is room for the pages of the map."""
 
     @property
     def weights(self) -> MappedFile:
@@ -173,9 +177,10 @@ def _load_module(state: dict[str, Any]) -> Loaded:
         module = kind(columns, rows // 4, **options)
     state = {key: tensor if key == "_extra_state" else tensor.to(wide) for key, tensor in state.items()}
     module.load_state_dict(state, strict=True, assign=True)
+    weights = sum(parameter.numel() for parameter in module.parameters())
 
     def compute(inputs: Inputs) -> Outputs:
-        with torch.no_grad():
+        with torch.no_grad(), _without_packing(weights):
             x = torch.from_numpy(inputs.x).to(wide)
             h = torch.from_numpy(np.stack(inputs.states[0::2])).to(wide)
             c = torch.from_numpy(np.stack(inputs.states[1::2])).to(wide)
@@ -184,6 +189,23 @@ def _load_module(state: dict[str, Any]) -> Loaded:
 
     width = str(wide).removeprefix("torch.")
     return Loaded(f"torch {torch.__version__}", Precision(width, width), compute)
+
+
+_LARGE = 1 << 25
+"""From so many weights on (134 MB of float32) oneDNN is left out: it packs a copy of all weights before it runs."""
+
+
+@contextmanager
+def _without_packing(weights: int) -> Iterator[None]:
+    """Run a large module by PyTorch's own kernels, which read the parameters where they are mapped."""
+    if weights < _LARGE:
+        yield
+        return
+    torch = require("torch", "Running a state dict")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Setting the flags warns about graphics cards of Intel.
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
 
 
 _OWN = r"(weight|bias)_(ih|hh)(_l\d+)?(_reverse)?|_extra_state"
