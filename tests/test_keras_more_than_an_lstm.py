@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import h5py
 import keras
 import numpy as np
@@ -143,3 +145,23 @@ def test_weights_of_other_layers_of_a_nested_model_are_not_the_lstm_s(tmp_path, 
     checkpoint = lstmconv.load(legacy(tmp_path / "m.h5", "sequential", names), recurrent_activation="sigmoid")
     assert [found.name.split("/")[0] for found in checkpoint.layers] == [layer]
     assert not checkpoint.skipped
+
+
+@pytest.mark.parametrize("half", ["forward", "backward"])
+def test_a_bidirectional_that_lacks_a_half_is_no_lstm_of_one_direction(tmp_path, half):
+    """Real files of Keras 3 and of tf-keras, weights alone, with the arrays of one half taken out."""
+    with zipfile.ZipFile("tests/golden/keras-3.15.1/bidirectional_concat.keras") as archive:
+        (tmp_path / "m.weights.h5").write_bytes(archive.read("model.weights.h5"))
+    with h5py.File(tmp_path / "m.weights.h5", "r+") as file:
+        del file[f"layers/bidirectional/{half}_layer"]
+    with h5py.File("sample_weights/tf_keras_bidirectional.h5") as source, h5py.File(tmp_path / "m.h5", "w") as file:
+        for name, group in source["model_weights"].items():
+            source["model_weights"].copy(group, file)
+            kept = [each for each in group.attrs["weight_names"] if f"/{half}_" not in str(each)]
+            file[name].attrs["weight_names"] = kept
+        file.attrs["layer_names"] = source["model_weights"].attrs["layer_names"]
+    for name in ("m.weights.h5", "m.h5"):
+        with pytest.raises(NoLSTMError, match=f"its {half} half is missing"):
+            lstmconv.load(tmp_path / name, recurrent_activation="sigmoid")
+        (result,) = lstmconv.check([tmp_path / name])
+        assert (result.status, result.findings[0].rule) == ("failed", "damaged")

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
 import lstmconv
-from lstmconv.errors import NoLSTMError
+from lstmconv.errors import NoLSTMError, UnreadableFileError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 """Modules whose weights are computed say that they are not in one chunk of memory; torch renames its functions."""
@@ -180,3 +180,16 @@ def test_other_modules_beside_an_lstm_are_none_of_its_own(tmp_path):
 def test_weights_that_are_computed_are_refused_by_the_name_of_what_computes_them(tmp_path, normed, named):
     with pytest.raises(NoLSTMError, match=named):
         lstmconv.load(saved(normed(), tmp_path / "m.pt"))
+
+
+@pytest.mark.parametrize("lost", ["l1", "l0_reverse"])
+def test_biases_that_some_layers_or_directions_lack_are_a_truncated_state_dict(tmp_path, lost):
+    """``bias`` is one option of all layers and directions of an nn.LSTM; without theirs, these would compute less."""
+    module = torch.nn.LSTM(3, 5, num_layers=2, bidirectional=True)
+    tensors = {f"rnn.{key}": tensor for key, tensor in module.state_dict().items()}
+    torch.save(
+        {key: tensor for key, tensor in tensors.items() if not key.endswith((f"bias_ih_{lost}", f"bias_hh_{lost}"))},
+        tmp_path / "m.pt",
+    )
+    with pytest.raises(UnreadableFileError, match=f"'rnn' has biases, and lacks bias_ih_{lost} and bias_hh_{lost}"):
+        lstmconv.load(tmp_path / "m.pt")

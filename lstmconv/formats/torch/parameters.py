@@ -277,6 +277,7 @@ def _layers(module: _Module, name: str, extra: Array | None, source: str) -> lis
     ways = sorted({way for _, _, way in module.arrays})
     if "" not in ways:
         raise UnreadableFileError(f"'{name}' has a _reverse direction only, expected the forward one too", about=source)
+    _refuse_some_biases(module, (source, f"'{name}'"))
     computed = _Computed.read(extra, len(ways))
     made: list[LSTMLayer] = []
     for number in numbers:
@@ -306,6 +307,18 @@ def _layers(module: _Module, name: str, extra: Array | None, source: str) -> lis
                 about=source,
             )
     return made
+
+
+def _refuse_some_biases(module: _Module, where: tuple[str, str]) -> None:
+    """Refuse biases in some layers or directions alone: ``bias`` is one option of all (torch/nn/modules/rnn.py)."""
+    places = {(layer, way) for _, layer, way in module.arrays}
+    biased = {(layer, way) for name, layer, way in module.arrays if name in ("bias_ih", "bias_hh")}
+    for layer, way in sorted(places - biased, key=str) if biased else ():
+        ending = ("" if layer is None else f"_l{layer}") + way
+        raise UnreadableFileError(
+            f"{where[1]} has biases, and lacks bias_ih{ending} and bias_hh{ending}: a truncated or filtered state dict",
+            about=where[0],
+        )
 
 
 def _direction(module: _Module, layer: int | None, way: str, where: tuple[str, str]) -> LSTMDirection:

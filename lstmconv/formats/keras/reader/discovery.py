@@ -14,6 +14,12 @@ from lstmconv.model import Skipped
 
 __all__ = ["Discovered", "discover"]
 
+_SIDES = ("forward_", "backward_")
+_OTHER = {"forward": "backward", "backward": "forward"}
+_MISSING = "its {} half is missing: a truncated or filtered file"
+_CELL = re.compile(r"cells?|lstm_cell.*|stacked_rnn_cells.*|\d+")
+"""What the parts of a path are called that lie inside a layer."""
+
 
 class Discovered(NamedTuple):
     """One layer, and its cells, forward first."""
@@ -48,7 +54,13 @@ def discover(file: KerasFile, cells: list[Cell]) -> tuple[list[Discovered], list
             found[index] = Discovered(name, f"Bidirectional({cell.kind})", tuple(halves))
         else:  # Another layer of the same name, in another part of the model.
             found.append(Discovered(cell.where, class_name, (cell,)))
-    return found, list(dict.fromkeys(skipped))
+    alone = {id(each): half for each in found if (half := _half_alone(each)) is not None}
+    skipped += [
+        Skipped(each.name, f"Bidirectional({each.class_name})", _MISSING.format(_OTHER[alone[id(each)]]), whole=False)
+        for each in found
+        if id(each) in alone
+    ]
+    return [each for each in found if id(each) not in alone], list(dict.fromkeys(skipped))
 
 
 def _names(file: KerasFile, cells: list[Cell]) -> list[str]:
@@ -75,6 +87,18 @@ def _are_halves(a: Cell, b: Cell) -> bool:
     return sides == {"forward", "backward"} or (sides == {None} and not a.scope and not b.scope)
 
 
+def _half_alone(layer: Discovered) -> str | None:
+    """Return which half of a Bidirectional a layer is whose other half is not in the file; ``None`` if it is none.
+
+    A layer that is itself called ``forward_lstm`` is none.
+    """
+    if len(layer.cells) > 1 or any(part.startswith(_SIDES) for part in layer.name.split("/")):
+        return None
+    cell = layer.cells[0]
+    own = [part for part in cell.scope or cell.group.split("/") if not _CELL.fullmatch(part)]
+    return _side(cell) if own and own[-1].startswith(_SIDES) else None
+
+
 def _legacy_name(cell: Cell, cells: list[Cell]) -> str:
     """Name a cell's layer in a legacy file; the two halves of a Bidirectional get the same name."""
     siblings = [other for other in cells if other.group == cell.group]
@@ -84,11 +108,11 @@ def _legacy_name(cell: Cell, cells: list[Cell]) -> str:
     inner = [part for part in cell.scope if part != cell.group]
     if len(inner) > 1 and inner[-1].startswith("lstm_cell") and "stacked_rnn_cells" not in inner:
         inner.pop()
-    inner = [part for part in inner if not part.startswith(("forward_", "backward_"))] or inner
+    inner = [part for part in inner if not part.startswith(_SIDES)] or inner
     return "/".join([cell.group, *inner])
 
 
 def _side(cell: Cell) -> str | None:
     """Return which half of a Bidirectional a cell is, by its names: ``forward_lstm``, ``backward_layer``."""
     parts = cell.scope or cell.group.split("/")
-    return next((part.split("_")[0] for part in parts if part.startswith(("forward_", "backward_"))), None)
+    return next((part.split("_")[0] for part in parts if part.startswith(_SIDES)), None)
