@@ -111,8 +111,8 @@ def read_arrays(paths: Sequence[Path]) -> Given:
     """Read ``.npy`` files in their order, or one ``.npz`` by its names.
 
     Raises:
-        UnreadableFileError: A file is not there, or is none of numbers that NumPy wrote.
-        UsageError: Several files, and an ``.npz`` among them.
+        UnreadableFileError: A file does not exist, or is not a NumPy file of numbers.
+        UsageError: There are several files, and one is an ``.npz``.
     """
     found: list[Array] = []
     for path in paths:
@@ -127,7 +127,7 @@ def read_arrays(paths: Sequence[Path]) -> Given:
         except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
             if isinstance(error, UsageError):
                 raise
-            raise UnreadableFileError(f"{path.name}: not a .npy or .npz of numbers that NumPy wrote") from error
+            raise UnreadableFileError(f"{path.name}: not a NumPy file (.npy or .npz) of numbers") from error
         found.append(read)
     return found
 

@@ -66,7 +66,7 @@ class Selection:
     Attributes:
         checkpoint: With the new names, and joined as asked.
         options: How it is written.
-        notes: What is not carried, and why, in whole sentences.
+        notes: What the target does not contain, and why, in whole sentences.
     """
 
     checkpoint: Checkpoint

@@ -32,7 +32,7 @@ class Opened(NamedTuple):
         record: What lstmconv recorded in it; ``None`` for the files of others.
         content: The parsed file, of the module's own type; the format's runtime runs what is in it.
         interpret: Builds the layers from the content.
-        weights: Returns every layer's arrays by their names in the file, where the layers do not tell all of them.
+        weights: Returns every layer's arrays by their names in the file, where the layers do not contain all of them.
     """
 
     record: Record | None
@@ -72,7 +72,7 @@ class Module(Protocol):
         """Say in whole sentences which facts of the source the written file lacks."""
 
     def terms(self, layer: LSTMLayer) -> str:
-        """Say as what the format holds a layer that it can hold: ``one LSTM node``."""
+        """Say in which form the format holds a layer that it can hold: ``one LSTM node``."""
 
     def usage(self, artifact: Artifact, place: Path) -> str | None:
         """Say in a line how a written file is used from its place: what loads it, or what it takes; or ``None``."""
@@ -89,7 +89,7 @@ class Format:
         title: For people.
         module: In :mod:`lstmconv.formats`; see :class:`Module`.
         runtime: In :mod:`lstmconv.runtimes`; runs a written file in its own framework.
-        recognises: Whether a file is of this format, by its content or, where that cannot tell, by its suffix.
+        recognises: Whether a file is of this format, by its content or, where that does not show it, by its suffix.
         biases: ``"two"``, one for the input and one for the state, or ``"one"``, their sum.
         states_activations: Files that something else wrote state their activations and directions, too.
         from_keras: Keras writes such files; ``check`` takes them for sources, and others for targets.
@@ -133,7 +133,7 @@ class Format:
         """Read a file of this format.
 
         Raises:
-            UnreadableFileError: It is none, or a damaged one.
+            UnreadableFileError: It is not of this format, or damaged.
         """
         options = options or ReadOptions()
         return Artifact(file, self, self._module.open_file(file, options), options)
@@ -167,7 +167,7 @@ class Format:
         return self._module.alteration(model, artifact, options) if self.runs_graphs else None
 
     def terms(self, layer: LSTMLayer) -> str:
-        """Say as what the format holds a layer that it can hold."""
+        """Say in which form the format holds a layer that it can hold."""
         return self._module.terms(layer)
 
     def write(self, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:

@@ -73,7 +73,7 @@ class ReadOptions:
     merge_mode: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse names that Keras does not have: of a wrong option no file is to blame.
+        """Refuse names that Keras does not have: a wrong option is not the file's fault.
 
         Raises:
             UsageError: An unknown activation or merge mode.
@@ -87,7 +87,7 @@ class ReadOptions:
 
     @property
     def wiring(self) -> bool:
-        """Whether the user says what only files of weights alone leave open."""
+        """Whether the user says what only weights-only files leave open."""
         return (self.return_sequences, self.go_backwards, self.merge_mode) != (None, None, None)
 
 

@@ -1,4 +1,4 @@
-"""The LSTMs of a torch module, and what was read from a file as a module."""
+"""The LSTMs of a torch module as layers, and a file's model or layer as a torch module."""
 
 from __future__ import annotations
 
