@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from lstmconv.activations import describe_activation
 from lstmconv.arrays.copying import BiasMode, rounding_of_sum
 from lstmconv.errors import NoLSTMError, UsageError
 from lstmconv.explaining.blocks import (
@@ -25,6 +24,7 @@ from lstmconv.explaining.blocks import (
     stored_biases,
 )
 from lstmconv.explaining.equations import equations
+from lstmconv.explaining.inspection import describe_layer, describe_options
 from lstmconv.explaining.layout_names import LAYOUT_NAMES
 from lstmconv.explaining.steps import GateSums, Step, one_step
 from lstmconv.layouts import KERAS, Layout, by_name
@@ -223,23 +223,8 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
 
 
 def _layer(layer: LSTMLayer) -> dict[str, Any]:
-    return {
-        "name": layer.name,
-        "class_name": layer.class_name,
-        "input_size": layer.input_size,
-        "hidden_size": layer.hidden_size,
-        "dtype": str(layer.dtype),
-        "merge_mode": layer.merge_mode if layer.bidirectional else None,
-        "directions": [
-            {
-                "hidden_size": direction.hidden_size,
-                "activation": describe_activation(direction.activation),
-                "recurrent_activation": describe_activation(direction.recurrent_activation),
-                "go_backwards": direction.go_backwards,
-            }
-            for direction in layer.directions
-        ],
-    }
+    halves = [{"hidden_size": half.hidden_size, **describe_options(half)} for half in layer.directions]
+    return {**describe_layer(layer), "directions": halves}
 
 
 def _layout(layout: FormatLayout) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from lstmconv.formats import TARGETS, Format
 from lstmconv.layouts import Layout, by_name
 from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Stack
 
-__all__ = ["describe_checkpoint"]
+__all__ = ["describe_checkpoint", "describe_layer", "describe_options"]
 
 
 def describe_checkpoint(checkpoint: Checkpoint, *, hashed: bool = True) -> dict[str, Any]:
@@ -45,7 +45,8 @@ def describe_checkpoint(checkpoint: Checkpoint, *, hashed: bool = True) -> dict[
     }
 
 
-def _layer(layer: LSTMLayer, unknown: str | None) -> dict[str, Any]:
+def describe_layer(layer: LSTMLayer) -> dict[str, Any]:
+    """Return what ``inspect`` and ``explain`` say of a layer alike."""
     return {
         "name": layer.name,
         "class_name": layer.class_name,
@@ -53,6 +54,21 @@ def _layer(layer: LSTMLayer, unknown: str | None) -> dict[str, Any]:
         "hidden_size": layer.hidden_size,
         "dtype": str(layer.dtype),
         "merge_mode": layer.merge_mode if layer.bidirectional else None,
+    }
+
+
+def describe_options(direction: LSTMDirection) -> dict[str, Any]:
+    """Return what ``inspect`` and ``explain`` say alike of what a direction computes."""
+    return {
+        "activation": describe_activation(direction.activation),
+        "recurrent_activation": describe_activation(direction.recurrent_activation),
+        "go_backwards": direction.go_backwards,
+    }
+
+
+def _layer(layer: LSTMLayer, unknown: str | None) -> dict[str, Any]:
+    return {
+        **describe_layer(layer),
         "return_sequences": layer.return_sequences,
         "return_state": layer.return_state,
         "stateful": layer.stateful,
@@ -77,10 +93,8 @@ def _direction(direction: LSTMDirection) -> dict[str, Any]:
         "gate_ranges": {gate: [k * hidden, (k + 1) * hidden] for k, gate in enumerate(row.gates)},
         "biases": len(biases),
         "forget_bias": _forget_bias(direction),
-        "activation": describe_activation(direction.activation),
-        "recurrent_activation": describe_activation(direction.recurrent_activation),
+        **describe_options(direction),
         "activations": f"{direction.activation or 'unknown'}, recurrent {direction.recurrent_activation or 'unknown'}",
-        "go_backwards": direction.go_backwards,
     }
 
 
