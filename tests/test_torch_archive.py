@@ -618,7 +618,7 @@ OPCODES = {
 def test_pickles_that_no_state_dict_has_are_refused(tmp_path, name, write):
     said = refusal(write(tmp_path, OPCODES[name]))
     assert not re.search("TypeError|AttributeError|RecursionError|MemoryError", said)
-    for word, expected in (("BUILD", "sets the state"), (" in itself", "within themselves")):
+    for word, expected in (("BUILD", "sets the state"), (" in itself", "inside themselves")):
         assert word not in name or expected in said
 
 

@@ -817,7 +817,7 @@ def module(*entries: tuple[str, bytes]) -> bytes:
     return b"cmy\nModule\n)\x81q\xff}(" + state + b"ub"
 
 
-@hostile("within themselves")
+@hostile("inside themselves")
 def module_within_itself(folder: Path) -> Path:
     return torch_zip(folder, b"\x80\x02" + module(("me", b"h\xff")) + b".")
 
