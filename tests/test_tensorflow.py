@@ -168,6 +168,14 @@ def test_of_several_checkpoints_in_a_folder_the_latest_is_meant_or_none(tmp_path
         lstmconv.load(place)
 
 
+def test_a_data_file_without_its_index_is_damage_and_not_another_file(tmp_path):
+    place = only(tmp_path, "2.8.4") / "chain" / "object_based"
+    (place / "cp.ckpt.index").unlink()
+    (result,) = lstmconv.check([place / "cp.ckpt.data-00000-of-00001"])
+    assert (result.status, result.findings[0].rule) == ("failed", "damaged")
+    assert result.findings[0].message == "a data file of a checkpoint, and cp.ckpt.index is not beside it"
+
+
 def test_optimizer_slots_are_no_weights(tmp_path):
     """Without a config, too: Adam's moments have the kernels' shapes."""
     case = only(tmp_path, "2.8.4") / "chain"

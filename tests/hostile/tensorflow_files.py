@@ -253,3 +253,90 @@ def saved_model_without_variables(folder: Path) -> Path:
     (folder / "model").mkdir()
     (folder / "model" / "saved_model.pb").write_bytes(b"\x08\x01\x12\x00")
     return folder / "model"
+
+
+@hostile("two of its variables are called 'net/kernel'")
+def export_whose_variables_have_one_name(folder: Path) -> Path:
+    """Write what model.export() keeps, without layers; of two kernels of one name one could be taken for the other."""
+    places = [f"_all_variables/{number}/.ATTRIBUTES/VARIABLE_VALUE" for number in range(4)]
+    arrays = dict(zip(places, [*bundles.lstm_arrays().values()][:2] * 2, strict=True))
+    names = ("net/kernel", "net/recurrent_kernel") * 2
+    variables = [bundles.node({}, key, name) for key, name in zip(places, names, strict=True)]
+    listed = bundles.node({str(number): number + 2 for number in range(4)})
+    graph = bundles.node({"_all_variables": 1}) + listed + b"".join(variables)
+    return bundles.write_checkpoint(folder / "cp", arrays, graph)
+
+
+def tensorflow_js(folder: Path, weights: list[dict] | None = None, **manifest) -> Path:
+    """Write a TensorFlow.js model of one LSTM, good but for what is given; return its folder."""
+    arrays = dict(zip(("kernel", "recurrent_kernel", "bias"), bundles.lstm_arrays().values(), strict=True))
+    named = [{"name": f"lstm/{key}", "shape": list(a.shape), "dtype": "float32"} for key, a in arrays.items()]
+    root = folder / "model"
+    root.mkdir()
+    (root / "weights.bin").write_bytes(b"".join(array.tobytes() for array in arrays.values()))
+    group = {"paths": ["weights.bin"], "weights": named if weights is None else weights, **manifest}
+    stated = {"format": "layers-model", "modelTopology": {"model_config": CONFIG, "keras_version": "2.13.1"}}
+    (root / "model.json").write_text(json.dumps({**stated, "weightsManifest": [group]}))
+    return root
+
+
+@hostile(None)
+def tensorflow_js_model_that_is_good(folder: Path) -> Path:
+    return tensorflow_js(folder)
+
+
+@hostile("not a plain file name; not followed")
+def tensorflow_js_weights_that_climb(folder: Path) -> Path:
+    (folder.parent / "secret").write_bytes(SECRET)
+    return tensorflow_js(folder, paths=["../../secret"])
+
+
+@hostile("not a plain file name; not followed")
+def tensorflow_js_weights_at_an_absolute_place(folder: Path) -> Path:
+    return tensorflow_js(folder, paths=["/etc/passwd"])
+
+
+@hostile("a symbolic link; not followed")
+def tensorflow_js_weights_that_are_a_link(folder: Path) -> Path:
+    root = tensorflow_js(folder)
+    (root / "weights.bin").rename(folder.parent / "elsewhere")
+    (root / "weights.bin").symlink_to(folder.parent / "elsewhere")
+    return root
+
+
+@hostile("a folder without")
+def tensorflow_js_model_that_is_a_link(folder: Path) -> Path:
+    root = tensorflow_js(folder)
+    (root / "model.json").rename(folder.parent / "model.json")
+    (root / "model.json").symlink_to(folder.parent / "model.json")
+    return root
+
+
+@hostile("cut off")
+def tensorflow_js_weight_larger_than_any_memory(folder: Path) -> Path:
+    return tensorflow_js(folder, [{"name": "lstm/kernel", "shape": [1 << 40, 1 << 40], "dtype": "float32"}])
+
+
+@hostile("names the file of weights weights.bin twice")
+def tensorflow_js_weights_that_repeat_a_file_without_end(folder: Path) -> Path:
+    return tensorflow_js(folder, paths=["weights.bin"] * 100_000)
+
+
+@hostile("holds 'lstm/kernel' twice")
+def tensorflow_js_weights_of_no_size_without_end(folder: Path) -> Path:
+    return tensorflow_js(folder, [{"name": "lstm/kernel", "shape": [0], "dtype": "float32"}] * 200_000)
+
+
+@hostile("nested")
+def tensorflow_js_model_that_nests_without_end(folder: Path) -> Path:
+    root = tensorflow_js(folder)
+    (root / "model.json").write_text('{"modelTopology": ' + "[" * 100_000)
+    return root
+
+
+@hostile("several models: itself a TensorFlow SavedModel or checkpoint, cp.index, model.json")
+def folder_of_several_models(folder: Path) -> Path:
+    root = saved_model(folder)
+    checkpoint(root)
+    (root / "model.json").write_text('{"modelTopology": {}, "weightsManifest": []}')
+    return root

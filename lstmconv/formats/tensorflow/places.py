@@ -41,7 +41,7 @@ def located(path: Path) -> list[Path]:
     A folder with several checkpoints means the latest, as its file ``checkpoint`` says, or else each of them.
 
     Raises:
-        UnreadableFileError: The latest checkpoint is not there.
+        UnreadableFileError: The latest checkpoint is not there, or a data file's index.
     """
     if path.is_dir():
         if is_saved_model(path.parent) and variables_of(path.parent).parent == path:
@@ -57,6 +57,8 @@ def located(path: Path) -> list[Path]:
         index = path
     elif path.exists() and not shard:
         return []
+    if shard and path.is_file() and not index.is_file():
+        raise UnreadableFileError(f"a data file of a checkpoint, and {index.name} is not beside it", about=path.name)
     if not index.is_file() or not (_has_shards(index) or _is_table(index)):
         return []
     above = index.parent.parent

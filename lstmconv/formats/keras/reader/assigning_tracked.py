@@ -81,7 +81,11 @@ def _model_in(root: Tracked, name: str) -> Tracked:
             "it without --config"
         )
     if models[0] is not root and len(models) > 1:
-        raise UnsupportedModelError(f"{name}: holds several models: {listed([each.path for each in models])}")
+        raise UnsupportedModelError(
+            f"holds several models, and the config describes one: {listed([each.path for each in models])}; convert it "
+            "without --config, and choose layers with --layer",
+            about=name,
+        )
     return models[0]
 
 

@@ -312,8 +312,7 @@ def _open_shards(file: MappedFile) -> KerasFile:
     if not head.lstrip().startswith(b"{"):
         shown = head[:8].hex(" ")
         raise UnreadableFileError(
-            f"begins with the bytes {shown}, expected HDF5, a .keras zip, or .weights.json; "
-            "TensorFlow checkpoints and SavedModels are not read",
+            f"begins with the bytes {shown}, expected HDF5, a .keras zip, or .weights.json",
             about=path.name,
         )
     index = _json(head, path.name)
