@@ -72,23 +72,24 @@ _FORKING = """
 import os, signal, sys, time
 import h5py, onnx, lstmconv.formats.onnx, lstmconv.formats.torch.pt, lstmconv.formats.keras
 from lstmconv import api
-source, target, scratch, part = *sys.argv[1:4], float(sys.argv[4])
+source, target, scratch = sys.argv[1:]
 options = dict(to=["torch", "onnx", "safetensors"], verify=False, force=True)
 api.convert(source, scratch, **options)
 begun = time.monotonic()
 api.convert(source, scratch, **options)
 whole = time.monotonic() - begun
-child = os.fork()
-if child == 0:
-    api.convert(source, target, **options)
-    os._exit(0)
-time.sleep(part * whole)
-os.kill(child, signal.SIGKILL)
-_, status = os.waitpid(child, 0)
-print("killed" if os.WIFSIGNALED(status) else "ended", flush=True)
+for part in map(float, sys.stdin):
+    child = os.fork()
+    if child == 0:
+        api.convert(source, target, **options)
+        os._exit(0)
+    time.sleep(part * whole)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    print("killed" if os.WIFSIGNALED(status) else "ended", flush=True)
 """
-"""Convert twice, the second time by the clock, then in a fork that is killed after a part of that time: not while
-Python starts, or imports."""
+"""Convert twice, the second time by the clock, then for each line in a fork that is killed after that part of the time:
+not while Python starts, or imports."""
 
 
 def test_a_kill_at_any_moment_leaves_old_files_or_new_ones(source: Path, out: Path):
@@ -102,24 +103,20 @@ def test_a_kill_at_any_moment_leaves_old_files_or_new_ones(source: Path, out: Pa
     after = source.read_bytes()
     rng = random.Random(0)
     killed = 0
-    for _ in range(KILLS):
-        program = [
-            sys.executable,
-            "-c",
-            _FORKING,
-            str(source),
-            str(out),
-            str(out.parent / "scratch"),
-            str(rng.uniform(0, 1.2)),
-        ]
-        done = subprocess.run(program, capture_output=True, text=True, check=True, env=ENVIRONMENT, timeout=120)
-        killed += done.stdout.count("killed")
-        found = hashes(out)
-        kinds = {"old" if old.get(name) == value else "new" for name, value in found.items()}
-        assert len(kinds) < 2, f"old and new files lie together: {found}"
-        for name in found:
-            assert lstmconv.load(out / name).layers, name
-        assert {path.name[:10] for path in out.iterdir() if path.name not in names} <= {".lstmconv-"}
+    program = [sys.executable, "-c", _FORKING, str(source), str(out), str(out.parent / "scratch")]
+    with subprocess.Popen(
+        program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as forking:
+        for _ in range(KILLS):
+            print(rng.uniform(0, 1.2), file=forking.stdin, flush=True)
+            killed += forking.stdout.readline() == "killed\n"
+            found = hashes(out)
+            kinds = {"old" if old.get(name) == value else "new" for name, value in found.items()}
+            assert len(kinds) < 2, f"old and new files lie together: {found}"
+            for name in found:
+                assert lstmconv.load(out / name).layers, name
+            assert {path.name[:10] for path in out.iterdir() if path.name not in names} <= {".lstmconv-"}
+    assert forking.returncode == 0
     assert killed > KILLS / 4
     assert source.read_bytes() == after != before
 
