@@ -18,22 +18,21 @@ BYTES = 1 << 30
 class Worker:
     """One worker process, started when it is needed and again after it died."""
 
-    def __init__(self, *, fork: bool, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, *, fork: bool) -> None:
         self.fork = fork
-        self.environment = environment or {}
         self.process: subprocess.Popen | None = None
 
-    def run(self, argv: list[str], writes: Path) -> dict:
-        """Run ``lstmconv argv``, which may write below ``writes`` alone."""
+    def run(self, argv: list[str], writes: Path, **environment: str) -> dict:
+        """Run ``lstmconv argv``, which may write below ``writes`` alone; with variables, where the worker forks."""
         if self.process is None or self.process.poll() is not None:
             command = [sys.executable, str(Path(__file__).with_name("worker.py")), *(["--fork"] if self.fork else [])]
-            environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", **self.environment}
+            whole = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=writes
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=whole, cwd=writes
             )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"argv": argv, "writes": str(writes)}) + "\n")
+        self.process.stdin.write(json.dumps({"argv": argv, "writes": str(writes), "environment": environment}) + "\n")
         self.process.stdin.flush()
         ready, _, _ = select.select([self.process.stdout], [], [], 6 * SECONDS)
         line = self.process.stdout.readline() if ready else ""
