@@ -127,7 +127,7 @@ def read_arrays(paths: Sequence[Path]) -> Given:
         except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
             if isinstance(error, UsageError):
                 raise
-            raise UnreadableFileError(f"{path.name}: not a NumPy file (.npy or .npz) of numbers") from error
+            raise UnreadableFileError(f"{path.name}: not a .npy or .npz file of numbers") from error
         found.append(read)
     return found
 
