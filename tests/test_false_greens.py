@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from typer.testing import CliRunner
 
 import lstmconv
 from lstmconv.cli import app
+from lstmconv.formats import open_file
 from lstmconv.layouts import LAYOUTS
+from lstmconv.proof.verifying import verify_file
 from lstmconv.reporting.values import gather
 from tests._cases import GOLDEN, fused, lstm_config, random, sequential, write_legacy, write_lstm
 
@@ -255,3 +258,73 @@ def test_a_place_is_where_the_file_stores_the_number(row):
             array = stored[pattern.gates.index(gate) if alone else 0]
             for index, value in np.ndenumerate(getattr(gates, gate)):
                 assert array[pattern.stored_index(gate, index, hidden, features)] == value
+
+
+def told(name, key, value):
+    """Return a change of one option of a layer."""
+
+    def change(config):
+        layer = next(layer for layer in config["layers"] if layer["name"] == name)
+        assert layer["config"][key] != value
+        layer["config"][key] = value
+
+    return change
+
+
+def joined_otherwise(config):
+    layer = next(layer for layer in config["layers"] if layer["name"] == "joined")
+    layer["inbound_nodes"][0]["args"][0].reverse()
+
+
+def outputs_exchanged(config):
+    config["output_layers"][0], config["output_layers"][2] = config["output_layers"][2], config["output_layers"][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (told("hidden", "activation", "tanh"), 'hidden activation name is "tanh", expected "relu"'),
+        (told("class", "activation", "sigmoid"), 'class activation name is "sigmoid"'),
+        (told("joined", "axis", 1), None),
+        (told("read", "zero_output_for_mask", True), "read zero_output_for_mask is true, expected false"),
+        (joined_otherwise, "joined inputs"),
+        (outputs_exchanged, "its outputs are class, read, price, expected price, read, class"),
+    ],
+)
+def test_what_another_wrote_and_nothing_runs_is_compared_by_what_it_tells(change, said, tmp_path):
+    """Its LSTM layers are the source's bit for bit; the difference lies in what Keras does behind them."""
+    source = Path("tests/golden/whole/keras-3.3.3/several.keras")
+    other = tmp_path / "other.keras"
+    with zipfile.ZipFile(source) as before, zipfile.ZipFile(other, "w") as after:
+        for name in before.namelist():
+            content = before.read(name)
+            if name == "config.json":
+                config = json.loads(content)
+                change(config["config"])
+                content = json.dumps(config).encode()
+            after.writestr(name, content)
+    assert verify_file(lstmconv.load(source), open_file(source), run=False).passed
+    report = verify_file(lstmconv.load(source), open_file(other), run=False)
+    if said is None:  # The same axis of two.
+        assert report.passed
+        return
+    assert not report.passed
+    assert any(said in check.detail for check in report.failures), report.failures
+
+
+def test_a_dense_array_of_what_another_wrote_is_compared_where_nothing_runs(tmp_path):
+    source = Path("tests/golden/whole/keras-3.3.3/several.keras")
+    other = tmp_path / "other.keras"
+    with zipfile.ZipFile(source) as before, zipfile.ZipFile(other, "w") as after:
+        for name in before.namelist():
+            content = before.read(name)
+            if name == "model.weights.h5":
+                file = tmp_path / "weights.h5"
+                file.write_bytes(content)
+                with h5py.File(file, "r+") as opened:
+                    kernel = opened["layers/dense_1/vars/0"]
+                    kernel[2, 0] += 1
+                content = file.read_bytes()
+            after.writestr(name, content)
+    report = verify_file(lstmconv.load(source), open_file(other), run=False)
+    assert [check.detail for check in report.failures] == ["price kernel differs in 1 of 4 numbers"]

@@ -9,15 +9,24 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lstmconv.formats.model_record import describe_model
-from lstmconv.model import Model
+import numpy as np
 
-__all__ = ["graph_difference"]
+from lstmconv.arrays.comparing import array_difference
+from lstmconv.errors import UnsupportedModelError
+from lstmconv.formats.model_record import describe_layer, describe_model
+from lstmconv.listing import counted
+from lstmconv.model import Gates, Layer, LSTMLayer, Model, Stack
+from lstmconv.model.names import arrays_of, named_layers
+
+__all__ = ["difference_of_namesakes", "graph_difference"]
 
 _NOT_COMPUTED = frozenset({"class_name", "reason", "stored"})
 """Fields that name a layer or explain it."""
 
 
+_RETURNED = ("return_sequences", "return_state", "stateful", "zero_output_for_mask")
+"""What decides what an LSTM layer returns, beside its numbers."""
+_AXES = ("axis", "axes")
 _ACTIVATIONS = frozenset({"activation", "recurrent_activation"})
 
 
@@ -38,6 +47,65 @@ def graph_difference(expected: Model, described: Any, *, activations: bool = Tru
         problem = next(_differences(wanted[part], described.get(part), part), None)
         if problem is not None:
             return f"the model in its record is another one: {problem}"
+    return None
+
+
+def difference_of_namesakes(expected: Model, found: Model) -> str | None:
+    """Say in what two models differ in layers that both name alike, first difference first, or ``None``.
+
+    Something else may have written the other file: what it names otherwise is not compared, and the arrays and
+    activations of LSTM layers are compared elsewhere. Where all names agree, so must the calls, and the order of
+    inputs and outputs.
+    """
+    own, others = dict(named_layers(expected)), dict(named_layers(found))
+    for name, layer in own.items():
+        other = others.get(name)
+        if other is None or isinstance(layer, Stack):
+            continue
+        told, found_told = (json.loads(json.dumps(describe_layer(each))) for each in (layer, other))
+        if isinstance(layer, LSTMLayer):
+            told, found_told = ({key: each.get(key) for key in _RETURNED} for each in (told, found_told))
+        for key in _AXES:  # One may count from the front and the other from the back: the ranks are not known here.
+            if _from_the_back(told.get(key)) != _from_the_back(found_told.get(key)):
+                del told[key], found_told[key]
+        problem = next(_differences(told, found_told, name), None) or _array_difference(layer, other)
+        if problem is not None:
+            return problem if problem.startswith(name) else f"{name} {problem}"
+    calls = [{call.name: call for call in model.calls} for model in (expected, found)]
+    for name, call in calls[0].items():
+        same = calls[1].get(name, call)
+        for what in ("states", "masks"):
+            counts = [sum(tensor is not None for tensor in getattr(each, what)) for each in (call, same)]
+            if counts[0] != counts[1]:
+                return f"{name} has {counted(counts[1], what[:-1])}, expected {counts[0]}"
+    if list(own) != list(others):
+        return None
+    wanted, described = (json.loads(json.dumps(describe_model(model))) for model in (expected, found))
+    for part in ("inputs", "outputs"):
+        names = [[entry["name"] if part == "inputs" else entry for entry in each[part]] for each in (wanted, described)]
+        if names[0] != names[1]:
+            return f"its {part} are {', '.join(names[1])}, expected {', '.join(names[0])}"
+    return next(_differences(wanted["calls"], described["calls"], "calls"), None)
+
+
+def _from_the_back(axes: Any) -> bool:
+    return any(axis < 0 for axis in (axes if isinstance(axes, list) else [axes]) if isinstance(axis, int))
+
+
+def _array_difference(layer: Layer, other: Layer) -> str | None:
+    stored = arrays_of(other)
+    for name, array in arrays_of(layer).items():
+        found = stored.get(name)
+        if isinstance(array, Gates) or isinstance(found, Gates) or found is None:
+            continue  # Absent arrays are told by what describes the layers.
+        if array.shape != found.shape:
+            return f"{name} is {found.shape}, expected {array.shape}"
+        try:
+            differs = array_difference(np.asarray(array), np.asarray(found))
+        except UnsupportedModelError as error:
+            return f"{name}: {error}"
+        if differs is not None:
+            return f"{name} differs in {differs.wrong:,} of {differs.total:,} numbers"
     return None
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from lstmconv.formats import Artifact
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Model, Stack
 from lstmconv.model.kinds import Identity, Unknown
+from lstmconv.proof.graphs import difference_of_namesakes
 from lstmconv.proof.models.checking import check_model
 from lstmconv.proof.pairing import Pairing
 from lstmconv.proof.report import Check
@@ -35,7 +36,7 @@ def check_wiring(
         target: A file that holds LSTM layers, and perhaps more.
         pairing: Which layers belong together.
         settings: The seed and the sizes of the test inputs.
-        run: Compute models; else only edges are compared.
+        run: Compute models; else only what the files tell is compared.
     """
     held = target.checkpoint
     if held.model is None or source.model is None:
@@ -43,9 +44,14 @@ def check_wiring(
     if target.record is not None:
         problem = _between(held.model) or _rejoined(source, held, pairing)
         return None if problem is None else Check(held.model.name, "structure", "failed", problem)
-    if not run or source.model.unknown or held.model.unknown:
-        return None
-    return _computed(source.model, held.model, settings)
+    if run and not source.model.unknown and not held.model.unknown:
+        computed = _computed(source.model, held.model, settings)
+        if computed.status != "not run":
+            return computed
+    else:
+        computed = None
+    problem = difference_of_namesakes(source.model, held.model)
+    return computed if problem is None else Check(source.model.name, "structure", "failed", problem)
 
 
 def _between(model: Model) -> str | None:
