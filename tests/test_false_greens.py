@@ -15,7 +15,10 @@ import lstmconv
 from lstmconv.cli import app
 from lstmconv.formats import open_file
 from lstmconv.layouts import LAYOUTS
+from lstmconv.proof.pairing import paired
+from lstmconv.proof.trials import Settings
 from lstmconv.proof.verifying import verify_file
+from lstmconv.proof.wiring import check_wiring
 from lstmconv.reporting.values import gather
 from tests._cases import GOLDEN, fused, lstm_config, random, sequential, write_legacy, write_lstm
 
@@ -280,6 +283,19 @@ def outputs_exchanged(config):
     config["output_layers"][0], config["output_layers"][2] = config["output_layers"][2], config["output_layers"][0]
 
 
+def with_config(source, target, change):
+    """Return a copy of a .keras file with another config."""
+    with zipfile.ZipFile(source) as before, zipfile.ZipFile(target, "w") as after:
+        for name in before.namelist():
+            content = before.read(name)
+            if name == "config.json":
+                config = json.loads(content)
+                change(config["config"])
+                content = json.dumps(config).encode()
+            after.writestr(name, content)
+    return target
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -294,15 +310,7 @@ def outputs_exchanged(config):
 def test_what_another_wrote_and_nothing_runs_is_compared_by_what_it_tells(change, said, tmp_path):
     """Its LSTM layers are the source's bit for bit; the difference lies in what Keras does behind them."""
     source = Path("tests/golden/whole/keras-3.3.3/several.keras")
-    other = tmp_path / "other.keras"
-    with zipfile.ZipFile(source) as before, zipfile.ZipFile(other, "w") as after:
-        for name in before.namelist():
-            content = before.read(name)
-            if name == "config.json":
-                config = json.loads(content)
-                change(config["config"])
-                content = json.dumps(config).encode()
-            after.writestr(name, content)
+    other = with_config(source, tmp_path / "other.keras", change)
     assert verify_file(lstmconv.load(source), open_file(source), run=False).passed
     report = verify_file(lstmconv.load(source), open_file(other), run=False)
     if said is None:  # The same axis of two.
@@ -310,6 +318,31 @@ def test_what_another_wrote_and_nothing_runs_is_compared_by_what_it_tells(change
         return
     assert not report.passed
     assert any(said in check.detail for check in report.failures), report.failures
+
+
+def computed(source, other):
+    """Compare two files of others: both graphs are computed, and Keras runs no layer."""
+    checkpoint, target = lstmconv.load(source), open_file(other)
+    pairing = paired(checkpoint, None, target.checkpoint)
+    return check_wiring(checkpoint, target, pairing, Settings(batch=2, steps=5), run=True)
+
+
+def test_outputs_in_another_order_are_another_model(tmp_path):
+    """Keras returns a list: whoever reads its first entry reads something else."""
+    source = Path("tests/golden/whole/keras-3.3.3/several.keras")
+    assert computed(source, source).status == "passed"
+    check = computed(source, with_config(source, tmp_path / "other.keras", outputs_exchanged))
+    assert (check.status, check.detail) == ("failed", "its outputs are class, read, price, expected price, read, class")
+
+
+def test_a_mask_value_that_no_drawn_input_has_is_told_apart(tmp_path):
+    """The layers behind get the mask that Keras 3.15 states beside: Masking itself only sets such steps to zero."""
+    source = Path("tests/golden/whole/keras-3.15.1/mask_lstm.keras")
+    config = json.loads(zipfile.ZipFile(source).read("config.json"))["config"]
+    name = next(layer["name"] for layer in config["layers"] if layer["class_name"] == "Masking")
+    check = computed(source, with_config(source, tmp_path / "other.keras", told(name, "mask_value", 0.123)))
+    assert check.status == "failed"
+    assert "value is 0.123" in check.detail
 
 
 def test_a_dense_array_of_what_another_wrote_is_compared_where_nothing_runs(tmp_path):

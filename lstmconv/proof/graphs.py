@@ -16,9 +16,10 @@ from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.model_record import describe_layer, describe_model
 from lstmconv.listing import counted
 from lstmconv.model import Gates, Layer, LSTMLayer, Model, Stack
+from lstmconv.model.kinds import Constant, MaskSteps, StepIsUnmasked
 from lstmconv.model.names import arrays_of, named_layers
 
-__all__ = ["difference_of_namesakes", "graph_difference"]
+__all__ = ["difference_of_namesakes", "graph_difference", "unseen_difference"]
 
 _NOT_COMPUTED = frozenset({"class_name", "reason", "stored"})
 """Fields that name a layer or explain it."""
@@ -86,6 +87,24 @@ def difference_of_namesakes(expected: Model, found: Model) -> str | None:
         if names[0] != names[1]:
             return f"its {part} are {', '.join(names[1])}, expected {', '.join(names[0])}"
     return next(_differences(wanted["calls"], described["calls"], "calls"), None)
+
+
+def unseen_difference(expected: Model, found: Model) -> str | None:
+    """Say which number differs between layers of one name that inputs drawn for the expected model may never meet.
+
+    A mask's value is one, and where an activation bends.
+    """
+    own, others = dict(named_layers(expected)), dict(named_layers(found))
+    for name, layer in own.items():
+        if name not in others:
+            continue
+        told = [json.loads(json.dumps(describe_layer(each))) for each in (layer, others[name])]
+        if not isinstance(layer, MaskSteps | StepIsUnmasked | Constant):
+            told = [{key: each[key] for key in _ACTIVATIONS & each.keys()} for each in told]
+        problem = next(_differences(*told, name), None)
+        if problem is not None:
+            return problem
+    return None
 
 
 def _from_the_back(axes: Any) -> bool:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from lstmconv.formats import Artifact
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Model, Stack
 from lstmconv.model.kinds import Identity, Unknown
-from lstmconv.proof.graphs import difference_of_namesakes
+from lstmconv.proof.graphs import difference_of_namesakes, unseen_difference
 from lstmconv.proof.models.checking import check_model
 from lstmconv.proof.pairing import Pairing
 from lstmconv.proof.report import Check
@@ -46,7 +46,10 @@ def check_wiring(
         return None if problem is None else Check(held.model.name, "structure", "failed", problem)
     if run and not source.model.unknown and not held.model.unknown:
         computed = _computed(source.model, held.model, settings)
-        if computed.status != "not run":
+        if computed.status == "passed":
+            unseen = unseen_difference(source.model, held.model)
+            return computed if unseen is None else Check(source.model.name, "structure", "failed", unseen)
+        if computed.status == "failed":
             return computed
     else:
         computed = None
@@ -80,8 +83,12 @@ def _computed(source: Model, held: Model, settings: Settings) -> Check:
     if sizes[0] != sizes[1]:
         said = [f"{inputs} inputs and {outputs} outputs" for inputs, outputs in sizes]
         return Check(source.name, "model", "failed", f"its model has {said[1]}, expected {said[0]}")
-    inputs = _paired([entry.name for entry in source.inputs], [entry.name for entry in held.inputs])
-    outputs = _paired(list(source.outputs), list(held.outputs))
+    names = [([entry.name for entry in model.inputs], list(model.outputs)) for model in (source, held)]
+    for what, own, others in zip(("inputs", "outputs"), *names, strict=True):
+        if own != others and set(own) == set(others):  # Keras takes and returns lists.
+            said = f"its {what} are {', '.join(others)}, expected {', '.join(own)}"
+            return Check(source.name, "model", "failed", said)
+    inputs, outputs = (dict(zip(own, others, strict=True)) for own, others in zip(*names, strict=True))
 
     def run(given: Mapping[str, Array]) -> Mapping[str, npt.NDArray[np.float64]]:
         found = run_model(held, {inputs[name]: given[name] for name in inputs})
@@ -95,8 +102,3 @@ def _stored(model: Model) -> str:
     """Return the dtype of a model's LSTM weights, to which the source's are rounded."""
     layers = [one for layer in model.layers for one in (layer.layers if isinstance(layer, Stack) else (layer,))]
     return next((layer.dtype.name for layer in layers if isinstance(layer, LSTMLayer)), "float32")
-
-
-def _paired(names: list[str], others: list[str]) -> dict[str, str]:
-    """Pair by name where the names are the same, else in order."""
-    return {name: name for name in names} if set(names) == set(others) else dict(zip(names, others, strict=True))
