@@ -628,14 +628,18 @@ def config_of(path: Path) -> Path | None:
     golden = Path(__file__).parent.parent / "golden"
     if path.name.startswith("get_weights_"):
         return golden / "get_weights" / f"{path.name.removeprefix('get_weights_').removesuffix('.npz')}.h5"
-    return golden / "keras_on_torch" / "config.json" if path.name.startswith("keras_on_torch_") else None
+    if path.name.startswith("keras_on_torch_"):
+        return golden / "keras_on_torch" / "config.json"
+    archive, _, place = path.name.partition("_")  # What _unpacked calls a checkpoint of TensorFlow's.
+    config = path.parent / archive / place.partition("_")[0] / "model.json"
+    return config if config.is_file() else None
 
 
 def tensorflow_files(folder: Path) -> list[Path]:
     """Fill a folder with small SavedModels, checkpoints and TensorFlow.js models."""
     golden = Path(__file__).parent.parent / "golden" / "tensorflow"
     made: list[Path] = []
-    for archive in sorted(golden.glob("tf-*.zip")):
+    for archive in sorted([*golden.glob("tf-*.zip"), *golden.glob("exports-*.zip")]):
         made += _unpacked(archive, folder / "tensorflow", "*/*")
     return [*made, *_unpacked(golden / "tfjs-4.22.0.zip", folder / "tensorflow", "*")]
 

@@ -25,11 +25,7 @@ class Worker:
     def run(self, argv: list[str], writes: Path, **environment: str) -> dict:
         """Run ``lstmconv argv``, which may write below ``writes`` alone; with variables, where the worker forks."""
         if self.process is None or self.process.poll() is not None:
-            command = [sys.executable, str(Path(__file__).with_name("worker.py")), *(["--fork"] if self.fork else [])]
-            whole = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=whole, cwd=writes
-            )
+            self.process = self._started(writes)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps({"argv": argv, "writes": str(writes), "environment": environment}) + "\n")
@@ -41,6 +37,17 @@ class Worker:
         code = self.process.poll() if ready else None
         self.stop()
         return {"code": f"the process ended with {code}" if ready else "hung", "stderr": ""}
+
+    def _started(self, folder: Path) -> subprocess.Popen:
+        """Start a process and wait until it has loaded its libraries: a busy machine takes minutes, and none hangs."""
+        command = [sys.executable, str(Path(__file__).with_name("worker.py")), *(["--fork"] if self.fork else [])]
+        whole = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=whole, cwd=folder
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        return process
 
     def stop(self) -> None:
         if self.process is not None:

@@ -1,9 +1,9 @@
 """Run the command line on files that nobody should trust, and tell what it did.
 
 ``python worker.py [--fork]`` reads one job a line on stdin, ``{"argv": [...], "writes": "folder", "environment": {}}``,
-and answers one line on stdout for each: the exit code, stderr, seconds of processor time, the most memory, and every
-forbidden thing that Python was asked to do meanwhile: a program run, a socket opened, a file written
-outside the folder. With ``--fork`` each job has a process of its own, which dies alone.
+and answers one line on stdout for each, after a first one when it is ready: the exit code, stderr, seconds of
+processor time, the most memory, and every forbidden thing that Python was asked to do meanwhile: a program run, a
+socket opened, a file written outside the folder. With ``--fork`` each job has a process of its own, which dies alone.
 """
 
 from __future__ import annotations
@@ -170,6 +170,7 @@ def main() -> None:
     if not forks:
         limit_memory()
     with os.fdopen(os.dup(1), "w", buffering=1) as answers:
+        answers.write("ready\n")
         for line in sys.stdin:
             job = json.loads(line)
             answers.write(json.dumps((run_forked if forks else run)(job, watch)) + "\n")
