@@ -98,6 +98,25 @@ def test_an_exported_program_is_read_by_its_names(tagger, tmp_path):
     assert [layer.name for layer in lstmconv.load(path).layers] == ["lstm_l0", "lstm_l1"]
 
 
+class Doubled(nn.Module):
+    """An LSTM that runs with twice its own parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(3, 5)
+
+    def forward(self, x):
+        """Run it."""
+        doubled = {name: 2 * tensor for name, tensor in self.lstm.named_parameters()}
+        return torch.func.functional_call(self.lstm, doubled, (x,))[0]
+
+
+def test_an_exported_program_that_runs_its_lstm_with_other_weights_is_refused(tmp_path):
+    torch.export.save(torch.export.export(Doubled(), (torch.ones(7, 2, 3),)), tmp_path / "m.pt2")
+    with pytest.raises(NoLSTMError, match=r"the program gives its parameters to torch\.ops\.aten\.mul\.Tensor"):
+        lstmconv.load(tmp_path / "m.pt2")
+
+
 def test_what_was_read_from_a_whole_module_computes_what_the_module_does(tmp_path):
     torch.manual_seed(1)
     module = nn.LSTM(3, 5, batch_first=True).eval()

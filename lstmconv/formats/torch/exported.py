@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
@@ -22,6 +23,7 @@ __all__ = ["open_exported"]
 
 _WEIGHTS = "data/weights/"
 _CONFIG = re.compile(r"data/weights/(?P<model>[^/]*)_weights_config\.json")
+_LSTM = "torch.ops.aten.lstm"
 _STRIDED = 7
 _SCALAR_TYPES = {
     1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64",
@@ -47,8 +49,8 @@ def open_exported(archive: Archive, name: str) -> Container:
             pairs += [(prefix + key, value) for key, value in _weights(_json(archive, record, name), archive)]
             program = f"models/{model}.json"
             if program in archive.records:
-                stacks = _module_stacks(_json(archive, program, name))
-                modules.update({prefix + key: value for key, value in stacks})
+                described = _modules(_json(archive, program, name))
+                modules.update({prefix + key: value for key, value in described.items()})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Refused(f"{record} is not what torch.export writes ({error!r}); the file is damaged") from error
     order = archive.text("byteorder") or "little"
@@ -93,6 +95,35 @@ def _integer(stated: Mapping[str, Any]) -> int:
     if type(value) is not int or not 0 <= value < 1 << 63:
         raise ValueError(f"a size of {value!r:.40}")
     return value
+
+
+def _modules(program: Mapping[str, Any]) -> dict[str, PickledModule]:
+    """Return what the exported program says of each module, by the prefix of its tensors."""
+    found = dict(_module_stacks(program))
+    for prefix, operation in _taken_otherwise(program).items():
+        if prefix in found:
+            found[prefix] = replace(found[prefix], changed_by=operation)
+    return found
+
+
+def _taken_otherwise(program: Mapping[str, Any]) -> dict[str, str]:
+    """Return the operations that take a module's parameters and are no LSTM, by the prefix of its tensors.
+
+    Of a program whose LSTMs are decomposed into other operations none is known.
+    """
+    graph = program["graph_module"]["graph"]
+    if not any(node["target"].startswith(_LSTM) for node in graph["nodes"]):
+        return {}
+    specs = (spec["parameter"] for spec in program["graph_module"]["signature"]["input_specs"] if "parameter" in spec)
+    owners = {spec["arg"]["name"]: spec["parameter_name"].rpartition(".") for spec in specs}
+    found: dict[str, str] = {}
+    for node in graph["nodes"]:
+        for given in () if node["target"].startswith(_LSTM) else node["inputs"]:
+            for tensor in (given["arg"].get("as_tensor"), *(given["arg"].get("as_tensors") or ())):
+                if tensor is not None and tensor["name"] in owners:
+                    path, dot, _ = owners[tensor["name"]]
+                    found[path + dot] = shown(node["target"])
+    return found
 
 
 def _module_stacks(program: Mapping[str, Any]) -> Iterator[tuple[str, PickledModule]]:

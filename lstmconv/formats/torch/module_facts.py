@@ -23,6 +23,11 @@ def doubt(module: PickledModule) -> str | None:
             f"its class is {module.class_name}, which may compute something else; "
             "if it computes what nn.LSTM does, save its state_dict()"
         )
+    if module.changed_by:
+        return (
+            f"the program gives its parameters to {module.changed_by}, so it may run with others; export a module that "
+            "calls the LSTM with its own"
+        )
     hook = next((hook for hook in module.hooks if not hook.startswith(_HARMLESS)), None)
     if hook is not None:
         return f"a hook runs with it ({hook}), which may change what it computes; remove it and save the state_dict()"

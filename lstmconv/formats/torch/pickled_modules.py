@@ -30,11 +30,13 @@ class PickledModule:
         class_name: Its class: ``torch.nn.modules.rnn.LSTM``.
         attributes: Those that are numbers or short texts: ``hidden_size``.
         hooks: The classes or functions of what runs before and after it, or in place of its ``forward``.
+        changed_by: An operation of the program that takes its parameters before the LSTM does; empty if there is none.
     """
 
     class_name: str
     attributes: Mapping[str, object]
     hooks: tuple[str, ...] = ()
+    changed_by: str = ""
 
 
 @dataclass(frozen=True)
