@@ -98,10 +98,12 @@ def unseen_difference(expected: Model, found: Model) -> str | None:
     for name, layer in own.items():
         if name not in others:
             continue
-        told = [json.loads(json.dumps(describe_layer(each))) for each in (layer, others[name])]
+        wanted, found_there = (json.loads(json.dumps(describe_layer(each))) for each in (layer, others[name]))
         if not isinstance(layer, MaskSteps | StepIsUnmasked | Constant):
-            told = [{key: each[key] for key in _ACTIVATIONS & each.keys()} for each in told]
-        problem = next(_differences(*told, name), None)
+            wanted, found_there = (
+                {key: each[key] for key in _ACTIVATIONS & each.keys()} for each in (wanted, found_there)
+            )
+        problem = next(_differences(wanted, found_there, name), None)
         if problem is not None:
             return problem
     return None

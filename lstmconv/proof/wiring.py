@@ -81,8 +81,8 @@ def _computed(source: Model, held: Model, settings: Settings) -> Check:
     """Compute both models on the same inputs, each by the reference."""
     sizes = [(len(model.inputs), len(model.outputs)) for model in (source, held)]
     if sizes[0] != sizes[1]:
-        said = [f"{inputs} inputs and {outputs} outputs" for inputs, outputs in sizes]
-        return Check(source.name, "model", "failed", f"its model has {said[1]}, expected {said[0]}")
+        expected, found = (f"{inputs} inputs and {outputs} outputs" for inputs, outputs in sizes)
+        return Check(source.name, "model", "failed", f"its model has {found}, expected {expected}")
     names = [([entry.name for entry in model.inputs], list(model.outputs)) for model in (source, held)]
     for what, own, others in zip(("inputs", "outputs"), *names, strict=True):
         if own != others and set(own) == set(others):  # Keras takes and returns lists.
