@@ -352,9 +352,13 @@ def _show_layer(layer: Mapping[str, Any]) -> None:
 
 
 def _show_direction(direction: Mapping[str, Any]) -> None:
+    from lstmconv.layouts import by_name
+
     meanings = iter(("multiplies the input", "multiplies the previous state", _bias_meaning(direction["biases"])))
+    row = by_name(direction["layout"])
     for name, shape in direction["arrays"].items():
-        each = direction["biases"] == 2 and ", " in name  # Two arrays in one row; their sizes are added in the JSON.
+        # Two biases in one line, whose sizes are added in the JSON.
+        each = direction["biases"] == 2 and name == row.arrays[2] and len(row.bias_names) == 2
         sizes = [size // 2 for size in shape] if each else shape
         said = f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''}){' each' if each else ''}"
         _line(name, f"{said}  {next(meanings)}")

@@ -129,13 +129,13 @@ def bias_names(row: Layout, held: Sequence[bool], hidden: int, place: str = "") 
     >>> bias_names(CUDNN, (False, True), 4)
     ('bR',)
     """
-    names = ["b_*"] if row.one_bias.gate_axis is None else row.arrays[2].rpartition("= ")[2].split(", ")
+    names = ("b_*",) if row.one_bias.gate_axis is None else row.bias_names
     if len(names) == 2:
         suffix = place if row.directions == "names" else ""
         return tuple(f"{name}{suffix}" for name, there in zip(names, held, strict=True) if there)
     if all(held):
         return tuple(f"{names[0]}[{4 * hidden * k}:{4 * hidden * (k + 1)}]" for k in range(2))
-    return tuple(names) if any(held) else ()
+    return names if any(held) else ()
 
 
 def stored_biases(direction: LSTMDirection) -> tuple[bool, bool]:
@@ -248,19 +248,18 @@ def _arrays(direction: LSTMDirection, row: Layout, place: str, contents: Sequenc
     yield _matrix(direction, "recurrent matrix", row.recurrent_matrix, row.arrays[1], suffix)
     held = stored_biases(direction) if len(contents) == 1 else (bool(contents),) * 2
     names = bias_names(row, held, direction.hidden_size)
-    whole = row.arrays[2].partition(" =")[0]
     inside = row.joins_biases and len(names) == 2
     roles: tuple[Role, ...] = ("input bias", "recurrent bias") if row.biases != "one" else ("bias",)
     pattern = row.one_bias
     for k, (content, name) in enumerate(zip(contents, names, strict=False)):
         start = 4 * direction.hidden_size * k if inside else 0
         blocks = tuple(
-            Block(gate, start + first, start + last, f"{whole if inside else name}{suffix}")
+            Block(gate, start + first, start + last, f"{row.bias_array if inside else name}{suffix}")
             for gate, (first, last) in pattern.ranges(direction.hidden_size, direction.input_size).items()
         )
         apart = pattern.gate_axis is None
         if apart:
-            blocks = tuple(replace(block, array=own) for block, own in zip(blocks, row.arrays[2].split(), strict=True))
+            blocks = tuple(replace(block, array=own) for block, own in zip(blocks, row.bias_names, strict=True))
         label = row.arrays[2] if apart else name if inside else f"{name}{suffix}"
         shape = pattern.shape(direction.hidden_size, direction.input_size)
         axis: Literal["rows", "columns", "apart"] = "apart" if apart else _axis(row.recurrent_matrix)

@@ -122,7 +122,7 @@ def _facts(stack: Stack, layout: FormatLayout, halves: Sequence[HalfLayout], *, 
         yield f"names end in {places}{cell}"
     elif halves[0].half or layout.size is not None:
         yield places
-    if "=" in layout.row.arrays[2]:
+    if layout.row.bias_array not in (None, *layout.row.bias_names):
         yield layout.row.arrays[2]
     if layout.row.input_matrix.elements is not None:
         yield "each block of kernel is a (units, features) matrix, row by row"

@@ -218,6 +218,20 @@ class Layout(NamedTuple):
         """How one bias is stored."""
         return Pattern(self.bias, self.gates)
 
+    @property
+    def bias_names(self) -> tuple[str, ...]:
+        """The names of the stored biases: one, or the input's and the recurrent one's, or one for each gate.
+
+        >>> KERAS.bias_names, ONNX.bias_names, KERAS_1.bias_names
+        (('bias',), ('Wb', 'Rb'), ('b_i', 'b_c', 'b_f', 'b_o'))
+        """
+        return tuple(self.arrays[2].rpartition(" = ")[2].replace(",", "").split())
+
+    @property
+    def bias_array(self) -> str | None:
+        """The array that holds both biases, such as ``B`` of ONNX; ``None`` where each has its own."""
+        return self.arrays[2].partition(" = ")[0] if self.joins_biases else None
+
     def stored_place(self, array: str, gate: str, index: Sequence[int], hidden: int, features: int) -> str:
         """Return an element as its owner finds it: the stored array's name and the index in it.
 
@@ -238,14 +252,14 @@ class Layout(NamedTuple):
         kind = ("weight_ih", "weight_hh", "bias_ih", "bias_hh").index(array)
         pattern = (self.input_matrix, self.recurrent_matrix, self.one_bias)[min(kind, 2)]
         place = pattern.stored_index(gate, index, hidden, features)
-        name = self.arrays[min(kind, 2)].rpartition(" = ")[2]
+        name = self.arrays[kind] if kind < 2 else self.bias_names[0]
         numbered = re.fullmatch(r"(\w+) (\d+)-\d+", name)
         if numbered:  # cuDNN numbers the gates' matrices.
             name, place = f"{numbered[1]} {int(numbered[2]) + self.gates.index(gate)}", tuple(index)
         elif "gate" not in pattern.axes:
-            name = name.split()[self.gates.index(gate)]
-        elif kind >= 2 and ", " in name:
-            name = name.split(", ")[kind - 2]
+            name = (self.arrays[kind].split() if kind < 2 else self.bias_names)[self.gates.index(gate)]
+        elif kind >= 2 and len(self.bias_names) == 2:
+            name = self.bias_names[kind - 2]
         elif kind == 3:  # Both biases in one array, one behind the other.
             place = (place[0] + 4 * hidden,)
         return f"{name}[{', '.join(map(str, place))}]"
