@@ -264,9 +264,19 @@ def hostile_source(folder: Path) -> Path:
     return write_legacy(folder / '<u>it\'s "here"<u>.h5', arrays, config=sequential(*layers))
 
 
-def test_names_from_a_file_are_text(tmp_path):
-    source = hostile_source(tmp_path)
-    text, page = page_of(source, tmp_path / "page.html")
+@pytest.fixture(scope="module")
+def hostile_page(tmp_path_factory):
+    """Return the page of a file whose names are markup and of its target, and the page parsed."""
+    folder = tmp_path_factory.mktemp("hostile")
+    source, target = hostile_source(folder), folder / "t.onnx"
+    api.convert(source, target, verify=False)
+    _, page = page_of(source, folder / "page.html", target)
+    return folder / "page.html", page
+
+
+def test_names_from_a_file_are_text(hostile_page):
+    place, page = hostile_page
+    text = place.read_text("utf-8")
     assert page.named("script") == page.named("u") == []
     assert "<script" not in text
     assert "\x1b" not in text
@@ -332,12 +342,8 @@ def test_nothing_global_of_matplotlib_changes(tmp_path):
 
 @needs_chromium
 @pytest.mark.parametrize("scheme", [0, 1], ids=["dark", "light"])
-def test_a_browser_shows_it_without_a_word_and_without_asking_anyone(scheme, tmp_path):
-    source = hostile_source(tmp_path)
-    target = tmp_path / "t.onnx"
-    api.convert(source, target, verify=False)
-    place = tmp_path / "page.html"
-    page_of(source, place, target)
+def test_a_browser_shows_it_without_a_word_and_without_asking_anyone(scheme, hostile_page, tmp_path):
+    place, _ = hostile_page
     setting = f"--blink-settings=preferredColorScheme={scheme}"
     shot = tmp_path / "shot.png"
     seen = visit(place, tmp_path / "profile", setting, "--window-size=800,1200", f"--screenshot={shot}")
