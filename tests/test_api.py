@@ -487,6 +487,7 @@ def test_to_json_is_plain_data_of_a_fixed_shape(source, out, whole, run, checks)
             "diagnosis",
             "not_finite",
             "seconds",
+            "rescaled",
         ]
         assert list(check) == keys
         assert (check["seconds"] is not None) == (check["level"] == run and check["status"] != "not run")

@@ -67,6 +67,7 @@ class Check:
         diagnosis: The mistake that explains a failure and its remedy, or else where the difference starts.
         not_finite: Whether weights are NaN or infinite, so that outputs were not compared.
         seconds: The time to run the file, with the loading of its framework; ``None`` if it was not run.
+        rescaled: The layers whose weights the file holds multiplied, because its Keras has another hard_sigmoid.
     """
 
     layer: str
@@ -79,6 +80,7 @@ class Check:
     diagnosis: str | None = None
     not_finite: bool = False
     seconds: float | None = None
+    rescaled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 from lstmconv._version import __version__
 from lstmconv.arrays.comparing import ArrayDifference, Difference, array_difference, difference
 from lstmconv.arrays.copying import BiasMode, place_bias
-from lstmconv.arrays.hard_sigmoid import with_hard_sigmoid_of
+from lstmconv.arrays.hard_sigmoid import rescaled_layers, with_hard_sigmoid_of
 from lstmconv.arrays.places import place_in
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import Artifact
@@ -63,7 +63,9 @@ def check_whole_file(
     spent = time.perf_counter() - start
     one = session.artifact.format.biases == "one"
     yield _structure(expected, decoded, record, session.artifact)
-    yield _weights(_held_by_keras(expected, record), decoded, record, one=one)
+    version = record.keras_version_written
+    scaled = tuple(rescaled_layers(expected, version)) if version in (2, 3) else ()
+    yield replace(_weights(_held_by_keras(expected, record), decoded, record, scaled, one=one), rescaled=scaled)
     if not run:
         yield Check(expected.name, "model", "not run", "as asked")
         return
@@ -192,7 +194,9 @@ def _dtypes(decoded: Mapping[str, DecodedLayer]) -> list[str]:
     return sorted(found & set(DTYPES))
 
 
-def _weights(expected: Model, decoded: Mapping[str, DecodedLayer], record: Record, *, one: bool) -> Check:
+def _weights(
+    expected: Model, decoded: Mapping[str, DecodedLayer], record: Record, scaled: tuple[str, ...], *, one: bool
+) -> Check:
     """Compare every array bit for bit; the first that differs is named."""
     own: list[int] = []
     for layer in _held(expected):
@@ -209,6 +213,9 @@ def _weights(expected: Model, decoded: Mapping[str, DecodedLayer], record: Recor
             except UnsupportedModelError as error:
                 return Check(expected.name, "weights", "failed", f"{part.name}: {error}")
     said = f"{sum(own):,} numbers of {len(own)} arrays are equal bit for bit"
+    if scaled:
+        factor = "1.2" if record.keras_version_written == 3 else "1 / 1.2"
+        said += f", those of hard_sigmoid gates times {factor}, rounded once"
     return Check(expected.name, "weights", "passed", said)
 
 

@@ -136,15 +136,15 @@ def _overall(values: ReportValues) -> dict[str, Any]:
         word = "LSTM layers equal"
     source = printable(values.described["source"])
     said_of = {
-        "equal so far": f"holds the same weights bit for bit as {source}; the checks that did not run are named below.",
         "not finite": f"holds the same weights as {source}, and they are not finite: outputs were not compared.",
         "not equal": f"does not hold or compute the same as {source}.",
         "not run": f"was not compared with {source}, so it is neither proven equal nor different.",
     }
-    lines = [
-        f"{printable(target.report.target)} {said_of.get(target.verdict) or _said_equal(values, target)}"
-        for target in values.targets
-    ]
+    lines = []
+    for target in values.targets:
+        so_far = f"{_said_held(source, target)}; the checks that did not run are named below."
+        said = so_far if target.verdict == "equal so far" else said_of.get(target.verdict)
+        lines.append(f"{printable(target.report.target)} {said or _said_equal(values, target)}")
     return {"kind": kind, "mark": mark, "word": word, "said": lines}
 
 
@@ -153,13 +153,18 @@ def _ran_model(target: TargetValues) -> bool:
     return any(check.level == "model" and check.status == "passed" for check in target.report.checks)
 
 
+def _said_held(source: str, target: TargetValues) -> str:
+    """Say which weights a target holds."""
+    if any(check.rescaled for check in target.report.checks):
+        return f"holds the weights of {source}, rescaled for the hard_sigmoid of its Keras"
+    return f"holds the same weights as {source} bit for bit"
+
+
 def _said_equal(values: ReportValues, target: TargetValues) -> str:
     """Say what was compared of a target that is equal, and what was not."""
     source = printable(values.described["source"])
     if _ran_model(target):
-        return (
-            f"holds the same weights as {source} bit for bit. Run from its inputs to its outputs, it computes the same."
-        )
+        return f"{_said_held(source, target)}. Run from its inputs to its outputs, it computes the same."
     if values.overview is None and len(values.stacks) == 1:
         return f"holds the same weights bit for bit and computes the same as {source}."
     names = list(dict.fromkeys(check.layer for check in target.report.checks if check.level == "outputs"))
