@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import lstmconv
 from lstmconv.cli import app
-from lstmconv.errors import LstmconvError, UnreadableFileError
+from lstmconv.errors import LstmconvError, UnreadableFileError, UsageError
 from tests._cases import GOLDEN
 from tests.test_shared_suffixes import PATTERN
 from tests.test_tensorflow import assert_same_model, only
@@ -176,3 +176,17 @@ def test_what_holds_no_config_is_refused_in_one_line(chain, name, says):
     with pytest.raises(UnreadableFileError, match=says) as caught:
         lstmconv.load(chain / "object_based", config=chain / name)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_many_folders_are_converted_each_once_and_skipped_afterwards(chain, made, tmp_path):
+    sources = [chain / "saved_model", made / "chain", unpacked(chain.parent / "plain")]
+    out, options = tmp_path / "out", lstmconv.ConvertOptions(to=("torch",), verify=False)
+    statuses = [
+        [done.status for done in lstmconv.convert_many(sources, out, options, jobs=1, skip_existing=True)]
+        for _ in range(2)
+    ]
+    assert statuses == [["converted"] * 3, ["skipped"] * 3]
+    assert {path.name for path in out.iterdir()} == {"saved_model.pt", "model.pt", "plain.pt"}
+    shutil.copytree(made / "chain", made / "again")
+    with pytest.raises(UsageError, match="have the same target"):
+        list(lstmconv.convert_many([made / "chain", made / "again"], out, options, jobs=1))

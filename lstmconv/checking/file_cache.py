@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lstmconv.errors import ForeignFileError, LstmconvError, NoLSTMError
-from lstmconv.formats import FORMATS, Artifact, located, open_place, places
+from lstmconv.formats import FORMATS, Artifact, open_place, place_of, places
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.record import Record
 from lstmconv.model import Checkpoint, Skipped
 
-__all__ = ["SUFFIXES", "CheckedFile", "FileCache", "holds_several", "is_checkpoint", "is_keras", "place_of"]
+__all__ = ["SUFFIXES", "CheckedFile", "FileCache", "holds_several", "is_checkpoint", "is_keras"]
 
 SUFFIXES = tuple(suffix for entry in FORMATS for suffix in entry.suffixes if suffix != entry.raw_suffix)
 """The suffixes of the files that are checked. Bare buffers are not: they do not say what they contain."""
@@ -50,14 +50,6 @@ def _is_recognised(path: Path) -> bool:
         return False
     file = MappedFile(path)
     return bool(file.size) and any(recognises(file) for recognises in judges)
-
-
-def place_of(path: Path) -> Path:
-    """Return the file or folder that a path means; the path itself where reading it says what is wrong."""
-    try:
-        return located(path)
-    except LstmconvError:
-        return path
 
 
 def holds_several(path: Path) -> bool:

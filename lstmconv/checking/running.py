@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from lstmconv.arrays.finiteness import not_finite_arrays, not_finite_in, weighted_layers
 from lstmconv.checking import twins, weight_rules
-from lstmconv.checking.file_cache import CheckedFile, FileCache, is_checkpoint, place_of
+from lstmconv.checking.file_cache import CheckedFile, FileCache, is_checkpoint
 from lstmconv.checking.findings import CheckResult, Finding, Status, Violation
 from lstmconv.checking.searching import checkpoints_in
 from lstmconv.checking.settings import Settings, find_settings, like, read_settings
 from lstmconv.checking.twins import Pair
 from lstmconv.errors import LstmconvError, MissingDependencyError, in_one_line
-from lstmconv.formats import FORMATS, format_of_name, stem
+from lstmconv.formats import FORMATS, format_of_name, place_of, stem
 from lstmconv.misuse import path_of
 from lstmconv.model import Checkpoint
 from lstmconv.python_errors import speaks_python

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lstmconv.checking.file_cache import SUFFIXES, holds_several, is_checkpoint, place_of
+from lstmconv.checking.file_cache import SUFFIXES, holds_several, is_checkpoint
 from lstmconv.errors import UsageError
+from lstmconv.formats import place_of
 
 __all__ = ["checkpoints_in"]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lstmconv.errors import UnreadableFileError, UsageError
+from lstmconv.errors import LstmconvError, UnreadableFileError, UsageError
 from lstmconv.formats import detection
 from lstmconv.formats.format import Artifact, Format
 from lstmconv.formats.mapped_file import MappedFile
@@ -32,6 +32,7 @@ __all__ = [
     "located",
     "open_file",
     "open_place",
+    "place_of",
     "places",
     "stem",
 ]
@@ -190,6 +191,14 @@ def located(path: Path) -> Path:
             f"a folder that holds several models: {listed(held)}; give a file of the one that is meant", about=path.name
         )
     return next(iter(found), path)
+
+
+def place_of(path: Path) -> Path:
+    """Return the file or folder that a path means; the path itself where reading it says what is wrong."""
+    try:
+        return located(path)
+    except LstmconvError:
+        return path
 
 
 def detect(file: MappedFile, options: ReadOptions | None = None) -> Format:

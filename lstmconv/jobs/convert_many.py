@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from lstmconv.converting import ConvertOptions, convert_file, in_folder
 from lstmconv.errors import LstmconvError, TargetExistsError, UsageError
+from lstmconv.formats import place_of
 from lstmconv.jobs import workers
 from lstmconv.proof.report import VerificationError
 from lstmconv.publishing import shared_staging, staging
@@ -96,7 +97,7 @@ def convert_many(
         raise UsageError("several sources need --to, such as --to onnx")
     owners: dict[Path, Path] = {}
     for source in files:
-        for place in in_folder(source, into or source.parent, options.to, raw=options.write.raw):
+        for place in _targets(source, into, options):
             if place in owners:
                 raise UsageError(f"{owners[place]} and {source} have the same target {place}; convert them separately")
             owners[place] = source
@@ -142,12 +143,12 @@ def _elsewhere(
         convert = _work(None if folder is None else folder.absolute(), options, shared, skip_existing=skip_existing)
         work: list[tuple[Path, Callable[[], Converted]]] = []
         for source in sources:
-            own = in_folder(source, folder or source.parent, options.to, raw=options.write.raw)
+            own = _targets(source, folder, options)
             new = not any(os.path.lexists(place) for place in own)
             work.append((source, partial(convert, source.absolute(), new=new)))
         for source, outcome in zip(sources, executors.run(executor, work), strict=True):
             done = _of_outcome(outcome)
-            paths = (str((folder or source.parent) / Path(path).name) for path in done.paths)
+            paths = (str((folder or place_of(source).parent) / Path(path).name) for path in done.paths)
             yield replace(done, source=str(source), paths=tuple(paths))
 
 
@@ -193,7 +194,7 @@ def _convert(
         new: Whether no target existed when the run began. Then a worker that was lost may have written them.
     """
     name = str(source)
-    places = in_folder(source, folder or source.parent, options.to, raw=options.write.raw)
+    places = _targets(source, folder, options)
     try:
         if skip_existing and _are_made_from(source, places):
             return Converted(name, "skipped", tuple(map(str, places)), "converted from identical bytes before")
@@ -211,16 +212,32 @@ def _convert(
     return Converted(name, "converted", tuple(map(str, done.paths)), notes=done.notes, reports=reports)
 
 
+def _targets(source: Path, folder: Path | None, options: ConvertOptions) -> Mapping[Path, Format]:
+    """Return what a source is written to, as ``convert_file`` does: under the name of what its path means."""
+    place = place_of(source)
+    return in_folder(place, folder or place.parent, options.to, raw=options.write.raw)
+
+
 def _are_made_from(source: Path, targets: Mapping[Path, Format]) -> bool:
     """Whether all targets exist, and their records have the hash of the source's bytes."""
     from lstmconv.formats import MappedFile
-    from lstmconv.formats.hashing import sha256_of
 
-    if not source.is_file() or not all(place.is_file() for place in targets):
+    if not all(place.is_file() for place in targets):
         return False
-    digest = sha256_of(MappedFile(source))
     try:
+        digest = _digest(source)
         records = [entry.open(MappedFile(target)).record for target, entry in targets.items()]
     except (LstmconvError, OSError):  # A damaged target is written again.
         return False
     return all(record is not None and record.sha256 == digest for record in records)
+
+
+def _digest(source: Path) -> str:
+    """Return the hash of a source's bytes; of a model of several files, that of all."""
+    from lstmconv.formats import MappedFile, open_place
+    from lstmconv.formats.hashing import sha256_of
+
+    place = place_of(source)
+    if place.is_file() and place == source:
+        return sha256_of(MappedFile(source))
+    return open_place(place).checkpoint.provenance.sha256
