@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from lstmconv.errors import UnsupportedModelError
+from lstmconv.serialised import package_of
 
 __all__ = [
     "ACTIVATIONS",
@@ -235,8 +236,8 @@ def parse_activation(value: object, keras_major: int | None) -> Activation:
             ``None`` if the file does not say it.
 
     Raises:
-        UnsupportedModelError: A custom function, a function with weights, or a
-            ``hard_sigmoid`` whose producer is unknown.
+        UnsupportedModelError: A custom function or class, also under the name of one of Keras', a function with
+            weights, softmax along another axis than the last, or a ``hard_sigmoid`` whose producer is unknown.
 
     >>> parse_activation("hard_sigmoid", 2) == HARD_SIGMOID_KERAS_2
     True
@@ -274,12 +275,16 @@ def _parse_object(value: Mapping[str, object], keras_major: int | None) -> Activ
     class_name, config = value.get("class_name"), value.get("config")
     if class_name == "function" and isinstance(config, str):
         return parse_activation(config, keras_major)
-    if class_name == "Activation" and isinstance(config, Mapping):
+    own = isinstance(class_name, str) and package_of(value)[0] is None
+    if own and class_name == "Activation" and isinstance(config, Mapping):
         return parse_activation(config.get("activation"), keras_major)
-    if class_name not in _LAYERS or not isinstance(config, Mapping):
+    if not own or class_name not in _LAYERS or not isinstance(config, Mapping):
         raise UnsupportedModelError(
             f"activation {class_name!r} is a custom object; lstmconv knows the functions and layers of Keras only"
         )
+    axis = config.get("axis", -1)
+    if axis not in (-1, [-1]):  # Softmax alone has one.
+        raise UnsupportedModelError(f"activation Softmax over axis {axis!r}, expected -1: make it a layer of its own")
     name, renamed, defaults = _LAYERS[str(class_name)]
     found = {renamed[key]: float(number) for key, number in config.items() if key in renamed and number is not None}
     return _make(name, **{**defaults, **found})

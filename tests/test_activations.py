@@ -222,6 +222,29 @@ def test_custom_objects_are_refused(value: object):
         parse_activation(value, 3)
 
 
+@keras.saving.register_keras_serializable("my_package", "LeakyReLU")
+class NotKerasOwn(keras.layers.Layer):
+    """Has the name of a layer of Keras."""
+
+    def call(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 5
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        (keras.layers.Softmax(axis=1), "Softmax over axis 1"),
+        (keras.layers.Softmax(axis=[1, 2]), r"Softmax over axis \[1, 2\]"),
+        (NotKerasOwn(), "custom object"),
+    ],
+    ids=["Softmax along time", "Softmax over two axes", "a class of the user's with a name of Keras'"],
+)
+def test_what_keras_writes_for_a_layer_that_is_no_activation_of_units_is_refused(layer: keras.Layer, why: str):
+    """Of (batch, time, units), real Keras computes something else than along the units."""
+    with pytest.raises(UnsupportedModelError, match=why):
+        parse_activation(keras.saving.serialize_keras_object(layer), 3)
+
+
 def test_an_activation_with_other_parameters_than_its_own_cannot_be_made():
     with pytest.raises(UnsupportedModelError, match="elu takes the parameters"):
         Activation("elu")

@@ -14,13 +14,12 @@ from typing import Any
 
 from lstmconv.formats.keras.names import snake_case
 from lstmconv.formats.keras.reader.nodes import Node, Ref, nodes_of
+from lstmconv.serialised import package_of
 
 __all__ = ["GIVEN", "RECURRENT", "Entry", "Member", "ModelEntry", "read_entries"]
 
 _MODELS = {"Sequential", "Functional", "Model"}
 _MAX_NESTING = 32
-_PACKAGES = {"keras", "tf_keras", "tensorflow", "builtins"}
-"""What the modules of Keras' own classes begin with."""
 GIVEN = ""
 """Stands in a :class:`Ref` for the inputs of a Sequential that lists no InputLayer."""
 _UNTRAINABLE = {*_MODELS, "InputLayer"}
@@ -145,7 +144,7 @@ class _Reader:
         key = None if not isinstance(shared, int) else shared
         if key is not None and key in self.shared:
             return self.shared[key]
-        package, class_name = _package(config)
+        package, class_name = package_of(config)
         own = config["config"]
         if not isinstance(own, Mapping):
             own = {"layers": own}
@@ -218,20 +217,6 @@ class _Reader:
         else:
             model.first = _first_calls(members, (*inputs.values(), *outputs.values()))
         return model
-
-
-def _package(config: Mapping[str, Any]) -> tuple[str | None, str]:
-    """Tell whose class it is, by ``registered_name`` and ``module``; a legacy file writes ``my>LSTM`` as the class."""
-    class_name, module, registered = str(config["class_name"]), config.get("module"), config.get("registered_name")
-    for name in (registered, class_name):
-        if isinstance(name, str) and ">" in name:
-            package, _, bare = name.rpartition(">")
-            return package, bare if name == class_name else class_name
-    if isinstance(module, str) and module.split(".")[0] not in _PACKAGES:
-        return module, class_name
-    if "module" in config and module is None and isinstance(registered, str):
-        return "", class_name
-    return None, class_name
 
 
 def _name_unnamed(members: Sequence[Member], groups: Sequence[str]) -> None:
