@@ -22,6 +22,7 @@ from lstmconv.formats.keras.reader.calls import Calls
 from lstmconv.formats.keras.reader.entries import GIVEN, RECURRENT, Entry, Member, ModelEntry
 from lstmconv.formats.keras.reader.kinds import OPERATOR_LAYERS, MaskRule, mask_rule
 from lstmconv.formats.keras.reader.layers import Layers
+from lstmconv.formats.keras.reader.masked_steps import masked_steps_not_followed
 from lstmconv.formats.keras.reader.masks import Value, masks_by_version, output_mask
 from lstmconv.formats.keras.reader.nodes import Node
 from lstmconv.formats.keras.reader.running import masks_taken
@@ -207,10 +208,13 @@ class _Tracer:
         rule = mask_rule(self.layers.described(entry, own)) if entry.package is None else MaskRule("passes")
         before = masks_by_version(self.layers.version, given.inputs, given.explicit, listed=given.listed)
         reaching = self.reaching(given, rule)
-        refused = rule.refuses if rule.refuses and any(mask is not None for mask in reaching) else ""
+        is_masked = any(mask is not None for mask in reaching)
+        refused = rule.refuses if is_masked else ""
         refused = refused or mask_not_followed(entry, given) if self.layers.major == 3 else refused
         shapes = tuple(value.shape for value in given.inputs)
         built = self.build(entry, own, given, shapes, refused)
+        if is_masked and (reason := masked_steps_not_followed(entry, lambda one: self.layers.described(one, own))):
+            built = (*built, Unknown(f"{own}/masked", entry.title, reason, {}))
         if rule.output == "stops" and self._may_keep_mask(built, given.inputs):
             self.layers.producer.notes.append(
                 LayerNote(

@@ -123,8 +123,8 @@ def recurrent(entry: LayerEntry) -> MaskRule:
 
 
 def time_distributed(entry: LayerEntry) -> MaskRule:
-    """Hand the mask of each step to the inner layer."""
-    return MaskRule("time_distributed", reads=True)
+    """Hand on the mask. A layer inside that would compute with its part of it is refused where the call is traced."""
+    return MaskRule("time_distributed")
 
 
 def attention(entry: LayerEntry) -> MaskRule:

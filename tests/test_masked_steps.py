@@ -1,0 +1,89 @@
+"""A mask that reaches TimeDistributed: real Keras hands each step's part of it to the layer inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import lstmconv
+from lstmconv.errors import UnsupportedModelError
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning"),
+]
+
+BATCH, STEPS, PLACES, WORDS, FEATURES, UNITS = 3, 5, 4, 7, 3, 2
+
+
+def model_of(inner: Callable[[], keras.Layer], *, mask: bool) -> keras.Model:
+    """Several words a step, embedded; the layer runs on each step."""
+    words = keras.Input((STEPS, PLACES), dtype="int32")
+    embedded = layers.Embedding(WORDS, FEATURES, mask_zero=mask)(words)
+    steps = layers.TimeDistributed(inner(), name="steps")(embedded)
+    return keras.Model(words, layers.LSTM(UNITS)(layers.Conv1D(FEATURES, 2)(steps)))
+
+
+def nested() -> keras.Model:
+    step = keras.Input((PLACES, FEATURES))
+    return keras.Model(step, layers.LSTM(UNITS, activation="relu", name="inside")(step))
+
+
+def words() -> np.ndarray:
+    ids = np.random.default_rng(3).integers(1, WORDS, (BATCH, STEPS, PLACES)).astype("int32")
+    ids[0, :, 2:] = ids[1, :, :1] = ids[2, :, 1:3] = 0  # On the right, on the left, a hole.
+    return ids
+
+
+@pytest.mark.parametrize(
+    ("inner", "reads"),
+    [
+        (lambda: layers.LSTM(UNITS, activation="relu", name="inside"), "inside"),
+        (lambda: layers.Bidirectional(layers.LSTM(UNITS), name="inside"), "inside"),
+        (lambda: layers.GRU(UNITS, name="inside"), "inside"),
+        (lambda: layers.GlobalAveragePooling1D(name="inside"), "inside"),
+        (nested, "inside"),
+    ],
+    ids=["LSTM", "Bidirectional", "GRU", "GlobalAveragePooling1D", "nested"],
+)
+def test_a_layer_that_computes_otherwise_under_its_part_of_the_mask_is_refused(
+    inner: Callable[[], keras.Layer], reads: str
+):
+    masked, unmasked = model_of(inner, mask=True), model_of(inner, mask=False)
+    unmasked.set_weights(masked.get_weights())
+    apart = np.abs(masked.predict(words(), verbose=0) - unmasked.predict(words(), verbose=0)).max()
+    assert apart > 1e-3, "Keras hands the mask on"
+    unknown, *_ = lstmconv.from_keras(masked).model.unknown
+    assert unknown.reason.startswith(f"a mask reaches '{reads}'")
+
+
+def test_the_lstm_inside_keeps_what_the_config_says(tmp_path: Path):
+    path = tmp_path / "model.keras"
+    model_of(nested, mask=True).save(path)
+    assert str(lstmconv.load(path)["steps/inside"].activation) == "relu"
+    with pytest.raises(UnsupportedModelError, match="a mask reaches 'inside'"):
+        lstmconv.convert(path, tmp_path / "model.onnx", whole=True)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [lambda: layers.Activation("softmax"), lambda: layers.Dense(UNITS, "softmax"), lambda: layers.Flatten()],
+    ids=["softmax", "Dense", "Flatten"],
+)
+@pytest.mark.parametrize("features", [FEATURES, STEPS])
+def test_a_layer_that_takes_no_mask_computes_the_same_under_one(
+    inner: Callable[[], keras.Layer], features: int, tmp_path: Path
+):
+    sequence = keras.Input((None, features))
+    masked = layers.Masking()(sequence)
+    model = keras.Model(sequence, layers.LSTM(UNITS)(layers.TimeDistributed(inner())(masked)))
+    x = np.random.default_rng(4).normal(size=(BATCH, STEPS, features)).astype("float32")
+    x[0, 3:] = x[1, :2] = x[2, 2] = 0
+    path = tmp_path / "model.keras"
+    model.save(path)
+    np.testing.assert_allclose(lstmconv.reference(lstmconv.load(path), x), model.predict(x, verbose=0), atol=1e-6)
