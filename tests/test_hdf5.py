@@ -309,7 +309,7 @@ LOOKALIKES = {
     "a symbolic link as text": (b"/home/someone/model.h5", "symbolic link"),
     "text": (b"epoch;loss\n1;0.5\n2;0.25\n", "expected HDF5"),
     "a web page": (b"<!DOCTYPE html>\n<html><body>404</body></html>\n", "an HTML or XML page"),
-    "a TensorFlow checkpoint": (b"\x00\x00\x12\x08\x01\x12\x0ccheckpoint", "TensorFlow checkpoints"),
+    "a TensorFlow checkpoint": (b"\x00\x00\x12\x08\x01\x12\x0ccheckpoint", "begins with the bytes 00 00 12 08"),
     "half a signature": (hdf5.SIGNATURE[:5], "expected HDF5"),
     "a signature alone": (hdf5.SIGNATURE, "damaged HDF5 file"),
     "JSON that is no config": (b'{"loss": 1}', "without weight_map"),
