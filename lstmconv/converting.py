@@ -149,15 +149,15 @@ def convert_file(
             try:
                 report.raise_for_failure()
             except VerificationError as error:
-                error.reports, error.notes = tuple(reports), (*broken, *_told(checkpoint, tuple(chosen.values())))
+                error.reports, error.notes = tuple(reports), (*broken, *_notes_of(checkpoint, tuple(chosen.values())))
                 raise
         if options.verify and any(entry.from_keras for entry in places.values()):
             gc.collect()  # Which Keras is loaded depends on the file; see _load_frameworks.
         refuse_existing([folder / part.name for part in staged], source, force=options.force)
         refuse_changed(stamps)
         paths = publish(list(staged), folder, force=options.force)
-    told = (*broken, *_told(checkpoint, tuple(chosen.values())))
-    return Conversion(next(iter(chosen.values())).checkpoint, tuple(paths), tuple(reports), told, tuple(usage))
+    notes_shown = (*broken, *_notes_of(checkpoint, tuple(chosen.values())))
+    return Conversion(next(iter(chosen.values())).checkpoint, tuple(paths), tuple(reports), notes_shown, tuple(usage))
 
 
 def _load_frameworks(formats: Iterable[Format]) -> None:
@@ -221,13 +221,13 @@ def _examined(
     return report, format.usage(artifact, place) if report.passed else None
 
 
-def _told(checkpoint: Checkpoint, selections: Sequence[Selection]) -> tuple[str, ...]:
+def _notes_of(checkpoint: Checkpoint, selections: Sequence[Selection]) -> tuple[str, ...]:
     """Return what is said about a conversion: what was assumed, and what is not carried; each sentence once."""
     skipped = [f"skipped {entry.name} ({entry.class_name}): {entry.reason}" for entry in checkpoint.skipped]
     alone = not any(selection.options.whole for selection in selections)
     notes = [note for selection in selections for note in selection.notes]
-    told = dict.fromkeys([*checkpoint.notes, *(skipped if alone else ()), *notes])
-    return _together(told)
+    notes_shown = dict.fromkeys([*checkpoint.notes, *(skipped if alone else ()), *notes])
+    return _together(notes_shown)
 
 
 def _together(notes: Iterable[str]) -> tuple[str, ...]:

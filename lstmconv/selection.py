@@ -218,8 +218,8 @@ def _stacked(checkpoint: Checkpoint, stack: Stacking | None, chosen: Format) -> 
 
 def _given_states(checkpoint: Checkpoint, sources: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Return the chosen layers that start from a state that the model gives them, each with what gives it."""
-    told = checkpoint.given_states
-    found: dict[str, tuple[str, ...]] = {new: told[old] for new, old in sources.items() if old in told}
+    given = checkpoint.given_states
+    found: dict[str, tuple[str, ...]] = {new: given[old] for new, old in sources.items() if old in given}
     for call in () if checkpoint.model is None else checkpoint.model.calls:
         layers = call.layer.layers if isinstance(call.layer, Stack) else (call.layer,)
         for new, old in sources.items():

@@ -47,8 +47,8 @@ def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Violation]
             return [Violation("twin-differs", text)]
         pairing = f"neither names nor sizes show which of {twin_names} is which of {source_names}"
         return [Violation("twin-unpaired", f"cannot be compared with {name}: {pairing}")]
-    told = not source.assumed
-    violations = [_differs(source_layer, twin_layer, name, twin, told=told) for twin_layer, source_layer in pairs]
+    stated = not source.assumed
+    violations = [_differs(source_layer, twin_layer, name, twin, stated=stated) for twin_layer, source_layer in pairs]
     missing = lacking(source, twin.record, {layer.name for _, layer in pairs})
     if missing:
         violations.append(Violation("twin-differs", f"lacks {', '.join(missing)}, which {name} has"))
@@ -92,7 +92,7 @@ def _sizes(layer: LSTMLayer) -> list[tuple[int, int]]:
     return [(half.input_size, half.hidden_size) for half in layer.directions]
 
 
-def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile, *, told: bool) -> Violation | None:
+def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile, *, stated: bool) -> Violation | None:
     """Return the first difference between a layer of the twin and its source's layer, or ``None``.
 
     Directions are compared if the source tells them.
@@ -113,7 +113,7 @@ def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile, *
             found = _different(half, array, expected, stored, name)
             if found is not None:
                 return Violation("twin-differs", f"{where}{words} {found}", twin.name)
-    otherwise = _computes_otherwise(source, twin, name, file, told=told)
+    otherwise = _computes_otherwise(source, twin, name, file, stated=stated)
     return None if otherwise is None else Violation("twin-differs", otherwise, twin.name)
 
 
@@ -161,7 +161,9 @@ def _different(source: LSTMDirection, array: str, expected: Gates, stored: Gates
     return f"differ in {differs.wrong:,} of {differs.total:,} numbers, first at {place}: {values}"
 
 
-def _computes_otherwise(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile, *, told: bool) -> str | None:
+def _computes_otherwise(
+    source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile, *, stated: bool
+) -> str | None:
     """Return which activation or direction of the twin differs from the source, in words, or ``None``.
 
     A state dict or weight space without a record does not say its activations, so these are not compared.
@@ -177,7 +179,7 @@ def _computes_otherwise(source: LSTMLayer, twin: LSTMLayer, name: str, file: Che
             mine, theirs = getattr(half, what), getattr(twin_half, what)
             if mine is not None and theirs is not None and mine != theirs:
                 return f"its {what.replace('_', ' ')} is {theirs}, but {name} has {mine}"
-        if record is not None and told and half.go_backwards != twin_half.go_backwards:
+        if record is not None and stated and half.go_backwards != twin_half.go_backwards:
             ways = ("forwards", "backwards")
             return f"runs {ways[twin_half.go_backwards]}, but {ways[half.go_backwards]} in {name}"
     return None

@@ -90,8 +90,8 @@ def _panel(panel: Panel, lines: int, width: int) -> Picture:
             _picture(drawn, lines, numbered=numbers[k] != numbers[k - 1] or k == 0)
             for k, drawn in enumerate(panel.arrays)
         ]
-    told = "; ".join([f"gates {' '.join(layout.row.gates)}", *map(printable, panel.facts)])
-    title = _title(layout.row.name, told, min(width, max(40, sum(width_of(picture) + 1 for picture in pictures))))
+    facts = "; ".join([f"gates {' '.join(layout.row.gates)}", *map(printable, panel.facts)])
+    title = _title(layout.row.name, facts, min(width, max(40, sum(width_of(picture) + 1 for picture in pictures))))
     return title + [line for row in rows(pictures, width, gap=1) for line in row]
 
 

@@ -58,8 +58,8 @@ def explain_bits(expected: Weights, found: Weights, act: Activation | None, rec:
         for number, (a, b) in enumerate(zip(_arrays(expected), _arrays(found), strict=True))
         if not _equal(a, b)
     ]
-    told = [text for text in singles if text is not None]
-    return "; ".join(dict.fromkeys(told)) if told and len(told) == len(singles) else None
+    explained = [text for text in singles if text is not None]
+    return "; ".join(dict.fromkeys(explained)) if explained and len(explained) == len(singles) else None
 
 
 def same_arrays(a: Weights, b: Weights) -> bool:
@@ -126,13 +126,13 @@ def summed_up(outcomes: Sequence[Outcome]) -> list[str]:
             key = (outcome.place, arrays[0] if len(arrays) == 1 else "")
             joined = moved.union(*(group for group in groups.get(key, []) if group & moved))
             groups[key] = [*(group for group in groups.get(key, []) if not group & moved), joined]
-    told: list[str] = []
+    texts: list[str] = []
     for (place, array), found in groups.items():
         where = " of ".join(part for part in (array, place) if part)
         for group in found:
             gates = f"gates {' '.join(gate for gate in GATES if gate in group)}"
-            told.append(f"{gates} in {where}" if where else gates)
-    return [*told, *others]
+            texts.append(f"{gates} in {where}" if where else gates)
+    return [*texts, *others]
 
 
 def locate(stack: Stack, ran: Callable[[Inputs], Outputs], accepted: frozenset[str], settings: Settings) -> str | None:

@@ -63,13 +63,15 @@ def difference_of_namesakes(expected: Model, found: Model) -> str | None:
         other = others.get(name)
         if other is None or isinstance(layer, Stack):
             continue
-        told, found_told = (json.loads(json.dumps(describe_layer(each))) for each in (layer, other))
+        described, described_there = (json.loads(json.dumps(describe_layer(each))) for each in (layer, other))
         if isinstance(layer, LSTMLayer):
-            told, found_told = ({key: each.get(key) for key in _RETURNED} for each in (told, found_told))
+            described, described_there = (
+                {key: each.get(key) for key in _RETURNED} for each in (described, described_there)
+            )
         for key in _AXES:  # One may count from the front and the other from the back: the ranks are not known here.
-            if _from_the_back(told.get(key)) != _from_the_back(found_told.get(key)):
-                del told[key], found_told[key]
-        problem = next(_differences(told, found_told, name), None) or _array_difference(layer, other)
+            if _from_the_back(described.get(key)) != _from_the_back(described_there.get(key)):
+                del described[key], described_there[key]
+        problem = next(_differences(described, described_there, name), None) or _array_difference(layer, other)
         if problem is not None:
             return problem if problem.startswith(name) else f"{name} {problem}"
     calls = [{call.name: call for call in model.calls} for model in (expected, found)]

@@ -34,7 +34,7 @@ __all__ = [
     "number",
     "refused",
     "times",
-    "told",
+    "weigh",
     "unit_of",
 ]
 
@@ -98,35 +98,35 @@ class Weighed:
 
     Attributes:
         noises: What is allowed, by trial.
-        told: The mistakes that lead far enough off, and how far.
-        untold: The others.
+        distinguishable: The mistakes that lead far enough off, and how far.
+        hidden_by_noise: The others.
         hidden: Those that a given tolerance would let pass.
     """
 
     noises: Mapping[Any, Noise]
-    told: Sequence[tuple[Outcome, Worst]]
-    untold: Sequence[Outcome]
+    distinguishable: Sequence[tuple[Outcome, Worst]]
+    hidden_by_noise: Sequence[Outcome]
     hidden: Sequence[Outcome]
 
     @property
     def nearest(self) -> tuple[Outcome, Worst] | None:
         """The mistake that leads least off, in units of the noise where it shows."""
-        return min(self.told, key=lambda pair: pair[1].ratio, default=None)
+        return min(self.distinguishable, key=lambda pair: pair[1].ratio, default=None)
 
 
-def told(wrong: Sequence[tuple[Outcome, Worst]], noises: Mapping[Any, Noise], settings: Settings) -> Weighed:
+def weigh(wrong: Sequence[tuple[Outcome, Worst]], noises: Mapping[Any, Noise], settings: Settings) -> Weighed:
     """Tell mistakes that lead far enough off from those that do not."""
     clearest: dict[str, tuple[Outcome, Worst]] = {}
     for outcome, worst in wrong:  # What one trial cannot tell, another may.
         if outcome.text not in clearest or worst.ratio > clearest[outcome.text][1].ratio:
             clearest[outcome.text] = outcome, worst
-    told = [(outcome, worst) for outcome, worst in clearest.values() if worst.ratio >= MARGIN]
-    untold = [outcome for outcome, worst in clearest.values() if worst.ratio < MARGIN]
+    distinguishable = [(outcome, worst) for outcome, worst in clearest.values() if worst.ratio >= MARGIN]
+    hidden_by_noise = [outcome for outcome, worst in clearest.values() if worst.ratio < MARGIN]
     if settings.atol is None and settings.rtol is None:
-        return Weighed(noises, told, untold, ())
+        return Weighed(noises, distinguishable, hidden_by_noise, ())
     allowed = {trial: given(trial, settings.atol or 0.0, settings.rtol or 0.0) for trial in noises}
-    against = deviations([one for one, _ in told], allowed)
-    return Weighed(allowed, against, untold, [one for one, worst in against if worst.ratio <= 1.0])
+    against = deviations([one for one, _ in distinguishable], allowed)
+    return Weighed(allowed, against, hidden_by_noise, [one for one, worst in against if worst.ratio <= 1.0])
 
 
 def judged(
@@ -157,9 +157,9 @@ def judged(
         nearest=None if nearest is None else nearest[1].deviation,
         mistake=None if nearest is None else nearest[0].text,
         nearest_noise=None if nearest is None else nearest[1].noise,
-        mistakes=len(weighed.told) + len(weighed.untold),
-        untold=len(weighed.untold),
-        cannot_tell=tuple(summed_up(weighed.untold)),
+        mistakes=len(weighed.distinguishable) + len(weighed.hidden_by_noise),
+        untold=len(weighed.hidden_by_noise),
+        cannot_tell=tuple(summed_up(weighed.hidden_by_noise)),
         steps=_by_step(returned[longest], longest, weighed.noises[longest]),
         found_ratio=worst.ratio,
         place=worst.place,
@@ -170,7 +170,9 @@ def judged(
     said = _found(evidence)
     if worst.ratio > 1.0:
         status = "failed"
-        diagnosis = explain_outputs([(outcome, returned[outcome.trial]) for outcome, _ in weighed.told]) or locate()
+        diagnosis = (
+            explain_outputs([(outcome, returned[outcome.trial]) for outcome, _ in weighed.distinguishable]) or locate()
+        )
         unit = unit_of(evidence)
         said = [f"deviates by {number(worst.deviation)} at {worst.place}, {times(worst.ratio)} times {unit}"]
         said += [] if diagnosis is None else [diagnosis]

@@ -21,7 +21,7 @@ from lstmconv.proof.judging import (
     not_comparable,
     number,
     refused,
-    told,
+    weigh,
 )
 from lstmconv.proof.memory import BYTES_A_WEIGHT, GIANT, lacking, widest_layer
 from lstmconv.proof.noise import Noise, Worst, bound, given, spread, worst_of
@@ -131,7 +131,7 @@ def _check_sampled(
     finite = any(np.isfinite(values).any() for trial in steps.returned for values in trial.expected.values())
     if not finite:
         return Check(name, "outputs", "not run", _NOT_FINITE)
-    weighed = told(deviations(steps.catalogue, steps.noises), steps.noises, settings)
+    weighed = weigh(deviations(steps.catalogue, steps.noises), steps.noises, settings)
     units = f"{min(SAMPLED, stack.first.hidden_size)} of {stack.first.hidden_size:,} units"
     return judged(name, "outputs", weighed, steps.returned, f"{units} · {loaded.framework}", lambda: None)
 
@@ -172,4 +172,4 @@ def _weighed(stack: Stack, trials: Sequence[Trial], precision: Precision, settin
     if wide:
         noises |= {trial: spread(stack, trial, precision, noises[trial]) for trial in wide}
         wrong = deviations(catalogue, noises)
-    return told(wrong, noises, settings)
+    return weigh(wrong, noises, settings)

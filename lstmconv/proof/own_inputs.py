@@ -15,7 +15,7 @@ from lstmconv.errors import UsageError
 from lstmconv.formats.record import Record
 from lstmconv.model import Checkpoint, Input, Model, Stack
 from lstmconv.model.renaming import renamed
-from lstmconv.proof.judging import judged, misshapen, refused, told
+from lstmconv.proof.judging import judged, misshapen, refused, weigh
 from lstmconv.proof.models.inputs import ModelTrial
 from lstmconv.proof.models.locating import first_difference
 from lstmconv.proof.models.noise import noise_of
@@ -108,7 +108,7 @@ def _compared(model: Model, loaded: LoadedModel, where: str, given: Given, setti
     return judged(
         model.name,
         level,
-        told([], noises, settings),
+        weigh([], noises, settings),
         returned,
         f"run on your inputs {said} · {loaded.framework}",
         lambda: first_difference(held, [trial], returned, noises),

@@ -142,9 +142,11 @@ def _overall(values: ReportValues) -> dict[str, Any]:
     }
     lines = []
     for target in values.targets:
-        so_far = f"{_said_held(source, target)}; the checks that did not run are named below."
-        said = so_far if target.verdict == "equal so far" else said_of.get(target.verdict)
-        lines.append(f"{printable(target.report.target)} {said or _said_equal(values, target)}")
+        if target.verdict == "equal so far":
+            text = f"{_said_held(source, target)}; the checks that did not run are named below."
+        else:
+            text = said_of.get(target.verdict) or _said_equal(values, target)
+        lines.append(f"{printable(target.report.target)} {text}")
     return {"kind": kind, "mark": mark, "word": word, "said": lines}
 
 

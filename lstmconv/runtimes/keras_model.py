@@ -64,10 +64,10 @@ def _told(artifact: Artifact) -> tuple[tuple[Input, ...], tuple[str, ...]]:
             Input(str(entry["name"]), tuple(entry["shape"]), str(entry["dtype"])) for entry in described["inputs"]
         ]
         return tuple(entries), tuple(map(str, described["outputs"]))
-    told = artifact.checkpoint.model
-    if told is None:
+    model = artifact.checkpoint.model
+    if model is None:
         raise NotRunError("the file does not contain its model")
-    return told.inputs, tuple(told.outputs)
+    return model.inputs, tuple(model.outputs)
 
 
 def _dtype(tensor: Any) -> np.dtype[Any]:

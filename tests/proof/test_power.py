@@ -165,7 +165,7 @@ def test_small_weights_are_still_told_apart(scale, tmp_path):
 
 
 def test_what_does_not_fit_into_memory_is_not_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 100)
     source, target = converted(tmp_path, make_half(3, 5))
     report = verified(source, target)
     check = next(check for check in report.checks if check.level == "outputs")

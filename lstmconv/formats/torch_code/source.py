@@ -102,7 +102,7 @@ def _docstring(model: Model, record: Record, body: Body) -> str:
     )
     outputs = ", ".join(f"{_plain(name)} {shape}" for name, shape in body.outputs(model))
     names = ", ".join(name for name, _ in body.inputs(model))
-    told = [
+    lines = [
         title,
         "",
         _fitted(f"Written by lstmconv {record.version} from {_plain(record.source)}"),
@@ -112,7 +112,7 @@ def _docstring(model: Model, record: Record, body: Body) -> str:
         *textwrap.wrap(f"`model({names})` takes {_plain(inputs)} and returns {outputs}.", WIDTH),
         '"""',
     ]
-    return "\n".join(told)
+    return "\n".join(lines)
 
 
 def _plain(text: str) -> str:

@@ -13,7 +13,7 @@ from lstmconv.listing import counted
 from lstmconv.model import Call, Model
 from lstmconv.model.kinds import Constant
 from lstmconv.proof.diagnosis import explain_outputs
-from lstmconv.proof.judging import deviations, judged, misshapen, not_comparable, refused, told
+from lstmconv.proof.judging import deviations, judged, misshapen, not_comparable, refused, weigh
 from lstmconv.proof.models.inputs import ModelTrial, draw_trials
 from lstmconv.proof.models.locating import first_difference
 from lstmconv.proof.models.mistakes import rare_models, wrong_models
@@ -88,7 +88,7 @@ def check_model(
     noises = {trial: noise_of(file_model, trial, precision) for trial in trials}
     first = trials[0]
     catalogue = _computed(right, first, wrong_models(right, first))
-    weighed = told(deviations(catalogue, noises), noises, settings)
+    weighed = weigh(deviations(catalogue, noises), noises, settings)
     said = " · ".join(filter(None, (_sizes_of(right, trials), framework)))
 
     def located() -> str | None:

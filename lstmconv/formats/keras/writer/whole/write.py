@@ -163,8 +163,8 @@ def _record(checkpoint: Checkpoint, model: Model, plan: Planned, options: WriteO
         for stack, inside in checkpoint.joined.items()
     }
     written = replace(checkpoint, model=moved, layers=lstm_layers(moved), joined=joined, edges=None, branching=())
-    told = {new: sources.get(old, old) for old, new in plan.names.items()}
-    return encode(written, replace(options, sources=told, keras_version=plan.dialect.major))
+    origins = {new: sources.get(old, old) for old, new in plan.names.items()}
+    return encode(written, replace(options, sources=origins, keras_version=plan.dialect.major))
 
 
 def losses(model: Model, options: WriteOptions) -> Iterator[str]:
