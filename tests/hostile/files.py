@@ -371,13 +371,13 @@ def layer_that_reads_what_is_not_there(folder: Path) -> Path:
     return with_config(folder, json.dumps(functional(layers, ("x", "b"))))
 
 
-@hostile("more than 20,000 calls of layers")
+@hostile("more than 10,000 calls of layers")
 def layer_that_is_called_a_hundred_thousand_times(folder: Path) -> Path:
     layers = [called("x"), called("lstm_1", *[["x", 0, 0]] * 100_000)]
     return with_config(folder, json.dumps(functional(layers, ("x", "lstm_1"))))
 
 
-@hostile("more than 20,000 calls of layers")
+@hostile("more than 10,000 calls of layers")
 def models_that_call_each_other_twice(folder: Path) -> Path:
     model = functional([called("x"), called("lstm_1", ["x", 0, 0])], ("x", "lstm_1"))
     for _ in range(20):
