@@ -260,6 +260,46 @@ def test_verify_finds_an_altered_option(tmp_path):
     assert failed(source, altered)
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_verify_finds_lists_of_a_legacy_file_in_another_order(version, tmp_path):
+    """Keras takes the weights by their position there: names that stand elsewhere change nothing for it."""
+    source = shutil.copy(GOLDEN / "keras-2.2.4" / "classifier.h5", tmp_path / "model.h5")
+    target = tmp_path / "target.h5"
+    lstmconv.convert(source, target, verify=False, keras_version=version, whole=True)
+    assert not failed(source, target)
+    with h5py.File(target, "r+") as file:
+        weights = file["model_weights"]
+        names = list(weights.attrs["layer_names"])
+        weights.attrs["layer_names"] = names[::-1]
+    assert failed(source, target)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_verify_finds_gamma_and_beta_exchanged_in_a_list_of_names(version, tmp_path):
+    draw = np.random.default_rng(11)
+    numbers = [draw.uniform(0.5, 1.5, 3).astype("float32") for _ in range(4)]
+    norm = kinds.BatchNormalization("norm", *numbers, axis=-1, epsilon=0.01)
+    calls = (Call("norm", norm, (Tensor("x"),)),)
+    source = checkpoint_of(Model("m", (Input("x", (None, 3)),), calls, {"y": Tensor("norm")}))
+    target = written(source.model, tmp_path / "target.h5", version)
+    assert verify_file(source, open_file(target), run=False).passed
+    with h5py.File(target, "r+") as file:
+        attributes = file["model_weights/norm"].attrs
+        names = list(attributes["weight_names"])
+        attributes["weight_names"] = [names[1], names[0], *names[2:]]
+    assert not verify_file(source, open_file(target), run=False).passed
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_what_is_written_is_read_again(version, tmp_path):
+    """Every layer of it, also of a legacy file, whose layers state no module."""
+    for number, (path, _) in enumerate(MODELS[::2]):
+        model = model_of(path)
+        if keras_format.obstacle_of_model(model, WriteOptions(keras_version=version)) is None:
+            read = model_of(written(model, tmp_path / f"{number}.h5", version))
+            assert not read.unknown, (path, read.unknown[0].name, read.unknown[0].reason)
+
+
 def two_dense(first: str, second: str) -> Model:
     """Return x -> first -> second, both square and alike, and a sum of both outputs."""
     draw = np.random.default_rng(3)

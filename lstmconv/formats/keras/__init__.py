@@ -40,11 +40,12 @@ def obstacle(stack: Stack) -> str | None:
 
 
 def alteration(model: Model, artifact: Artifact, options: WriteOptions) -> str | None:
-    """Say in what a whole file's config is not the one that is written for a model, or ``None``."""
+    """Say in what a whole file is not the one that is written for a model, but for its arrays, or ``None``."""
     from lstmconv.formats.keras.writer.whole import altering
 
-    config = cast(Any, artifact.content).config
-    return altering.alteration(model, None if config is None else config.model, options)
+    content = cast(Any, artifact.content)
+    config = None if content.config is None else content.config.model
+    return altering.alteration(model, config, content.weights, options)
 
 
 def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:

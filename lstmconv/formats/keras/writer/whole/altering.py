@@ -1,4 +1,8 @@
-"""Whether the config of a whole file is the one that lstmconv writes: the layers' options stand nowhere else."""
+"""Whether a whole file is the one that lstmconv writes, but for its arrays: they are compared elsewhere.
+
+The layers' options stand in the config alone. Of a legacy file Keras takes the weights by their position in its lists,
+whatever the names there (keras/src/legacy/saving/legacy_h5_format.py ``load_weights_from_hdf5_group``).
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,24 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lstmconv.formats.hdf5.tree import Group
 from lstmconv.formats.keras.writer.whole.config import describe_graph
-from lstmconv.formats.keras.writer.whole.write import planned
+from lstmconv.formats.keras.writer.whole.files import weight_names
+from lstmconv.formats.keras.writer.whole.write import Planned, planned
 from lstmconv.formats.options import WriteOptions
+from lstmconv.listing import listed
 from lstmconv.model import Model
 
 __all__ = ["alteration"]
 
 
-def alteration(model: Model, found: Mapping[str, Any] | None, options: WriteOptions) -> str | None:
-    """Say in what a config is not the one that is written for a model, first difference first, or ``None``.
+def alteration(model: Model, found: Mapping[str, Any] | None, weights: Group, options: WriteOptions) -> str | None:
+    """Say in what a file is not the one that is written for a model, first difference first, or ``None``.
 
     Args:
         model: By the names in the file.
         found: The file's config.
+        weights: Its group of weights.
         options: How it was written.
 
     Raises:
@@ -33,7 +41,23 @@ def alteration(model: Model, found: Mapping[str, Any] | None, options: WriteOpti
         for native in (True, False)  # A legacy file's layers do not state their modules.
     ]
     problems = [next(_differences(each, found, "config"), None) for each in written]
-    return None if None in problems else problems[0]
+    return _reordered(plan, weights) if None in problems else problems[0]
+
+
+def _reordered(plan: Planned, weights: Group) -> str | None:
+    """Say which list of a legacy file has another order, or ``None``; a ``.keras`` file has none."""
+    found = weights.strings("layer_names")
+    if found is None:
+        return None
+    layers = {name: node for name, node in plan.graph.nodes.items() if not node.is_operation}
+    if found != list(layers):
+        return f"its layer_names are {listed(found)}, expected {listed(list(layers))}"
+    for name, node in layers.items():
+        group = weights.group(name)
+        own, other = weight_names(node, plan.dialect), None if group is None else group.strings("weight_names")
+        if other != own:
+            return f"{name} weight_names are {listed(other or [])}, expected {listed(own)}"
+    return None
 
 
 def _differences(wanted: Any, found: Any, where: str) -> Iterator[str]:

@@ -37,6 +37,8 @@ def describe_part(
     config: Config = {} if name is None else {"name": name}
     operation = part.module != LAYERS
     if not operation and part.class_name not in _NO_DTYPE:
+        if dialect.major == 2:  # It states no module in a legacy file; this tells a layer from a function of Keras 3.
+            config["trainable"] = True
         config["dtype"] = str(dtype)
     config |= {key: _plain(value) for key, value in part.options.items()}
     described: Config = {"class_name": part.class_name, "config": config}

@@ -19,11 +19,11 @@ from lstmconv.formats.keras.writer.hdf5_files import (
     save_variables_group,
     zipped,
 )
-from lstmconv.formats.keras.writer.whole.nodes import Graph, Node
+from lstmconv.formats.keras.writer.whole.nodes import Graph, Node, Variable
 from lstmconv.formats.keras.writer.whole.places import objects_of, variables_of
 from lstmconv.formats.record import KEY
 
-__all__ = ["write_legacy", "write_native"]
+__all__ = ["weight_names", "write_legacy", "write_native"]
 
 
 def write_native(path: Path, config: str, graph: Graph, dialect: Dialect, record: str) -> None:
@@ -65,9 +65,21 @@ def write_legacy(path: Path, config: str, graph: Graph, dialect: Dialect, record
 
 
 def _save_layer(group: Any, node: Node, dialect: Dialect) -> None:
-    """Save one layer's variables, trainable ones first."""
-    named = []
-    for variable in sorted(node.part.variables, key=lambda variable: not variable.trainable):
-        named.append("/".join(filter(None, (node.name, variable.scope, variable.name))) + dialect.suffix)
-        save_array(group, named[-1], variable.make())
-    save_strings(group, "weight_names", named)
+    """Save one layer's variables."""
+    names = weight_names(node, dialect)
+    for name, variable in zip(names, _in_order(node), strict=True):
+        save_array(group, name, variable.make())
+    save_strings(group, "weight_names", names)
+
+
+def weight_names(node: Node, dialect: Dialect) -> list[str]:
+    """Return the names of a layer's variables in the order in which a legacy file lists them."""
+    return [
+        "/".join(filter(None, (node.name, variable.scope, variable.name))) + dialect.suffix
+        for variable in _in_order(node)
+    ]
+
+
+def _in_order(node: Node) -> list[Variable]:
+    """Return a layer's variables, trainable ones first."""
+    return sorted(node.part.variables, key=lambda variable: not variable.trainable)
