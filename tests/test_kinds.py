@@ -591,7 +591,9 @@ MASKS = [
     ("Concatenate", {}, "3.9.0", "any", False),
     ("Merge", {"mode": "concat"}, "1.2.2", "all", False),
     ("LSTM", {}, "3.9.0", "recurrent", True),
-    ("MultiHeadAttention", {}, "2.9.0", "query", False),
+    ("MultiHeadAttention", {}, "2.8.0", "stops", False),  # supports_masking is False in TensorFlow 2.8.4.
+    ("MultiHeadAttention", {}, "2.9.0", "stops", False),
+    ("MultiHeadAttention", {}, "2.10.0", "query", True),
     ("MultiHeadAttention", {}, "3.9.0", "query", True),
     ("StdPooling1D", {}, "3.9.0", "stops", False),
 ]

@@ -133,5 +133,5 @@ def attention(entry: LayerEntry) -> MaskRule:
 
 
 def multi_head(entry: LayerEntry) -> MaskRule:
-    """Exclude masked values and queries, from tf.keras 2.10 on; before, masks were only handed on."""
-    return MaskRule("query", reads=entry.release >= (2, 10))
+    """Exclude masked values and queries, from tf.keras 2.10 on; 2.4 to 2.9 do not support masks, and drop them."""
+    return MaskRule("query", reads=True) if entry.release >= (2, 10) else MaskRule("stops")
