@@ -1,8 +1,9 @@
-"""A mask that reaches TimeDistributed: real Keras hands each step's part of it to the layer inside."""
+"""What real Keras hands to the layer inside TimeDistributed beside a step: its part of the mask, and the last state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -88,3 +89,31 @@ def test_a_layer_that_takes_no_mask_computes_the_same_under_one(
     path = tmp_path / "model.keras"
     model.save(path)
     np.testing.assert_allclose(lstmconv.reference(lstmconv.load(path), x), model.predict(x, verbose=0), atol=1e-6)
+
+
+def cells(*, stateful: bool) -> keras.Layer:
+    return layers.RNN([layers.LSTMCell(UNITS, name="a"), layers.LSTMCell(UNITS, name="b")], stateful=stateful)
+
+
+@pytest.mark.parametrize("is_nested", [False, True], ids=["alone", "nested"])
+@pytest.mark.parametrize("layer", [partial(layers.LSTM, UNITS), cells], ids=["LSTM", "cells"])
+def test_a_state_that_goes_from_step_to_step_is_refused(
+    layer: Callable[..., keras.Layer], is_nested: bool, tmp_path: Path
+):
+    """Keras runs one layer on the steps, one after another: a stateful one starts where the step before it ended."""
+
+    def model_of(*, stateful: bool) -> keras.Model:
+        keras.utils.set_random_seed(7)
+        step = keras.Input(batch_shape=(BATCH, PLACES, FEATURES))
+        inner: keras.Layer = layer(stateful=stateful)
+        inner = keras.Model(step, inner(step)) if is_nested else inner
+        pages = keras.Input(batch_shape=(BATCH, STEPS, PLACES, FEATURES))
+        return keras.Model(pages, layers.TimeDistributed(inner)(pages))
+
+    x = np.random.default_rng(5).normal(size=(BATCH, STEPS, PLACES, FEATURES)).astype("float32")
+    keeps, starts = model_of(stateful=True), model_of(stateful=False)
+    assert np.abs(np.asarray((keeps(x) - starts(x)).detach())).max() > 1e-3
+    path = tmp_path / "model.keras"
+    keeps.save(path)
+    with pytest.raises(UnsupportedModelError, match="keeps a state from step to step"):
+        lstmconv.convert(path, tmp_path / "model.onnx", whole=True)

@@ -272,7 +272,14 @@ class _Tracer:
         made = Model(own, (Input("step", (None, *step[1:])),), calls, {"output": outputs[0].tensor})
         if unknown is not None and inner.model is None:
             return (unknown,)
-        return (TimeDistributed(own, made),)
+        built: tuple[Layer, ...] = (TimeDistributed(own, made),)
+        inside = [each.last if isinstance(each, Stack) else each for each in made.layers]
+        if any(isinstance(each, LSTMLayer | RecurrentLayer) and each.stateful for each in inside):
+            built = (
+                *built,
+                Unknown(f"{own}/stateful", entry.title, "what it runs keeps a state from step to step", {}),
+            )
+        return built
 
     def reaching(self, given: Given, rule: MaskRule) -> tuple[Tensor | None, ...]:
         """Return the masks that a layer computes with.
