@@ -18,7 +18,9 @@ import h5py
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+import lstmconv
 from lstmconv.activations import (
     ACTIVATIONS,
     HARD_SIGMOID_KERAS_2,
@@ -965,3 +967,15 @@ def test_a_layer_that_is_not_there_is_named(tmp_path):
         keras.write(CASES["plain"].checkpoint(), tmp_path / file, WriteOptions())
         with pytest.raises(UnreadableFileError, match="no LSTM layer 'other'"):
             session(open_file(tmp_path / file)).decode(["other"])
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras"])
+def test_a_name_that_hdf5_does_not_hold_is_refused_in_one_line(tmp_path, suffix):
+    shapes = {"weight_ih_l0": (20, 3), "weight_hh_l0": (20, 5)}
+    save_file(
+        {f"a\0b.{name}": np.ones(shape, np.float32) for name, shape in shapes.items()}, tmp_path / "m.safetensors"
+    )
+    with pytest.raises(
+        UsageError, match=r"no name with the character NUL, found 'a\\x00b'; give it another with rename"
+    ):
+        lstmconv.convert(tmp_path / "m.safetensors", tmp_path / f"out{suffix}", verify=False)

@@ -36,6 +36,8 @@ def renamed(checkpoint: Checkpoint, options: WriteOptions, dialect: Dialect) -> 
         owners[new] = old
         if new in _TAKEN:
             raise UsageError(f"Keras keeps the name {new!r} for itself; give the layer another with --rename")
+        if "\0" in new:
+            raise UsageError(f"HDF5 holds no name with the character NUL, found {old!r}; give it another with --rename")
         if dialect.major == 2 and not _SCOPE.fullmatch(new):
             raise UsageError(
                 f"TensorFlow takes ASCII letters, digits, '_', '-' and '>' in a layer's name, found {old!r}; "
