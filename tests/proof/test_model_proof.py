@@ -18,7 +18,7 @@ import pytest
 
 from lstmconv.formats import WriteOptions
 from lstmconv.formats.onnx import build_model
-from lstmconv.model import LSTMLayer, Model, kinds
+from lstmconv.model import Call, Input, LSTMLayer, Model, Tensor, kinds
 from lstmconv.proof.models import check_model
 from lstmconv.proof.models.rounding import in_dtype
 from lstmconv.proof.trials import Settings
@@ -111,6 +111,17 @@ def test_a_model_says_what_was_run():
     assert "run on input_1 (3, 4, 3) and (2, 6, 3) · onnxruntime" in check.detail
     assert check.evidence.found <= check.evidence.noise
     assert check.evidence.nearest_noise * 10 <= check.evidence.nearest
+
+
+def test_a_model_that_the_reference_cannot_compute_fails():
+    """A mask of other steps than its sequence's: what was read does not fit together, so no file of it is right."""
+    inputs = (Input("x", (2, 7, 3), "float32"), Input("mask", (2, 5), "bool"))
+    pooling = kinds.GlobalPooling("pooling", "average")
+    call = Call("pooling", pooling, (Tensor("x"),), masks=(Tensor("mask"),))
+    model = Model("model", inputs, (call,), {"pooling": Tensor("pooling")})
+    check = check_model(model, lambda _: {}, FLOAT32, Settings())
+    assert check.status == "failed"
+    assert check.detail.startswith("the model cannot be computed as it was read: ")
 
 
 def test_a_missing_output_fails():

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lstmconv.errors import LstmconvError, in_one_line
 from lstmconv.listing import counted
 from lstmconv.model import Call, Model
 from lstmconv.model.kinds import Constant
@@ -71,8 +72,11 @@ def check_model(
     file_model = right if held is None or held is model else widened(in_dtype(held, precision.stored))
     try:
         trials = draw_trials(right, streamed, precision.stored, settings)
-    except (ValueError, IndexError) as error:  # Our own errors are among them: no inputs are known that fit the model.
-        return Check(model.name, "model", "not run", f"no inputs were found that it runs on: {error}")
+    except (LstmconvError, IndexError) as error:  # No length fits, or computed ids lie outside of their table.
+        return Check(model.name, "model", "not run", f"no inputs were found that it runs on: {in_one_line(error)}")
+    except ValueError as error:  # The graph does not fit together: no file of what was read is right.
+        text = f"the model cannot be computed as it was read: {in_one_line(error)}"
+        return Check(model.name, "model", "failed", text)
     returned: dict[ModelTrial, dict[str, npt.NDArray[np.float64]]] = {}
     for trial in trials:
         try:
