@@ -91,6 +91,19 @@ class TimeDistributed(Kind):
 
     model: Model
 
+    def __post_init__(self) -> None:
+        """Check that there is one input and one output.
+
+        Raises:
+            UnsupportedModelError: There are more, or none.
+        """
+        inputs, outputs = len(self.model.inputs), len(self.model.outputs)
+        if (inputs, outputs) != (1, 1):
+            found = f"{inputs} inputs and {outputs} outputs"
+            raise UnsupportedModelError(
+                f"{self.name}: TimeDistributed runs a model of 1 input and 1 output, found {found}"
+            )
+
 
 @dataclass(frozen=True, eq=False)
 class Model:

@@ -276,7 +276,7 @@ def _time_distributed(layer: TimeDistributed, shapes: Sequence[Shape]) -> tuple[
     batch, time, *rest = shapes[0]
     inner = layer.model
     given = inner.inputs[0]._replace(shape=(None, *rest))
-    known = infer(replace(inner, inputs=(given, *inner.inputs[1:])))
+    known = infer(replace(inner, inputs=(given,)))
     (output,) = inner.outputs.values()
     if output not in known:
         raise misfit(layer, shapes, f"what {inner.name} returns is not known")

@@ -234,18 +234,15 @@ def compute(
         run = run_layer(layer, inputs[0], states, mask, cell)
         return (*run.outputs, *(run.states if layer.return_state else ())), run.states
     if isinstance(layer, TimeDistributed):
-        return (_time_distributed(layer, inputs[0], mask),), ()
+        return (_time_distributed(layer, inputs[0]),), ()
     if isinstance(layer, Unknown):
         raise UnsupportedModelError(f"'{layer.name}' ({layer.class_name}): {layer.reason}")
     found = RULES[type(layer)](layer, inputs, masks)
     return found if isinstance(found, tuple) else (found,), ()
 
 
-def _time_distributed(layer: TimeDistributed, x: Array, mask: npt.NDArray[np.bool_] | None) -> Array:
+def _time_distributed(layer: TimeDistributed, x: Array) -> Array:
     """Run the inner model on all steps at once: its batch is batch and time."""
     inner = layer.model
-    given = [x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])]
-    if len(inner.inputs) > 1 and mask is not None:
-        given.append(mask.reshape(x.shape[0] * x.shape[1], *mask.shape[2:]))
-    (output,) = run_model(inner, given).values()
+    (output,) = run_model(inner, [x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])]).values()
     return output.reshape(*x.shape[:2], *output.shape[1:])

@@ -171,7 +171,7 @@ class KerasModel(nn.Module):
         inputs = [found[place] for place in step.inputs]
         masks = [None if place is None else found[place] for place in step.masks]
         if isinstance(step.run, _Graph):
-            return (self._each_step(step.run, inputs[0], masks[0] if masks else None),)
+            return (self._each_step(step.run, inputs[0]),)
         if not isinstance(step.run, _Recurrent):
             outputs: tuple[Tensor, ...] = step.run(module, inputs, masks)
             return outputs
@@ -187,12 +187,9 @@ class KerasModel(nn.Module):
             self.kept_states[step.path] = tuple(state.detach() for state in finals)
         return (*outputs, *finals)
 
-    def _each_step(self, inner: _Graph, x: Tensor, mask: Tensor | None) -> Tensor:
+    def _each_step(self, inner: _Graph, x: Tensor) -> Tensor:
         """Run the model inside TimeDistributed on all steps at once: its batch is batch and time."""
-        steps = [x.flatten(0, 1)]
-        if len(inner.inputs) > 1 and mask is not None:
-            steps.append(mask.flatten(0, 1))
-        (out,) = self._run(inner, steps)
+        (out,) = self._run(inner, [x.flatten(0, 1)])
         return out.reshape(*x.shape[:2], *out.shape[1:])
 
     def reset_states(self) -> None:

@@ -282,11 +282,8 @@ class _Function:
     def _each_step(self, call: Call, layer: TimeDistributed) -> list[str]:
         if id(layer) not in self.steps:
             self.steps[id(layer)] = self.body.each_step(layer, self.above)
-        given = [self.found[call.inputs[0]]]
-        if len(layer.model.inputs) > 1 and call.masks and call.masks[0] is not None:
-            given.append(self._mask(call.masks[0]))
         target = self._name(call)
-        called = f"each_step({', '.join([self.steps[id(layer)], *given])})"
+        called = f"each_step({self.steps[id(layer)]}, {self.found[call.inputs[0]]})"
         return [] if target is None else [f"{target} = {called}"]
 
     def _told(self, call: Call, written: Sequence[str]) -> list[str]:

@@ -110,10 +110,10 @@ def batch_dot(a: Tensor, b: Tensor, axis_a: int, axis_b: int) -> Tensor:
     return products.reshape(len(a), *left.shape[1:-1], *right.shape[2:])
 
 
-def each_step(model: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+def each_step(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Run a model on every time step; to the model they are one large batch."""
-    out = model(*(x.flatten(0, 1) for x in inputs))
-    return out.reshape(*inputs[0].shape[:2], *out.shape[1:])
+    out = model(x.flatten(0, 1))
+    return out.reshape(*x.shape[:2], *out.shape[1:])
 
 
 def detached(state: Any) -> Any:

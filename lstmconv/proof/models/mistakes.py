@@ -96,7 +96,7 @@ def _inside(layer: TimeDistributed, shape: tuple[int, ...], most: int) -> Iterat
 
     inner = layer.model
     given = inner.inputs[0]._replace(shape=(shape[0] * shape[1], *shape[2:]))
-    known = infer(replace(inner, inputs=(given, *inner.inputs[1:])))
+    known = infer(replace(inner, inputs=(given,)))
     for number, call in enumerate(inner.calls):
         shapes: list[Any] = [known[tensor] for tensor in call.inputs]
         for option in _options(call.layer, shapes, most):

@@ -382,8 +382,6 @@ def _joint_mask(builder: Builder, call: Call) -> Ref | None:
 def _time_distributed(builder: Builder, call: Call) -> None:
     layer = call.layer
     assert isinstance(layer, TimeDistributed)
-    if len(layer.model.inputs) > 1:
-        raise UnsupportedModelError("each of its steps has a mask of its own")
     part = stepwise(layer, builder)
     tensor = builder.tensor(call.inputs[0], unmasked=True)
     builder.returns(call, builder.layer(layer.name, part, Inbound((tensor,), {})))
