@@ -12,8 +12,8 @@ from keras import layers
 
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, LINEAR, SIGMOID, TANH, Activation
 from lstmconv.formats import open_file
+from lstmconv.formats.keras.reader.config import KerasVersion
 from lstmconv.formats.keras.reader.kinds import LayerEntry, build, mask_rule, per_step, variables_of
-from lstmconv.formats.keras.reader.open_file import KerasVersion
 from lstmconv.model import kinds
 from lstmconv.model.graph import TimeDistributed
 from lstmconv.model.recurrent import RecurrentLayer

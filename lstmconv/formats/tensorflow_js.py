@@ -19,7 +19,8 @@ from lstmconv.formats.tensorflow import losses, obstacle, obstacle_of_model, ter
 
 if TYPE_CHECKING:
     from lstmconv.formats.hdf5.tree import StoredArray
-    from lstmconv.formats.keras.reader.open_file import Config, KerasFile
+    from lstmconv.formats.keras.reader.config import Config
+    from lstmconv.formats.keras.reader.open_file import KerasFile
     from lstmconv.model import Array
 
 __all__ = ["config_of", "losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
@@ -76,7 +77,7 @@ def _is_graph(topology: object) -> bool:
 
 def _config(stated: Mapping[str, Any], name: str) -> Config:
     """Return the config that stands in ``modelTopology``."""
-    from lstmconv.formats.keras.reader.open_file import Config, KerasVersion
+    from lstmconv.formats.keras.reader.config import Config, KerasVersion
 
     topology = stated["modelTopology"]
     model = topology.get("model_config", topology)

@@ -14,7 +14,8 @@ import numpy as np
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.hashing import hashing
 from lstmconv.formats.hdf5.tree import Group, StoredArray
-from lstmconv.formats.keras.reader.open_file import KerasFile, KerasVersion
+from lstmconv.formats.keras.reader.config import KerasVersion
+from lstmconv.formats.keras.reader.open_file import KerasFile
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.model import Array
 

@@ -16,9 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.hdf5.tree import StoredArray
+from lstmconv.formats.keras.reader.config import KerasVersion
 from lstmconv.formats.keras.reader.counting import Counts
 from lstmconv.formats.keras.reader.entries import Entry, ModelEntry
-from lstmconv.formats.keras.reader.open_file import KerasFile, KerasVersion
+from lstmconv.formats.keras.reader.open_file import KerasFile
 from lstmconv.formats.keras.reader.stored import Stored, leaves, top_level, variables_by_order
 
 __all__ = ["assign_listed"]
@@ -110,7 +111,7 @@ def _order(model: ModelEntry, counts: _Counted, version: KerasVersion | None, na
     if version is not None and version.major is not None:
         if version.major >= 3:
             return keras_3
-        return tensorflow if version.release >= (2, 4) or not version.names_a_release else keras_team
+        return keras_team if version.is_keras_team else tensorflow
     if keras_3 == tensorflow == keras_team:
         return keras_3
     raise UnsupportedModelError(

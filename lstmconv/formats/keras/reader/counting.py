@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lstmconv.errors import LstmconvError
+from lstmconv.formats.keras.reader.config import KerasVersion
 from lstmconv.formats.keras.reader.entries import Entry
 from lstmconv.formats.keras.reader.kinds import LayerEntry, variables_of
 from lstmconv.formats.keras.reader.kinds.row import Variable
-from lstmconv.formats.keras.reader.open_file import KerasVersion
 from lstmconv.model import Shape
 
 __all__ = ["CELL_CLASSES", "Counts", "known_variables"]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError
+from lstmconv.formats.keras.reader.config import KerasVersion, objects_in
 from lstmconv.formats.keras.reader.entries import Entry
 from lstmconv.formats.keras.reader.kinds import LayerEntry, build, per_step
 from lstmconv.formats.keras.reader.lstm import WrongArraysError, build_lstm, is_lstm
-from lstmconv.formats.keras.reader.open_file import KerasVersion
 from lstmconv.formats.keras.reader.producer import Producer
 from lstmconv.formats.keras.reader.stored import Stored
 from lstmconv.formats.keras.reader.views import load_array
@@ -55,12 +54,8 @@ class Layers:
 
     @property
     def version(self) -> KerasVersion | None:
-        """The Keras that wrote the config; its major version alone where only the form of the config tells."""
-        config = self.producer.config
-        stated = (config.version if config is not None else None) or self.producer.file.version
-        if stated is None and self.major is not None:
-            return KerasVersion({1: "1.2", 2: "2.15"}.get(self.major, "3.15"))
-        return stated
+        """The Keras that wrote the config."""
+        return self.producer.version
 
     @property
     def takes_masks(self) -> bool:
@@ -192,8 +187,8 @@ class Layers:
             self.skipped.append(Skipped(name, f"RNN({cells})", "only LSTMCell converts"))
 
     def _skip_what_is_recurrent(self, entry: Entry, name: str) -> None:
-        text = json.dumps(entry.config)
-        if '"recurrent_activation"' in text or '"inner_activation"' in text or entry.class_name in ("RNN", "LSTM"):
+        keys = {key for each in objects_in(entry.config) for key in each}
+        if keys & {"recurrent_activation", "inner_activation"} or entry.class_name in ("RNN", "LSTM"):
             self.skipped.append(Skipped(name, entry.title, "a custom recurrent layer; only Keras' own LSTM converts"))
 
     def _arrays(self, entry: Entry) -> dict[str, Array]:

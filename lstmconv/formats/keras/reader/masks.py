@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmconv.formats.keras.reader.calls import Calls
+from lstmconv.formats.keras.reader.config import KerasVersion
 from lstmconv.formats.keras.reader.kinds import MaskRule
-from lstmconv.formats.keras.reader.open_file import KerasVersion
 from lstmconv.model import Shape, Tensor
 from lstmconv.model.kinds import Concatenate, Constant, MaskSteps, Operation, Slice, StepIsUnmasked
 

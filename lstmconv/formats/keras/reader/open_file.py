@@ -13,7 +13,6 @@ TensorFlow 2 with their names for each other, and ``named``, the variables of Te
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any, Literal, NamedTuple
 from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
 from lstmconv.formats.hashing import hashing, sha256_of_all
 from lstmconv.formats.hdf5.tree import SIGNATURE, Group, StoredArray, read_tree
+from lstmconv.formats.keras.reader.config import Config, KerasVersion, config_from
 from lstmconv.formats.keras.reader.tracked import Tracked
 from lstmconv.formats.lookalikes import lookalike
 from lstmconv.formats.mapped_file import MappedFile
@@ -30,77 +30,9 @@ from lstmconv.formats.record import KEY, Record, parse_record
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
 from lstmconv.listing import listed
 
-__all__ = ["Config", "KerasFile", "KerasVersion", "config_from", "open_config", "open_file"]
+__all__ = ["KerasFile", "open_config", "open_file"]
 
-
-_NUMBER = re.compile("[0-9]{1,9}")
 _CELL_VARIABLE = re.compile(r".+/recurrent_kernel(:0)?")
-
-
-class KerasVersion(NamedTuple):
-    """A producer's version as a file states it, such as ``2.2.4-tf``.
-
-    >>> KerasVersion("2.2.4-tf").major
-    2
-    >>> KerasVersion("2.2.4-tf").names_a_release
-    False
-    """
-
-    text: str
-
-    @property
-    def major(self) -> int | None:
-        """The first number; ``None`` if there is none."""
-        head = self.text.split(".")[0]
-        return int(head) if _NUMBER.fullmatch(head) else None
-
-    @property
-    def release(self) -> tuple[int, int]:
-        """Major and minor."""
-        numbers = [int(part) if _NUMBER.fullmatch(part) else 0 for part in self.text.split("-")[0].split(".")[:2]]
-        major, minor, *_ = [*numbers, 0, 0]
-        return major, minor
-
-    @property
-    def names_a_release(self) -> bool:
-        """False for ``-tf`` versions (TF 1.15 to 2.2), which do not tell which LSTM class they had."""
-        return not self.text.endswith("-tf")
-
-
-class Config(NamedTuple):
-    """A model config and the version that wrote it.
-
-    Attributes:
-        model: ``{"class_name": ..., "config": ...}``.
-        version: ``None`` if neither the config nor its file tells.
-    """
-
-    model: Mapping[str, Any]
-    version: KerasVersion | None
-
-    @property
-    def major(self) -> int | None:
-        """The producer's major version, from its version or from what only one of them writes."""
-        if self.version is not None:
-            return self.version.major
-        # tf.keras and tf-keras write time_major into every RNN's config, and keras_version into every
-        # to_json(); Keras 3 writes neither, and "module" and "registered_name" on every object.
-        text = json.dumps(self.model)
-        if '"time_major"' in text:
-            return 2
-        return 3 if '"registered_name"' in text and '"keras_version"' not in text else None
-
-    @property
-    def stated(self) -> Mapping[str, Any]:
-        """The config as ``model.to_json()`` states it, with the version."""
-        return self.model if self.version is None else {**self.model, "keras_version": self.version.text}
-
-
-def config_from(stated: Mapping[str, Any], version: str | None = None) -> Config:
-    """Return a config that ``model.to_json()`` states; ``version`` stands in for one that it does not state."""
-    own = stated.get("keras_version")
-    text = own if isinstance(own, str) else version
-    return Config(stated, KerasVersion(text) if text else None)
 
 
 class KerasFile(NamedTuple):

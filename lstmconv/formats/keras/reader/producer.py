@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,13 +9,15 @@ from typing import Any
 from lstmconv.activations import SIGMOID, TANH, Activation, parse_activation
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.keras.reader.cells import HalfSpec
-from lstmconv.formats.keras.reader.open_file import Config, KerasFile
+from lstmconv.formats.keras.reader.config import Config, KerasVersion, objects_in
+from lstmconv.formats.keras.reader.open_file import KerasFile
 from lstmconv.model.notes import LayerNote
 
 __all__ = ["Producer"]
 
 _MAJOR = {"legacy": 1, "tracked": 2, "named": 2}
 """The major version of Keras that a kind of file without any version means."""
+_LAST = {1: "1.2", 2: "2.15"}
 
 
 @dataclass
@@ -39,13 +40,14 @@ class Producer:
 
     def __post_init__(self) -> None:
         """Refuse a config and weights of producers that mean different things by hard_sigmoid."""
-        config, weights = self.config.version if self.config else None, self.file.version
-        if config is None or weights is None or config.major is None or weights.major is None:
+        config, weights = self.config, self.file.version
+        if config is None or config.major is None or weights is None or weights.major is None:
             return
         different = (config.major >= 3) != (weights.major >= 3)
-        if different and self.config is not None and "hard_sigmoid" in json.dumps(self.config.model):
+        if different and any("hard_sigmoid" in each.values() for each in objects_in(config.model)):
+            stated = config.major if config.version is None else config.version.text
             raise UnsupportedModelError(
-                f"weights by Keras {weights.text}, config by Keras {config.text}, which compute "
+                f"weights by Keras {weights.text}, config by Keras {stated}, which compute "
                 "hard_sigmoid differently: pass --recurrent-activation hard_sigmoid_keras2 or hard_sigmoid_keras3 "
                 "without --config",
                 about=self.file.name,
@@ -59,6 +61,14 @@ class Producer:
         if self.file.version is not None:
             return self.file.version.major
         return _MAJOR.get(self.file.kind)
+
+    @property
+    def version(self) -> KerasVersion | None:
+        """The Keras that wrote the config; the last release of its major version where only the form tells."""
+        for stated in (self.config.version if self.config is not None else None, self.file.version):
+            if stated is not None and stated.major == self.major:
+                return stated
+        return None if self.major is None else KerasVersion(_LAST.get(self.major, "3.15"))
 
     @property
     def defaults_to_sigmoid(self) -> bool:
@@ -132,10 +142,8 @@ class Producer:
         """
         if not bidirectional:
             return bool(options.get("zero_output_for_mask", False))
-        version = self.config.version if self.config is not None else None
-        if version is not None and version.names_a_release and version.release < (2, 4):
-            return False
-        return bool(options.get("return_sequences", False))
+        keras_team = self.version is not None and self.version.is_keras_team
+        return not keras_team and bool(options.get("return_sequences", False))
 
 
 def _stated(half: HalfSpec | None) -> Mapping[str, object] | None:

@@ -19,13 +19,14 @@ from lstmconv.formats.keras.reader.cells_legacy import group_names, legacy_cells
 from lstmconv.formats.keras.reader.cells_named import named_cells
 from lstmconv.formats.keras.reader.cells_saveable import is_numbered, saveable_cells
 from lstmconv.formats.keras.reader.cells_tracked import tracked_cells
+from lstmconv.formats.keras.reader.config import Config, config_from
 from lstmconv.formats.keras.reader.counting import Counts
 from lstmconv.formats.keras.reader.described_layers import described_layers
 from lstmconv.formats.keras.reader.discovery import Discovered, discover
 from lstmconv.formats.keras.reader.entries import Entry, ModelEntry, read_entries
 from lstmconv.formats.keras.reader.layers import Layers
 from lstmconv.formats.keras.reader.lstm import direction_of
-from lstmconv.formats.keras.reader.open_file import Config, KerasFile, config_from
+from lstmconv.formats.keras.reader.open_file import KerasFile
 from lstmconv.formats.keras.reader.producer import Producer
 from lstmconv.formats.keras.reader.stored import Stored
 from lstmconv.formats.keras.reader.trace import trace
@@ -243,7 +244,9 @@ def _alone(found: Discovered, producer: Producer, options: ReadOptions) -> LSTML
         backward=directions[1] if bidirectional else None,
         merge_mode=cast("MergeMode", options.merge_mode or "concat"),
         return_sequences=options.return_sequences,
-        zero_output_for_mask=producer.zero_output_for_mask({}, bidirectional=bidirectional),
+        zero_output_for_mask=producer.zero_output_for_mask(
+            {"return_sequences": options.return_sequences is not False}, bidirectional=bidirectional
+        ),
         class_name=found.class_name,
     )
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from lstmconv.errors import ForeignFileError, UnreadableFileError
 from lstmconv.formats.hashing import hashing
 from lstmconv.formats.hdf5.tree import Group
-from lstmconv.formats.keras.reader.open_file import Config, KerasFile
+from lstmconv.formats.keras.reader.config import Config
+from lstmconv.formats.keras.reader.open_file import KerasFile
 from lstmconv.formats.keras.reader.tracked import by_full_names
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.tensorflow import places

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lstmconv.errors import UnreadableFileError
-from lstmconv.formats.keras.reader.open_file import Config, KerasVersion
+from lstmconv.formats.keras.reader.config import Config, KerasVersion
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.safety.limits import JSON_BYTES, TRACKED_OBJECTS, parse_json
 from lstmconv.formats.tensorflow.reader.messages import Piece, pieces, text_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lstmconv.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
-    from lstmconv.formats.keras.reader.open_file import KerasVersion
+    from lstmconv.formats.keras.reader.config import KerasVersion
 
 __all__ = ["NOTHING", "OPERATOR_LAYERS", "REQUIRED", "LayerEntry", "NotUnderstoodError", "is_integer"]
 

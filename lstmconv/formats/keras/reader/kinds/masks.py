@@ -77,8 +77,7 @@ def reads_and_stops(entry: LayerEntry) -> MaskRule:
 
 def softmax(entry: LayerEntry) -> MaskRule:
     """Exclude masked places, from tf.keras 2.4 on; keras-team Keras only hands the mask on."""
-    reads = entry.release >= (2, 4) or (entry.version is not None and not entry.version.names_a_release)
-    return MaskRule("passes", reads=reads)
+    return MaskRule("passes", reads=entry.version is not None and not entry.version.is_keras_team)
 
 
 def embedding(entry: LayerEntry) -> MaskRule:

@@ -249,10 +249,8 @@ def _bidirectional(place: Place) -> tuple[RecurrentLayer]:
 
 def _zeros_for_mask(entry: LayerEntry, forward: Place) -> bool:
     """Bidirectional forces zeros wherever it returns a sequence, except in keras-team Keras (up to 2.3)."""
-    version = entry.version
-    if version is not None and version.names_a_release and version.release < (2, 4):
-        return False
-    return bool(forward.options["return_sequences"])
+    keras_team = entry.version is not None and entry.version.is_keras_team
+    return not keras_team and bool(forward.options["return_sequences"])
 
 
 ROWS = (
