@@ -140,6 +140,19 @@ def test_a_decoder_is_not_joined_with_the_encoder_that_gives_it_its_states(tmp_p
     np.testing.assert_allclose(found["dec.y"], expected, rtol=0, atol=FLOAT32_NOISE)
 
 
+def test_a_layer_that_gives_a_state_is_not_taken_for_an_input_of_its_name(tmp_path):
+    torch.manual_seed(0)
+    source = tmp_path / "m.onnx"
+    torch.onnx.export(
+        Seq2Seq().eval(), (torch.randn(BATCH, STEPS, FEATURES),), source, dynamo=False, input_names=["enc"]
+    )
+    checkpoint = lstmconv.load(source)
+    assert checkpoint.given_states == {"dec": ("'enc'",)}
+    assert checkpoint.edges == ()
+    with pytest.raises(UnsupportedModelError, match="nothing to join"):
+        lstmconv.convert(source, tmp_path / "m.pt", stack="all")
+
+
 @pytest.mark.parametrize("how", ["repeat", "expand"])
 @pytest.mark.parametrize("folded", [True, False])
 def test_a_learned_state_is_an_input_of_the_layer_alone(tmp_path, how, folded):

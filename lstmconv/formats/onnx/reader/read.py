@@ -23,7 +23,7 @@ from lstmconv.formats.onnx.reader.lstm_node import RECURRENT, LSTMNode, Override
 from lstmconv.formats.onnx.reader.own_files import own_modules
 from lstmconv.formats.onnx.reader.parse_lazily import OWN, parse
 from lstmconv.formats.onnx.reader.scopes import Scope, main_scope, walk
-from lstmconv.formats.onnx.reader.states_and_lengths import fixed_lengths, given_states, inputs_alone, masks
+from lstmconv.formats.onnx.reader.states_and_lengths import Giver, fixed_lengths, given_states, masks
 from lstmconv.formats.onnx.reader.tensors import Tensors
 from lstmconv.formats.onnx.reader.time_flips import turns_round
 from lstmconv.formats.onnx.reader.values import Values
@@ -210,7 +210,7 @@ def _read(
         tuple(branching),
         restored.joined,
         tuple(notes),
-        given_states={layer: givers for layer, givers in given.items() if givers},
+        given_states={layer: tuple(giver.text for giver in givers) for layer, givers in given.items() if givers},
     )
 
 
@@ -301,7 +301,7 @@ def _turned(placed: Placed, routes: Routes, notes: list[str]) -> LSTMLayer:
 
 
 def _edges(
-    layers: Sequence[Placed], given: Mapping[str, Sequence[str]], routes: Routes
+    layers: Sequence[Placed], given: Mapping[str, Sequence[Giver]], routes: Routes
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """Return which layer feeds which, and the names of those whose sequence something else reads, too.
 
@@ -312,7 +312,7 @@ def _edges(
     branching: dict[str, None] = {}
     for above in layers:
         found = routes.feeder(above, layers)
-        if found is None or not inputs_alone(given[above.layer.name], above):
+        if found is None or not all(giver.is_input for giver in given[above.layer.name]):
             continue
         below, path = found
         edges.append((below.layer.name, above.layer.name))

@@ -7,6 +7,7 @@ is said, and the target takes that state as an input. Lengths that are not prova
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,10 +20,20 @@ if TYPE_CHECKING:
     from lstmconv.formats.onnx.reader.edges import Placed, Routes
     from lstmconv.formats.onnx.reader.lstm_node import LSTMNode
 
-__all__ = ["STORED", "fixed_lengths", "given_states", "inputs_alone", "masks"]
+__all__ = ["Giver", "fixed_lengths", "given_states", "masks"]
 
-STORED = "a state stored in the graph"
-"""Operators that return a constant state."""
+
+@dataclass(frozen=True)
+class Giver:
+    """What gives a layer an initial state.
+
+    Attributes:
+        text: Its name in quotes, or that the graph stores the state.
+        is_input: Whether it is one of the graph's own inputs.
+    """
+
+    text: str
+    is_input: bool
 
 
 def masks(node: LSTMNode, routes: Routes) -> bool:
@@ -45,7 +56,7 @@ def fixed_lengths(node: LSTMNode, routes: Routes) -> str | None:
     )
 
 
-def given_states(placed: Placed, layers: Sequence[Placed], routes: Routes) -> tuple[str, ...]:
+def given_states(placed: Placed, layers: Sequence[Placed], routes: Routes) -> tuple[Giver, ...]:
     """Return what gives a layer the states it starts from; nothing where they are provably zeros."""
     names: Mapping[tuple[int, str], str] = {
         (id(other.scope), output): other.layer.name
@@ -55,18 +66,15 @@ def given_states(placed: Placed, layers: Sequence[Placed], routes: Routes) -> tu
         if output
     }
     given = [_giver(node.scope, name, names, routes) for node in placed.nodes for name in node.states if name]
-    return tuple(dict.fromkeys(each for each in given if each))
+    return tuple(dict.fromkeys(each for each in given if each is not None))
 
 
-def _giver(scope: Scope, name: str, layers: Mapping[tuple[int, str], str], routes: Routes) -> str | None:
-    """Name what gives a state: a layer, an input, or what computes it; ``None`` for zeros."""
+def _giver(scope: Scope, name: str, layers: Mapping[tuple[int, str], str], routes: Routes) -> Giver | None:
+    """Return what gives a state: a layer, an input, the graph, or what computes it; ``None`` for zeros."""
     try:
-        return STORED if np.any(routes.probing(scope).constant(scope, name)) else None
+        stored = routes.probing(scope).constant(scope, name)
     except NotEvaluatedError:
         root = routes.root(scope, name)
-        return repr(layers.get((id(scope), root), root))
-
-
-def inputs_alone(givers: Sequence[str], placed: Placed) -> bool:
-    """Whether all that gives a layer its states are the graph's own inputs."""
-    return all(giver in {repr(entry.name) for entry in placed.scope.graph.input} for giver in givers)
+        layer = layers.get((id(scope), root))
+        return Giver(repr(layer or root), is_input=layer is None and root in scope.inputs)
+    return Giver("a state stored in the graph", is_input=False) if np.any(stored) else None
