@@ -16,7 +16,7 @@ from lstmconv.formats import FORMATS, Artifact
 from lstmconv.model import Array, Checkpoint, Input, Stack
 from lstmconv.opening import open_artifact, refuse_no_file
 from lstmconv.publishing import publish, refuse_existing, staging
-from lstmconv.runtimes import LoadedModel, NotRunError, session
+from lstmconv.runtimes import NotRunError, session
 from lstmconv.runtimes.alone import load_alone, model_of
 from lstmconv.runtimes.feeding import Given, fed
 from lstmconv.selection import Wish
@@ -42,12 +42,14 @@ class _Runner(NamedTuple):
 
     Attributes:
         framework: Names what runs it.
-        inputs: In the file's order, states last.
-        compute: Takes the inputs by name, and returns the outputs by name.
+        inputs: In the file's order.
+        states: Initial states of recurrent layers, zeros where none is given.
+        compute: Takes inputs and states by name, and returns the outputs by name.
     """
 
     framework: str
     inputs: Sequence[Input]
+    states: Sequence[Input]
     compute: Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 
@@ -71,7 +73,7 @@ def run_artifact(artifact: Artifact, given: Given, framework: str | None = None)
     name = artifact.path.name
     try:
         with _runner(artifact, framework) as runner:
-            inputs = fed(name, runner.inputs, given)
+            inputs = fed(name, runner.inputs, runner.states, given)
             return Ran(runner.framework, dict(runner.compute(inputs)))
     except LstmconvError:
         raise
@@ -183,7 +185,7 @@ def _of_reference(checkpoint: Checkpoint) -> _Runner:
                 {entry.name: given[entry.name] for entry in states},
             )
 
-    return _Runner("lstmconv's reference, float64", [*model.inputs, *states], compute)
+    return _Runner("lstmconv's reference, float64", model.inputs, states, compute)
 
 
 def _in_framework(artifact: Artifact) -> _Runner:
@@ -194,7 +196,7 @@ def _in_framework(artifact: Artifact) -> _Runner:
         loaded = opened.load_model()
     else:
         loaded = load_alone(opened, opened.seen_by_target(_only(artifact.checkpoint)))
-    return _Runner(loaded.framework, _inputs(loaded), loaded.compute)
+    return _Runner(loaded.framework, loaded.inputs, loaded.states, loaded.compute)
 
 
 def _only(checkpoint: Checkpoint) -> Stack:
@@ -211,7 +213,3 @@ def _only(checkpoint: Checkpoint) -> Stack:
             "with --layer, and run that"
         )
     return stacks[0]
-
-
-def _inputs(loaded: LoadedModel) -> list[Input]:
-    return [Input(name, loaded.shapes[name], dtype.name) for name, dtype in loaded.inputs.items()]

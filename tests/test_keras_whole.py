@@ -78,7 +78,7 @@ def test_keras_3_computes_what_keras_computed(path, npz, tmp_path):
     if refused(model, 3, f"{path.parent.name}-{path.name}"):
         return
     loaded = session(open_file(written(model, tmp_path / "model.keras", 3))).load_model()
-    assert list(loaded.inputs) == [entry.name for entry in model.inputs]
+    assert [entry.name for entry in loaded.inputs] == [entry.name for entry in model.inputs]
     assert loaded.outputs == tuple(model.outputs)
     with np.load(npz) as golden:
         tolerance = float(golden["tol"]) if "tol" in golden else TOLERANCE

@@ -32,7 +32,7 @@ def test_onnx_runtime_computes_what_keras_computed(path, npz, tmp_path):
     file.write_bytes(proto.SerializeToString())
     loaded = session(open_file(file)).load_model()
     names = [entry.name for entry in model.inputs]
-    assert list(loaded.inputs)[: len(names)] == names
+    assert [entry.name for entry in loaded.inputs][: len(names)] == names
     with np.load(npz) as golden:
         tolerance = float(golden["tol"]) if "tol" in golden else TOLERANCE
         found = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -219,6 +220,43 @@ def test_verify_adds_a_check_on_own_inputs(suffix, whole, tmp_path):
     assert "run on your inputs " in report.checks[-1].detail
     assert "worst of both on " in report.checks[-1].detail
     assert report.checks[-1].evidence.found <= report.checks[-1].evidence.noise
+
+
+@pytest.mark.parametrize(("suffix", "dtype"), [(".pt", "bfloat16"), (".safetensors", "float16")])
+def test_own_inputs_do_not_count_the_rounding_to_half_precision_against_a_file(suffix, dtype, tmp_path):
+    """PyTorch runs such a file in float32; its weights are those of the source, rounded once."""
+    x = np.random.default_rng(0).normal(size=(2, 12, 1)).astype("float32")
+    lstmconv.convert(SAMPLE, tmp_path / f"m{suffix}", dtype=dtype, verify=False)
+    report = lstmconv.verify(SAMPLE, tmp_path / f"m{suffix}", inputs=[x])
+    assert report.passed
+    assert report.checks[-1].evidence.found_ratio < 1
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory):
+    """Make a Keras 3 decoder, whose own inputs are called ``initial_h`` and ``initial_c``."""
+    import keras
+
+    x, h, c = (
+        keras.Input(shape, name=name) for shape, name in (((7, 3), "x"), ((5,), "initial_h"), ((5,), "initial_c"))
+    )
+    y = keras.layers.LSTM(5, name="lstm")(x, initial_state=[h, c])
+    folder = tmp_path_factory.mktemp("decoder")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras', of NumPy.
+        keras.Model([x, h, c], y).save(folder / "m.keras")
+    lstmconv.convert(folder / "m.keras", folder / "m.onnx", verify=False)
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".onnx"])
+def test_inputs_of_the_model_that_are_called_like_states_are_not_zeros_unless_given(suffix, decoder, tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((2, 7, 3), "float32"))
+    np.savez(tmp_path / "x.npz", x=np.ones((2, 7, 3), "float32"))
+    with pytest.raises(UsageError, match=r"initial_h .* 1 array is given"):
+        invoke("run", decoder / f"m{suffix}", tmp_path / "x.npy")
+    with pytest.raises(UsageError, match=r"initial_h \(\?, 5\) float32, initial_c \(\?, 5\) float32 is not given"):
+        invoke("run", decoder / f"m{suffix}", tmp_path / "x.npz")
 
 
 def checked(ratio):

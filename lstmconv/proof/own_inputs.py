@@ -13,7 +13,7 @@ import numpy as np
 
 from lstmconv.errors import UsageError
 from lstmconv.formats.record import Record
-from lstmconv.model import Checkpoint, Input, Model, Stack
+from lstmconv.model import Checkpoint, Model, Stack
 from lstmconv.model.renaming import renamed
 from lstmconv.proof.judging import judged, misshapen, refused, weigh
 from lstmconv.proof.models.inputs import ModelTrial
@@ -22,6 +22,7 @@ from lstmconv.proof.models.noise import noise_of
 from lstmconv.proof.models.rounding import in_dtype
 from lstmconv.proof.report import Check, Level
 from lstmconv.proof.trials import Settings, rounded_inputs
+from lstmconv.proof.whole_file import held_by_keras, in_stored_dtype
 from lstmconv.runtimes import LoadedModel, Session
 from lstmconv.runtimes.alone import load_alone, model_of
 from lstmconv.runtimes.feeding import Given, fed
@@ -47,9 +48,11 @@ def check_own_model(source: Model, record: Record, session: Session, given: Give
     start = time.perf_counter()
     try:
         loaded = session.load_model()
+        expected = in_stored_dtype(expected, session.decode_model(expected.layers))
     except Exception as error:  # A framework refuses a file in its own kind of error.
         return refused(expected.name, "model", error)
-    check = _compared(expected, loaded, session.artifact.path.name, given, settings, "model")
+    held = held_by_keras(expected, record)
+    check = _compared(expected, held, loaded, session.artifact.path.name, given, settings, "model")
     return replace(check, seconds=round(time.perf_counter() - start, 3))
 
 
@@ -61,7 +64,8 @@ def check_own_stack(source: Checkpoint, stack: Stack, session: Session, given: G
         loaded = load_alone(session, seen)
     except Exception as error:  # As above.
         return refused(stack.name, "outputs", error)
-    return _compared(model_of(seen), loaded, session.artifact.path.name, given, settings, "outputs")
+    model = model_of(seen)
+    return _compared(model, model, loaded, session.artifact.path.name, given, settings, "outputs")
 
 
 def beside_drawn(own: Check, others: Sequence[Check]) -> Check:
@@ -76,22 +80,28 @@ def beside_drawn(own: Check, others: Sequence[Check]) -> Check:
     return replace(own, detail=f"{own.detail} · worst of both on {where}")
 
 
-def _compared(model: Model, loaded: LoadedModel, where: str, given: Given, settings: Settings, level: Level) -> Check:
-    entries = [Input(name, loaded.shapes.get(name, ()), dtype.name) for name, dtype in loaded.inputs.items()]
+def _compared(
+    model: Model, held: Model, loaded: LoadedModel, where: str, given: Given, settings: Settings, level: Level
+) -> Check:
+    """Run a file on given inputs and compare it with a model; ``held`` is the model as the file holds it."""
     stored = loaded.precision.stored
-    held = in_dtype(model, stored)
+    model, held = in_dtype(model, stored), in_dtype(held, stored)
+    entries = (*loaded.inputs, *loaded.states)
+    arrays = fed(where, loaded.inputs, loaded.states, given)
     inputs = {
-        name: rounded_inputs(array.astype(np.float64), stored) if entry.dtype.startswith("float") else array
-        for entry, (name, array) in zip(entries, fed(where, entries, given).items(), strict=True)
+        entry.name: rounded_inputs(arrays[entry.name].astype(np.float64), stored)
+        if entry.dtype.startswith("float")
+        else arrays[entry.name]
+        for entry in entries
     }
     own = [entry.name for entry in model.inputs]
     missing = [name for name in own if name not in inputs]
     if missing:
         raise UsageError(f"{where} has no input {', '.join(missing)}, which the source takes")
-    states = {name: array for name, array in inputs.items() if name not in own}
+    states = {entry.name: inputs[entry.name] for entry in loaded.states}
     with np.errstate(all="ignore"):
-        values, final = run_calls(held, {name: inputs[name] for name in own}, states)
-    outputs = {name: np.asarray(values[tensor], np.float64) for name, tensor in held.outputs.items()}
+        values, final = run_calls(model, {name: inputs[name] for name in own}, states)
+    outputs = {name: np.asarray(values[tensor], np.float64) for name, tensor in model.outputs.items()}
     trial = ModelTrial(inputs, values, outputs | final)
     if not any(np.isfinite(array).any() for array in trial.expected.values()):
         return Check(model.name, level, "not run", "what the source returns for your inputs is not finite")
@@ -111,5 +121,5 @@ def _compared(model: Model, loaded: LoadedModel, where: str, given: Given, setti
         weigh([], noises, settings),
         returned,
         f"run on your inputs {said} · {loaded.framework}",
-        lambda: first_difference(held, [trial], returned, noises),
+        lambda: first_difference(model, [trial], returned, noises),
     )

@@ -41,8 +41,9 @@ from lstmconv.proof.report import Check
 from lstmconv.proof.trials import Settings
 from lstmconv.proof.weights import as_held
 from lstmconv.runtimes import DecodedDirection, DecodedLayer, Session
+from lstmconv.semantics.graph import state_slots, stateful_calls
 
-__all__ = ["check_whole_file"]
+__all__ = ["check_whole_file", "held_by_keras", "in_stored_dtype"]
 
 
 def check_whole_file(
@@ -65,7 +66,7 @@ def check_whole_file(
     yield _structure(expected, decoded, record, session.artifact)
     version = record.keras_version_written
     scaled = tuple(rescaled_layers(expected, version)) if version in (2, 3) else ()
-    yield replace(_weights(_held_by_keras(expected, record), decoded, record, scaled, one=one), rescaled=scaled)
+    yield replace(_weights(held_by_keras(expected, record), decoded, record, scaled, one=one), rescaled=scaled)
     if not run:
         yield Check(expected.name, "model", "not run", "as asked")
         return
@@ -81,10 +82,17 @@ def check_whole_file(
         yield from alone
         return
     start = time.perf_counter()
-    dtypes = _dtypes(decoded)
-    if len(dtypes) == 1:  # Its rounding, once, is no error of the file, in whatever precision that computes.
-        expected = in_dtype(expected, dtypes[0])
+    expected = in_stored_dtype(expected, decoded)
     yield replace(_model(expected, session, settings, record), seconds=round(spent + time.perf_counter() - start, 3))
+
+
+def in_stored_dtype(model: Model, decoded: Mapping[str, DecodedLayer]) -> Model:
+    """Round a model to the dtype of its file's weights: that is no error of the file, whatever precision computes it.
+
+    A model whose layers have several dtypes is not rounded.
+    """
+    dtypes = _dtypes(decoded)
+    return in_dtype(model, dtypes[0]) if len(dtypes) == 1 else model
 
 
 def _layers_alone(
@@ -106,25 +114,22 @@ def _model(expected: Model, session: Session, settings: Settings, record: Record
         loaded = session.load_model()
     except Exception as error:  # A framework refuses a file in its own kind of error.
         return refused(expected.name, "model", error)
-    named = [entry.name for entry in expected.inputs]
-    problem = _misnamed("inputs", named, [name for name in loaded.inputs if name in named or "." not in name])
-    problem = problem or _misnamed(
-        "outputs",
-        list(expected.outputs),
-        [name for name in loaded.outputs if name in expected.outputs or "." not in name],
-    )
+    kept = {slot.final for call in stateful_calls(expected, every=True) for slot in state_slots(call)}
+    returned = [name for name in loaded.outputs if name in expected.outputs or name not in kept]
+    problem = _misnamed("inputs", [entry.name for entry in expected.inputs], [entry.name for entry in loaded.inputs])
+    problem = problem or _misnamed("outputs", list(expected.outputs), returned)
     if problem is not None:
         return Check(expected.name, "model", "failed", f"{problem} · {loaded.framework}")
     states = None
     if record.states:
         states = {call.name for call in expected.calls if isinstance(call.layer, LSTMLayer | RecurrentLayer | Stack)}
-    held = _held_by_keras(expected, record)
+    held = held_by_keras(expected, record)
     return check_model(
         expected, loaded.compute, loaded.precision, settings, held=held, framework=loaded.framework, states=states
     )
 
 
-def _held_by_keras(model: Model, record: Record) -> Model:
+def held_by_keras(model: Model, record: Record) -> Model:
     """Return what a Keras file holds of a model: another Keras' hard_sigmoid is carried by the weights."""
     if record.keras_version_written not in (2, 3):
         return model

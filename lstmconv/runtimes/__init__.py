@@ -10,14 +10,14 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
 from lstmconv.errors import UsageError
 from lstmconv.formats import Artifact
 from lstmconv.formats.record import Record
-from lstmconv.model import Array, Gates, Layer, Shape, Stack
+from lstmconv.model import Array, Gates, Input, Layer, Stack
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -113,18 +113,18 @@ class LoadedModel(NamedTuple):
     Attributes:
         framework: Names the framework and its version.
         precision: The dtypes in which it computes.
-        inputs: The dtype that each input takes, by name, in the file's order.
+        inputs: In the file's order, each with the dtype that the framework takes.
         outputs: Their names, in the file's order.
-        compute: Takes the inputs by name, cast to their dtypes, and returns all outputs by name; for many calls.
-        shapes: The inputs' shapes, with ``None`` for a size that is open.
+        compute: Takes inputs and states by name, casts them, and returns all outputs by name; may be called many times.
+        states: The inputs that are initial states of recurrent layers, which the Keras model does not have.
     """
 
     framework: str
     precision: Precision
-    inputs: Mapping[str, np.dtype[Any]]
+    inputs: tuple[Input, ...]
     outputs: tuple[str, ...]
     compute: Callable[[Mapping[str, Array]], Mapping[str, Array]]
-    shapes: Mapping[str, Shape]
+    states: tuple[Input, ...] = ()
 
 
 DecodedLayer: TypeAlias = "Mapping[str, Array] | tuple[DecodedDirection, ...] | tuple[Mapping[str, Array], ...]"

@@ -41,7 +41,5 @@ def load_alone(session: Session, stack: Stack) -> LoadedModel:
         lengths = np.full(x.shape[axis], x.shape[1 - axis]) if "lengths" in session.accepts(stack.name) else None
         return loaded.compute(Inputs(x, tuple(zeros), lengths))
 
-    outputs = tuple(model_of(stack).outputs)
-    inputs = {"x": np.dtype(loaded.precision.arithmetic)}
-    shapes = {"x": (None, None, stack.first.input_size)}
-    return LoadedModel(loaded.framework, loaded.precision, inputs, outputs, compute, shapes)
+    inputs = (Input("x", (None, None, stack.first.input_size), loaded.precision.arithmetic),)
+    return LoadedModel(loaded.framework, loaded.precision, inputs, tuple(model_of(stack).outputs), compute)

@@ -17,21 +17,23 @@ Given: TypeAlias = "Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike]"
 """Arrays by the names of inputs, or in their order."""
 
 
-def fed(where: str, entries: Sequence[Input], given: Given) -> dict[str, Array]:
-    """Return the array of each input.
+def fed(where: str, inputs: Sequence[Input], states: Sequence[Input], given: Given) -> dict[str, Array]:
+    """Return the array of each input and of each state, by name.
 
-    Initial states that are not given are zeros. A mapping none of whose names is an input's is taken in its order, as
+    States that are not given are zeros. A mapping none of whose names is an input's is taken in its order, as
     ``numpy.savez(path, x, y)`` names arrays.
 
     Args:
         where: The file's name, for messages.
-        entries: The inputs in the file's order, states last.
+        inputs: In the file's order.
+        states: The initial states of recurrent layers; in a given order they follow the inputs.
         given: The arrays.
 
     Raises:
         UsageError: An array is missing, is one too many, or has another shape or type than its input.
     """
-    named = _named(where, entries, given)
+    entries = [*inputs, *states]
+    named = _named(where, inputs, entries, given)
     for entry in entries:
         if entry.name in named:
             _refuse_misfit(where, entry, named[entry.name])
@@ -44,9 +46,8 @@ def described(entry: Input) -> str:
     return f"{entry.name} {_shape(entry)} {entry.dtype}"
 
 
-def _named(where: str, entries: Sequence[Input], given: Given) -> dict[str, Array]:
+def _named(where: str, needed: Sequence[Input], entries: Sequence[Input], given: Given) -> dict[str, Array]:
     names = [entry.name for entry in entries]
-    needed = [entry for entry in entries if not _is_state(entry)]
     if isinstance(given, Mapping) and not set(given).isdisjoint(names):
         known = {name: np.asarray(array) for name, array in given.items() if name in names}
         missing = [described(entry) for entry in needed if entry.name not in known]
@@ -61,11 +62,6 @@ def _named(where: str, entries: Sequence[Input], given: Given) -> dict[str, Arra
         verb = "array is" if len(arrays) == 1 else "arrays are"
         raise UsageError(f"{where} takes {takes}; {len(arrays)} {verb} given")
     return dict(zip(names, arrays, strict=False))
-
-
-def _is_state(entry: Input) -> bool:
-    """Whether an input is a recurrent layer's initial state, ``<layer>.initial_h``."""
-    return entry.name.rpartition(".")[2].startswith("initial_")
 
 
 def _refuse_misfit(where: str, entry: Input, array: Array) -> None:

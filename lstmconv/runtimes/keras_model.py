@@ -36,12 +36,12 @@ def load_model(artifact: Artifact, keras: ModuleType, framework: str, model: Any
     wide = "float64" if np.dtype(np.float64) in stored else "float32"
     if any(dtype.itemsize < 4 for dtype in stored):
         model = _widened(keras, model)
-    types = {entry.name: _dtype(tensor) for entry, tensor in zip(entries, model.inputs, strict=True)}
+    inputs = tuple(entry._replace(dtype=_dtype(tensor)) for entry, tensor in zip(entries, model.inputs, strict=True))
     checkpoint = artifact.checkpoint.model
     streamed = () if checkpoint is None else stateful_calls(checkpoint)
 
     def compute(given: Mapping[str, Array]) -> Mapping[str, Array]:
-        arrays = [np.asarray(given[name]).astype(dtype) for name, dtype in types.items()]
+        arrays = [np.asarray(given[entry.name]).astype(entry.dtype) for entry in inputs]
         for call in streamed:
             _begin(model, call, given, len(arrays[0]))
         returned = model(arrays if len(arrays) > 1 else arrays[0], training=False)
@@ -51,8 +51,7 @@ def load_model(artifact: Artifact, keras: ModuleType, framework: str, model: Any
             found |= final_states(call, [_numpy(keras, state).astype(np.float64) for state in _states(model, call)])
         return found
 
-    shapes = {entry.name: entry.shape for entry in entries}
-    return LoadedModel(framework, Precision(wide, wide), types, outputs, compute, shapes)
+    return LoadedModel(framework, Precision(wide, wide), inputs, outputs, compute)
 
 
 def _told(artifact: Artifact) -> tuple[tuple[Input, ...], tuple[str, ...]]:
@@ -70,9 +69,9 @@ def _told(artifact: Artifact) -> tuple[tuple[Input, ...], tuple[str, ...]]:
     return model.inputs, tuple(model.outputs)
 
 
-def _dtype(tensor: Any) -> np.dtype[Any]:
-    """Return the dtype of an input: a name in Keras 3, TensorFlow's own type in Keras 2."""
-    return np.dtype(str(getattr(tensor.dtype, "name", tensor.dtype)))
+def _dtype(tensor: Any) -> str:
+    """Return the name of an input's dtype, which Keras 3 has as a name and Keras 2 as TensorFlow's own type."""
+    return str(getattr(tensor.dtype, "name", tensor.dtype))
 
 
 def _flat(returned: Any) -> list[Any]:

@@ -96,7 +96,7 @@ class _OnnxModel(Session):
         """Load the whole file into ONNX Runtime."""
         from lstmconv.runtimes.onnx_model import load_model
 
-        return load_model(self._model, self.artifact.path)
+        return load_model(self._model, self.artifact.path, self.record)
 
     @cached_property
     def _framework(self) -> _Framework:

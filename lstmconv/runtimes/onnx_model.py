@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from lstmconv._optional import require
 from lstmconv.errors import in_one_line
-from lstmconv.model import Array, Gates, Layer, LSTMLayer, RecurrentLayer, Stack
+from lstmconv.formats.record import Record
+from lstmconv.model import Array, Gates, Input, Layer, LSTMLayer, RecurrentLayer, Stack
 from lstmconv.model.kinds import MultiHeadAttention
 from lstmconv.runtimes import DecodedDirection, DecodedLayer, LoadedModel, NotRunError, Precision
 from lstmconv.runtimes.onnx_arrays import StoredArrays, gate_rows
@@ -29,10 +30,11 @@ _DTYPES = {
 """The dtypes that lstmconv writes, by ONNX Runtime's names; lengths are int32."""
 
 
-def load_model(model: onnx.ModelProto, path: Path) -> LoadedModel:
+def load_model(model: onnx.ModelProto, path: Path, record: Record | None) -> LoadedModel:
     """Load a file into ONNX Runtime, once for all runs.
 
-    Outputs are named as Keras names them, also where the file has another name because an input is called so.
+    Outputs are named as Keras names them, also where the file has another name because an input is called so. Which
+    inputs are initial states is recorded; a file of others has none, and every input must be given.
 
     Raises:
         NotRunError: ONNX Runtime does not take it; the text is its own.
@@ -48,15 +50,15 @@ def load_model(model: onnx.ModelProto, path: Path) -> LoadedModel:
     foreign = next((entry for entry in session.get_inputs() if entry.type not in _DTYPES), None)
     if foreign is not None:
         raise NotRunError(f"its input {foreign.name} is a {foreign.type}")
-    inputs = {entry.name: np.dtype(_DTYPES[entry.type]) for entry in session.get_inputs()}
-    shapes = {
-        entry.name: tuple(size if isinstance(size, int) else None for size in entry.shape)
+    taken = [
+        Input(entry.name, tuple(size if isinstance(size, int) else None for size in entry.shape), _DTYPES[entry.type])
         for entry in session.get_inputs()
-    }
+    ]
+    states = _states(record, [entry.name for entry in taken])
     outputs = tuple(entry.doc_string or entry.name for entry in model.graph.output)
 
     def compute(given: Mapping[str, Array]) -> Mapping[str, Array]:
-        feeds = {name: np.asarray(given[name]).astype(dtype, copy=False) for name, dtype in inputs.items()}
+        feeds = {entry.name: np.asarray(given[entry.name]).astype(entry.dtype, copy=False) for entry in taken}
         return dict(zip(outputs, session.run(None, feeds), strict=True))
 
     floats = {
@@ -68,8 +70,25 @@ def load_model(model: onnx.ModelProto, path: Path) -> LoadedModel:
     # ONNX Runtime's CPU kernels are mostly float32's; float16 is cast around the nodes.
     arithmetic = "float32" if stored == "float16" else stored
     return LoadedModel(
-        f"onnxruntime {onnxruntime.__version__}", Precision(arithmetic, stored), inputs, outputs, compute, shapes
+        f"onnxruntime {onnxruntime.__version__}",
+        Precision(arithmetic, stored),
+        tuple(entry for entry in taken if entry.name not in states),
+        outputs,
+        compute,
+        tuple(entry for entry in taken if entry.name in states),
     )
+
+
+def _states(record: Record | None, inputs: Sequence[str]) -> frozenset[str]:
+    """Return the inputs that lstmconv added for initial states: beside the Keras model's own, or of its LSTM layers."""
+    if record is None:
+        return frozenset()
+    if record.scope == "whole" and record.model is not None:
+        return frozenset(inputs) - {entry["name"] for entry in record.model["inputs"]}
+    added = {
+        f"{layer.name}.initial_{letter}{suffix}" for layer in record.layers for letter in "hc" for suffix in ("", "_1")
+    }
+    return frozenset(inputs) & added
 
 
 def decode_model(

@@ -63,13 +63,13 @@ class SourceFile(StateDict):
         floats = {array.dtype.name for array in self.read.values()}
         width = "float64" if "float64" in floats else "float32"
         process = _Process(self.artifact.path, self._source.text)
-        dtypes = {
-            entry.name: np.dtype(width if entry.dtype.startswith(("float", "bfloat")) else entry.dtype)
+        taken = tuple(
+            entry._replace(dtype=width) if entry.dtype.startswith(("float", "bfloat")) else entry
             for entry in model.inputs
-        }
+        )
 
         def compute(given: Mapping[str, Array]) -> Mapping[str, Array]:
-            inputs = {str(k): np.asarray(given[name]).astype(dtype) for k, (name, dtype) in enumerate(dtypes.items())}
+            inputs = {str(k): np.asarray(given[entry.name]).astype(entry.dtype) for k, entry in enumerate(taken)}
             calls = [call for call in stateful_calls(model) if any(slot.initial in given for slot in state_slots(call))]
             for call in calls:
                 inputs |= _begun(call, {name: np.asarray(array).astype(width) for name, array in given.items()})
@@ -77,10 +77,9 @@ class SourceFile(StateDict):
             outputs = {name: found[str(number)] for number, name in enumerate(model.outputs)}
             return outputs | {name: state for call in calls for name, state in _ended(call, found).items()}
 
-        shapes = {entry.name: entry.shape for entry in model.inputs}
         precision = Precision(width, width)
         framework = f"torch {process.version}, in a process without lstmconv"
-        return LoadedModel(framework, precision, dtypes, tuple(model.outputs), compute, shapes)
+        return LoadedModel(framework, precision, taken, tuple(model.outputs), compute)
 
 
 RUNTIME = SourceFile
