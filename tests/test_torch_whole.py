@@ -745,6 +745,14 @@ def test_a_whole_file_runs_by_its_inputs_names(tmp_path):
             np.testing.assert_array_equal(value, wanted)
 
 
+def test_a_whole_file_with_an_input_of_bfloat16_runs(tmp_path):
+    written(chain(k.Dense("d", random(3, 5), random(5)), shape=(None, 3), dtype="bfloat16"), tmp_path / "model.pt")
+    loaded = session(open_file(tmp_path / "model.pt")).load_model()
+    assert [(entry.name, entry.dtype) for entry in loaded.inputs] == [("x", "float32")]
+    found = loaded.compute({"x": random(2, 3)})["y0"]
+    np.testing.assert_allclose(found, random(2, 3) @ random(3, 5) + random(5), atol=NOISE)
+
+
 def test_a_whole_file_of_another_dtype_rounds_once(tmp_path):
     model = chain(k.Dense("d", random(3, 5), random(5)), shape=(None, 3))
     written(model, tmp_path / "model.pt", dtype="float16")

@@ -64,7 +64,7 @@ def dtype_of_model(model: Model, options: WriteOptions) -> np.dtype[np.generic]:
         )
     if found:
         return next(iter(found.values()))
-    declared = [entry.dtype for entry in model.inputs if "float" in entry.dtype]
+    declared = [entry.dtype for entry in model.inputs if entry.is_float]
     return float_type(declared[0] if declared else "float32")
 
 

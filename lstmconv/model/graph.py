@@ -53,6 +53,11 @@ class Input(NamedTuple):
     shape: Shape
     dtype: str = "float32"
 
+    @property
+    def is_float(self) -> bool:
+        """Whether its dtype is a float type, bfloat16 included."""
+        return "float" in self.dtype
+
 
 @dataclass(frozen=True, eq=False)
 class Call:

@@ -63,10 +63,7 @@ class SourceFile(StateDict):
         floats = {array.dtype.name for array in self.read.values()}
         width = "float64" if "float64" in floats else "float32"
         process = _Process(self.artifact.path, self._source.text)
-        taken = tuple(
-            entry._replace(dtype=width) if entry.dtype.startswith(("float", "bfloat")) else entry
-            for entry in model.inputs
-        )
+        taken = tuple(entry._replace(dtype=width) if entry.is_float else entry for entry in model.inputs)
 
         def compute(given: Mapping[str, Array]) -> Mapping[str, Array]:
             inputs = {str(k): np.asarray(given[entry.name]).astype(entry.dtype) for k, entry in enumerate(taken)}

@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmconv._optional import require
 from lstmconv.formats import Artifact
-from lstmconv.model import Array, Call, Gates, Input, Layer, LSTMLayer, RecurrentLayer, Stack, TimeDistributed
+from lstmconv.model import Array, Call, Gates, Layer, LSTMLayer, RecurrentLayer, Stack, TimeDistributed
 from lstmconv.model.kinds import (
     BatchNormalization,
     Convolution,
@@ -33,17 +33,14 @@ def load_model(artifact: Artifact) -> LoadedModel:
     from lstmconv.torch import to_torch
 
     module: Any = to_torch(artifact.checkpoint)
+    model = artifact.checkpoint.model
+    assert model is not None
     floats = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
     wide = torch.float64 if torch.float64 in floats else torch.float32
     module = module.to(wide)
     width = str(wide).removeprefix("torch.")
-    model = artifact.checkpoint.model
-    shapes = {} if model is None else {entry.name: entry.shape for entry in model.inputs}
-    inputs = tuple(
-        Input(name, shapes.get(name, ()), width if dtype.startswith("float") else dtype)
-        for name, dtype in module.input_types.items()
-    )
-    stateful = () if model is None else stateful_calls(model)
+    inputs = tuple(entry._replace(dtype=width) if entry.is_float else entry for entry in model.inputs)
+    stateful = stateful_calls(model)
 
     def compute(given: Mapping[str, Array]) -> Mapping[str, Array]:
         module.reset_states()
@@ -54,12 +51,12 @@ def load_model(artifact: Artifact) -> LoadedModel:
         with torch.no_grad():
             found = module(*(torch.from_numpy(np.asarray(given[entry.name]).astype(entry.dtype)) for entry in inputs))
         outputs = found if isinstance(found, list) else [found]
-        returned = {name: tensor.numpy() for name, tensor in zip(module.output_names, outputs, strict=True)}
+        returned = {name: tensor.numpy() for name, tensor in zip(model.outputs, outputs, strict=True)}
         for call in begun:
             returned |= final_states(call, [state.double().numpy() for state in module.kept_states[_path(call)]])
         return returned
 
-    return LoadedModel(f"torch {torch.__version__}", Precision(width, width), inputs, module.output_names, compute)
+    return LoadedModel(f"torch {torch.__version__}", Precision(width, width), inputs, tuple(model.outputs), compute)
 
 
 def begun_states(call: Call, given: Mapping[str, Array]) -> list[Array]:

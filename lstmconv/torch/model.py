@@ -73,6 +73,7 @@ class KerasModel(nn.Module):
     :meth:`reset_states`.
 
     Attributes:
+        input_names, output_names: As Keras names them, in Keras' order.
         kept_states: What stateful layers keep, by the path of their submodule: h (and c) of each direction of each
             layer, ``(batch, units)``.
     """
@@ -96,7 +97,6 @@ class KerasModel(nn.Module):
             raise UnsupportedModelError(reason)
         self.model_name = model.name
         self.input_names = tuple(entry.name for entry in model.inputs)
-        self.input_types = {entry.name: entry.dtype for entry in model.inputs}
         self.output_names = tuple(model.outputs)
         self._boolean = tuple(entry.dtype == "bool" for entry in model.inputs)
         self._dtype = _float_type(model)

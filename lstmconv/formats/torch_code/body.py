@@ -159,7 +159,7 @@ class _Function:
             own = "float64" if self.body.wide == "double" else "float32"
             if entry.dtype == "bool":
                 yield f"        {name} = {name}.bool()"
-            elif entry.dtype.startswith(("float", "bfloat")) and entry.dtype != own:
+            elif entry.is_float and entry.dtype != own:
                 yield f"        {name} = {name}.{self.body.wide}()"
 
     def _target(self, call: Call, index: int = 0) -> str | None:
@@ -322,7 +322,7 @@ def _count(last: Mapping[Tensor, int], call: Call) -> int:
 def _type_of_input(entry: Input) -> Type:
     if entry.dtype == "bool":
         return "bool"
-    return "int" if "int" in entry.dtype else "float"
+    return "float" if entry.is_float else "int"
 
 
 def _shown(shape: Shape) -> str:
