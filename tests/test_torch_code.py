@@ -31,6 +31,7 @@ from lstmconv.model import kinds as k
 from lstmconv.model.chains import lstm_layers
 from lstmconv.model.renaming import renamed
 from lstmconv.semantics import run_model
+from lstmconv.torch import from_model
 from tests.golden.whole.cases import compared, whole_models
 from tests.test_whole_reading import TOLERANCE, model_of
 
@@ -273,6 +274,18 @@ def net(tmp_path):
     shutil.copy(SAMPLE, tmp_path / "m.h5")
     lstmconv.convert(tmp_path / "m.h5", tmp_path / "net.py", verify=False)
     return tmp_path
+
+
+def test_a_causal_attention_runs_in_half_precision(tmp_path):
+    """float16 ends at -65504, above the number that float32 has for a masked place."""
+    layer = k.Attention("attention", "dot", causal=True)
+    model = Model("m", (Input("x", (None, 5, 3)),), (Call("attention", layer, (Tensor("x"), Tensor("x"))),),
+                  {"y": Tensor("attention")})  # fmt: skip
+    written(model, tmp_path / "net.py")
+    x = torch.from_numpy(random(2, 5, 3))
+    wanted = nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True, scale=1.0)
+    for module in (loaded(tmp_path / "net.py"), from_model(model)):
+        np.testing.assert_allclose(outputs(module.half(), x.half())[0].float().numpy(), wanted, atol=0.01)
 
 
 def test_a_changed_source_is_neither_read_nor_run(net):

@@ -26,11 +26,10 @@ from lstmconv.model import (
     TimeDistributed,
 )
 from lstmconv.model import Tensor as Place
-from lstmconv.model.kinds import Attention, Constant, MultiHeadAttention, Rescaling, Unknown
+from lstmconv.model.kinds import Constant, Rescaling, Unknown
 from lstmconv.model.names import name_inside
 from lstmconv.torch.arrays import dtype_of, tensor_of
-from lstmconv.torch.attention import build_attention, build_multi_head_attention
-from lstmconv.torch.kinds import BUILDERS
+from lstmconv.torch.kinds import build
 from lstmconv.torch.kinds.built import Built
 from lstmconv.torch.modules import GRU, LSTM, RNN
 from lstmconv.torch.running import Halves, RecurrentOptions, run_recurrent
@@ -282,14 +281,7 @@ def _built(layer: Layer, dtype: torch.dtype) -> Built | _RecurrentLayer:
         return _RecurrentLayer(nn.ModuleList(parts), _Recurrent(layer.layers, True))
     if isinstance(layer, RecurrentLayer):
         return _RecurrentLayer(_recurrent_module(layer), _Recurrent([layer], False))
-    if isinstance(layer, Attention):
-        return build_attention(layer, dtype)
-    if isinstance(layer, MultiHeadAttention):
-        return build_multi_head_attention(layer, dtype)
-    builder = BUILDERS.get(type(layer))
-    if builder is None:
-        raise UnsupportedModelError(f"{layer.name}: nothing computes a {type(layer).__name__} in torch")
-    return builder(layer, dtype)
+    return build(layer, dtype)
 
 
 def _lstm_module(stack: Stack) -> nn.RNNBase | Halves:

@@ -8,12 +8,14 @@ bidirectional}.py and backend/*/rnn.py (3.15), tf_keras/src/layers/rnn (2.21).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lstmconv.errors import UsageError
+from lstmconv.torch.definitions.recurrent import masked
 from lstmconv.torch.recurrent import Recurrent, merge
 
 __all__ = ["Halves", "RecurrentOptions", "run_recurrent"]
@@ -131,52 +133,18 @@ def _run(
     else:
         if backwards[0]:
             x, mask = x.flip(1), None if mask is None else mask.flip(1)
-        output, finals = _by_kernels(module, x, initial, mask)
-        sequences = _put_back(module, output, mask, zero_output)
+        output, finals = _by_kernels(module, x, initial, mask, zero_output)
+        halves = list(output.chunk(2 if module.bidirectional else 1, dim=-1))
+        sequences = [halves[0], *(half.flip(1) for half in halves[1:])]
     return _Ran(sequences, [final[row] for row in range(rows) for final in finals])
 
 
-def _kernels(module: nn.RNNBase, x: Any, states: list[Tensor]) -> tuple[Any, list[Tensor]]:
-    """Run torch.nn's own forward, also of a subclass."""
-    if isinstance(module, nn.LSTM):
-        output, (h, c) = nn.LSTM.forward(module, x, (states[0], states[1]))
-        return output, [h, c]
-    base: Any = nn.GRU if isinstance(module, nn.GRU) else nn.RNN
-    output, h = base.forward(module, x, states[0])
-    return output, [h]
-
-
 def _by_kernels(
-    module: nn.RNNBase, x: Tensor, states: list[Tensor], mask: Tensor | None
+    module: nn.RNNBase, x: Tensor, states: list[Tensor], mask: Tensor | None, zero_output: bool
 ) -> tuple[Tensor, list[Tensor]]:
-    """Run the unmasked steps of each sequence; of the outputs they come first."""
-    if mask is None:
-        return _kernels(module, x, states)
-    counts = mask.sum(dim=1)
-    order = torch.argsort((~mask).to(torch.uint8), dim=1, stable=True)
-    compact = x.gather(1, order.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
-    # A packed sequence has at least one step: what a sequence without any computes is put aside below.
-    packed = nn.utils.rnn.pack_padded_sequence(
-        compact, counts.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
-    )
-    output, finals = _kernels(module, packed, states)
-    padded, _ = nn.utils.rnn.pad_packed_sequence(output, batch_first=True, total_length=x.shape[1])
-    some = (counts > 0).unsqueeze(-1)
-    return padded, [torch.where(some, after, before) for after, before in zip(finals, states, strict=True)]
-
-
-def _put_back(module: nn.RNNBase, output: Tensor, mask: Tensor | None, zero_output: bool) -> list[Tensor]:
-    """Return each half's outputs step by step, in the order in which it ran."""
-    halves = [output] if not module.bidirectional else list(output.chunk(2, dim=-1))
-    if mask is None:
-        return [halves[0], *(half.flip(1) for half in halves[1:])]
-    before = mask.cumsum(dim=1)
-    counts = before[:, -1:]
-    # A masked step repeats the output before it, in the order of running: the backward half's comes after it in time.
-    places = [before - 1, torch.where(mask, before - 1, before)]
-    out: list[Tensor] = []
-    for half, place in zip(halves, places, strict=False):
-        there = mask if zero_output else (place >= 0) & (place < counts)
-        index = place.clamp(0, half.shape[1] - 1).unsqueeze(-1).expand(-1, -1, half.shape[-1])
-        out.append(torch.where(there.unsqueeze(-1), half.gather(1, index), half.new_zeros(())))
-    return [out[0], *(half.flip(1) for half in out[1:])]
+    """Run torch.nn's own forward, also of a subclass; the outputs in the order of time, and the final states."""
+    kernels: Any = next(base for base in (nn.LSTM, nn.GRU, nn.RNN) if isinstance(module, base))
+    begun = tuple(states) if len(states) > 1 else states[0]
+    run = partial(kernels.forward, module)
+    output, after = run(x, begun) if mask is None else masked(run, x, mask, begun, zero_output)
+    return output, list(after) if isinstance(after, tuple) else [after]

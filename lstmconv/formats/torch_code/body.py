@@ -6,11 +6,12 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 
 from lstmconv.errors import UnsupportedModelError
+from lstmconv.formats.torch.constructors import TAKE_FLOATS
 from lstmconv.formats.torch_code.activations import X
 from lstmconv.formats.torch_code.arithmetic import takes_numbers
 from lstmconv.formats.torch_code.constants import constant, numbers_text
 from lstmconv.formats.torch_code.constants import number as literal_number
-from lstmconv.formats.torch_code.layers import RUNS, TAKE_FLOATS, attention_call
+from lstmconv.formats.torch_code.layers import RUNS, attention_call
 from lstmconv.formats.torch_code.lines import WIDTH, comment, statement
 from lstmconv.formats.torch_code.members import Members
 from lstmconv.formats.torch_code.naming import ATTRIBUTES, Names, identifier, inside, unique

@@ -1,6 +1,6 @@
-"""Copy definitions out of :mod:`lstmconv.formats.torch_code.parts`: those that a text names, and those that they name.
+"""Copy definitions out of :mod:`lstmconv.torch.definitions`: those that a text names, and those that they name.
 
-The module is read as text and never imported, as it imports torch.
+Its files are read as text and never imported, as they import torch.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ IMPORTS = {
     "F": "from torch.nn import functional as F",
 }
 """What brings a name, in the order in which a formatter sorts imports."""
+_FILES = ("functions.py", "normalizing.py", "attention.py", "recurrent.py")
+"""In the order in which their definitions are written."""
 _OWN = frozenset({"torch", "Tensor", "nn", "F"})
 """The names that are not of the standard library, which stand in a block of their own."""
 
@@ -36,13 +38,14 @@ class _Definition(NamedTuple):
 
 @cache
 def _all() -> dict[str, _Definition]:
-    text = resources.files("lstmconv").joinpath("formats", "torch_code", "parts.py").read_text("utf-8")
-    lines = text.splitlines()
     found = {}
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            own = "\n".join(lines[node.lineno - 1 : node.end_lineno])
-            found[node.name] = _Definition(own, names_in(node))
+    for name in _FILES:
+        text = resources.files("lstmconv").joinpath("torch", "definitions", name).read_text("utf-8")
+        lines = text.splitlines()
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                own = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+                found[node.name] = _Definition(own, names_in(node))
     return found
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lstmconv.errors import UnsupportedModelError
-from lstmconv.formats.torch.whole import projections_joined
+from lstmconv.formats.torch.constructors import CONSTRUCTORS, cropped, one_size, pads_alike
 from lstmconv.formats.torch_code.activations import X, applied
 from lstmconv.formats.torch_code.arithmetic import ARITHMETIC
 from lstmconv.formats.torch_code.constants import number
@@ -19,170 +19,24 @@ from lstmconv.formats.torch_code.shaping import SHAPING
 from lstmconv.model import kinds
 from lstmconv.model.kinds import Kind
 
-__all__ = ["MODULES", "RUNS", "TAKE_FLOATS", "attention_call"]
+__all__ = ["RUNS", "attention_call", "constructor"]
 
 
 def _arguments(*values: object, **named: object) -> str:
-    """Return the arguments of a call; a named one that is ``None`` is left out."""
-    listed = [value if isinstance(value, _Text) else literal(value) for value in values]
-    return ", ".join([*listed, *(f"{name}={literal(value)}" for name, value in named.items() if value is not None)])
-
-
-class _Text(str):
-    """An expression, not a text."""
-
-
-def _one(sizes: Sequence[int]) -> int | tuple[int, ...]:
-    """Return sizes as a person writes them: one number where all are the same."""
-    return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)
+    """Return the arguments of a call."""
+    return ", ".join([*map(literal, values), *(f"{name}={literal(value)}" for name, value in named.items())])
 
 
 # Modules
 
 
-def _linear(layer: kinds.Dense) -> str:
-    return f"nn.Linear({_arguments(*layer.kernel.shape, bias=_without(layer.bias))})"
-
-
-def _without(bias: object) -> bool | None:
-    return False if bias is None else None
-
-
-def _embedding(layer: kinds.Embedding) -> str:
-    return f"nn.Embedding({_arguments(*layer.table.shape)})"
-
-
-def _convolution(layer: kinds.Convolution) -> str:
-    *spatial, inputs_of_group, filters = layer.kernel.shape
-    arguments = _arguments(
-        inputs_of_group * layer.groups,
-        filters,
-        _one(spatial),
-        stride=None if set(layer.strides) == {1} else _one(layer.strides),
-        padding="same" if _even(layer) else None,
-        dilation=None if set(layer.dilation) == {1} else _one(layer.dilation),
-        groups=None if layer.groups == 1 else layer.groups,
-        bias=_without(layer.bias),
-    )
-    return f"nn.Conv{len(spatial)}d({arguments})"
-
-
-def _even(layer: kinds.Convolution) -> bool:
-    """Whether ``same`` adds as much in front as behind, whatever the size: torch then does it, too."""
-    windows = zip(layer.kernel.shape, layer.dilation, strict=False)
-    return (
-        layer.padding == "same"
-        and set(layer.strides) == {1}
-        and all((size - 1) * dilation % 2 == 0 for size, dilation in windows)
-    )
-
-
-def _crops(layer: kinds.TransposedConvolution) -> list[tuple[int, int]]:
-    """Return what Keras cuts off on both sides of each axis; negative where it adds zeros.
-
-    Source: keras/src/backend/common/backend_utils.py compute_conv_transpose_output_crops_for_torch (3.15).
-    """
-    found = []
-    for axis, stride in enumerate(layer.strides):
-        kernel = (layer.kernel.shape[axis] - 1) * layer.dilation[axis] + 1
-        own = None if layer.output_padding is None else layer.output_padding[axis]
-        if layer.padding == "valid":
-            found.append((0, -(max(kernel, stride) - kernel if own is None else own)))
-            continue
-        total = stride + kernel - 2 if own is None else kernel + kernel % 2 - 2 + own
-        left = min(total // 2 + total % 2, kernel - 1)
-        found.append((kernel - 1 - left, kernel - 1 - (total - left)))
-    return found
-
-
-def _transposed(layer: kinds.TransposedConvolution) -> str:
-    *spatial, filters, channels = layer.kernel.shape
-    added = [max(0, -right) for _, right in _crops(layer)]
-    limits = map(max, zip(layer.strides, layer.dilation, strict=True))
-    if any(amount >= limit for amount, limit in zip(added, limits, strict=True)):
-        raise UnsupportedModelError("torch adds less at the end of a transposed convolution", layer.name)
-    arguments = _arguments(
-        channels,
-        filters,
-        _one(spatial),
-        stride=None if set(layer.strides) == {1} else _one(layer.strides),
-        output_padding=_one(added) if any(added) else None,
-        bias=_without(layer.bias),
-        dilation=None if set(layer.dilation) == {1} else _one(layer.dilation),
-    )
-    return f"nn.ConvTranspose{len(spatial)}d({arguments})"
-
-
-def _batch_norm(layer: kinds.BatchNormalization) -> str:
-    affine = None if layer.gamma is not None or layer.beta is not None else False
-    # Keras' default 0.99 keeps 0.99 of the old statistics; torch's momentum is what is new.
-    arguments = _arguments(len(layer.mean), eps=layer.epsilon, momentum=0.01, affine=affine)
-    return f"nn.BatchNorm1d({arguments})"
-
-
-def _layer_norm(layer: kinds.LayerNormalization) -> str | None:
-    array = layer.gamma if layer.gamma is not None else layer.beta
-    if array is None:
+def constructor(layer: Kind) -> str | None:
+    """Return the expression that makes a layer's module; ``None`` for a layer without arrays."""
+    rule = CONSTRUCTORS.get(type(layer))
+    made = None if rule is None else rule(layer)
+    if made is None:
         return None
-    shape = _one(array.shape) if array.ndim == 1 else tuple(array.shape)
-    if layer.root_mean_square:
-        return f"RMSNorm({_arguments(list(array.shape), layer.epsilon)})"
-    return f"nn.LayerNorm({_arguments(shape, eps=layer.epsilon, bias=_without(layer.beta))})"
-
-
-def _attention(layer: kinds.Attention) -> str:
-    weight = layer.concat_score_weight
-    arguments = _arguments(
-        layer.score,
-        scale=None if layer.scale is None else list(layer.scale.shape),
-        weight=None if weight is None else list(weight.shape),
-        causal=layer.causal or None,
-    )
-    return f"Attention({arguments})"
-
-
-def _heads(layer: kinds.MultiHeadAttention) -> str:
-    kernels = (layer.query_kernel, layer.key_kernel, layer.value_kernel)
-    arguments = _arguments(
-        [kernel.shape[0] for kernel in kernels],
-        [kernel.shape[1] * kernel.shape[2] for kernel in kernels],
-        layer.query_kernel.shape[1],
-        layer.output_kernel.shape[-1],
-        bias=_without(layer.query_bias),
-        joined=None if projections_joined(layer) else False,
-        causal=layer.causal or None,
-    )
-    return f"MultiHeadAttention({arguments})"
-
-
-MODULES: Mapping[type[Kind], Callable[[Any], str | None]] = {
-    kinds.Attention: _attention,
-    kinds.BatchNormalization: _batch_norm,
-    kinds.Convolution: _convolution,
-    kinds.Dense: _linear,
-    kinds.Embedding: _embedding,
-    kinds.LayerNormalization: _layer_norm,
-    kinds.MultiHeadAttention: _heads,
-    kinds.Normalization: lambda layer: (
-        f"Normalization({_arguments(list(layer.mean.shape), list(layer.variance.shape))})"
-    ),
-    kinds.PReLU: lambda layer: f"PReLU({_arguments(*layer.slope.shape)})",
-    kinds.TransposedConvolution: _transposed,
-}
-"""The constructor of each kind that holds arrays; a kind of no row holds none."""
-
-TAKE_FLOATS = (
-    kinds.BatchNormalization,
-    kinds.Convolution,
-    kinds.Dense,
-    kinds.LayerNormalization,
-    kinds.MultiHeadAttention,
-    kinds.Normalization,
-    kinds.PReLU,
-    kinds.Rescaling,
-    kinds.TransposedConvolution,
-)
-"""Kinds whose inputs are computed with in the dtype of their arrays."""
+    return f"{'' if made.own else 'nn.'}{made.class_name}({_arguments(*made.arguments, **made.options)})"
 
 
 # Runs
@@ -218,14 +72,18 @@ def _run_convolution(layer: kinds.Convolution, read: Read) -> list[str]:
     steps = [f"{read.me}({X})"]
     if layer.padding == "causal":
         steps.insert(0, f"F.pad({X}, ({(spatial[0] - 1) * layer.dilation[0]}, 0))")
-    elif layer.padding == "same" and not _even(layer):
+    elif layer.padding == "same" and not pads_alike(layer):
         dilation = () if set(layer.dilation) == {1} else (layer.dilation,)
         steps.insert(0, f"pad_same({X}, {_arguments(tuple(spatial), layer.strides, *dilation)})")
     return [*_channels(layer.channels_first, len(spatial), steps), *applied(layer.activation)]
 
 
 def _run_transposed(layer: kinds.TransposedConvolution, read: Read) -> list[str]:
-    cut = [(-left, -max(0, right)) for left, right in _crops(layer)]
+    crops = cropped(layer)
+    limits = map(max, zip(layer.strides, layer.dilation, strict=True))
+    if any(-right >= limit for (_, right), limit in zip(crops, limits, strict=True)):
+        raise UnsupportedModelError("torch adds less at the end of a transposed convolution", layer.name)
+    cut = [(-left, -max(0, right)) for left, right in crops]
     steps = [f"{read.me}({X})"]
     if any(amount for pair in cut for amount in pair):
         steps.append(f"F.pad({X}, {literal(tuple(amount for pair in reversed(cut) for amount in pair))})")
@@ -236,7 +94,7 @@ def _run_transposed(layer: kinds.TransposedConvolution, read: Read) -> list[str]
 def _run_pooling(layer: kinds.Pooling, read: Read) -> list[str]:
     rank = len(layer.size)
     pool = f"F.{'max' if layer.function == 'max' else 'avg'}_pool{rank}d"
-    sizes = f"{literal(_one(layer.size))}, {literal(_one(layer.strides))}"
+    sizes = f"{literal(one_size(layer.size))}, {literal(one_size(layer.strides))}"
     lists = _arguments(layer.size, layer.strides)
     if layer.padding == "valid":
         steps = [f"{pool}({X}, {sizes})"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from lstmconv.formats.record import Record
 from lstmconv.formats.torch_code.body import Body
 from lstmconv.formats.torch_code.copied import definitions, imports, names_in
-from lstmconv.formats.torch_code.layers import MODULES
+from lstmconv.formats.torch_code.layers import constructor
 from lstmconv.formats.torch_code.lines import WIDTH, statement
 from lstmconv.formats.torch_code.members import Members
 from lstmconv.formats.torch_code.naming import inside
@@ -88,10 +88,8 @@ def _add_layers(members: Members, model: Model, above: str) -> None:
             _add_layers(members, layer.model, name_inside(layer.name, above))
         elif isinstance(layer, LSTMLayer | RecurrentLayer | Stack):
             members.add(path, module_of(layer))
-        elif type(layer) in MODULES:
-            made = MODULES[type(layer)](layer)
-            if made is not None:
-                members.add(path, made)
+        elif (made := constructor(layer)) is not None:
+            members.add(path, made)
 
 
 def _docstring(model: Model, record: Record, body: Body) -> str:

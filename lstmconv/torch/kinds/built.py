@@ -8,16 +8,26 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from lstmconv.model.kinds import (
-    Kind,
-)
+from lstmconv.formats.torch.constructors import CONSTRUCTORS, Constructor
+from lstmconv.model.kinds import Kind
 from lstmconv.torch.arrays import tensor_of
+from lstmconv.torch.definitions import attention, normalizing
 
-__all__ = ["Builders", "Built", "Masks", "Numbers", "Run", "Stated", "in_dtype_of", "simple"]
+__all__ = ["Builders", "Built", "Masks", "Run", "Stated", "module_of", "simple"]
 
 Masks: TypeAlias = "Sequence[Tensor | None]"
 Run: TypeAlias = "Callable[[Any, Sequence[Tensor], Masks], tuple[Tensor, ...]]"
 """Runs a layer: its module, its inputs, its masks; returns its outputs."""
+_OWN = {
+    each.__name__: each
+    for each in (
+        attention.Attention,
+        attention.MultiHeadAttention,
+        normalizing.Normalization,
+        normalizing.PReLU,
+        normalizing.RMSNorm,
+    )
+}
 
 
 class Built(NamedTuple):
@@ -32,14 +42,22 @@ class Built(NamedTuple):
     run: Run
 
 
-class Numbers(nn.Module):
-    """Arrays that no module of torch.nn has, by name, as parameters that are not trained."""
+def module_of(layer: Kind) -> nn.Module | None:
+    """Return the module that holds a layer's arrays, on the device ``meta``; ``None`` for a layer without any."""
+    rule = CONSTRUCTORS.get(type(layer))
+    found = None if rule is None else rule(layer)
+    return None if found is None else _made(found)
 
-    def __init__(self, dtype: torch.dtype, **shapes: tuple[int, ...]) -> None:
-        super().__init__()
-        for name, shape in shapes.items():
-            empty = torch.empty(shape, dtype=dtype, device="meta")
-            self.register_parameter(name, nn.Parameter(empty, requires_grad=False))
+
+def _made(constructor: Constructor) -> nn.Module:
+    name = constructor.class_name
+    make: Callable[..., nn.Module] = _OWN[name] if constructor.own else getattr(nn, name)
+    with torch.device("meta"):
+        options = dict(constructor.options)
+        if make is nn.Embedding:
+            # A table that is given is not drawn: drawing it on this device loads PyTorch's compiler, in two seconds.
+            options["_weight"] = torch.empty(*constructor.arguments)  # type: ignore[call-overload]  # two sizes
+        return make(*constructor.arguments, **options)
 
 
 class Stated(nn.Module):
@@ -50,11 +68,6 @@ class Stated(nn.Module):
         for name, array in arrays.items():
             tensor = tensor_of(array)
             self.register_buffer(name, tensor.to(dtype) if tensor.is_floating_point() else tensor, persistent=False)
-
-
-def in_dtype_of(x: Tensor, weight: Tensor) -> Tensor:
-    """Return an input in the dtype in which a layer computes, that of its variables."""
-    return x if x.dtype == weight.dtype else x.to(weight.dtype)
 
 
 def simple(function: Callable[[Tensor], Tensor]) -> Built:

@@ -8,16 +8,9 @@ import torch
 from torch import Tensor
 
 from lstmconv.errors import UnsupportedModelError
-from lstmconv.model.kinds import (
-    Concatenate,
-    Dot,
-    Merge,
-    Operation,
-    Reduce,
-    Stacking,
-)
+from lstmconv.model import kinds
+from lstmconv.torch.definitions.functions import batch_dot, unit
 from lstmconv.torch.kinds.built import Builders, Built, Masks, simple
-from lstmconv.torch.kinds.normalizing import unit_length
 
 __all__ = ["BUILDERS"]
 
@@ -53,7 +46,7 @@ _ONE: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def _merge(layer: Merge, _: torch.dtype) -> Built:
+def _merge(layer: kinds.Merge, _: torch.dtype) -> Built:
     operation = layer.operation
 
     def run(module: None, inputs: Sequence[Tensor], masks: Masks) -> tuple[Tensor, ...]:
@@ -68,33 +61,30 @@ def _merge(layer: Merge, _: torch.dtype) -> Built:
     return Built(None, run)
 
 
-def _concatenate(layer: Concatenate, _: torch.dtype) -> Built:
+def _concatenate(layer: kinds.Concatenate, _: torch.dtype) -> Built:
     axis = layer.axis
     return Built(None, lambda _, inputs, __: (torch.cat(list(inputs), dim=axis),))
 
 
-def _stacking(layer: Stacking, _: torch.dtype) -> Built:
+def _stacking(layer: kinds.Stacking, _: torch.dtype) -> Built:
     axis = layer.axis
     return Built(None, lambda _, inputs, __: (torch.stack(list(inputs), dim=axis),))
 
 
-def _dot(layer: Dot, _: torch.dtype) -> Built:
+def _dot(layer: kinds.Dot, _: torch.dtype) -> Built:
     axes, normalize = layer.axes, layer.normalize
 
     def run(module: None, inputs: Sequence[Tensor], masks: Masks) -> tuple[Tensor, ...]:
         a, b = inputs
         if normalize:
-            a, b = (unit_length(x, (axis,), 1e-12) for x, axis in zip((a, b), axes, strict=True))
-        left, right = a.movedim(axes[0], -1), b.movedim(axes[1], 1)
-        # keras/src/layers/merging/dot.py batch_dot: the free axes of the first, then those of the second.
-        flat = left.reshape(len(a), -1, left.shape[-1]) @ right.reshape(len(b), right.shape[1], -1)
-        free = (*left.shape[1:-1], *right.shape[2:])
-        return (flat.reshape(len(a), *(free or (1,))),)
+            a, b = (unit(x, axis, 1e-12) for x, axis in zip((a, b), axes, strict=True))
+        out = batch_dot(a, b, *axes)
+        return (out.unsqueeze(1) if out.dim() == 1 else out,)  # Keras keeps one axis beside the batch.
 
     return Built(None, run)
 
 
-def _operation(layer: Operation, _: torch.dtype) -> Built:
+def _operation(layer: kinds.Operation, _: torch.dtype) -> Built:
     if layer.function in _TWO:
         function = _TWO[layer.function]
         return Built(None, lambda _, inputs, __: (function(inputs[0], inputs[1]),))
@@ -103,7 +93,7 @@ def _operation(layer: Operation, _: torch.dtype) -> Built:
     return simple(_ONE[layer.function])
 
 
-def _reduce(layer: Reduce, dtype: torch.dtype) -> Built:
+def _reduce(layer: kinds.Reduce, dtype: torch.dtype) -> Built:
     function, axes, keep = layer.function, layer.axes, layer.keepdims
 
     def reduce(x: Tensor) -> Tensor:
@@ -120,10 +110,10 @@ def _reduce(layer: Reduce, dtype: torch.dtype) -> Built:
 
 
 BUILDERS: Builders = {
-    Concatenate: _concatenate,
-    Dot: _dot,
-    Merge: _merge,
-    Operation: _operation,
-    Reduce: _reduce,
-    Stacking: _stacking,
+    kinds.Concatenate: _concatenate,
+    kinds.Dot: _dot,
+    kinds.Merge: _merge,
+    kinds.Operation: _operation,
+    kinds.Reduce: _reduce,
+    kinds.Stacking: _stacking,
 }

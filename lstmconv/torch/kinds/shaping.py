@@ -6,38 +6,24 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
-from lstmconv.model.kinds import (
-    Cast,
-    Constant,
-    Crop,
-    Identity,
-    MaskSteps,
-    Pad,
-    Permute,
-    RepeatVector,
-    Reshape,
-    Slice,
-    StepIsUnmasked,
-    Upsample,
-)
+from lstmconv.model import kinds
 from lstmconv.torch.kinds.built import Builders, Built, Stated, simple
 
 __all__ = ["BUILDERS"]
 
-_F = nn.functional
 
-
-def _constant(layer: Constant, dtype: torch.dtype) -> Built:
+def _constant(layer: kinds.Constant, dtype: torch.dtype) -> Built:
     return Built(Stated(dtype, value=layer.value), lambda m, _, __: (m.value,))
 
 
-def _identity(layer: Identity, _: torch.dtype) -> Built:
+def _identity(layer: kinds.Identity, _: torch.dtype) -> Built:
     return simple(lambda x: x)
 
 
-def _reshape(layer: Reshape, _: torch.dtype) -> Built:
+def _reshape(layer: kinds.Reshape, _: torch.dtype) -> Built:
     shape = layer.shape
     if layer.fixed_batch:
         return simple(lambda x: x.reshape(shape))
@@ -51,22 +37,22 @@ def _whole_shape(x: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (x.shape[0], *(rest if size == -1 else size for size in shape))
 
 
-def _permute(layer: Permute, _: torch.dtype) -> Built:
+def _permute(layer: kinds.Permute, _: torch.dtype) -> Built:
     order = layer.order
     return simple(lambda x: x.permute(order))
 
 
-def _repeat_vector(layer: RepeatVector, _: torch.dtype) -> Built:
+def _repeat_vector(layer: kinds.RepeatVector, _: torch.dtype) -> Built:
     count = layer.count
     return simple(lambda x: x.unsqueeze(1).expand(-1, count, -1))
 
 
-def _pad(layer: Pad, _: torch.dtype) -> Built:
+def _pad(layer: kinds.Pad, _: torch.dtype) -> Built:
     amounts, value = [amount for pair in reversed(layer.amounts) for amount in pair], layer.value
-    return simple(lambda x: _F.pad(x, amounts, value=value))
+    return simple(lambda x: F.pad(x, amounts, value=value))
 
 
-def _crop(layer: Crop, _: torch.dtype) -> Built:
+def _crop(layer: kinds.Crop, _: torch.dtype) -> Built:
     amounts = layer.amounts
 
     def cut(x: Tensor) -> Tensor:
@@ -76,7 +62,7 @@ def _crop(layer: Crop, _: torch.dtype) -> Built:
     return simple(cut)
 
 
-def _upsample(layer: Upsample, _: torch.dtype) -> Built:
+def _upsample(layer: kinds.Upsample, _: torch.dtype) -> Built:
     factors = layer.factors
 
     def repeat(x: Tensor) -> Tensor:
@@ -87,7 +73,7 @@ def _upsample(layer: Upsample, _: torch.dtype) -> Built:
     return simple(repeat)
 
 
-def _cast(layer: Cast, dtype: torch.dtype) -> Built:
+def _cast(layer: kinds.Cast, dtype: torch.dtype) -> Built:
     if layer.dtype != "float32":
         target = getattr(torch, layer.dtype)
         return simple(lambda x: x.to(target))
@@ -95,7 +81,7 @@ def _cast(layer: Cast, dtype: torch.dtype) -> Built:
     return Built(Stated(dtype, like=np.zeros(0)), lambda m, inputs, _: (inputs[0].to(m.like.dtype),))
 
 
-def _slice(layer: Slice, _: torch.dtype) -> Built:
+def _slice(layer: kinds.Slice, _: torch.dtype) -> Built:
     index = layer.index
 
     def cut(x: Tensor) -> Tensor:
@@ -115,27 +101,27 @@ def _slice(layer: Slice, _: torch.dtype) -> Built:
     return simple(cut)
 
 
-def _mask_steps(layer: MaskSteps, _: torch.dtype) -> Built:
+def _mask_steps(layer: kinds.MaskSteps, _: torch.dtype) -> Built:
     value = layer.value
     return simple(lambda x: x * (x != value).any(dim=-1, keepdim=True).to(x.dtype))
 
 
-def _step_is_unmasked(layer: StepIsUnmasked, _: torch.dtype) -> Built:
+def _step_is_unmasked(layer: kinds.StepIsUnmasked, _: torch.dtype) -> Built:
     value = layer.value
     return simple(lambda x: (x != value).any(dim=-1))
 
 
 BUILDERS: Builders = {
-    Cast: _cast,
-    Constant: _constant,
-    Crop: _crop,
-    Identity: _identity,
-    MaskSteps: _mask_steps,
-    Pad: _pad,
-    Permute: _permute,
-    RepeatVector: _repeat_vector,
-    Reshape: _reshape,
-    Slice: _slice,
-    StepIsUnmasked: _step_is_unmasked,
-    Upsample: _upsample,
+    kinds.Cast: _cast,
+    kinds.Constant: _constant,
+    kinds.Crop: _crop,
+    kinds.Identity: _identity,
+    kinds.MaskSteps: _mask_steps,
+    kinds.Pad: _pad,
+    kinds.Permute: _permute,
+    kinds.RepeatVector: _repeat_vector,
+    kinds.Reshape: _reshape,
+    kinds.Slice: _slice,
+    kinds.StepIsUnmasked: _step_is_unmasked,
+    kinds.Upsample: _upsample,
 }
