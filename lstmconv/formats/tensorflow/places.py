@@ -7,17 +7,27 @@ from pathlib import Path
 
 from lstmconv.errors import UnreadableFileError
 
-__all__ = ["INDEX", "is_checkpoint_folder", "is_saved_model", "located", "variables_of"]
+__all__ = [
+    "INDEX",
+    "METADATA",
+    "MODEL",
+    "MODEL_TEXT",
+    "is_checkpoint_folder",
+    "is_saved_model",
+    "located",
+    "variables_of",
+]
 
 INDEX = ".index"
-_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
-"""What every table of LevelDB's form ends with (tensorflow/core/lib/io/format.h kTableMagicNumber)."""
+MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
+"""The last bytes of every table of LevelDB's form (tensorflow/core/lib/io/format.h kTableMagicNumber)."""
 _SHARD = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
 _STATE = "checkpoint"
 """The text file in which tf.train.Saver and CheckpointManager name the latest checkpoint of a folder."""
 _STATE_BYTES = 1 << 20
 _LATEST = re.compile(r'^model_checkpoint_path: "((?:[^"\\]|\\.)*)"', re.MULTILINE)
-_MODEL_FILES = ("saved_model.pb", "keras_metadata.pb", "saved_model.pbtxt")
+METADATA, MODEL, MODEL_TEXT = "keras_metadata.pb", "saved_model.pb", "saved_model.pbtxt"
+_MODEL_FILES = (MODEL, METADATA, MODEL_TEXT)
 
 
 def is_saved_model(folder: Path) -> bool:
@@ -67,8 +77,8 @@ def located(path: Path) -> list[Path]:
 
 def _is_table(index: Path) -> bool:
     with index.open("rb") as file:
-        file.seek(max(0, index.stat().st_size - len(_MAGIC)))
-        return file.read(len(_MAGIC)) == _MAGIC
+        file.seek(max(0, index.stat().st_size - len(MAGIC)))
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def _has_shards(index: Path) -> bool:
@@ -90,9 +100,11 @@ def _checkpoints(folder: Path) -> list[Path]:
         text = file.read(_STATE_BYTES).decode(errors="replace")
     stated = _LATEST.search(text)
     if stated is None:
-        raise UnreadableFileError(f"{folder.name}/{_STATE}: names no checkpoint; pass the checkpoint itself")
+        raise UnreadableFileError("names no checkpoint; pass the checkpoint itself", about=f"{folder.name}/{_STATE}")
     # A folder that was moved still has the names of the place where it was written.
     index = folder / (re.split(r"[/\\]", stated[1])[-1] + INDEX)
     if not index.is_file():
-        raise UnreadableFileError(f"{folder.name}/{_STATE}: names {stated[1]!r}, and {index.name} is not beside it")
+        raise UnreadableFileError(
+            f"names {stated[1]!r}, and {index.name} is not beside it", about=f"{folder.name}/{_STATE}"
+        )
     return [index]

@@ -16,12 +16,12 @@ import numpy as np
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.hdf5.tree import StoredArray
 from lstmconv.formats.mapped_file import MappedFile
-from lstmconv.formats.tensorflow.reader.messages import pieces
+from lstmconv.formats.tensorflow.reader.messages import Message
 from lstmconv.formats.tensorflow.reader.table import checksum, read_table
 from lstmconv.formats.wire import varint
 from lstmconv.model import Array, float_type
 
-__all__ = ["Bundle", "Entry", "open_bundle"]
+__all__ = ["Bundle", "open_bundle"]
 
 _DTYPES: Mapping[int, np.dtype[Any]] = {
     number: np.dtype(code)
@@ -90,8 +90,8 @@ class Bundle:
     def _array(self, key: str) -> StoredArray:
         entry = self.entries.get(key)
         if entry is None:
-            raise UnreadableFileError(f"{self.name}: '{key}' is listed and missing: a truncated file")
-        dtype = dtype_of(entry.dtype)
+            raise UnreadableFileError(f"'{key}' is listed and missing: a truncated file", about=self.name)
+        dtype = _dtype_of(entry.dtype)
         if dtype is None or entry.sliced:
             reason = "stored in slices (a partitioned variable)" if entry.sliced else "not a tensor of numbers"
             return StoredArray(key, entry.shape, np.dtype(np.uint8), {}, None, reason)
@@ -114,7 +114,7 @@ class Bundle:
         if entry is None:
             return None
         if entry.dtype != _STRING or entry.shape or entry.sliced:
-            raise UnreadableFileError(f"{self.name}: '{key}' is not one string, as it is in every checkpoint")
+            raise UnreadableFileError(f"'{key}' is not one string, as it is in every checkpoint", about=self.name)
         stored = self._bytes(entry).tobytes()
         length, begin = varint(stored, 0, len(stored))
         counted = length.to_bytes(4 if length < 1 << 32 else 16, "little")[:8] + stored[begin:]
@@ -127,8 +127,8 @@ class Bundle:
 
     def _damaged(self, key: str, entry: Entry) -> UnreadableFileError:
         return UnreadableFileError(
-            f"{self.shards[entry.shard].name}: the bytes of '{key}' differ from their checksum: damaged; "
-            "restore or download it again"
+            f"the bytes of '{key}' differ from their checksum: damaged; restore or download it again",
+            about=self.shards[entry.shard].name,
         )
 
 
@@ -143,39 +143,41 @@ def open_bundle(index: Path, name: str) -> Bundle:
         UnreadableFileError: It is damaged, or a data file is missing, a link, or shorter than the index says.
     """
     if index.is_symlink():
-        raise UnreadableFileError(f"{name}: its index is a symbolic link; not followed")
+        raise UnreadableFileError("its index is a symbolic link; not followed", about=name)
     file = MappedFile(index)
     file.refuse_empty()
     if file.size > _LARGEST_INDEX:
-        raise UnreadableFileError(f"{name}: its index has {file.size:,} bytes, more than any checkpoint's")
+        raise UnreadableFileError(f"its index has {file.size:,} bytes, more than any checkpoint's", about=name)
     table = read_table(file.content.tobytes(), index.name)
     header = table.pop(b"", None)
     if header is None:
-        raise UnreadableFileError(f"{index.name}: a table without a header, expected a TensorFlow checkpoint's index")
+        raise UnreadableFileError(
+            "a table without a header, expected a TensorFlow checkpoint's index", about=index.name
+        )
     count = _shard_count(header, index.name)
     entries: dict[str, Entry] = {}
     for key, value in table.items():
         try:
             entries[key.decode()] = _entry(value, index.name)
         except UnicodeDecodeError as error:
-            raise UnreadableFileError(f"{index.name}: a tensor's name is not UTF-8: damaged") from error
+            raise UnreadableFileError("a tensor's name is not UTF-8: damaged", about=index.name) from error
     shards = _shards(index, count, name)
     _refuse_claims(entries, shards, index.name)
     return Bundle(name, file, entries, shards)
 
 
-def dtype_of(number: int) -> np.dtype[Any] | None:
+def _dtype_of(number: int) -> np.dtype[Any] | None:
     """Return the type of a tensor's elements; ``None`` where they are no numbers."""
     return float_type("bfloat16") if number == _BFLOAT16 else _DTYPES.get(number)
 
 
 def _shard_count(header: bytes, name: str) -> int:
-    found = {piece.number: piece.value for piece in pieces(header, 0, len(header), name)}
+    found = dict(Message(header, 0, len(header), name).fields())
     if found.get(2):
-        raise UnreadableFileError(f"{name}: written on a big-endian machine, which is not read")
+        raise UnreadableFileError("written on a big-endian machine, which is not read", about=name)
     count = found.get(1, 0)
-    if not 0 < count < 100_000:  # The names have five digits.
-        raise UnreadableFileError(f"{name}: claims {count:,} data files: damaged")
+    if not isinstance(count, int) or not 0 < count < 100_000:  # The names have five digits.
+        raise UnreadableFileError(f"claims {count:,} data files: damaged", about=name)
     return count
 
 
@@ -184,24 +186,25 @@ def _entry(value: bytes, name: str) -> Entry:
     names = {1: "dtype", 3: "shard", 4: "offset", 5: "size", 6: "crc"}
     shape: tuple[int, ...] = ()
     sliced = False
-    for piece in pieces(value, 0, len(value), name):
-        if piece.number in names and not piece.is_bytes:
-            numbers[names[piece.number]] = piece.value
-        elif piece.number == 2 and piece.is_bytes:
-            shape = _shape(value, piece.body, piece.stop, name)
-        elif piece.number == 7:
+    for number, field in Message(value, 0, len(value), name).fields():
+        if number in names and isinstance(field, int):
+            numbers[names[number]] = field
+        elif number == 2 and isinstance(field, Message):
+            shape = _shape(field)
+        elif number == 7:
             sliced = True
     return Entry(**numbers, shape=shape, sliced=sliced)
 
 
-def _shape(value: bytes, begin: int, end: int, name: str) -> tuple[int, ...]:
+def _shape(message: Message) -> tuple[int, ...]:
     sizes: list[int] = []
-    for piece in pieces(value, begin, end, name):
-        if piece.number == 2 and piece.is_bytes:
-            stated = [each.value for each in pieces(value, piece.body, piece.stop, name) if each.number == 1]
-            sizes.append(stated[-1] if stated else 0)
+    for axis in message.inner(2):
+        size = dict(axis.fields()).get(1, 0)
+        sizes.append(size if isinstance(size, int) else 0)
     if len(sizes) > 32 or max(sizes, default=0) >= 1 << 48:  # NumPy has no more axes, no machine more memory.
-        raise UnreadableFileError(f"{name}: a tensor of {len(sizes)} axes, the longest of {max(sizes):,}: damaged")
+        raise UnreadableFileError(
+            f"a tensor of {len(sizes)} axes, the longest of {max(sizes):,}: damaged", about=message.file
+        )
     return tuple(sizes)
 
 
@@ -211,31 +214,31 @@ def _shards(index: Path, count: int, name: str) -> list[MappedFile]:
     for number in range(count):
         shard = index.with_name(f"{prefix}.data-{number:05d}-of-{count:05d}")
         if shard.is_symlink():
-            raise UnreadableFileError(f"{name}: the data file {shard.name} is a symbolic link; not followed")
+            raise UnreadableFileError(f"the data file {shard.name} is a symbolic link; not followed", about=name)
         if not shard.is_file():
-            raise UnreadableFileError(f"{name}: the data file {shard.name} is missing beside its index")
+            raise UnreadableFileError(f"the data file {shard.name} is missing beside its index", about=name)
         found.append(MappedFile(shard))
     return found
 
 
 def _refuse_claims(entries: Mapping[str, Entry], shards: Sequence[MappedFile], name: str) -> None:
     """Refuse tensors that reach beyond their file, lie on each other, or have another size than their shape says."""
-    sizes = [shard.size for shard in shards]
     ends = [0] * len(shards)
     for key, entry in sorted(entries.items(), key=lambda item: (item[1].shard, item[1].offset, item[1].size)):
         if entry.sliced:
             continue
         if entry.shard >= len(shards):
-            raise UnreadableFileError(f"{name}: '{key}' lies in data file {entry.shard}, of {len(shards)}: damaged")
+            raise UnreadableFileError(f"'{key}' lies in data file {entry.shard}, of {len(shards)}: damaged", about=name)
         shard = shards[entry.shard]
-        if entry.offset + entry.size > sizes[entry.shard]:
+        if entry.offset + entry.size > shard.size:
             raise UnreadableFileError(
-                f"{shard.name}: has {sizes[entry.shard]:,} bytes, and '{key}' ends at {entry.offset + entry.size:,}: "
-                "cut off; restore or download it again"
+                f"has {shard.size:,} bytes, and '{key}' ends at {entry.offset + entry.size:,}: "
+                "cut off; restore or download it again",
+                about=shard.name,
             )
         if entry.offset < ends[entry.shard]:
-            raise UnreadableFileError(f"{name}: '{key}' lies on another tensor in {shard.name}: damaged")
+            raise UnreadableFileError(f"'{key}' lies on another tensor in {shard.name}: damaged", about=name)
         ends[entry.shard] = entry.offset + entry.size
-        dtype = dtype_of(entry.dtype)
+        dtype = _dtype_of(entry.dtype)
         if dtype is not None and math.prod(entry.shape) * dtype.itemsize != entry.size:
-            raise UnreadableFileError(f"{name}: '{key}' is {entry.shape} and has {entry.size:,} bytes: damaged")
+            raise UnreadableFileError(f"'{key}' is {entry.shape} and has {entry.size:,} bytes: damaged", about=name)

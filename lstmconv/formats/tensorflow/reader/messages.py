@@ -1,66 +1,75 @@
-"""Read Protocol Buffers messages field by field: TensorFlow's are large, and few of their fields are asked for."""
+"""Read Protocol Buffers messages field by field: TensorFlow's are large, and few of their fields are needed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from lstmconv.errors import UnreadableFileError
+from lstmconv.formats.safety.limits import TRACKED_OBJECTS
 from lstmconv.formats.wire import LENGTH, Content, fields, varint
 
-__all__ = ["Piece", "pieces", "text_of"]
+__all__ = ["Message"]
 
 _DAMAGED = "damaged; restore or download it again"
 
 
-class Piece(NamedTuple):
-    """One field of a message.
+@dataclass(frozen=True, slots=True)
+class Message:
+    """The bytes ``content[begin:end]``: a message, or a field of one, which may be a message, a text or bytes.
 
     Attributes:
-        number: The number of the field.
-        value: The value, where the field is a number; 0 where it is bytes.
-        body: Where its bytes begin.
-        stop: Where they end.
-        is_bytes: It is a string, bytes, or a message.
+        file: What errors call the file.
     """
 
-    number: int
-    value: int
-    body: int
-    stop: int
-    is_bytes: bool
+    content: Content
+    begin: int
+    end: int
+    file: str
 
+    def fields(self) -> Iterator[tuple[int, int | Message]]:
+        """Yield the number of each field and its value: a number, or its bytes.
 
-def pieces(content: Content, begin: int, end: int, name: str) -> Iterator[Piece]:
-    """Yield the fields of the message in ``content[begin:end]``.
+        Raises:
+            UnreadableFileError: It is no message, or one that is cut off.
+        """
+        for number, wire, _, body, stop in fields(self.content, self.begin, self.end):
+            if not number or stop > self.end:
+                raise UnreadableFileError(f"a message in it is cut off: {_DAMAGED}", about=self.file)
+            if wire == LENGTH:
+                yield number, Message(self.content, body, stop, self.file)
+            elif wire:
+                yield number, int.from_bytes(self.content[body:stop], "little")
+            else:
+                yield number, varint(self.content, body, stop)[0]
 
-    Args:
-        content: Holds the message.
-        begin: Where the message begins.
-        end: Where it ends, at most the end of ``content``.
-        name: What errors call it.
+    def inner(self, number: int) -> Iterator[Message]:
+        """Yield the bytes of each field of one number.
 
-    Raises:
-        UnreadableFileError: It is no message, or one that is cut off.
-    """
-    for number, wire, _, body, stop in fields(content, begin, end):
-        if not number or stop > end:
-            raise UnreadableFileError(f"{name}: a message in it is cut off: {_DAMAGED}")
-        if wire == LENGTH:
-            yield Piece(number, 0, body, stop, True)
-        elif wire:
-            yield Piece(number, int.from_bytes(content[body:stop], "little"), body, stop, False)
-        else:
-            yield Piece(number, varint(content, body, stop)[0], body, stop, False)
+        Raises:
+            UnreadableFileError: It has more fields than any model has objects.
+        """
+        for count, (found, value) in enumerate(self.fields()):
+            if count > TRACKED_OBJECTS.value:
+                raise UnreadableFileError(
+                    f"more than {TRACKED_OBJECTS.value:,} objects; {TRACKED_OBJECTS.way_out}", about=self.file
+                )
+            if found == number and isinstance(value, Message):
+                yield value
 
+    @property
+    def bytes(self) -> bytes:
+        """A copy of the bytes."""
+        return bytes(self.content[self.begin : self.end])
 
-def text_of(content: Content, piece: Piece, name: str) -> str:
-    """Return a field that is text.
+    @property
+    def text(self) -> str:
+        """The bytes as text.
 
-    Raises:
-        UnreadableFileError: It is not UTF-8.
-    """
-    try:
-        return str(content[piece.body : piece.stop], "utf-8")
-    except UnicodeDecodeError as error:
-        raise UnreadableFileError(f"{name}: a text in it is not UTF-8: {_DAMAGED}") from error
+        Raises:
+            UnreadableFileError: They are not UTF-8.
+        """
+        try:
+            return str(self.content[self.begin : self.end], "utf-8")
+        except UnicodeDecodeError as error:
+            raise UnreadableFileError(f"a text in it is not UTF-8: {_DAMAGED}", about=self.file) from error

@@ -12,7 +12,7 @@ from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.keras.reader.tracked import Tracked
 from lstmconv.formats.safety.limits import TRACKED_OBJECTS
 from lstmconv.formats.tensorflow.reader.bundle import Bundle
-from lstmconv.formats.tensorflow.reader.messages import pieces, text_of
+from lstmconv.formats.tensorflow.reader.messages import Message
 
 __all__ = ["GRAPH_KEY", "read_objects"]
 
@@ -50,7 +50,7 @@ def read_objects(content: bytes, bundle: Bundle, name: str) -> Tracked:
     """
     nodes = _nodes(content, name)
     if not nodes:
-        raise UnreadableFileError(f"{name}: a graph of no objects: damaged")
+        raise UnreadableFileError("a graph of no objects: damaged", about=name)
     made: dict[int, Tracked] = {}
     children: dict[int, dict[str, Tracked]] = {}
 
@@ -70,7 +70,7 @@ def read_objects(content: bytes, bundle: Bundle, name: str) -> Tracked:
             if child not in made:
                 path = f"{made[number].path}/{key}".lstrip("/")
                 if len(path) > _LONGEST_PATH:
-                    raise UnreadableFileError(f"{name}: objects nest without end: '{path[:60]}...': damaged")
+                    raise UnreadableFileError(f"objects nest without end: '{path[:60]}...': damaged", about=name)
                 make(child, path)
                 waiting.append(child)
             children[number][key] = made[child]
@@ -80,43 +80,42 @@ def read_objects(content: bytes, bundle: Bundle, name: str) -> Tracked:
 def _nodes(content: bytes, name: str) -> list[_Node]:
     nodes: list[_Node] = []
     count = 0
-    for piece in pieces(content, 0, len(content), name):
-        if piece.number != 1 or not piece.is_bytes:
-            continue
+    for message in Message(content, 0, len(content), name).inner(1):
         node = _Node()
         nodes.append(node)
-        for inner in pieces(content, piece.body, piece.stop, name):
+        for number, value in message.fields():
             count += 1
-            if inner.number == 1 and inner.is_bytes:
-                node.children.append(_reference(content, inner.body, inner.stop, name))
-            elif inner.number == 2 and inner.is_bytes:
-                _attribute(content, inner.body, inner.stop, name, node)
-            elif inner.number == 3:
+            if number == 3:
                 node.slots = True
+            elif number == 1 and isinstance(value, Message):
+                node.children.append(_reference(value))
+            elif number == 2 and isinstance(value, Message):
+                _read_attribute(value, node)
         count += 1
         if count > TRACKED_OBJECTS.value:
-            raise UnreadableFileError(f"{name}: more than {TRACKED_OBJECTS.value:,} objects; {TRACKED_OBJECTS.way_out}")
+            raise UnreadableFileError(
+                f"more than {TRACKED_OBJECTS.value:,} objects; {TRACKED_OBJECTS.way_out}", about=name
+            )
     if any(child >= len(nodes) for node in nodes for _, child in node.children):
-        raise UnreadableFileError(f"{name}: an object in it refers to one that is not there: damaged")
+        raise UnreadableFileError("an object in it refers to one that is not there: damaged", about=name)
     return nodes
 
 
-def _reference(content: bytes, begin: int, end: int, name: str) -> tuple[str, int]:
-    number, key = 0, ""
-    for piece in pieces(content, begin, end, name):
-        if piece.number == 1 and not piece.is_bytes:
-            number = piece.value
-        elif piece.number == 2 and piece.is_bytes:
-            key = text_of(content, piece, name)
-    return key, number
+def _reference(message: Message) -> tuple[str, int]:
+    """Return the name of a child and the number of its node."""
+    child, name = 0, ""
+    for number, value in message.fields():
+        if number == 1 and isinstance(value, int):
+            child = value
+        elif number == 2 and isinstance(value, Message):
+            name = value.text
+    return name, child
 
 
-def _attribute(content: bytes, begin: int, end: int, name: str, node: _Node) -> None:
+def _read_attribute(message: Message, node: _Node) -> None:
     """Read a SerializedTensor into its object, if it is a variable's value."""
-    found = {
-        piece.number: text_of(content, piece, name)
-        for piece in pieces(content, begin, end, name)
-        if piece.is_bytes and piece.number in (1, 2, 3)
+    texts = {
+        number: value.text for number, value in message.fields() if isinstance(value, Message) and number in (1, 2, 3)
     }
-    if found.get(1) == _VALUE and found.get(3):
-        node.key, node.full_name = found[3], found.get(2, "")
+    if texts.get(1) == _VALUE and texts.get(3):
+        node.key, node.full_name = texts[3], texts.get(2, "")

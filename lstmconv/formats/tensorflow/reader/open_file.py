@@ -73,11 +73,11 @@ def _open_saved_model(folder: Path) -> KerasFile:
     name = folder.resolve().name
     index = places.variables_of(folder)
     if not index.is_file():
-        if (folder / "saved_model.pbtxt").is_file() or (folder / "saved_model.pb").is_file():
-            raise UnreadableFileError(f"{name}: a SavedModel without variables/variables.index: it holds no weights")
-        raise UnreadableFileError(f"{name}: keras_metadata.pb without variables/variables.index")
+        if any((folder / part).is_file() for part in (places.MODEL, places.MODEL_TEXT)):
+            raise UnreadableFileError("a SavedModel without variables/variables.index: it holds no weights", about=name)
+        raise UnreadableFileError(f"{places.METADATA} without variables/variables.index", about=name)
     if index.parent.is_symlink():
-        raise UnreadableFileError(f"{name}: {index.parent.name} is a symbolic link; not followed")
+        raise UnreadableFileError(f"{index.parent.name} is a symbolic link; not followed", about=name)
     described = config_files(folder, name)
     bundle = open_bundle(index, name)
     config = config_of(described, name)
@@ -116,7 +116,6 @@ def _file(
         "tensorflow",
         description,
         hashing(*files),
-        None,
-        parts,
-        objects,
+        parts=parts,
+        objects=objects,
     )

@@ -8,21 +8,20 @@ metadata (3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.keras.reader.config import Config, KerasVersion
 from lstmconv.formats.mapped_file import MappedFile
-from lstmconv.formats.safety.limits import JSON_BYTES, TRACKED_OBJECTS, parse_json
-from lstmconv.formats.tensorflow.reader.messages import Piece, pieces, text_of
-from lstmconv.formats.wire import Content
+from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
+from lstmconv.formats.tensorflow import places
+from lstmconv.formats.tensorflow.reader.messages import Message
 
 __all__ = ["config_files", "config_of", "layer_configs"]
 
-_METADATA = "keras_metadata.pb"
-_MODEL = "saved_model.pb"
 _TEXT = Path("assets") / "saved_model.json"
 """Where tf.keras.experimental.export_saved_model of TensorFlow 1.13 to 1.15 kept ``model.to_json()``."""
 
@@ -33,11 +32,11 @@ def config_files(folder: Path, name: str) -> list[MappedFile]:
     Raises:
         UnreadableFileError: One is a link.
     """
-    places = [folder / part for part in (_METADATA, _MODEL, _TEXT) if (folder / part).is_file()]
-    for path in places:
+    paths = [folder / part for part in (places.METADATA, places.MODEL, _TEXT) if (folder / part).is_file()]
+    for path in paths:
         if path.is_symlink():
-            raise UnreadableFileError(f"{name}: {path.name} is a symbolic link; not followed")
-    return [MappedFile(path) for path in places]
+            raise UnreadableFileError(f"{path.name} is a symbolic link; not followed", about=name)
+    return [MappedFile(path) for path in paths]
 
 
 def config_of(files: Sequence[MappedFile], name: str) -> Config | None:
@@ -47,75 +46,65 @@ def config_of(files: Sequence[MappedFile], name: str) -> Config | None:
         UnreadableFileError: A file is damaged.
     """
     for file in files:
-        content = memoryview(file.content.data)
-        text = content if file.name == _TEXT.name else _root_text(content, file.name)
-        if text is not None and len(text):
-            found = _config(_plain(parse_json(bytes(text), f"{name}/{file.name}")))
+        message = _message(file) if file.name == _TEXT.name else _root_text(file)
+        text = b"" if message is None else message.bytes
+        if text:
+            found = _config(_plain(parse_json(text, f"{name}/{file.name}")))
             if found is not None:
                 return found
     return None
 
 
 def layer_configs(files: Sequence[MappedFile], name: str) -> dict[str, Mapping[str, Any]]:
-    """Return what Keras wrote of each layer, by the path of its object: ``encoder/lstm``.
+    """Return the config that Keras wrote of each layer, by the path of its object: ``encoder/lstm``.
 
     Raises:
         UnreadableFileError: The file is damaged.
     """
-    metadata = next((file for file in files if file.name == _METADATA), None)
+    metadata = next((file for file in files if file.name == places.METADATA), None)
     if metadata is None:
         return {}
-    content = memoryview(metadata.content.data)
     found: dict[str, Mapping[str, Any]] = {}
     size, most = 0, JSON_BYTES.value
-    for piece in _all(content, 0, len(content), 1, _METADATA):
-        node = _one(content, piece, _METADATA)
-        if 3 not in node or 5 not in node:
+    for node in _message(metadata).inner(1):
+        fields = _last_of_each_field(node)
+        if 3 not in fields or 5 not in fields:
             continue
-        text = bytes(content[node[5].body : node[5].stop])
+        text = fields[5].bytes
         size += len(text)
+        about = f"{name}/{metadata.name}"
         if size > most:
-            raise UnreadableFileError(f"{name}/{_METADATA}: over {most:,} bytes of JSON; {JSON_BYTES.way_out}")
-        stated = _plain(parse_json(text, f"{name}/{_METADATA}"))
+            raise UnreadableFileError(f"over {most:,} bytes of JSON; {JSON_BYTES.way_out}", about=about)
+        stated = _plain(parse_json(text, about))
         if isinstance(stated, dict) and isinstance(stated.get("config"), dict) and "class_name" in stated:
-            place = text_of(content, node[3], _METADATA).removeprefix("root.").replace(".", "/")
+            place = fields[3].text.removeprefix("root.").replace(".", "/")
             found[place] = {"class_name": stated["class_name"], "config": stated["config"]}
     return found
 
 
-def _root_text(content: memoryview, name: str) -> Content | None:
-    """Return the JSON that stands for the model itself."""
-    if name == _METADATA:
-        for piece in _all(content, 0, len(content), 1, name):
-            found = _one(content, piece, name)
-            if 3 in found and text_of(content, found[3], name) == "root":
-                text = found.get(5)
-                return None if text is None else content[text.body : text.stop]
+def _root_text(file: MappedFile) -> Message | None:
+    """Return the JSON about the model itself."""
+    if file.name == places.METADATA:
+        for node in _message(file).inner(1):
+            fields = _last_of_each_field(node)
+            if 3 in fields and fields[3].text == "root":
+                return fields.get(5)
         return None
-    for graph in _all(content, 0, len(content), 2, name):
-        for objects in _all(content, graph.body, graph.stop, 7, name):
-            for node in _all(content, objects.body, objects.stop, 1, name):
-                user = _one(content, node, name).get(4)
-                text = None if user is None else _one(content, user, name).get(3)
-                return None if text is None else content[text.body : text.stop]  # The first object is the root.
+    for graph in _message(file).inner(2):
+        for objects in graph.inner(7):
+            for node in objects.inner(1):
+                user = _last_of_each_field(node).get(4)
+                return None if user is None else _last_of_each_field(user).get(3)  # The first object is the root.
     return None
 
 
-def _all(content: Content, begin: int, end: int, number: int, name: str) -> Iterator[Piece]:
-    """Yield the messages in one field of a message."""
-    for count, piece in enumerate(pieces(content, begin, end, name)):
-        if count > TRACKED_OBJECTS.value:
-            raise UnreadableFileError(f"{name}: more than {TRACKED_OBJECTS.value:,} objects; {TRACKED_OBJECTS.way_out}")
-        if piece.number == number and piece.is_bytes:
-            yield piece
+def _message(file: MappedFile) -> Message:
+    return Message(memoryview(file.content.data), 0, file.size, file.name)
 
 
-def _one(content: Content, piece: Piece, name: str) -> dict[int, Piece]:
-    """Return the last of each field of a message that is not too long to be walked through."""
-    return {
-        inner.number: inner
-        for _, inner in zip(range(1000), pieces(content, piece.body, piece.stop, name), strict=False)
-    }
+def _last_of_each_field(message: Message) -> dict[int, Message]:
+    """Return the fields of a message that are bytes, of its first 1,000."""
+    return {number: value for number, value in islice(message.fields(), 1000) if isinstance(value, Message)}
 
 
 def _plain(value: Any) -> Any:

@@ -13,12 +13,11 @@ from typing import TypeAlias
 from lstmconv._optional import require
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.safety.limits import TENSORS, allowed_inflation
+from lstmconv.formats.tensorflow.places import MAGIC
 from lstmconv.formats.wire import varint
 
-__all__ = ["MAGIC", "checksum", "read_table"]
+__all__ = ["checksum", "read_table"]
 
-MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
-"""The last bytes of every table (format.h kTableMagicNumber)."""
 _FOOTER_BYTES = 48
 _TRAILER_BYTES = 5
 """The bytes behind a block: how it is compressed, and its checksum."""
@@ -53,9 +52,9 @@ def read_table(content: bytes, name: str) -> dict[bytes, bytes]:
             last = key
             key_bytes += len(key)
             if len(found) >= TENSORS.value:
-                raise UnreadableFileError(f"{name}: more than {TENSORS.value:,} tensors; {TENSORS.way_out}")
+                raise UnreadableFileError(f"more than {TENSORS.value:,} tensors; {TENSORS.way_out}", about=name)
             if key_bytes > most:
-                raise UnreadableFileError(f"{name}: its names take more than {most:,} bytes")
+                raise UnreadableFileError(f"its names take more than {most:,} bytes", about=name)
             found[key] = inner
     return found
 
@@ -68,7 +67,7 @@ def checksum(content: object) -> int:
 
 
 def _damaged(name: str, what: str) -> UnreadableFileError:
-    return UnreadableFileError(f"{name}: {what}: damaged or cut off; restore or download it again")
+    return UnreadableFileError(f"{what}: damaged or cut off; restore or download it again", about=name)
 
 
 def _handle(content: bytes, position: int, end: int, name: str) -> tuple[_Handle, int]:
@@ -94,7 +93,7 @@ def _block(content: bytes, handle: _Handle, name: str) -> bytes:
         raise _damaged(name, "a block differs from its checksum")
     if content[stop]:
         raise UnreadableFileError(
-            f"{name}: a block in it is compressed (method {content[stop]}), which TensorFlow does not write"
+            f"a block in it is compressed (method {content[stop]}), which TensorFlow does not write", about=name
         )
     return content[start:stop]
 
