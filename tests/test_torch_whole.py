@@ -41,7 +41,7 @@ from lstmconv.model.chains import lstm_layers
 from lstmconv.model.names import arrays_of, named_layers
 from lstmconv.runtimes import DecodedDirection, session
 from lstmconv.semantics.recurrent import run_layer
-from lstmconv.torch import GRU, from_model, load
+from lstmconv.torch import GRU, RNN, from_model, load
 
 NOISE = 2e-6
 """A few float32 sums of numbers near 1."""
@@ -743,6 +743,12 @@ def test_a_whole_file_runs_by_its_inputs_names(tmp_path):
         assert list(found) == ["y", "h"]
         for value, wanted in zip(found.values(), run(model, ids), strict=True):
             np.testing.assert_array_equal(value, wanted)
+
+
+@pytest.mark.parametrize("options", [{"nonlinearity": "relu"}, {"recurrent_activation": "relu"}])
+def test_an_rnn_refuses_what_its_activation_replaces(options):
+    with pytest.raises(UsageError, match="an RNN has activation= alone"):
+        RNN(3, 5, **options)
 
 
 def test_a_whole_file_with_an_input_of_bfloat16_runs(tmp_path):

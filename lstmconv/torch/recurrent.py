@@ -6,7 +6,8 @@ The loop runs where torch.nn's own kernels compute something else.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from lstmconv.activations import SIGMOID, TANH, Activation, describe_activation, described_activation, parse_activation
 from lstmconv.errors import UnsupportedModelError, UsageError
+from lstmconv.torch.activations import activate
+from lstmconv.torch.definitions.recurrent import over_time
 
 __all__ = ["OneState", "Recurrent", "merge"]
 
@@ -38,8 +41,10 @@ def _pair(value: Any, directions: int) -> tuple[Activation, ...]:
     return tuple(map(_activation, each))
 
 
-def merge(mode: str, a: Tensor, b: Tensor) -> Tensor:
-    """Join the halves of a Bidirectional layer."""
+def merge(mode: str, a: Tensor, b: Tensor | None = None) -> Tensor:
+    """Join the halves of a Bidirectional layer; one half stays as it is."""
+    if b is None:
+        return a
     if mode in ("concat", "none"):
         return torch.cat([a, b], dim=-1)
     if mode == "mul":
@@ -55,6 +60,18 @@ class Recurrent(nn.RNNBase):
     go_backwards: bool
     merge_mode: str
     reset_after = True
+
+    def __init__(
+        self,
+        *arguments: Any,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        go_backwards: bool = False,
+        merge_mode: str = "concat",
+        **options: Any,
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self._set(activation, recurrent_activation, go_backwards, merge_mode)
 
     def _set(self, activation: Any, recurrent_activation: Any, go_backwards: bool, merge_mode: str) -> None:
         if merge_mode not in ("concat", "none", "sum", "mul", "ave"):
@@ -119,66 +136,45 @@ class Recurrent(nn.RNNBase):
         """Run step by step, under any mask.
 
         Args:
-            x: ``(time, batch, input)``.
+            x: ``(batch, time, input)``.
             states: h (and c), each ``(num_layers * directions, batch, hidden)``.
-            mask: ``(time, batch)`` bool: a masked step leaves the states and repeats the last output.
+            mask: ``(batch, time)`` bool: a masked step leaves the states and repeats the last output.
             zero_output: A masked step's output is zeros.
 
         Returns:
-            The last layer's halves ``(time, batch, hidden)``, each in the order in which it ran; the final states.
+            The last layer's halves ``(batch, time, hidden)``, last step first with ``go_backwards``; the final states.
         """
-        directions = 2 if self.bidirectional else 1
-        finals: list[tuple[Tensor, ...]] = []
+        finals: list[list[Tensor]] = []
         halves: list[Tensor] = []
+        if mask is not None and self.go_backwards:
+            mask = mask.flip(1)
         for layer in range(self.num_layers):
             if layer:
-                x = halves[0] if directions == 1 else merge(self.merge_mode, halves[0], halves[1].flip(0))
-                x = _F.dropout(x, self.dropout, self.training)
+                x = _F.dropout(merge(self.merge_mode, *halves), self.dropout, self.training)
+            x = x.flip(1) if self.go_backwards else x
             halves = []
-            for direction in range(directions):
-                index = layer * directions + direction
-                backwards = self.go_backwards != (direction == 1)
-                counted = mask.flip(0) if mask is not None and backwards else mask
-                initial = tuple(state[index] for state in states)
-                sequence, *final = self._one_way(
-                    x.flip(0) if backwards else x, layer, direction, initial, counted, zero_output
+            for direction, suffix in enumerate(("", "_reverse")[: 2 if self.bidirectional else 1]):
+                end = f"_l{layer}{suffix}"
+                step = partial(
+                    self._step,
+                    recurrent=partial(self._linear, "hh", end),
+                    act=partial(activate, self.activation[direction]),
+                    gate=partial(activate, self.recurrent_activation[direction]),
                 )
-                halves.append(sequence)
-                finals.append(tuple(final))
+                initial = [state[len(finals)] for state in states]
+                added = self._linear("ih", end, x)
+                half, final = over_time(step, added, initial, mask, zero_output, backwards=direction == 1)
+                halves.append(half)
+                finals.append(final)
         return halves, [torch.stack(each) for each in zip(*finals, strict=True)]
 
-    def _one_way(
-        self,
-        x: Tensor,
-        layer: int,
-        direction: int,
-        states: tuple[Tensor, ...],
-        mask: Tensor | None,
-        zero_output: bool,
-    ) -> tuple[Tensor, ...]:
-        """Run one direction over ``x`` in the order given; the equations of :mod:`lstmconv.model`."""
-        suffix = f"_l{layer}{'_reverse' if direction else ''}"
-        weight_hh = getattr(self, f"weight_hh{suffix}")
-        bias_ih, bias_hh = (getattr(self, f"{name}{suffix}") if self.bias else None for name in ("bias_ih", "bias_hh"))
-        projected = _F.linear(x, getattr(self, f"weight_ih{suffix}"), bias_ih)
-        output = torch.zeros_like(states[0])  # What a masked step repeats before the first valid one.
-        outputs: list[Tensor] = []
-        for step in range(x.shape[0]):
-            new = self._step(projected[step], states, weight_hh, bias_hh, direction)
-            if mask is None:
-                states = new
-                outputs.append(new[0])
-                continue
-            valid = mask[step].unsqueeze(-1)
-            output = torch.where(valid, new[0], output)
-            states = tuple(torch.where(valid, after, before) for after, before in zip(new, states, strict=True))
-            outputs.append(torch.where(valid, output, torch.zeros_like(output)) if zero_output else output)
-        sequence = torch.stack(outputs) if outputs else x.new_zeros((0, *states[0].shape))
-        return sequence, *states
+    def _linear(self, name: str, end: str, x: Tensor) -> Tensor:
+        """Return the product with a matrix, with its bias."""
+        return _F.linear(x, getattr(self, f"weight_{name}{end}"), getattr(self, f"bias_{name}{end}", None))
 
-    def _step(
-        self, projected: Tensor, states: tuple[Tensor, ...], weight: Tensor, bias: Tensor | None, direction: int
-    ) -> tuple[Tensor, ...]:
+    @property
+    def _step(self) -> Callable[..., list[Tensor]]:
+        """What computes one step; see :func:`lstmconv.torch.definitions.recurrent.lstm_step`."""
         raise NotImplementedError
 
     def _loop(self, input: Any, states: Sequence[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
@@ -188,14 +184,14 @@ class Recurrent(nn.RNNBase):
             raise UsageError(
                 f"this {name} is not nn.{name}'s and takes a tensor (time, batch, input), no packed sequence"
             )
-        x = input.transpose(0, 1) if self.batch_first else input
+        x = input if self.batch_first else input.transpose(0, 1)
         if states is None:
             rows = self.num_layers * (2 if self.bidirectional else 1)
-            zeros = x.new_zeros((rows, x.shape[1], self.hidden_size))
+            zeros = x.new_zeros((rows, len(x), self.hidden_size))
             states = [zeros] * (2 if isinstance(self, nn.LSTM) else 1)
         halves, finals = self.run_steps(x, states)
-        output = halves[0] if len(halves) == 1 else merge(self.merge_mode, halves[0], halves[1].flip(0))
-        return output.transpose(0, 1) if self.batch_first else output, finals
+        output = merge(self.merge_mode, *halves)
+        return output if self.batch_first else output.transpose(0, 1), finals
 
 
 class OneState(Recurrent):

@@ -58,9 +58,9 @@ class Halves(nn.Module):
 
 
 class _Ran(NamedTuple):
-    """Each half's outputs ``(batch, time, hidden)`` in the order of its steps, and the final states in Keras'."""
+    """Each half's outputs ``(batch, time, hidden)`` in the forward half's order, and the final states in Keras'."""
 
-    sequences: list[Tensor]
+    halves: list[Tensor]
     states: list[Tensor]
 
 
@@ -87,12 +87,11 @@ def run_recurrent(
     whole = tuple(state.expand(len(x), -1) if len(state) == 1 else state for state in states)
     ran = _run(module, options.backwards, x, whole, None if mask is None else mask.bool(), options.zero_output_for_mask)
     if options.return_sequences:
-        parts = [ran.sequences[0], *(sequence.flip(1) for sequence in ran.sequences[1:])]
-        parts = [part.transpose(0, 1) for part in parts] if options.time_major else parts
+        parts = [half.transpose(0, 1) for half in ran.halves] if options.time_major else ran.halves
     else:
-        parts = [sequence[:, -1] for sequence in ran.sequences]
-    if len(parts) == 2 and options.merge_mode != "none":
-        parts = [merge(options.merge_mode, parts[0], parts[1])]
+        parts = [half[:, last] for half, last in zip(ran.halves, (-1, 0), strict=False)]
+    if options.merge_mode != "none":
+        parts = [merge(options.merge_mode, *parts)]
     return tuple(parts), tuple(ran.states)
 
 
@@ -110,7 +109,8 @@ def _run(
             _run(half, (turned,), x, states[each * k : each * k + each], mask, zero_output)
             for k, (half, turned) in enumerate(zip(module.directions, backwards, strict=True))
         ]
-        return _Ran([run.sequences[0] for run in runs], [state for run in runs for state in run.states])
+        halves = [runs[0].halves[0], *(run.halves[0].flip(1) for run in runs[1:])]
+        return _Ran(halves, [state for run in runs for state in run.states])
     own: Any = module.weight_ih_l0
     x = x.to(own.dtype)
     letters = 2 if isinstance(module, nn.LSTM) else 1
@@ -123,20 +123,15 @@ def _run(
         module.steps_as_torch and (module.num_layers == 1 or module.computes_as_torch)
     )
     if not by_kernels and isinstance(module, Recurrent):
-        # The loop turns time round as the module itself says; a half alone is turned here.
-        turn = backwards[0] != module.go_backwards
-        steps, counted = x.transpose(0, 1), None if mask is None else mask.transpose(0, 1)
-        if turn:
-            steps, counted = steps.flip(0), None if counted is None else counted.flip(0)
-        halves, finals = module.run_steps(steps, initial, counted, zero_output)
-        sequences = [half.transpose(0, 1) for half in halves]
+        if backwards[0] != module.go_backwards:  # The module turns time round by itself, but for a half alone.
+            x, mask = x.flip(1), None if mask is None else mask.flip(1)
+        halves, finals = module.run_steps(x, initial, mask, zero_output)
     else:
         if backwards[0]:
             x, mask = x.flip(1), None if mask is None else mask.flip(1)
         output, finals = _by_kernels(module, x, initial, mask, zero_output)
         halves = list(output.chunk(2 if module.bidirectional else 1, dim=-1))
-        sequences = [halves[0], *(half.flip(1) for half in halves[1:])]
-    return _Ran(sequences, [final[row] for row in range(rows) for final in finals])
+    return _Ran(halves, [final[row] for row in range(rows) for final in finals])
 
 
 def _by_kernels(

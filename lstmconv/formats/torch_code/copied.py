@@ -17,6 +17,7 @@ IMPORTS = {
     "math": "import math",
     "Callable": "from collections.abc import Callable",
     "Sequence": "from collections.abc import Sequence",
+    "partial": "from functools import partial",
     "Path": "from pathlib import Path",
     "Any": "from typing import Any",
     "torch": "import torch",

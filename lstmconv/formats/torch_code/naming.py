@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from lstmconv.formats.torch.state_dict import prefix_of
-from lstmconv.formats.torch_code.copied import defined
+from lstmconv.formats.torch_code.copied import IMPORTS, defined
 from lstmconv.model import Model
 from lstmconv.model.names import name_inside, named_layers
 
@@ -32,8 +32,7 @@ VARIABLES = frozenset({
     "getattr", "globals", "hash", "help", "hex", "id", "input", "int", "isinstance", "iter", "len", "list",
     "locals", "map", "max", "min", "next", "object", "oct", "open", "ord", "pow", "print", "property", "range",
     "repr", "reversed", "round", "set", "setattr", "slice", "sorted", "str", "sum", "super", "tuple", "type",
-    "vars", "zip", "torch", "nn", "F", "Tensor", "Path", "math", "json", "Any", "Callable", "Sequence", "Model",
-    "load", "self", "a", "b", "h", "c", "y", "state",
+    "vars", "zip", *IMPORTS, "Model", "load", "self", "a", "b", "h", "c", "y", "state",
 })  # fmt: skip
 """What a function of the source needs under these names, or a reader takes for something else."""
 

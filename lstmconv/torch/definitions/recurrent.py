@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -99,6 +100,93 @@ class RNNWithOptions(Options, nn.RNN):
     """An nn.RNN that runs backwards, or whose halves are not concatenated."""
 
 
+def lstm_step(
+    x: Tensor,
+    states: list[Tensor],
+    recurrent: Callable[[Tensor], Tensor],
+    act: Callable[[Tensor], Tensor],
+    gate: Callable[[Tensor], Tensor],
+) -> list[Tensor]:
+    """Return the new h and c; `x` is what the input adds."""
+    h, c = states
+    i, f, g, o = (x + recurrent(h)).chunk(4, dim=-1)
+    c = gate(f) * c + gate(i) * act(g)
+    return [gate(o) * act(c), c]
+
+
+def gru_step(
+    x: Tensor,
+    states: list[Tensor],
+    recurrent: Callable[[Tensor], Tensor],
+    act: Callable[[Tensor], Tensor],
+    gate: Callable[[Tensor], Tensor],
+) -> list[Tensor]:
+    """Return the new h; the reset gate acts on the product, as in nn.GRU."""
+    (h,) = states
+    r_x, z_x, n_x = x.chunk(3, dim=-1)
+    r_h, z_h, n_h = recurrent(h).chunk(3, dim=-1)
+    r, z = gate(r_x + r_h), gate(z_x + z_h)
+    return [z * h + (1 - z) * act(n_x + r * n_h)]
+
+
+def gru_step_reset_before(
+    x: Tensor,
+    states: list[Tensor],
+    recurrent: Callable[[Tensor], Tensor],
+    act: Callable[[Tensor], Tensor],
+    gate: Callable[[Tensor], Tensor],
+) -> list[Tensor]:
+    """Return the new h; the reset gate acts on h: Keras' reset_after=False."""
+    (h,) = states
+    r_x, z_x, n_x = x.chunk(3, dim=-1)
+    r_h, z_h, _ = recurrent(h).chunk(3, dim=-1)
+    r, z = gate(r_x + r_h), gate(z_x + z_h)
+    _, _, n_h = recurrent(r * h).chunk(3, dim=-1)
+    return [z * h + (1 - z) * act(n_x + n_h)]
+
+
+def rnn_step(
+    x: Tensor,
+    states: list[Tensor],
+    recurrent: Callable[[Tensor], Tensor],
+    act: Callable[[Tensor], Tensor],
+    gate: Callable[[Tensor], Tensor],
+) -> list[Tensor]:
+    """Return the new h."""
+    return [act(x + recurrent(states[0]))]
+
+
+def over_time(
+    step: Callable[[Tensor, list[Tensor]], list[Tensor]],
+    x: Tensor,
+    states: list[Tensor],
+    mask: Tensor | None,
+    zero_output: bool,
+    backwards: bool,
+) -> tuple[Tensor, list[Tensor]]:
+    """Run all steps of `x` (batch, time, ...); return the outputs and the last states.
+
+    A masked step leaves the states as they are, and repeats the output before it or
+    returns zeros.
+    """
+    last = torch.zeros_like(states[0])
+    outputs = [last] * x.shape[1]
+    for k in reversed(range(x.shape[1])) if backwards else range(x.shape[1]):
+        new = step(x[:, k], states)
+        if mask is None:
+            last, states = new[0], new
+        else:
+            valid = mask[:, k, None]
+            last = torch.where(valid, new[0], last)
+            pairs = zip(new, states, strict=True)
+            states = [torch.where(valid, *pair) for pair in pairs]
+        outputs[k] = last
+    out = torch.stack(outputs, dim=1) if outputs else last[:, None][:, :0]
+    if mask is not None and zero_output:
+        out = torch.where(mask.unsqueeze(-1), out, torch.zeros_like(out))
+    return out, states
+
+
 class Steps(Options):
     """A recurrent layer of other activations than torch's: a loop over the steps.
 
@@ -107,6 +195,7 @@ class Steps(Options):
     """
 
     letters, blocks = 1, 1
+    step: Callable[..., list[Tensor]]
 
     def __init__(
         self,
@@ -159,90 +248,51 @@ class Steps(Options):
         ends: list[list[Tensor]] = []
         for layer in range(self.num_layers):
             halves = []
-            for way in range(len(self.suffixes)):
+            for way, suffix in enumerate(self.suffixes):
+                end = f"_l{layer}{suffix}"
+                step = partial(
+                    self.step,
+                    recurrent=partial(self.linear, "hh", end),
+                    act=self.activation[way],
+                    gate=self.gates[way],
+                )
                 states = [state[len(ends)] for state in begun]
-                last = torch.zeros_like(states[0])
-                end = f"_l{layer}{self.suffixes[way]}"
-                projected = self.linear("ih", x, end)
-                outputs = list(projected[..., : self.hidden_size].unbind(1))
-                for step in reversed(range(x.shape[1])) if way else range(x.shape[1]):
-                    new = self.step(projected[:, step], states, end, way)
-                    if mask is not None:
-                        valid = mask[:, step, None]
-                        pairs = zip(new, states, strict=True)
-                        last = torch.where(valid, new[0], last)
-                        new = [torch.where(valid, *pair) for pair in pairs]
-                    else:
-                        last = new[0]
-                    states = new
-                    outputs[step] = last
-                out = torch.stack(outputs, dim=1)
-                if mask is not None and zero_output:
-                    out = torch.where(mask.unsqueeze(-1), out, torch.zeros_like(out))
-                halves.append(out)
-                ends.append(states)
+                added = self.linear("ih", end, x)
+                ran = over_time(step, added, states, mask, zero_output, way == 1)
+                halves.append(ran[0])
+                ends.append(ran[1])
             x = torch.cat(halves, dim=-1)
         after = tuple(torch.stack(each) for each in zip(*ends, strict=True))
         return x, after if self.letters > 1 else after[0]
 
-    def linear(self, name: str, x: Tensor, end: str) -> Tensor:
+    def linear(self, name: str, end: str, x: Tensor) -> Tensor:
         """Return the product with a matrix, with its bias."""
         bias = getattr(self, f"bias_{name}{end}") if self.bias else None
         return F.linear(x, getattr(self, f"weight_{name}{end}"), bias)
-
-    def step(self, x: Tensor, states: list[Tensor], end: str, way: int) -> list[Tensor]:
-        """Return the new states, the output first; `x` is what the input adds."""
-        raise NotImplementedError
 
 
 class LSTM(Steps):
     """An nn.LSTM with other activations: a loop over the steps."""
 
     letters, blocks = 2, 4
-
-    def step(self, x: Tensor, states: list[Tensor], end: str, way: int) -> list[Tensor]:
-        """Return h and c."""
-        act, gate = self.activation[way], self.gates[way]
-        h, c = states
-        i, f, g, o = (x + self.linear("hh", h, end)).chunk(4, dim=-1)
-        c = gate(f) * c + gate(i) * act(g)
-        return [gate(o) * act(c), c]
+    step = staticmethod(lstm_step)
 
 
 class GRU(Steps):
     """An nn.GRU with other activations: a loop over the steps."""
 
     blocks = 3
-
-    def step(self, x: Tensor, states: list[Tensor], end: str, way: int) -> list[Tensor]:
-        """Return h."""
-        act, gate = self.activation[way], self.gates[way]
-        (h,) = states
-        r_x, z_x, n_x = x.chunk(3, dim=-1)
-        r_h, z_h, n_h = self.linear("hh", h, end).chunk(3, dim=-1)
-        r, z = gate(r_x + r_h), gate(z_x + z_h)
-        return [z * h + (1 - z) * act(n_x + r * n_h)]
+    step = staticmethod(gru_step)
 
 
 class GRUResetBefore(Steps):
     """A GRU whose reset gate acts before the matrix: Keras' reset_after=False."""
 
     blocks = 3
-
-    def step(self, x: Tensor, states: list[Tensor], end: str, way: int) -> list[Tensor]:
-        """Return h."""
-        act, gate = self.activation[way], self.gates[way]
-        (h,) = states
-        r_x, z_x, n_x = x.chunk(3, dim=-1)
-        r_h, z_h, _ = self.linear("hh", h, end).chunk(3, dim=-1)
-        r, z = gate(r_x + r_h), gate(z_x + z_h)
-        _, _, n_h = self.linear("hh", r * h, end).chunk(3, dim=-1)
-        return [z * h + (1 - z) * act(n_x + n_h)]
+    step = staticmethod(gru_step_reset_before)
 
 
 class RNN(Steps):
     """An nn.RNN with another activation: a loop over the steps."""
 
-    def step(self, x: Tensor, states: list[Tensor], end: str, way: int) -> list[Tensor]:
-        """Return h."""
-        return [self.activation[way](x + self.linear("hh", states[0], end))]
+    step = staticmethod(rnn_step)
