@@ -64,12 +64,14 @@ class Skipped(NamedTuple):
         class_name: Its class in the file.
         reason: Why lstmconv does not convert it, in words.
         whole: False if arrays are missing that such a layer has.
+        is_lstm: False if it certainly is another recurrent layer, such as a GRU.
     """
 
     name: str
     class_name: str
     reason: str
     whole: bool = True
+    is_lstm: bool = True
 
 
 class NoLSTMError(UnsupportedModelError):

@@ -384,6 +384,23 @@ def test_an_lstm_that_does_not_convert_is_said_not_to_be_checked(folder):
     assert rules("model.safetensors") == ("no lstm", ["not-checked"])
 
 
+def test_an_lstm_whose_gate_order_nobody_knows_is_said_not_to_be_checked(folder):
+    """The file of haste, which holds nothing else, passed in silence."""
+    shapes = {"rnn.kernel": (3, 20), "rnn.recurrent_kernel": (5, 20), "rnn.bias": (20,)}
+    save_file({name: np.ones(shape, np.float32) for name, shape in shapes.items()}, "lstm.safetensors")
+    assert rules("lstm.safetensors") == ("no lstm", ["not-checked"])
+    shapes = {"rnn.kernel": (3, 15), "rnn.recurrent_kernel": (5, 15), "rnn.bias": (15,)}
+    save_file({name: np.ones(shape, np.float32) for name, shape in shapes.items()}, "gru.safetensors")
+    assert rules("gru.safetensors") == ("no lstm", [])
+
+
+def test_an_lstm_with_more_arrays_than_an_lstm_is_said_not_to_be_checked(folder):
+    shapes = {"weight_ih_l0": (20, 3), "weight_hh_l0": (20, 5), "bias_ih_l0": (20,), "bias_hh_l0": (20,)}
+    arrays = {f"rnn.{name}": np.ones(shape, np.float32) for name, shape in shapes.items()}
+    save_file({**arrays, "rnn.gamma": np.ones(7, np.float32)}, "model.safetensors")
+    assert rules("model.safetensors") == ("no lstm", ["not-checked"])
+
+
 def test_a_module_that_was_saved_whole_is_checked(folder):
     torch = pytest.importorskip("torch")
     torch.save(torch.nn.LSTM(2, 3), "model.pt")

@@ -291,7 +291,7 @@ def _skipped(file: CheckedFile) -> Iterator[Violation]:
     for entry in file.skipped:
         if not entry.whole:
             yield Violation("damaged", entry.reason, entry.name)
-        elif _is_lstm(entry.class_name):
+        elif entry.is_lstm:
             yield Violation("not-checked", f"{entry.class_name} is not checked: {entry.reason}", entry.name)
 
 
@@ -303,10 +303,6 @@ def _not_finite(file: CheckedFile) -> Iterator[Violation]:
     yield from (Violation("not-finite", text, layer) for layer, text in found)
     if not found:
         yield from (Violation("not-finite", text) for text in not_finite_arrays(file.artifact.weights()))
-
-
-def _is_lstm(class_name: str) -> bool:
-    return "LSTM" in class_name and "ConvLSTM" not in class_name
 
 
 def _bound_for_pytorch(

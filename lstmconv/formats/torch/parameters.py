@@ -184,9 +184,9 @@ def _collect(
     unbuilt = {_parted(key)[0]: key for key in opaque if _PARAMETER.fullmatch(_parted(key)[1])}
     kept: list[_Module] = []
     for prefix, module in collected.items():
-        other = _other_class(module)
+        other = _other_class(module, names[prefix])
         if other is not None:
-            skipped.append(Skipped(names[prefix], *other))
+            skipped.append(other)
         elif prefix in further:
             skipped.append(Skipped(names[prefix], "unknown", _more_than_an_lstm(further[prefix])))
         elif prefix in unbuilt:
@@ -204,7 +204,7 @@ def _named_as_by_keras(tensors: Mapping[str, Array]) -> Iterator[Skipped]:
 
     haste's LSTM has i g f o, and a zoneout that acts at inference too (haste_pytorch/lstm.py); ports of Keras i f g o.
     """
-    for key in tensors:
+    for key, array in tensors.items():
         prefix, last = _parted(key)
         if last == "recurrent_kernel" and f"{prefix}kernel" in tensors and prefix:
             yield Skipped(
@@ -212,6 +212,7 @@ def _named_as_by_keras(tensors: Mapping[str, Array]) -> Iterator[Skipped]:
                 "unknown",
                 "its arrays are called kernel and recurrent_kernel, as by haste's LSTM (gates i g f o, maybe zoneout) "
                 "and by ports of Keras (i f g o), and the file does not say which; save an nn.LSTM of these weights",
+                is_lstm=array.ndim == 2 and array.shape[1] == 4 * array.shape[0],
             )
 
 
@@ -256,16 +257,16 @@ def _more_than_an_lstm(found: Sequence[str]) -> str:
     )
 
 
-def _other_class(module: _Module) -> tuple[str, str] | None:
-    """Return what a module is that is no LSTM, and why it does not convert."""
+def _other_class(module: _Module, name: str) -> Skipped | None:
+    """Return a module that is no plain LSTM, and why it does not convert."""
     if any(array == "weight_hr" for array, _, _ in module.arrays):
-        return "nn.LSTM", "proj_size: Keras, ONNX and cuDNN without projections cannot hold it"
+        return Skipped(name, "nn.LSTM", "proj_size: Keras, ONNX and cuDNN without projections cannot hold it")
     recurrent = next((array for (name, _, _), array in module.arrays.items() if name == "weight_hh"), None)
     if recurrent is None or recurrent.ndim != 2 or not recurrent.shape[1]:
         return None
     blocks = recurrent.shape[0] / recurrent.shape[1]
     known = {3: "nn.GRU", 1: "nn.RNN"}
-    return (known[int(blocks)], "only LSTM layers convert") if blocks in known else None
+    return Skipped(name, known[int(blocks)], "only LSTM layers convert", is_lstm=False) if blocks in known else None
 
 
 def _layers(module: _Module, name: str, extra: Array | None, source: str) -> list[LSTMLayer]:

@@ -33,7 +33,9 @@ def discover(file: KerasFile, cells: list[Cell]) -> tuple[list[Discovered], list
     """Name the layers of a file without a config after its own groups."""
     named = list(zip(_names(file, cells), cells, strict=True))
     skipped = [
-        Skipped(name, cell.kind, "only LSTM layers convert" if cell.kind != "unknown" else "not an LSTM's arrays")
+        Skipped(name, "unknown", "not an LSTM's arrays", is_lstm=False)
+        if cell.kind == "unknown"
+        else Skipped(name, cell.kind, "only LSTM layers convert", is_lstm=False)
         for name, cell in named
         if cell.kind not in LSTM_KINDS
     ]

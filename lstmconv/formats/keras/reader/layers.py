@@ -181,10 +181,11 @@ class Layers:
     def _skip_other_recurrent(self, entry: Entry, name: str) -> None:
         inner = entry.parts.get("forward", entry)
         if inner.own(*_OTHER_RECURRENT):
-            self.skipped.append(Skipped(name, inner.title, "only LSTM layers convert"))
+            self.skipped.append(Skipped(name, inner.title, "only LSTM layers convert", is_lstm=False))
         elif inner.own("RNN"):
             cells = ", ".join(cell.title for cell in inner.parts.values())
-            self.skipped.append(Skipped(name, f"RNN({cells})", "only LSTMCell converts"))
+            others = all(cell.own("GRUCell", "SimpleRNNCell") for cell in inner.parts.values())
+            self.skipped.append(Skipped(name, f"RNN({cells})", "only LSTMCell converts", is_lstm=not others))
 
     def _skip_what_is_recurrent(self, entry: Entry, name: str) -> None:
         keys = {key for each in objects_in(entry.config) for key in each}

@@ -233,7 +233,7 @@ def _nodes(scope: Scope, values: Values, overrides: Overrides, *, verbatim: bool
                 continue
             except UnsupportedModelError as error:
                 reason = str(error)
-        found.skipped.append(Skipped(name, node.op_type, reason))
+        found.skipped.append(Skipped(name, node.op_type, reason, is_lstm=node.op_type not in ("GRU", "RNN")))
     return found
 
 
