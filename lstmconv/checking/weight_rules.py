@@ -6,14 +6,14 @@ The rules know neither the task nor the data. Each threshold follows from the eq
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lstmconv.activations import SIGMOID, TANH, Activation
+from lstmconv.arrays.places import stored_name
 from lstmconv.checking.findings import Violation
-from lstmconv.layouts import by_name
 from lstmconv.model import GATES, Array, Gates, LSTMDirection, LSTMLayer
 
 if TYPE_CHECKING:
@@ -64,26 +64,20 @@ def pytorch_violation(layer: LSTMLayer, target: str) -> Violation | None:
     return None
 
 
-def _array_names(direction: LSTMDirection) -> Mapping[str, str]:
-    """Return the file format's names of the arrays, by our names."""
-    if direction.layout is None:
-        return {name: name for name in direction.arrays}
-    stored = by_name(direction.layout).arrays
-    return {"weight_ih": stored[0], "weight_hh": stored[1], "bias_ih": stored[2], "bias_hh": stored[2]}
-
-
 def _is_finite(direction: LSTMDirection) -> bool:
     return all(np.isfinite(gate).all() for gates in direction.arrays.values() for gate in gates)
 
 
 def _suspicious(direction: LSTMDirection) -> Iterator[tuple[str, str]]:
-    names = _array_names(direction)
     largest = max(float(np.abs(gate).max(initial=0)) for gates in direction.arrays.values() for gate in gates)
     if largest >= _FLOAT16_LIMIT:
         text = f"its largest weight is {largest:.3g}; float16 represents up to 65504 (--dtype float16 would fail)"
         yield "float16-overflow", text
     if not any(gate.any() for gate in direction.weight_hh):
-        yield "recurrent-zero", f"{names['weight_hh']} is all zero: no step depends on the output of the previous one"
+        yield (
+            "recurrent-zero",
+            f"{stored_name(direction, 'weight_hh')} is all zero: no step depends on the output of the previous one",
+        )
     untrained = _untrained_forget_bias(direction)
     if untrained is not None:
         text = f"the forget gate's bias is exactly {untrained:g} in every unit, as initialised"

@@ -280,6 +280,6 @@ def formats(json: Json = False) -> None:
     if json:
         from lstmconv.layouts import LAYOUTS
 
-        output.show_json({"layouts": [row._asdict() for row in LAYOUTS]})
+        output.show_json({"layouts": [row.to_json() for row in LAYOUTS]})
         return
     output.show_layouts()

@@ -244,12 +244,14 @@ def _place(layer: LSTMLayer, row: Layout, number: int, index: int) -> str:
 
 def _arrays(direction: LSTMDirection, row: Layout, place: str, contents: Sequence[str]) -> Iterator[ArrayBlocks]:
     suffix = place if row.directions in ("names", "rows") else ""
-    yield _matrix(direction, "input matrix", row.input_matrix, row.arrays[0], suffix)
-    yield _matrix(direction, "recurrent matrix", row.recurrent_matrix, row.arrays[1], suffix)
+    matrix, recurrent, _ = row.arrays
+    own_names = row.gate_matrices or (None, None)
+    yield _matrix(direction, "input matrix", row.input_matrix, f"{matrix}{suffix}", own_names[0])
+    yield _matrix(direction, "recurrent matrix", row.recurrent_matrix, f"{recurrent}{suffix}", own_names[1])
     held = stored_biases(direction) if len(contents) == 1 else (bool(contents),) * 2
     names = bias_names(row, held, direction.hidden_size)
-    inside = row.joins_biases and len(names) == 2
-    roles: tuple[Role, ...] = ("input bias", "recurrent bias") if row.biases != "one" else ("bias",)
+    inside = row.bias_array is not None and len(names) == 2
+    roles: tuple[Role, ...] = ("input bias", "recurrent bias") if row.two_biases else ("bias",)
     pattern = row.one_bias
     for k, (content, name) in enumerate(zip(contents, names, strict=False)):
         start = 4 * direction.hidden_size * k if inside else 0
@@ -268,7 +270,7 @@ def _arrays(direction: LSTMDirection, row: Layout, place: str, contents: Sequenc
 
 def _contents(direction: LSTMDirection, row: Layout, names: Sequence[str], *, zeros: bool) -> tuple[str, ...]:
     """Return what each bias that a target stores holds, input before recurrent."""
-    if row.biases == "one":
+    if not row.two_biases:
         both = placed(direction, names, "single-input", zeros=False)
     else:
         both = placed(direction, names, None, zeros=zeros or row.always_biased)
@@ -279,17 +281,17 @@ def _axis(pattern: Pattern) -> Literal["rows", "columns"]:
     return "rows" if pattern.gate_axis == 0 else "columns"
 
 
-def _matrix(direction: LSTMDirection, role: Role, pattern: Pattern, name: str, suffix: str) -> ArrayBlocks:
+def _matrix(
+    direction: LSTMDirection, role: Role, pattern: Pattern, name: str, gate_names: Sequence[str] | None
+) -> ArrayBlocks:
     features = direction.input_size
-    names = name.split() if pattern.gate_axis is None else [f"{name}{suffix}"] * 4
+    ranges = pattern.ranges(direction.hidden_size, features)
     blocks = tuple(
         Block(gate, start, stop, array)
-        for array, (gate, (start, stop)) in zip(
-            names, pattern.ranges(direction.hidden_size, features).items(), strict=True
-        )
+        for array, (gate, (start, stop)) in zip(gate_names or [name] * 4, ranges.items(), strict=True)
     )
     axis: Literal["rows", "columns", "apart"] = "apart" if pattern.gate_axis is None else _axis(pattern)
-    return ArrayBlocks(f"{name}{suffix}", role, pattern.shape(direction.hidden_size, features), axis, blocks)
+    return ArrayBlocks(name, role, pattern.shape(direction.hidden_size, features), axis, blocks)
 
 
 def _packed(stack: Stack, name: str, row: Layout, own: Layout) -> FormatLayout:

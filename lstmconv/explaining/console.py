@@ -125,7 +125,7 @@ def _bias(explanation: Explanation, width: int) -> Iterator[Text]:
         )
     placed = [layout for layout in explanation.layouts if layout.obstacle is None and not layout.own]
     said = [(layout.row.name, _held(layout), layout.row.gates) for layout in placed]
-    if len(bias.stored) == 2 and not any(layout.row.biases == "one" for layout in placed):
+    if len(bias.stored) == 2 and all(layout.row.two_biases for layout in placed):
         said.append(("Keras 2, 3", f"bias = {bias.summed}", "ifgo"))
     if said:
         yield Text(f"  {', '.join(bias.stored)}  ({bias.size} numbers{' each' if len(bias.stored) == 2 else ''})")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from einops import rearrange
@@ -53,7 +53,7 @@ class Pattern(NamedTuple):
         >>> Pattern("(gate unit) feature", "ifgo").shape(hidden=2, features=3)
         (8, 3)
         """
-        sizes = {"gate": 4, "unit": hidden, "state": hidden, "feature": features, "row": features, "column": hidden}
+        sizes = _sizes(hidden, features)
         stored, _, _ = self.axes.partition(" = ")
         parts = re.findall(r"\(([^)]*)\)|(\w+)", stored)
         return tuple(math.prod(sizes[axis] for axis in "".join(part).split()) for part in parts)
@@ -114,7 +114,7 @@ class Pattern(NamedTuple):
         >>> Pattern("feature (gate unit)", "ifgo").stored_index("f", (1, 2), hidden=2, features=3)   # row 2, column 3
         (2, 3)
         """
-        sizes = {"gate": 4, "unit": hidden, "state": hidden, "feature": features, "row": features, "column": hidden}
+        sizes = _sizes(hidden, features)
         places = dict(zip(("unit", "state" if "state" in self.axes else "feature"), index, strict=False))
         places["gate"] = self.gates.index(gate)
         stored, _, elements = self.axes.partition(" = ")
@@ -156,6 +156,11 @@ class Pattern(NamedTuple):
         return rearrange(blocks, f"{_flattened(axes)} -> {axes}", **{first: shape[0]})
 
 
+def _sizes(hidden: int, features: int) -> Mapping[str, int]:
+    """Return the size of every axis that a pattern may name."""
+    return {"gate": 4, "unit": hidden, "state": hidden, "feature": features, "row": features, "column": hidden}
+
+
 def _offset(axes: Sequence[str], places: Mapping[str, int], sizes: Mapping[str, int]) -> int:
     """Return the index along axes that one stored axis joins, the last one fastest."""
     offset = 0
@@ -179,13 +184,17 @@ class Layout(NamedTuple):
         weight_ih: Axes of the input matrix.
         weight_hh: Axes of the recurrent matrix.
         bias: Axes of one bias.
-        biases: Which biases are stored, in order: ``"input"`` (added to W x), ``"recurrent"``
+        biases: For people: which biases are stored, in order: ``"input"`` (added to W x), ``"recurrent"``
             (added to R h). A single bias is their sum.
-        arrays: The format's own names of the input matrix, the recurrent matrix and the bias.
+        arrays: For people: the format's own names of the input matrix, the recurrent matrix and the bias.
         source: The code or text that defines this order.
+        bias_names: The names of the stored biases: one, or the input's and the recurrent one's, or one for each gate.
+        two_biases: The format has an input and a recurrent bias.
+        gate_matrices: The names of the input matrices and of the recurrent ones, each in the order of ``gates``, where
+            every gate has a matrix of its own.
         directions: Where a direction is stored: in arrays whose ``names`` end in it (``_l0_reverse``), in ``rows`` of
             one array (``[1]``), in ``groups`` of the file, or behind the others in one ``buffer``.
-        joins_biases: Two biases are parts of one array.
+        bias_array: The array of which both biases are parts, such as ``B`` of ONNX; ``None`` where each has its own.
         always_biased: A layer without a bias is stored with zeros.
         holds_any: Every Keras layer has this layout, whatever it computes.
     """
@@ -198,8 +207,11 @@ class Layout(NamedTuple):
     biases: str
     arrays: tuple[str, str, str]
     source: str
+    bias_names: tuple[str, ...]
+    two_biases: bool = True
+    gate_matrices: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     directions: Literal["names", "rows", "groups", "buffer"] = "groups"
-    joins_biases: bool = False
+    bias_array: str | None = None
     always_biased: bool = False
     holds_any: bool = False
 
@@ -217,20 +229,6 @@ class Layout(NamedTuple):
     def one_bias(self) -> Pattern:
         """How one bias is stored."""
         return Pattern(self.bias, self.gates)
-
-    @property
-    def bias_names(self) -> tuple[str, ...]:
-        """The names of the stored biases: one, or the input's and the recurrent one's, or one for each gate.
-
-        >>> KERAS.bias_names, ONNX.bias_names, KERAS_1.bias_names
-        (('bias',), ('Wb', 'Rb'), ('b_i', 'b_c', 'b_f', 'b_o'))
-        """
-        return tuple(self.arrays[2].rpartition(" = ")[2].replace(",", "").split())
-
-    @property
-    def bias_array(self) -> str | None:
-        """The array that holds both biases, such as ``B`` of ONNX; ``None`` where each has its own."""
-        return self.arrays[2].partition(" = ")[0] if self.joins_biases else None
 
     def stored_place(self, array: str, gate: str, index: Sequence[int], hidden: int, features: int) -> str:
         """Return an element as its owner finds it: the stored array's name and the index in it.
@@ -252,17 +250,23 @@ class Layout(NamedTuple):
         kind = ("weight_ih", "weight_hh", "bias_ih", "bias_hh").index(array)
         pattern = (self.input_matrix, self.recurrent_matrix, self.one_bias)[min(kind, 2)]
         place = pattern.stored_index(gate, index, hidden, features)
-        name = self.arrays[kind] if kind < 2 else self.bias_names[0]
-        numbered = re.fullmatch(r"(\w+) (\d+)-\d+", name)
-        if numbered:  # cuDNN numbers the gates' matrices.
-            name, place = f"{numbered[1]} {int(numbered[2]) + self.gates.index(gate)}", tuple(index)
-        elif "gate" not in pattern.axes:
-            name = (self.arrays[kind].split() if kind < 2 else self.bias_names)[self.gates.index(gate)]
-        elif kind >= 2 and len(self.bias_names) == 2:
+        if kind < 2 and self.gate_matrices is not None:
+            name, place = self.gate_matrices[kind][self.gates.index(gate)], place if len(place) > 1 else tuple(index)
+        elif kind < 2:
+            name = self.arrays[kind]
+        elif pattern.gate_axis is None:
+            name = self.bias_names[self.gates.index(gate)]
+        elif len(self.bias_names) == 2:
             name = self.bias_names[kind - 2]
-        elif kind == 3:  # Both biases in one array, one behind the other.
-            place = (place[0] + 4 * hidden,)
+        else:  # A recurrent bias stands behind the input's in one array.
+            (name,), place = self.bias_names, (place[0] + 4 * hidden * (kind - 2),)
         return f"{name}[{', '.join(map(str, place))}]"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as ``lstmconv formats --json`` prints it."""
+        shown = ("name", "gates", "weight_ih", "weight_hh", "bias", "biases", "arrays", "source", "directions")
+        rest = {"joins_biases": self.bias_array is not None, "always_biased": self.always_biased}
+        return {name: getattr(self, name) for name in shown} | rest | {"holds_any": self.holds_any}
 
 
 KERAS = Layout(
@@ -274,6 +278,8 @@ KERAS = Layout(
     biases="one",
     arrays=("kernel", "recurrent_kernel", "bias"),
     source="keras/src/layers/rnn/lstm.py LSTMCell.call: z split in four, i, f, c, o (also Keras 1 consume_less='gpu')",
+    bias_names=("bias",),
+    two_biases=False,
     holds_any=True,
 )
 KERAS_1 = Layout(
@@ -285,6 +291,9 @@ KERAS_1 = Layout(
     biases="one",
     arrays=("W_i W_c W_f W_o", "U_i U_c U_f U_o", "b_i b_c b_f b_o"),
     source="keras 1.2.2 layers/recurrent.py LSTM.build: trainable_weights W_i U_i b_i, W_c .., W_f .., W_o ..",
+    bias_names=("b_i", "b_c", "b_f", "b_o"),
+    two_biases=False,
+    gate_matrices=(("W_i", "W_c", "W_f", "W_o"), ("U_i", "U_c", "U_f", "U_o")),
     holds_any=True,
 )
 CUDNN_LSTM_LAYER = Layout(
@@ -296,7 +305,8 @@ CUDNN_LSTM_LAYER = Layout(
     biases="input, recurrent",
     arrays=("kernel", "recurrent_kernel", "bias"),
     source="tf_keras/src/saving/legacy/hdf5_format.py _convert_rnn_weights: kernels.T in Fortran order, block.T",
-    joins_biases=True,
+    bias_names=("bias",),
+    bias_array="bias",
     always_biased=True,
 )
 TORCH = Layout(
@@ -308,6 +318,7 @@ TORCH = Layout(
     biases="input, recurrent",
     arrays=("weight_ih", "weight_hh", "bias_ih, bias_hh"),
     source="torch.nn.LSTM, Variables: (W_ii|W_if|W_ig|W_io), (W_hi|W_hf|W_hg|W_ho)",
+    bias_names=("bias_ih", "bias_hh"),
     directions="names",
 )
 ONNX = Layout(
@@ -319,8 +330,9 @@ ONNX = Layout(
     biases="input, recurrent",
     arrays=("W", "R", "B = Wb, Rb"),
     source="ONNX LSTM-14, Inputs: W[iofc], R[iofc], B = [Wb[iofc], Rb[iofc]]; its c is g",
+    bias_names=("Wb", "Rb"),
     directions="rows",
-    joins_biases=True,
+    bias_array="B",
 )
 CUDNN = Layout(
     name="cuDNN",
@@ -331,6 +343,11 @@ CUDNN = Layout(
     biases="none; input; recurrent; input, recurrent",
     arrays=("linLayerID 0-3", "linLayerID 4-7", "bW, bR"),
     source="cudnnGetRNNWeightParams: linLayerID 0..3 = i f g o of W, 4..7 of R; packing: jax.experimental.rnn",
+    bias_names=("bW", "bR"),
+    gate_matrices=(
+        tuple(f"linLayerID {number}" for number in range(4)),
+        tuple(f"linLayerID {number}" for number in range(4, 8)),
+    ),
     directions="buffer",
 )
 
@@ -338,6 +355,13 @@ LAYOUTS = (KERAS, KERAS_1, CUDNN_LSTM_LAYER, TORCH, ONNX, CUDNN)
 """All rows, in the order of ``lstmconv formats``."""
 
 
+_BY_NAME = {row.name: row for row in LAYOUTS}
+
+
 def by_name(name: str | None) -> Layout:
-    """Return the row with this name, or the row of Keras 2 and 3 for ``None``."""
-    return next((row for row in LAYOUTS if row.name == name), KERAS)
+    """Return the row with this name, or the row of Keras 2 and 3 for ``None``.
+
+    Raises:
+        KeyError: The table has no such row.
+    """
+    return KERAS if name is None else _BY_NAME[name]

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from lstmconv.arrays.places import stored_name
 from lstmconv.checking.weight_rules import EXPLODED_NORM, MOVED, Rows, reach
-from lstmconv.layouts import by_name
 from lstmconv.model import GATES, Gates, LSTMDirection, LSTMLayer
 from lstmconv.reporting.scanning import Scan, counted, scanned
 
@@ -79,12 +79,10 @@ def weights_of(layer: LSTMLayer) -> Iterator[HalfWeights]:
 
 
 def _arrays(direction: LSTMDirection) -> Iterator[ArrayWeights]:
-    stored = None if direction.layout is None else by_name(direction.layout).arrays
     two = direction.bias_ih is not None and direction.bias_hh is not None
     letters = {"weight_ih": "W", "weight_hh": "R", "bias_ih": "bW" if two else "b", "bias_hh": "bR" if two else "b"}
     for name, gates in direction.arrays.items():
-        own = name if stored is None else stored[("weight_ih", "weight_hh").index(name) if name[0] == "w" else 2]
-        yield _array(letters[name], own, gates)
+        yield _array(letters[name], stored_name(direction, name), gates)
 
 
 def _array(letter: str, name: str, gates: Gates) -> ArrayWeights:
