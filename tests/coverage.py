@@ -56,7 +56,7 @@ class _Target(NamedTuple):
 TARGETS = (
     _Target("reference", RULES, (graph.compute,)),
     _Target("ONNX", WRITERS, (whole_model._ModelWriter._call,)),
-    _Target("PyTorch", BUILDERS, (torch_model._built, torch_model.KerasModel._build)),
+    _Target("PyTorch", BUILDERS, (torch_model.KerasModel._built, torch_model.KerasModel._build)),
     _Target("Keras", HANDLERS, ()),
 )
 

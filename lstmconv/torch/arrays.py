@@ -10,12 +10,12 @@ from torch import Tensor
 
 from lstmconv.model import Array, float_type
 
-__all__ = ["array_of", "dtype_of", "tensor_of"]
+__all__ = ["array_of", "tensor_of", "torch_dtype"]
 
 
-def dtype_of(array: Array) -> torch.dtype:
-    """Return torch's name for an array's dtype."""
-    found: torch.dtype = getattr(torch, array.dtype.newbyteorder("=").name)
+def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    """Return torch's dtype of the same numbers."""
+    found: torch.dtype = getattr(torch, dtype.newbyteorder("=").name)
     return found
 
 

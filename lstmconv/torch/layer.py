@@ -12,7 +12,7 @@ from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.torch.state_dict import stack_tensors
 from lstmconv.model import LSTMDirection, LSTMLayer, Stack
-from lstmconv.torch.arrays import dtype_of, tensor_of
+from lstmconv.torch.arrays import tensor_of
 from lstmconv.torch.modules import LSTM
 from lstmconv.torch.running import Halves, RecurrentOptions, run_recurrent
 
@@ -23,7 +23,9 @@ class KerasLSTM(Halves):
     """A Keras LSTM layer as a torch module: the same inputs and outputs, whatever its options.
 
     Attributes:
-        forward_layer: An :class:`LSTM` of one direction; ``backward_layer`` likewise, or ``None``.
+        forward_layer: An :class:`~lstmconv.torch.LSTM` of one direction; ``backward_layer`` likewise, or ``None``.
+        options: What the layer does around its steps.
+        return_state: Whether it returns its final states, too.
     """
 
     def __init__(self, layer: LSTMLayer) -> None:
@@ -33,13 +35,8 @@ class KerasLSTM(Halves):
             UnsupportedModelError: Its activations are unknown.
         """
         super().__init__(*(_one_direction(layer, half) for half in layer.directions))
-        self.layer_name = layer.name
-        self.merge_mode = layer.merge_mode
-        self.return_sequences = layer.return_sequences is not False
+        self.options = RecurrentOptions.of(layer)
         self.return_state = layer.return_state
-        self.zero_output_for_mask = layer.zero_output_for_mask
-        self.time_major = layer.time_major
-        self.go_backwards = [direction.go_backwards for direction in layer.directions]
 
     def forward(
         self,
@@ -58,36 +55,20 @@ class KerasLSTM(Halves):
         Returns:
             One tensor, or a list where Keras returns several.
         """
-        options = RecurrentOptions(
-            self.layer_name,
-            tuple(self.go_backwards),
-            self.merge_mode,
-            self.return_sequences,
-            self.zero_output_for_mask,
-            self.time_major,
-        )
-        returned, states = run_recurrent(self, options, x, initial_state or (), mask)
+        returned, states = run_recurrent(self, self.options, x, initial_state or (), mask)
         outputs = [*returned, *(states if self.return_state else ())]
         return outputs[0] if len(outputs) == 1 else outputs
 
 
 def _one_direction(layer: LSTMLayer, direction: LSTMDirection) -> LSTM:
-    """Build a forward LSTM that holds one direction's weights; the caller turns time round."""
+    """Return a module that runs forwards with one direction's weights; the caller turns time round."""
     if direction.activation is None or direction.recurrent_activation is None:
         raise UnsupportedModelError(
             f"{layer.name}: its activations are unknown; load it with config= or recurrent_activation="
         )
-    alone = LSTMLayer(layer.name, replace(direction, go_backwards=False))
-    listed = stack_tensors(Stack(layer.name, (alone,)), "", WriteOptions())
-    state = {entry.name: tensor_of(entry.materialise()) for entry in listed}
-    module = LSTM(
-        direction.input_size,
-        direction.hidden_size,
-        bias="bias_ih_l0" in state,
-        batch_first=True,
-        dtype=dtype_of(direction.weight_ih.i),
-        device="meta",
-    )
+    stack = Stack(layer.name, (LSTMLayer(layer.name, replace(direction, go_backwards=False)),))
+    state = {entry.name: tensor_of(entry.materialise()) for entry in stack_tensors(stack, "", WriteOptions())}
+    module = LSTM(direction.input_size, direction.hidden_size, bias=stack.has_bias, batch_first=True, device="meta")
     module.load_state_dict(state, assign=True)
     return module
 

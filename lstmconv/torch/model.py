@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lstmconv.activations import SIGMOID, TANH
 from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats.options import WriteOptions
-from lstmconv.formats.torch.state_dict import extra_state, obstacle, prefix_of
-from lstmconv.formats.torch.whole import halves_fit, model_tensors, obstacle_of_model, recurrent_extra_state
-from lstmconv.model import (
-    GRUDirection,
-    Layer,
-    LSTMDirection,
-    LSTMLayer,
-    Model,
-    RecurrentLayer,
-    SimpleRNNDirection,
-    Stack,
-    TimeDistributed,
-)
+from lstmconv.formats.tensors import dtype_of_variables
+from lstmconv.formats.torch.state_dict import path_of
+from lstmconv.formats.torch.whole import model_tensors, obstacle_of_model
+from lstmconv.model import LSTMLayer, Model, RecurrentLayer, Stack, TimeDistributed
 from lstmconv.model import Tensor as Place
-from lstmconv.model.kinds import Constant, Rescaling, Unknown
+from lstmconv.model.kinds import Kind
 from lstmconv.model.names import name_inside
-from lstmconv.torch.arrays import dtype_of, tensor_of
+from lstmconv.torch.arrays import tensor_of, torch_dtype
 from lstmconv.torch.kinds import build
-from lstmconv.torch.kinds.built import Built
-from lstmconv.torch.modules import GRU, LSTM, RNN
-from lstmconv.torch.running import Halves, RecurrentOptions, run_recurrent
+from lstmconv.torch.recurrent_layers import RunRecurrent, build_recurrent
 
 __all__ = ["KerasModel", "from_model"]
 
@@ -110,18 +97,24 @@ class KerasModel(nn.Module):
             layer = call.layer
             if id(layer) not in runs:
                 name = name_inside(layer.name, above)
-                path = tuple(prefix_of(name)[:-1].split("."))
+                path = tuple(path_of(name).split("."))
                 if isinstance(layer, TimeDistributed):
                     runs[id(layer)] = path, self._build(layer.model, name)
                 else:
-                    built = _built(layer, self._dtype)
-                    if built.module is not None:
-                        _place(self, path, built.module)
-                    runs[id(layer)] = path, built.run
+                    module, run = self._built(layer)
+                    if module is not None:
+                        _place(self, path, module)
+                    runs[id(layer)] = path, run
             path, run = runs[id(layer)]
             stateful = bool(getattr(layer.last if isinstance(layer, Stack) else layer, "stateful", False))
             steps.append(_Step(call.name, path, run, call.inputs, call.states, call.masks, stateful))
         return _Graph(tuple(entry.name for entry in model.inputs), tuple(steps), tuple(model.outputs.values()))
+
+    def _built(self, layer: LSTMLayer | RecurrentLayer | Stack | Kind) -> tuple[nn.Module | None, Any]:
+        """Return a layer's module, and what runs it."""
+        if isinstance(layer, LSTMLayer | RecurrentLayer | Stack):
+            return build_recurrent(layer)
+        return build(layer, self._dtype)
 
     def forward(self, *inputs: Any) -> Any:
         """Compute what the Keras model returns.
@@ -171,7 +164,7 @@ class KerasModel(nn.Module):
         masks = [None if place is None else found[place] for place in step.masks]
         if isinstance(step.run, _Graph):
             return (self._each_step(step.run, inputs[0]),)
-        if not isinstance(step.run, _Recurrent):
+        if not isinstance(step.run, RunRecurrent):
             outputs: tuple[Tensor, ...] = step.run(module, inputs, masks)
             return outputs
         states: Sequence[Tensor] = [found[place] for place in step.states]
@@ -196,67 +189,10 @@ class KerasModel(nn.Module):
         self.kept_states = {}
 
 
-class _RecurrentLayer(NamedTuple):
-    """A recurrent layer in torch, as :class:`~lstmconv.torch.kinds.built.Built`."""
-
-    module: nn.Module
-    run: _Recurrent
-
-
-class _Recurrent:
-    """Runs a recurrent layer: outputs, and the final states."""
-
-    def __init__(self, layers: Sequence[LSTMLayer | RecurrentLayer], split: bool) -> None:
-        self.options = [
-            RecurrentOptions(
-                layer.name,
-                tuple(half.go_backwards for half in layer.directions),
-                layer.merge_mode,
-                layer.return_sequences is not False or number < len(layers) - 1,
-                layer.zero_output_for_mask,
-                layer.time_major,
-            )
-            for number, layer in enumerate(layers)
-        ]
-        self.split = split
-        self.time_major = layers[0].time_major
-        self.counts = [(2 if isinstance(layer, LSTMLayer) else 1) * len(layer.directions) for layer in layers]
-
-    def __call__(
-        self, module: Any, x: Tensor, states: Sequence[Tensor], mask: Tensor | None
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        if not self.split:
-            # One module runs all layers; what the last one returns is the stack's.
-            return run_recurrent(module, self.options[-1], x, states, mask)
-        finals: list[Tensor] = []
-        outputs: tuple[Tensor, ...] = (x,)
-        start = 0
-        for number, (options, count) in enumerate(zip(self.options, self.counts, strict=True)):
-            own = states[start : start + count]
-            start += count
-            outputs, final = run_recurrent(module._modules[str(number)], options, outputs[0], own, mask)
-            finals += final
-            if mask is not None and options.backwards == (True,):
-                # The layers above take the steps in the order in which this one ran.
-                mask = mask.flip(0 if options.time_major else 1)
-        return outputs, tuple(finals)
-
-
 def _float_type(model: Model) -> torch.dtype:
-    """Return the model's own float type, that of its first array."""
-    for layer in model.layers:
-        if isinstance(layer, LSTMLayer | Stack):
-            return _torch_type(layer.dtype.name)
-        if isinstance(layer, RecurrentLayer):
-            return dtype_of(layer.forward.weight_ih)
-        if layer.arrays and not isinstance(layer, Constant | Rescaling | Unknown):
-            return dtype_of(next(iter(layer.arrays.values())))
-    return torch.float32
-
-
-def _torch_type(name: str) -> torch.dtype:
-    found: torch.dtype = getattr(torch, name)
-    return found
+    """Return the model's own float type, that of its first variables."""
+    found = next((dtype for layer in model.layers if (dtype := dtype_of_variables(layer)) is not None), None)
+    return torch.float32 if found is None else torch_dtype(found)
 
 
 def _place(root: nn.Module, path: tuple[str, ...], module: nn.Module) -> None:
@@ -268,82 +204,6 @@ def _place(root: nn.Module, path: tuple[str, ...], module: nn.Module) -> None:
     if inside is not None:  # A layer "a" may stand beside "a/b".
         module._modules.update(inside._modules)
     root._modules[last] = module
-
-
-def _built(layer: Layer, dtype: torch.dtype) -> Built | _RecurrentLayer:
-    if isinstance(layer, LSTMLayer):
-        return _RecurrentLayer(_lstm_module(Stack(layer.name, (layer,))), _Recurrent([layer], False))
-    if isinstance(layer, Stack):
-        whole = obstacle(layer) is None
-        if whole:
-            return _RecurrentLayer(_lstm_module(layer), _Recurrent(layer.layers, False))
-        parts = [_lstm_module(Stack(own.name, (own,))) for own in layer.layers]
-        return _RecurrentLayer(nn.ModuleList(parts), _Recurrent(layer.layers, True))
-    if isinstance(layer, RecurrentLayer):
-        return _RecurrentLayer(_recurrent_module(layer), _Recurrent([layer], False))
-    return build(layer, dtype)
-
-
-def _lstm_module(stack: Stack) -> nn.RNNBase | Halves:
-    if obstacle(stack) is not None:
-        halves = [_lstm_module(Stack("", (_alone(half),))) for half in stack.first.directions]
-        return Halves(*halves)  # type: ignore[arg-type]  # one direction has no obstacle
-    first = stack.first
-    options: dict[str, Any] = {
-        "num_layers": len(stack.layers),
-        "bias": stack.has_bias,
-        "batch_first": True,
-        "bidirectional": first.bidirectional,
-        "device": "meta",
-        "dtype": _torch_type(stack.dtype.name),
-    }
-    if extra_state(stack) is None:
-        return nn.LSTM(first.input_size, first.hidden_size, **options)
-    return LSTM(
-        first.input_size,
-        first.hidden_size,
-        activation=[half.activation for half in first.directions],
-        recurrent_activation=[half.recurrent_activation for half in first.directions],
-        go_backwards=first.go_backwards,
-        merge_mode=first.merge_mode if first.bidirectional else "concat",
-        **options,
-    )
-
-
-def _alone(direction: LSTMDirection) -> LSTMLayer:
-    """Return one half as a layer that runs forwards; the caller turns time round."""
-    return LSTMLayer("", replace(direction, go_backwards=False))
-
-
-def _recurrent_module(layer: RecurrentLayer) -> nn.RNNBase | Halves:
-    if not halves_fit(layer):
-        halves = [_recurrent_module(RecurrentLayer("", replace(half, go_backwards=False))) for half in layer.directions]
-        return Halves(*halves)  # type: ignore[arg-type]  # one direction has no obstacle
-    first = layer.forward
-    options: dict[str, Any] = {
-        "bias": any(half.bias_ih is not None for half in layer.directions),
-        "batch_first": True,
-        "bidirectional": layer.backward is not None,
-        "device": "meta",
-        "dtype": dtype_of(first.weight_ih),
-    }
-    plain = recurrent_extra_state(layer) is None
-    if plain and isinstance(first, GRUDirection):
-        return nn.GRU(first.input_size, first.hidden_size, **options)
-    if plain:
-        kind = "tanh" if first.activation == TANH else "relu"
-        return nn.RNN(first.input_size, first.hidden_size, nonlinearity=kind, **options)
-    options |= {
-        "activation": [half.activation for half in layer.directions],
-        "go_backwards": first.go_backwards,
-        "merge_mode": layer.merge_mode if layer.backward is not None else "concat",
-    }
-    if isinstance(first, SimpleRNNDirection):
-        return RNN(first.input_size, first.hidden_size, **options)
-    gates = [half.recurrent_activation if isinstance(half, GRUDirection) else SIGMOID for half in layer.directions]
-    return GRU(
-        first.input_size, first.hidden_size, recurrent_activation=gates, reset_after=first.reset_after, **options
-    )
 
 
 def from_model(model: Model) -> KerasModel:

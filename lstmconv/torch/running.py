@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmconv.errors import UsageError
+from lstmconv.model import LSTMLayer, RecurrentLayer
 from lstmconv.torch.definitions.recurrent import masked
 from lstmconv.torch.recurrent import Recurrent, merge
 
@@ -37,6 +38,18 @@ class RecurrentOptions(NamedTuple):
     return_sequences: bool
     zero_output_for_mask: bool
     time_major: bool
+
+    @classmethod
+    def of(cls, layer: LSTMLayer | RecurrentLayer) -> RecurrentOptions:
+        """Return a layer's options."""
+        return cls(
+            layer.name,
+            tuple(half.go_backwards for half in layer.directions),
+            layer.merge_mode,
+            layer.return_sequences is not False,
+            layer.zero_output_for_mask,
+            layer.time_major,
+        )
 
 
 class Halves(nn.Module):

@@ -25,7 +25,7 @@ from lstmconv.formats.torch.agreement import refuse_disagreement
 from lstmconv.formats.torch.inference_weights import inference_weights
 from lstmconv.formats.torch.module_facts import compare_sizes, doubt, order_of_axes
 from lstmconv.formats.torch.pickled_modules import PickledModule
-from lstmconv.formats.torch.state_dict import prefix_of
+from lstmconv.formats.torch.state_dict import path_of
 from lstmconv.formats.torch.state_dict import tensors as written_tensors
 from lstmconv.formats.torch.whole import whole_tensors
 from lstmconv.formats.torch.whole_reader import read_whole
@@ -126,7 +126,7 @@ def read_parameters(
         reason = f"no LSTM that converts; found {reasons}" if skipped else "no LSTM in it; only LSTM layers convert"
         raise NoLSTMError(f"{reason}", skipped, about=provenance.source)
     prefixed = record is None or record.prefix
-    restored = restore(found, record, provenance.source, lambda name: prefix_of(name)[:-1] if prefixed else "")
+    restored = restore(found, record, provenance.source, lambda name: path_of(name) if prefixed else "")
     checkpoint = Checkpoint(
         layers=restored.layers,
         provenance=provenance,

@@ -29,6 +29,7 @@ __all__ = [
     "losses",
     "obstacle",
     "plain",
+    "path_of",
     "prefix_of",
     "require_two_biases",
     "stack_tensors",
@@ -168,9 +169,14 @@ def require_two_biases(options: WriteOptions) -> None:
         raise UsageError(f"bias mode {options.bias_mode!r} is cuDNN's; nn.LSTM takes input, recurrent or both-halves")
 
 
+def path_of(name: str) -> str:
+    """Return the path of a layer's submodule: ``a/b`` is ``a.b``."""
+    return name.replace("/", ".")
+
+
 def prefix_of(name: str) -> str:
-    """Return what leads the names of a stack's tensors: ``a/b`` is the submodule ``a.b.``."""
-    return name.replace("/", ".") + "."
+    """Return what leads the names of a layer's tensors: ``a.b.``."""
+    return f"{path_of(name)}."
 
 
 def stack_tensors(stack: Stack, prefix: str, options: WriteOptions) -> Iterator[NamedTensor]:

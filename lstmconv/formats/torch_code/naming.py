@@ -6,7 +6,7 @@ import keyword
 import re
 from collections.abc import Iterable
 
-from lstmconv.formats.torch.state_dict import prefix_of
+from lstmconv.formats.torch.state_dict import path_of
 from lstmconv.formats.torch_code.copied import IMPORTS, defined
 from lstmconv.model import Model
 from lstmconv.model.names import name_inside, named_layers
@@ -84,13 +84,13 @@ def layer_names(model: Model) -> dict[str, str]:
     for old in dict.fromkeys(layer.name for _, layer in named_layers(model)):
         raw: tuple[str, ...] = ()
         made: list[str] = []
-        for part in prefix_of(old)[:-1].split("."):
+        for part in path_of(old).split("."):
             level = used.setdefault(raw, {})
             if part not in level:
                 level[part] = unique(identifier(part, ATTRIBUTES, _LONGEST), level.values())
             made.append(level[part])
             raw += (part,)
-        if ".".join(made) != prefix_of(old)[:-1]:
+        if ".".join(made) != path_of(old):
             names[old] = "/".join(made)
     return names
 
@@ -110,4 +110,4 @@ class Names:
 
 def inside(name: str, above: str) -> tuple[str, ...]:
     """Return the path of a layer's module, in parts."""
-    return tuple(prefix_of(name_inside(name, above))[:-1].split("."))
+    return tuple(path_of(name_inside(name, above)).split("."))
