@@ -15,6 +15,7 @@ import lstmconv
 from lstmconv.cli import app
 from lstmconv.formats import open_file
 from lstmconv.layouts import LAYOUTS
+from lstmconv.proof.graphs import difference_of_namesakes
 from lstmconv.proof.pairing import paired
 from lstmconv.proof.trials import Settings
 from lstmconv.proof.verifying import verify_file
@@ -318,6 +319,30 @@ def test_what_another_wrote_and_nothing_runs_is_compared_by_what_it_tells(change
         return
     assert not report.passed
     assert any(said in check.detail for check in report.failures), report.failures
+
+
+def added_up(config):
+    """Add two tensors of equal sizes up, which Concatenate joined along an axis."""
+    layer = next(layer for layer in config["layers"] if layer["name"] == "concatenate")
+    layer["class_name"] = "Add"
+    del layer["config"]["axis"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (told("concatenate", "axis", 1), "concatenate axis is 1, expected 2"),
+        (told("concatenate", "axis", 2), None),
+        (added_up, 'concatenate kind is "Merge", expected "Concatenate"'),
+    ],
+)
+def test_an_axis_from_the_front_is_compared_with_one_from_the_back(change, said, tmp_path):
+    """Both join (batch, 5, 5) with (batch, 5, 5); -1 and 1 were taken for what may be the same."""
+    source = Path("tests/golden/whole/keras-3.15.1/merges.keras")
+    problem = difference_of_namesakes(
+        lstmconv.load(source).model, lstmconv.load(with_config(source, tmp_path / "other.keras", change)).model
+    )
+    assert problem == said
 
 
 def computed(source, other):

@@ -6,7 +6,7 @@ A state dict runs as its record says. So the record is compared, whatever runs t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,10 @@ from lstmconv.arrays.comparing import array_difference
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.model_record import describe_layer, describe_model
 from lstmconv.listing import counted
-from lstmconv.model import Gates, Layer, LSTMLayer, Model, Stack
-from lstmconv.model.kinds import Constant, MaskSteps, StepIsUnmasked
-from lstmconv.model.names import arrays_of, named_layers
+from lstmconv.model import Gates, Layer, LSTMLayer, Model, Stack, TimeDistributed
+from lstmconv.model.kinds import Constant, Dot, MaskSteps, Stacking, StepIsUnmasked
+from lstmconv.model.names import arrays_of, name_inside, named_layers
+from lstmconv.model.shapes import infer
 
 __all__ = ["difference_of_namesakes", "graph_difference", "unseen_difference"]
 
@@ -27,7 +28,8 @@ _NOT_COMPUTED = frozenset({"class_name", "reason", "stored"})
 
 _RETURNED = ("return_sequences", "return_state", "stateful", "zero_output_for_mask")
 """What decides what an LSTM layer returns, beside its numbers."""
-_AXES = ("axis", "axes")
+_PARTS = ("inputs", "layers", "calls", "outputs")
+"""What a model consists of, in the order in which two models are compared."""
 _ACTIVATIONS = frozenset({"activation", "recurrent_activation"})
 
 
@@ -44,7 +46,7 @@ def graph_difference(expected: Model, described: Any, *, activations: bool = Tru
         return "its record describes no model"
     if not activations:
         wanted, described = _without(wanted, _ACTIVATIONS), _without(described, _ACTIVATIONS)
-    for part in ("inputs", "layers", "calls", "outputs"):
+    for part in _PARTS:
         problem = next(_differences(wanted[part], described.get(part), part), None)
         if problem is not None:
             return f"the model in its record is another one: {problem}"
@@ -59,6 +61,7 @@ def difference_of_namesakes(expected: Model, found: Model) -> str | None:
     inputs and outputs.
     """
     own, others = dict(named_layers(expected)), dict(named_layers(found))
+    ranks = _input_ranks(found) | _input_ranks(expected)
     for name, layer in own.items():
         other = others.get(name)
         if other is None or isinstance(layer, Stack):
@@ -68,12 +71,15 @@ def difference_of_namesakes(expected: Model, found: Model) -> str | None:
             described, described_there = (
                 {key: each.get(key) for key in _RETURNED} for each in (described, described_there)
             )
-        for key in _AXES:  # One may count from the front and the other from the back: the ranks are not known here.
-            if _from_the_back(described.get(key)) != _from_the_back(described_there.get(key)):
+        if type(layer) is type(other):
+            described, described_there = (
+                _with_axes_from_the_front(each, ranks.get(name, ())) for each in (described, described_there)
+            )
+            for key in _differently_counted(described, described_there):
                 del described[key], described_there[key]
-        problem = next(_differences(described, described_there, name), None) or _array_difference(layer, other)
+        problem = next(_differences(described, described_there, name), None) or _array_difference(name, layer, other)
         if problem is not None:
-            return problem if problem.startswith(name) else f"{name} {problem}"
+            return problem
     calls = [{call.name: call for call in model.calls} for model in (expected, found)]
     for name, call in calls[0].items():
         same = calls[1].get(name, call)
@@ -111,24 +117,59 @@ def unseen_difference(expected: Model, found: Model) -> str | None:
     return None
 
 
+def _input_ranks(model: Model, above: str = "") -> dict[str, tuple[int, ...]]:
+    """Return how many axes each input of a layer's first call has, by the layer's name; not behind unknown layers."""
+    try:
+        shapes = infer(model)
+    except UnsupportedModelError:
+        return {}
+    ranks: dict[str, tuple[int, ...]] = {}
+    for call in model.calls:
+        name = name_inside(call.layer.name, above)
+        if isinstance(call.layer, TimeDistributed):
+            ranks |= _input_ranks(call.layer.model, name)
+        elif all(tensor in shapes for tensor in call.inputs):
+            ranks.setdefault(name, tuple(len(shapes[tensor]) for tensor in call.inputs))
+    return ranks
+
+
+def _with_axes_from_the_front(described: Mapping[str, Any], ranks: Sequence[int]) -> dict[str, Any]:
+    """Count a described layer's axes from the front where its inputs' ranks are known: Keras counts from either end."""
+    counted = dict(described)
+    if not ranks:
+        return counted
+    if isinstance(described.get("axis"), int):
+        counted["axis"] = described["axis"] % (ranks[0] + (described["kind"] == Stacking.__name__))
+    if isinstance(described.get("axes"), list):
+        each = ranks if described["kind"] == Dot.__name__ else ranks[:1] * len(described["axes"])
+        counted["axes"] = [axis % rank for axis, rank in zip(described["axes"], each, strict=True)]
+    return counted
+
+
+def _differently_counted(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Name the fields that count axes from the front in one layer and from the back in the other."""
+    return [key for key in ("axis", "axes") if _from_the_back(one.get(key)) != _from_the_back(other.get(key))]
+
+
 def _from_the_back(axes: Any) -> bool:
     return any(axis < 0 for axis in (axes if isinstance(axes, list) else [axes]) if isinstance(axis, int))
 
 
-def _array_difference(layer: Layer, other: Layer) -> str | None:
+def _array_difference(name: str, layer: Layer, other: Layer) -> str | None:
+    """Say which array of two layers of one name differs; arrays that one of them lacks are compared elsewhere."""
     stored = arrays_of(other)
-    for name, array in arrays_of(layer).items():
-        found = stored.get(name)
+    for key, array in arrays_of(layer).items():
+        found = stored.get(key)
         if isinstance(array, Gates) or isinstance(found, Gates) or found is None:
-            continue  # Absent arrays are told by what describes the layers.
+            continue
         if array.shape != found.shape:
-            return f"{name} is {found.shape}, expected {array.shape}"
+            return f"{name} {key} is {found.shape}, expected {array.shape}"
         try:
             differs = array_difference(np.asarray(array), np.asarray(found))
         except UnsupportedModelError as error:
-            return f"{name}: {error}"
+            return f"{name} {key}: {error}"
         if differs is not None:
-            return f"{name} differs in {differs.wrong:,} of {differs.total:,} numbers"
+            return f"{name} {key} differs in {differs.wrong:,} of {differs.total:,} numbers"
     return None
 
 
@@ -179,8 +220,11 @@ def _is_array(value: Any) -> bool:
 
 
 def _inside(where: str, entry: Any, number: int) -> str:
+    """Return the place of an entry of a list: what has a name goes by it."""
     name = entry.get("name") if isinstance(entry, Mapping) else None
-    return f"{where}[{number}]" if name is None else str(name)
+    if name is None:
+        return f"{where}[{number}]"
+    return str(name) if where in _PARTS else f"{where} {name}"
 
 
 def _names(entries: list[Any]) -> str:
