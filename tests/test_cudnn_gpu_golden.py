@@ -14,7 +14,7 @@ from lstmconv.formats.cudnn import manifest
 from lstmconv.model import Gates, LSTMDirection, LSTMLayer, Stack
 from lstmconv.proof.noise import bound, spread, worst_of
 from lstmconv.proof.trials import Trial
-from lstmconv.runtimes import Inputs, numbered_states
+from lstmconv.runtimes import Inputs, named_outputs
 from lstmconv.runtimes.cudnn import precision_on_gpu
 from lstmconv.semantics import run_stack
 from tests._fake_cudnn import FakeCudnn
@@ -138,8 +138,8 @@ def test_what_pytorch_and_cudnn_round_on_a_gpu_is_within_the_noise_of_the_proof(
         states = tuple(arrays[key][k].astype(float) for k in range(len(stack.directions)) for key in ("hx", "cx"))
         inputs = Inputs(arrays["x"].astype(float), states)
         judged = run_stack(stack, inputs.x, states)
-        expected = {"y": judged.outputs[0], **numbered_states(judged.states[0::2], judged.states[1::2])}
-        found = {"y": arrays["torch_y"], **numbered_states(arrays["torch_hy"], arrays["torch_cy"])}
+        expected = named_outputs(judged.outputs[:1], judged.states[0::2], judged.states[1::2])
+        found = named_outputs([arrays["torch_y"]], arrays["torch_hy"], arrays["torch_cy"])
         trial = Trial(inputs, expected)
         precision = precision_on_gpu(arrays["x"].dtype.name)
         worst = worst_of(found, expected, spread(stack, trial, precision, bound(stack, trial, precision)))

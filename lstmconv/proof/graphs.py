@@ -6,7 +6,7 @@ A state dict runs as its record says. So the record is compared, whatever runs t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -133,7 +133,7 @@ def _input_ranks(model: Model, above: str = "") -> dict[str, tuple[int, ...]]:
     return ranks
 
 
-def _with_axes_from_the_front(described: Mapping[str, Any], ranks: Sequence[int]) -> dict[str, Any]:
+def _with_axes_from_the_front(described: Mapping[str, Any], ranks: tuple[int, ...]) -> dict[str, Any]:
     """Count a described layer's axes from the front where its inputs' ranks are known: Keras counts from either end."""
     counted = dict(described)
     if not ranks:

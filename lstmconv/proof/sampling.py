@@ -27,7 +27,7 @@ from lstmconv.proof.mistakes import Mistake, Weights, mistakes_of_rows
 from lstmconv.proof.noise import Noise, bound_of, spread_of
 from lstmconv.proof.power import Outcome, mistaken, mistakes_about_outputs, place_of
 from lstmconv.proof.trials import Settings, Trial, draw_steps
-from lstmconv.runtimes import Inputs, NotRunError, Outputs, Precision
+from lstmconv.runtimes import Inputs, NotRunError, Outputs, Precision, named_outputs
 from lstmconv.semantics import Cell, CellType, LSTMCell, merge, returned
 
 __all__ = ["SAMPLED", "Sampled", "sample"]
@@ -273,5 +273,4 @@ def _sequences(stack: Stack, found: Sequence[Outputs], steps: int) -> list[Float
 
 def _outputs(layer: LSTMLayer, inputs: Inputs, sequences: Sequence[Float64]) -> Trial:
     """Return what the file must return, of all units, for the states that it returned."""
-    outputs = returned(layer, sequences)
-    return Trial(inputs, {f"y_{number}" if number else "y": output for number, output in enumerate(outputs)})
+    return Trial(inputs, named_outputs(returned(layer, sequences)))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from lstmconv.errors import UsageError
 from lstmconv.model import Stack, float_type
 from lstmconv.proof.rounding import limits
-from lstmconv.runtimes import Inputs
+from lstmconv.runtimes import Inputs, named_outputs
 from lstmconv.semantics import CellType, cell_of, run_stack
 
 __all__ = ["Compared", "Settings", "Trial", "computed", "draw", "draw_large", "draw_steps", "rounded_inputs"]
@@ -225,7 +225,4 @@ def computed(stack: Stack, inputs: Inputs, cell: CellType = cell_of) -> dict[str
     mask = None if inputs.lengths is None else np.arange(steps)[None] < inputs.lengths[:, None]
     with np.errstate(all="ignore"):
         result = run_stack(stack, inputs.x, inputs.states, mask, cell)
-    named = {f"y_{k}" if k else "y": output for k, output in enumerate(result.outputs)}
-    for k, state in enumerate(result.states):
-        named[f"{'hc'[k % 2]}{k // 2}"] = state
-    return named
+    return named_outputs(result.outputs, result.states[0::2], result.states[1::2])

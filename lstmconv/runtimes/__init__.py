@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
@@ -33,7 +33,7 @@ __all__ = [
     "Outputs",
     "Precision",
     "Session",
-    "numbered_states",
+    "named_outputs",
     "session",
 ]
 
@@ -211,9 +211,17 @@ def session(artifact: Artifact) -> Session:
     return cast("type[Session]", module.RUNTIME)(artifact)
 
 
-def numbered_states(h: npt.ArrayLike, c: npt.ArrayLike) -> dict[str, npt.NDArray[np.float64]]:
-    """Name the final states of all directions, given as ``h`` and ``c`` ``(directions, batch, hidden)``."""
-    named: dict[str, npt.NDArray[np.float64]] = {}
-    for letter, states in (("h", h), ("c", c)):
-        named |= {f"{letter}{k}": state for k, state in enumerate(np.asarray(states, np.float64))}
-    return named
+def named_outputs(
+    outputs: Iterable[npt.ArrayLike], h: Iterable[npt.ArrayLike] = (), c: Iterable[npt.ArrayLike] = ()
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Name what a stack returns, as :data:`Outputs` has it.
+
+    Args:
+        outputs: One sequence or last step; two where merge_mode is none.
+        h: The final h of every direction, layer by layer, forward first, each ``(batch, hidden)``.
+        c: The final c likewise.
+    """
+    named = {f"y_{index}" if index else "y": output for index, output in enumerate(outputs)}
+    named |= {f"h{index}": state for index, state in enumerate(h)}
+    named |= {f"c{index}": state for index, state in enumerate(c)}
+    return {name: np.asarray(array, np.float64) for name, array in named.items()}

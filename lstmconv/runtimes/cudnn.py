@@ -7,10 +7,8 @@ float64. It proves the packing as far as the packing is known; only a GPU proves
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +17,6 @@ import numpy.typing as npt
 from lstmconv._optional import require
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.cudnn import WeightSpaces
-from lstmconv.formats.mapped_file import MappedFile
-from lstmconv.formats.record import Record
-from lstmconv.formats.torch.safetensors import read_safetensors
 from lstmconv.model import Array, Gates, Stack
 from lstmconv.runtimes import (
     Decoded,
@@ -32,10 +27,10 @@ from lstmconv.runtimes import (
     Outputs,
     Precision,
     Session,
-    numbered_states,
+    named_outputs,
 )
 
-__all__ = ["RUNTIME", "decode"]
+__all__ = ["RUNTIME", "precision_on_gpu"]
 
 _BIASES = {
     "CUDNN_RNN_NO_BIAS": (False, False),
@@ -140,7 +135,7 @@ def _interpret(unpacked: Sequence[DecodedDirection], ways: int, inputs: Inputs) 
         states.append((h, c))
         if len(halves) == ways:
             x, halves = np.concatenate(halves, axis=-1), []
-    return {"y": x, **numbered_states([h for h, _ in states], [c for _, c in states])}
+    return named_outputs([x], [h for h, _ in states], [c for _, c in states])
 
 
 def _load_on_gpu(entry: Mapping[str, Any], space: Array) -> Loaded:
@@ -191,7 +186,7 @@ def _load_on_gpu(entry: Mapping[str, Any], space: Array) -> Loaded:
         finally:
             torch.backends.cudnn.allow_tf32 = allowed
         y, h_n, c_n = (tensor.double().cpu().numpy() for tensor in (y.unflatten(0, (steps, batch)), h_n, c_n))
-        return {"y": y.swapaxes(0, 1), **numbered_states(h_n, c_n)}
+        return named_outputs([y.swapaxes(0, 1)], h_n, c_n)
 
     version = torch.backends.cudnn.version()
     return Loaded(f"cuDNN {version} on {torch.cuda.get_device_name()}", precision_on_gpu(space.dtype.name), compute)
@@ -206,10 +201,3 @@ _CUDNN_LSTM = 2
 """ATen/native/cudnn/RNN.cpp ``cudnn_rnn_mode_t``: CUDNN_LSTM."""
 
 RUNTIME = _WeightSpaces
-
-
-def decode(path: Path, names: Sequence[str], record: Record | None = None) -> Decoded:
-    """Decode the named stacks of a safetensors file on its own; see :meth:`lstmconv.runtimes.Session.decode`."""
-    spaces, metadata = read_safetensors(MappedFile(path))
-    manifests = json.loads(metadata["cudnn"])
-    return {name: _unpack(spaces[name], manifests[name]) for name in names}

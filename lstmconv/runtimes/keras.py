@@ -34,10 +34,11 @@ from lstmconv.runtimes import (
     Outputs,
     Precision,
     Session,
+    named_outputs,
 )
 from lstmconv.runtimes.keras_arrays import decode_model
 from lstmconv.runtimes.keras_file import KerasContent, decode_layer, read_content
-from lstmconv.runtimes.keras_model import load_model
+from lstmconv.runtimes.keras_model import in_float32, load_model, to_numpy
 from lstmconv.runtimes.keras_objects import entries, refuse_others
 
 __all__ = ["RUNTIME"]
@@ -292,29 +293,15 @@ def _activation(keras: ModuleType, recorded: Mapping[str, str | float | None]) -
 
 def _widened(keras: ModuleType, layer: Any, stored: np.dtype[Any]) -> Any:
     """Return the layer, or for a half precision one like it in float32, which holds the same numbers exactly."""
-    weights = [_numpy(keras, weight) for weight in layer.weights]
+    weights = [to_numpy(keras, weight) for weight in layer.weights]
     if any(weight.dtype != stored for weight in weights):
         raise NotRunError(f"the file holds {stored} and Keras' backend {weights[0].dtype} here")
     if stored.name not in ("float16", "bfloat16"):
         return layer
-    wide = type(layer).from_config(_in_float32(layer.get_config()))
+    wide = type(layer).from_config(in_float32(layer.get_config()))
     wide.build((None, None, weights[0].shape[0]))
     wide.set_weights([weight.astype(np.float32) for weight in weights])
     return wide
-
-
-def _in_float32(value: Any) -> Any:
-    """Return a config with every dtype in it float32."""
-    if isinstance(value, list):
-        return [_in_float32(inner) for inner in value]
-    if not isinstance(value, Mapping):
-        return value
-    return {key: "float32" if key == "dtype" else _in_float32(inner) for key, inner in value.items()}
-
-
-def _numpy(keras: ModuleType, tensor: Any) -> Array:
-    """Return a variable or tensor of any backend as an array, bfloat16 as ml_dtypes'."""
-    return np.asarray(keras.ops.convert_to_numpy(tensor) if hasattr(keras, "ops") else tensor.numpy())
 
 
 def _called(keras: ModuleType, layer: Any, inputs: Inputs) -> Outputs:
@@ -325,11 +312,9 @@ def _called(keras: ModuleType, layer: Any, inputs: Inputs) -> Outputs:
     dtype = halves[0].compute_dtype
     convert = keras.ops.convert_to_tensor if hasattr(keras, "ops") else keras.backend.constant
     x, *states = (convert(array, dtype=dtype) for array in (inputs.x, *inputs.states))
-    found = [_numpy(keras, tensor).astype(np.float64) for tensor in layer(x, initial_state=states, training=False)]
+    found = [to_numpy(keras, tensor) for tensor in layer(x, initial_state=states, training=False)]
     sequences, finals = found[: -2 * len(halves)], found[-2 * len(halves) :]
-    named = {f"y_{index}" if index else "y": output for index, output in enumerate(sequences)}
-    named |= {f"h{index}": state for index, state in enumerate(finals[0::2])}
-    return named | {f"c{index}": state for index, state in enumerate(finals[1::2])}
+    return named_outputs(sequences, finals[0::2], finals[1::2])
 
 
 RUNTIME = _KerasFile

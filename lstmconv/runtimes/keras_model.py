@@ -13,7 +13,7 @@ from lstmconv.model import Array, Call, Input
 from lstmconv.runtimes import LoadedModel, NotRunError, Precision
 from lstmconv.semantics.graph import final_states, initial_states, stateful_calls
 
-__all__ = ["load_model"]
+__all__ = ["in_float32", "load_model", "to_numpy"]
 
 
 def load_model(artifact: Artifact, keras: ModuleType, framework: str, model: Any) -> LoadedModel:
@@ -28,7 +28,7 @@ def load_model(artifact: Artifact, keras: ModuleType, framework: str, model: Any
     Raises:
         NotRunError: The file does not contain its model, or Keras finds other inputs and outputs in it.
     """
-    entries, outputs = _told(artifact)
+    entries, outputs = _inputs_and_outputs(artifact)
     counts = len(model.inputs), len(model.outputs)
     if counts != (len(entries), len(outputs)):
         raise NotRunError("Keras finds other inputs and outputs in it than lstmconv does")
@@ -46,23 +46,22 @@ def load_model(artifact: Artifact, keras: ModuleType, framework: str, model: Any
             _begin(model, call, given, len(arrays[0]))
         returned = model(arrays if len(arrays) > 1 else arrays[0], training=False)
         tensors = _flat(returned)
-        found = {name: _numpy(keras, tensor) for name, tensor in zip(outputs, tensors, strict=True)}
+        found = {name: to_numpy(keras, tensor) for name, tensor in zip(outputs, tensors, strict=True)}
         for call in streamed:
-            found |= final_states(call, [_numpy(keras, state).astype(np.float64) for state in _states(model, call)])
+            found |= final_states(call, [to_numpy(keras, state).astype(np.float64) for state in _states(model, call)])
         return found
 
     return LoadedModel(framework, Precision(wide, wide), inputs, outputs, compute)
 
 
-def _told(artifact: Artifact) -> tuple[tuple[Input, ...], tuple[str, ...]]:
+def _inputs_and_outputs(artifact: Artifact) -> tuple[tuple[Input, ...], tuple[str, ...]]:
     """Return the inputs and the outputs' names: the source's where lstmconv wrote the file, else the reader's."""
     record = artifact.record
     if record is not None and record.scope == "whole" and record.model is not None:
-        described = record.model
-        entries = [
-            Input(str(entry["name"]), tuple(entry["shape"]), str(entry["dtype"])) for entry in described["inputs"]
-        ]
-        return tuple(entries), tuple(map(str, described["outputs"]))
+        entries = (
+            Input(str(entry["name"]), tuple(entry["shape"]), str(entry["dtype"])) for entry in record.model["inputs"]
+        )
+        return tuple(entries), tuple(map(str, record.model["outputs"]))
     model = artifact.checkpoint.model
     if model is None:
         raise NotRunError("the file does not contain its model")
@@ -83,30 +82,31 @@ def _flat(returned: Any) -> list[Any]:
 
 
 def _weights(keras: ModuleType, model: Any) -> list[Array]:
-    return [_numpy(keras, weight) for weight in model.weights]
+    return [to_numpy(keras, weight) for weight in model.weights]
 
 
 def _widened(keras: ModuleType, model: Any) -> Any:
     """Return the model in float32."""
-    made = type(model).from_config(_in_float32(model.get_config()))
+    made = type(model).from_config(in_float32(model.get_config()))
     made.set_weights(
         [array if array.dtype.kind in "iub" else array.astype(np.float32) for array in _weights(keras, model)]
     )
     return made
 
 
-def _in_float32(value: Any) -> Any:
+def in_float32(value: Any) -> Any:
     """Return a config with every half precision in it float32."""
     if isinstance(value, list):
-        return [_in_float32(inner) for inner in value]
+        return [in_float32(inner) for inner in value]
     if isinstance(value, tuple):
-        return tuple(_in_float32(inner) for inner in value)
+        return tuple(in_float32(inner) for inner in value)
     if isinstance(value, Mapping):
-        return {key: _in_float32(inner) for key, inner in value.items()}
+        return {key: in_float32(inner) for key, inner in value.items()}
     return "float32" if isinstance(value, str) and value in ("float16", "bfloat16") else value
 
 
-def _numpy(keras: ModuleType, tensor: Any) -> Array:
+def to_numpy(keras: ModuleType, tensor: Any) -> Array:
+    """Return a variable or tensor of any backend as an array, bfloat16 as ml_dtypes'."""
     return np.asarray(keras.ops.convert_to_numpy(tensor) if hasattr(keras, "ops") else tensor.numpy())
 
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from lstmconv._optional import require
-from lstmconv.formats import open_file
-from lstmconv.formats.record import Record
 from lstmconv.model import Array, Layer
 from lstmconv.runtimes import (
     Decoded,
@@ -26,12 +23,13 @@ from lstmconv.runtimes import (
     LoadedModel,
     NotRunError,
     Outputs,
-    Precision,
     Session,
+    named_outputs,
 )
 from lstmconv.runtimes.onnx_arrays import StoredArrays, gate_rows
+from lstmconv.runtimes.onnx_model import decode_model, inference_session, load_model, precision_of
 
-__all__ = ["RUNTIME", "decode"]
+__all__ = ["RUNTIME"]
 
 _Evaluate: TypeAlias = "Callable[[Sequence[str], Mapping[str, Array]], list[Any]]"
 """Takes the wanted outputs and the inputs by name, and returns the outputs."""
@@ -88,24 +86,19 @@ class _OnnxModel(Session):
 
     def decode_model(self, layers: Sequence[Layer], *, frameworks: bool = True) -> Mapping[str, DecodedLayer]:
         """Return every layer's arrays from the initializers, external ones mapped."""
-        from lstmconv.runtimes.onnx_model import decode_model
-
         return decode_model(self._model, StoredArrays(self.artifact.file), layers)
 
     def load_model(self) -> LoadedModel:
         """Load the whole file into ONNX Runtime."""
-        from lstmconv.runtimes.onnx_model import load_model
-
         return load_model(self._model, self.artifact.path, self.record)
 
     @cached_property
     def _framework(self) -> _Framework:
         """The whole file, loaded once: ONNX' evaluator where ONNX Runtime has no kernel for a dtype in it."""
-        elements = {_dtype(entry).name for name, entry in self._declared.items() if name.endswith((".x", ".initial_h"))}
-        if elements & {"float64", "bfloat16"}:
-            model = require("onnx", "Reading ONNX files").load(str(self.artifact.path))
-            return _reference(model)
-        return _onnxruntime(self.artifact.path)
+        if {_dtype(entry).name for entry in self._declared.values()} & {"float64", "bfloat16"}:
+            return _reference(require("onnx", "Reading ONNX files").load(str(self.artifact.path)))
+        session, framework = inference_session(self.artifact.path)
+        return _Framework(framework, lambda wanted, feeds: list(session.run(list(wanted), dict(feeds))))
 
     def load(self, name: str, way: int = 0) -> Loaded:
         """Load one stack's outputs; what the rest of the file takes is fed with a step of zeros.
@@ -121,8 +114,8 @@ class _OnnxModel(Session):
         states = [f"{layer}.{key}" for layer in layers for key in ("h", "h_1", "c", "c_1")]
         wanted = [key for key in (f"{name}.y", f"{name}.y_1", *states) if key in outputs]
         framework = self._framework
-        judged = _functions(self._model, layers) == {"Sigmoid", "Tanh"} and f"{name}.lengths" not in self._declared
-        if framework.evaluator and (element.name == "bfloat16" or not judged):
+        plain = _functions(self._model, layers) == {"Sigmoid", "Tanh"} and f"{name}.lengths" not in self._declared
+        if framework.evaluator and (element.name == "bfloat16" or not plain):
             raise NotRunError(f"ONNX Runtime has no {element} LSTM; --dtype float32 can be run")
         others = {
             key: _zeros(entry) for key, entry in self._declared.items() if key.rpartition(".")[0] not in (name, *layers)
@@ -130,19 +123,16 @@ class _OnnxModel(Session):
 
         def compute(inputs: Inputs) -> Outputs:
             results = framework.evaluate(wanted, others | _feeds(self._declared, name, layers, inputs, element))
-            found = {key: np.asarray(value, np.float64) for key, value in zip(wanted, results, strict=True)}
+            found = dict(zip(wanted, results, strict=True))
             h, c = (
-                [row for layer in layers for key in (letter, f"{letter}_1") for row in found.pop(f"{layer}.{key}", ())]
+                [row for layer in layers for key in (letter, f"{letter}_1") for row in found.get(f"{layer}.{key}", ())]
                 for letter in "hc"
             )
-            named = {f"h{k}": state for k, state in enumerate(h)} | {f"c{k}": state for k, state in enumerate(c)}
-            return {key.removeprefix(f"{name}."): value for key, value in found.items()} | named
+            return named_outputs([found[key] for key in (f"{name}.y", f"{name}.y_1") if key in found], h, c)
 
-        # ONNX Runtime's CPU kernel is float32's; float16 is cast around the nodes.
-        held = self.decode([name])[name][0].weight_ih.dtype
-        stored = min(element, held, key=lambda dtype: dtype.itemsize)
-        arithmetic = "float32" if stored == np.float16 else stored.name
-        return Loaded(framework.name, Precision(arithmetic, stored.name), compute)
+        weights = self.decode([name])[name][0].weight_ih.dtype
+        stored = min(element, weights, key=lambda dtype: dtype.itemsize)
+        return Loaded(framework.name, precision_of(stored.name), compute)
 
 
 def _dtype(entry: Any) -> np.dtype[Any]:
@@ -190,17 +180,6 @@ def _feeds(
     return feeds
 
 
-def _onnxruntime(path: Path) -> _Framework:
-    onnxruntime = require("onnxruntime", "Running an ONNX model")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return _Framework(
-        f"onnxruntime {onnxruntime.__version__}", lambda wanted, feeds: list(session.run(list(wanted), dict(feeds)))
-    )
-
-
 def _functions(model: Any, layers: Sequence[str]) -> set[str]:
     """Return the activations of some layers' nodes, by ONNX' names."""
     named = {f"{layer}{half}" for layer in layers for half in ("", ".half_0", ".half_1")}
@@ -227,10 +206,3 @@ def _reference(model: Any) -> _Framework:
 
 
 RUNTIME = _OnnxModel
-
-
-def decode(path: Path, names: Sequence[str], record: Record | None = None) -> Decoded:
-    """Decode the named stacks of a file on its own; see :meth:`lstmconv.runtimes.Session.decode`."""
-    alone = open_file(path)
-    alone.record = record
-    return RUNTIME(alone).decode(names)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lstmconv._optional import require
-from lstmconv.errors import in_one_line
+from lstmconv.errors import MissingDependencyError, in_one_line
 from lstmconv.formats.record import Record
 from lstmconv.model import Array, Gates, Input, Layer, LSTMLayer, RecurrentLayer, Stack
 from lstmconv.model.kinds import MultiHeadAttention
@@ -20,7 +20,7 @@ from lstmconv.runtimes.onnx_arrays import StoredArrays, gate_rows
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["decode_model", "load_model"]
+__all__ = ["decode_model", "inference_session", "load_model", "precision_of"]
 
 
 _DTYPES = {
@@ -39,12 +39,10 @@ def load_model(model: onnx.ModelProto, path: Path, record: Record | None) -> Loa
     Raises:
         NotRunError: ONNX Runtime does not take it; the text is its own.
     """
-    onnxruntime = require("onnxruntime", "Running an ONNX model")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session, framework = inference_session(path)
+    except MissingDependencyError:
+        raise
     except Exception as error:
         raise NotRunError(f"ONNX Runtime does not load it: {in_one_line(error)}") from error
     foreign = next((entry for entry in session.get_inputs() if entry.type not in _DTYPES), None)
@@ -61,22 +59,31 @@ def load_model(model: onnx.ModelProto, path: Path, record: Record | None) -> Loa
         feeds = {entry.name: np.asarray(given[entry.name]).astype(entry.dtype, copy=False) for entry in taken}
         return dict(zip(outputs, session.run(None, feeds), strict=True))
 
-    floats = {
-        np.dtype(_DTYPES[entry.type])
-        for entry in (*session.get_inputs(), *session.get_outputs())
-        if entry.type in _DTYPES
-    }
-    stored = next((dtype.name for dtype in floats if dtype.kind == "f"), "float32")
-    # ONNX Runtime's CPU kernels are mostly float32's; float16 is cast around the nodes.
-    arithmetic = "float32" if stored == "float16" else stored
+    dtypes = (_DTYPES.get(entry.type, "") for entry in (*session.get_inputs(), *session.get_outputs()))
+    stored = next((dtype for dtype in dtypes if dtype.startswith("float")), "float32")
     return LoadedModel(
-        f"onnxruntime {onnxruntime.__version__}",
-        Precision(arithmetic, stored),
+        framework,
+        precision_of(stored),
         tuple(entry for entry in taken if entry.name not in states),
         outputs,
         compute,
         tuple(entry for entry in taken if entry.name in states),
     )
+
+
+def inference_session(path: Path) -> tuple[Any, str]:
+    """Load a file into ONNX Runtime on the CPU; return the session, and the framework with its version."""
+    onnxruntime = require("onnxruntime", "Running an ONNX model")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return session, f"onnxruntime {onnxruntime.__version__}"
+
+
+def precision_of(stored: str) -> Precision:
+    """Return in what ONNX Runtime computes a model of a float type: float16 is cast to float32 around the nodes."""
+    return Precision("float32" if stored == "float16" else stored, stored)
 
 
 def _states(record: Record | None, inputs: Sequence[str]) -> frozenset[str]:

@@ -9,15 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from lstmconv._optional import require
 from lstmconv.errors import MissingDependencyError
-from lstmconv.formats import MappedFile, open_file
-from lstmconv.formats.record import Record
+from lstmconv.formats import MappedFile
 from lstmconv.formats.torch.parameters import modules
 from lstmconv.model import Array, Layer, LSTMLayer, Stack, float_type
 from lstmconv.runtimes import (
@@ -30,12 +28,11 @@ from lstmconv.runtimes import (
     Outputs,
     Precision,
     Session,
-    numbered_states,
-    session,
+    named_outputs,
 )
 from lstmconv.runtimes.torch_arrays import blocks
 
-__all__ = ["RUNTIME", "StateDict", "decode"]
+__all__ = ["RUNTIME", "StateDict"]
 
 
 class StateDict(Session):
@@ -185,7 +182,7 @@ def _load_module(state: dict[str, Any]) -> Loaded:
             h = torch.from_numpy(np.stack(inputs.states[0::2])).to(wide)
             c = torch.from_numpy(np.stack(inputs.states[1::2])).to(wide)
             output, (h_n, c_n) = module(x, (h, c))
-        return {"y": output.double().numpy(), **numbered_states(h_n, c_n)}
+        return named_outputs([output], h_n, c_n)
 
     width = str(wide).removeprefix("torch.")
     return Loaded(f"torch {torch.__version__}", Precision(width, width), compute)
@@ -216,10 +213,3 @@ _FIRST = re.compile(r"weight_ih(_l0)?$")
 """The name of the first layer's input matrix; each module has one."""
 
 RUNTIME = StateDict
-
-
-def decode(path: Path, names: Sequence[str], record: Record | None = None) -> Decoded:
-    """Decode the named stacks of a file on its own; see :meth:`lstmconv.runtimes.Session.decode`."""
-    alone = open_file(path)
-    alone.record = record
-    return session(alone).decode(names)

@@ -17,9 +17,8 @@ import torch
 from jax.experimental import rnn
 from onnx import TensorProto, helper, numpy_helper
 
-from lstmconv.runtimes import cudnn as cudnn_runtime
-from lstmconv.runtimes import onnx as onnx_runtime
-from lstmconv.runtimes import torch as torch_runtime
+from lstmconv.formats import open_file
+from lstmconv.runtimes import session
 
 SIZES = [(3, 5), (5, 5), (7, 2), (1, 1)]
 
@@ -37,7 +36,7 @@ def test_pytorch_s_own_parameters_are_decoded(features, hidden, suffix, tmp_path
         torch.save({f"lstm.{key}": value for key, value in module.state_dict().items()}, path)
     else:
         safetensors.torch.save_file({f"lstm.{key}": value for key, value in module.state_dict().items()}, path)
-    decoded = torch_runtime.decode(path, ["lstm"], None)["lstm"]
+    decoded = session(open_file(path)).decode(["lstm"])["lstm"]
     names = ["l0", "l0_reverse", "l1", "l1_reverse"]
     for name, found in zip(names, decoded, strict=True):
         # torch.nn.LSTM, Variables: (W_ii|W_if|W_ig|W_io) and so on.
@@ -59,7 +58,7 @@ def test_onnx_arrays_are_decoded(features, hidden, tmp_path):
         arrays,
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)]), tmp_path / "m.onnx")
-    (found,) = onnx_runtime.decode(tmp_path / "m.onnx", ["lstm"], None)["lstm"]
+    (found,) = session(open_file(tmp_path / "m.onnx")).decode(["lstm"])["lstm"]
     for array, own in ((w, found.weight_ih), (r, found.weight_hh)):
         i, o, f, c = np.split(array[0], 4)  # LSTM-14: W[iofc].
         np.testing.assert_array_equal(own, np.stack([i, f, c, o]))
@@ -81,10 +80,11 @@ def test_a_weight_space_is_decoded_as_jax_unpacks_it_for_cudnn(features, hidden,
         "numLayers": layers,
         "dirMode": "CUDNN_BIDIRECTIONAL" if bidirectional else "CUDNN_UNIDIRECTIONAL",
         "biasMode": "CUDNN_RNN_DOUBLE_BIAS",
+        "weightSpaceSize": space.nbytes,
     }
     path = tmp_path / "m.cudnn.safetensors"
     safetensors.numpy.save_file({"lstm": space}, path, {"cudnn": json.dumps({"lstm": entry})})
-    decoded = cudnn_runtime.decode(path, ["lstm"], None)["lstm"]
+    decoded = session(open_file(path)).decode(["lstm"])["lstm"]
     unpacked = rnn.unpack_lstm_weights(jnp.asarray(space), features, hidden, layers, bidirectional)
     assert len(decoded) == layers * (2 if bidirectional else 1)
     for number, found in enumerate(decoded):
