@@ -227,7 +227,7 @@ def convert(
     elif target is not None:
         place = _path("convert", target, "a path as its target")
     done = convert_file(_path("convert", source), place, options, progress)
-    return replace(done, notes=tuple(map(in_python, done.notes)))
+    return replace(done, notes=tuple(map(_for_python, done.notes)))
 
 
 @speaks_python

@@ -22,9 +22,9 @@ def speaks_python(function: Function) -> Function:
         try:
             return function(*arguments, **options)
         except LstmconvError as error:
-            text = in_python(str(error))
-            error.args = (text, *error.args[1:])
             error.reason = in_python(error.reason)
+            text = ": ".join((*error.about, error.reason))  # A file may have an option in its name.
+            error.args = (text, *error.args[1:])
             if isinstance(error, ImportError):  # It prints this.
                 error.msg = text
             raise

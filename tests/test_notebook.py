@@ -229,6 +229,12 @@ def test_an_error_in_python_names_arguments(call, words, tmp_path):
     assert "--" not in str(caught.value)
 
 
+def test_a_file_keeps_its_name_in_an_error(tmp_path):
+    (tmp_path / "a --force.h5").write_bytes(b"")
+    with pytest.raises(lstmconv.LstmconvError, match=r"^a --force\.h5: the file is empty"):
+        lstmconv.load(tmp_path / "a --force.h5")
+
+
 def test_no_option_in_a_message_is_left_as_the_command_line_spells_it():
     """Every option that a message in the source names becomes an argument of the API."""
     import inspect

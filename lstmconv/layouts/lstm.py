@@ -263,7 +263,7 @@ class Layout(NamedTuple):
         return f"{name}[{', '.join(map(str, place))}]"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row as ``lstmconv formats --json`` prints it."""
+        """Return the row as the command ``formats`` prints it in JSON."""
         shown = ("name", "gates", "weight_ih", "weight_hh", "bias", "biases", "arrays", "source", "directions")
         rest = {"joins_biases": self.bias_array is not None, "always_biased": self.always_biased}
         return {name: getattr(self, name) for name in shown} | rest | {"holds_any": self.holds_any}
