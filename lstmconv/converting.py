@@ -223,7 +223,7 @@ def _examined(
 
 def _notes_of(checkpoint: Checkpoint, selections: Sequence[Selection]) -> tuple[str, ...]:
     """Return what is said about a conversion: what was assumed, and what is not carried; each sentence once."""
-    skipped = [f"skipped {entry.name} ({entry.class_name}): {entry.reason}" for entry in checkpoint.skipped]
+    skipped = [f"skipped {entry.described}" for entry in checkpoint.skipped]
     alone = not any(selection.options.whole for selection in selections)
     notes = [note for selection in selections for note in selection.notes]
     notes_shown = dict.fromkeys([*checkpoint.notes, *(skipped if alone else ()), *notes])

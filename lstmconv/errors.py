@@ -73,6 +73,11 @@ class Skipped(NamedTuple):
     whole: bool = True
     is_lstm: bool = True
 
+    @property
+    def described(self) -> str:
+        """The layer, its class and the reason in one line: ``gru (GRU): only LSTM layers convert``."""
+        return f"{self.name} ({self.class_name}): {self.reason}"
+
 
 class NoLSTMError(UnsupportedModelError):
     """The file is intact, but no LSTM layer in it converts.

@@ -172,7 +172,7 @@ def _of_reference(checkpoint: Checkpoint) -> _Runner:
     model = checkpoint.model if checkpoint.model is not None else model_of(_only(checkpoint))
     unknown = next(iter(model.unknown), None)
     if unknown is not None:
-        raise UnsupportedModelError(f"{unknown.name} ({unknown.class_name}): {unknown.reason}")
+        raise UnsupportedModelError(unknown.described)
     kept = [slot for call in stateful_calls(model) for slot in state_slots(call)]
     states = [Input(slot.initial, (len(slot.halves), None, slot.hidden), "float64") for slot in kept]
     own = [entry.name for entry in model.inputs]

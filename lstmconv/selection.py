@@ -95,7 +95,7 @@ def select(checkpoint: Checkpoint, wish: Wish, target: Path, chosen: Format, opt
         raise UsageError(f"{target.name}: {chosen.title} holds a whole model; --layer, --lengths, --lstm-only and "
                          "--stack are for other targets")  # fmt: skip
     if (wish.whole or not chosen.layers_alone) and reason is not None:
-        raise UnsupportedModelError(f"{checkpoint.provenance.source}: cannot be converted whole: {reason}")
+        raise _not_whole(checkpoint, reason)
     if reason is None and not wish.part and not options.lengths and checkpoint.model is not None:
         return _whole(checkpoint, checkpoint.model, wish, target, chosen, options)
     selected = _layers(checkpoint, wish, target, chosen, options)
@@ -104,6 +104,10 @@ def select(checkpoint: Checkpoint, wish: Wish, target: Path, chosen: Format, opt
         return selected
     note = f"{target.name}: holds the LSTM layers alone, without {_with_classes(left)}: {reason}"
     return replace(selected, notes=(note, *selected.notes))
+
+
+def _not_whole(checkpoint: Checkpoint, reason: str) -> UnsupportedModelError:
+    return UnsupportedModelError(f"{checkpoint.provenance.source}: cannot be converted whole: {reason}")
 
 
 def obstacle_of(
@@ -116,8 +120,7 @@ def obstacle_of(
     if target is not None and chosen.layers_suffix is not None and target.name.lower().endswith(chosen.layers_suffix):
         return f"a {chosen.layers_suffix} file holds weights alone, expected {chosen.suffixes[0]}"
     if model.unknown and chosen.runs_graphs:
-        first = model.unknown[0]
-        return f"{first.name} ({first.class_name}): {first.reason}"
+        return model.unknown[0].described
     narrow = next(
         (entry for entry in model.inputs if entry.dtype in _WRAPS and not model.takes_tokens(entry.name)), None
     )
@@ -130,9 +133,7 @@ def _whole(
     checkpoint: Checkpoint, model: Model, wish: Wish, target: Path, chosen: Format, options: WriteOptions
 ) -> Selection:
     if wish.whole and model.unknown:
-        first = model.unknown[0]
-        reason = f"{first.name} ({first.class_name}): {first.reason}"
-        raise UnsupportedModelError(f"{checkpoint.provenance.source}: cannot be converted whole: {reason}")
+        raise _not_whole(checkpoint, model.unknown[0].described)
     names = dict(wish.rename)
     known = [layer.name for layer in model.layers]
     missing = next((name for name in names if name not in known), None)

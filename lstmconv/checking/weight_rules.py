@@ -14,6 +14,7 @@ import numpy as np
 from lstmconv.activations import SIGMOID, TANH, Activation
 from lstmconv.arrays.places import stored_name
 from lstmconv.checking.findings import Violation
+from lstmconv.explaining.gates import GATE_NAMES
 from lstmconv.model import GATES, Array, Gates, LSTMDirection, LSTMLayer
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ Sigmoid and tanh are flat beyond ±7, so the gate is fully open or shut at 19 of
 rows have norms of about 1 to 20 (Glorot's initial ones about 1)."""
 _FLOAT16_LIMIT = 65520.0
 """float16 rounds this and larger numbers to infinity; its largest number is 65504 (IEEE 754-2019, binary16)."""
-
-_NAMES = {"i": "input", "f": "forget", "g": "candidate", "o": "output"}
 
 
 def violations_of(layer: LSTMLayer) -> Iterator[Violation]:
@@ -99,7 +98,7 @@ def _suspicious(direction: LSTMDirection) -> Iterator[tuple[str, str]]:
 
 
 def _gates(letters: list[str]) -> str:
-    names = ", ".join(_NAMES[letter] for letter in letters)
+    names = ", ".join(GATE_NAMES[letter] for letter in letters)
     return f"the {names} gate" if len(letters) == 1 else f"each of the {names} gates"
 
 

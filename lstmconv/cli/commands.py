@@ -39,7 +39,7 @@ def inspect(source: Source, *, reading: SourceOptions, json: Json = False) -> No
         output.show_json(described)
         return
     output.show_inspection(described)
-    output.show_notes([*checkpoint.notes, *([checkpoint.question] if checkpoint.question else [])])
+    output.show_notes(checkpoint.all_notes)
 
 
 @takes_source_options
@@ -210,7 +210,9 @@ def report(
         for target in values.targets:
             output.show_report(target.report)
         output.show_paths([written])
-        output.show_notes(values.notes if targets else [*values.notes, "no target was given: nothing was compared"])
+        output.show_notes(checkpoint.all_notes)
+        if not targets:
+            output.show_notes(["no target was given: nothing was compared"])
     if values.passed is False:
         raise typer.Exit(1)
 

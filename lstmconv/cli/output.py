@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from lstmconv.escaping import printable
-from lstmconv.explaining.gates import GATE_NAMES
+from lstmconv.explaining.gates import GATE_TITLES
 from lstmconv.listing import counted
 
 if TYPE_CHECKING:
@@ -365,7 +365,7 @@ def _show_direction(direction: Mapping[str, Any]) -> None:
     if not direction["biases"]:
         _line("bias", "none")
     columns = ", ".join(
-        f"{gate} {GATE_NAMES[gate]} {start}:{stop}" for gate, (start, stop) in direction["gate_ranges"].items()
+        f"{gate} {GATE_TITLES[gate]} {start}:{stop}" for gate, (start, stop) in direction["gate_ranges"].items()
     )
     where = {"arrays": "separate arrays, in this order", "units": "rows of each matrix in the flat buffer"}.get(
         direction["gate_axis"], direction["gate_axis"]

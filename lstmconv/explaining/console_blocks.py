@@ -15,7 +15,7 @@ from rich.text import Text
 from lstmconv.escaping import printable
 from lstmconv.explaining.console_boxes import Picture, beside, grid, rows, ruled, width_of
 from lstmconv.explaining.explanation import Explanation
-from lstmconv.explaining.gates import GATE_COLOURS, GATE_NAMES
+from lstmconv.explaining.gates import GATE_COLOURS, GATE_TITLES
 from lstmconv.explaining.panels import DrawnArray, Panel, Scale, Side, panels
 from lstmconv.listing import counted
 
@@ -41,7 +41,7 @@ def chip(gate: str) -> Text:
 def gate_blocks(explanation: Explanation, width: int) -> Iterator[Text]:
     """Yield the legend, the scale, and all panels, none wider than ``width`` where it is 80 or more."""
     legend = Text("  ")
-    for gate, meaning in GATE_NAMES.items():
+    for gate, meaning in GATE_TITLES.items():
         legend.append_text(chip(gate)).append(f" {meaning}   ")
     legend.rstrip()
     yield legend

@@ -144,7 +144,7 @@ def explain(checkpoint: Checkpoint, layer: str | None = None, formats: Sequence[
         bias=_journey(direction, own, held.halves[0]),
         step=one_step(direction, own.gates),
         others=tuple(other.name for other in checkpoint.layers if other not in layers),
-        notes=(*checkpoint.notes, *([checkpoint.question] if checkpoint.question else [])),
+        notes=checkpoint.all_notes,
     )
 
 

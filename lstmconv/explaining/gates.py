@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["GATE_COLOURS", "GATE_NAMES", "Colours"]
+__all__ = ["GATE_COLOURS", "GATE_NAMES", "GATE_TITLES"]
 
-GATE_NAMES = {"i": "input", "f": "forget", "g": 'candidate (Keras: "c")', "o": "output"}
+GATE_NAMES = {"i": "input", "f": "forget", "g": "candidate", "o": "output"}
+GATE_TITLES = GATE_NAMES | {"g": 'candidate (Keras: "c")'}
+"""The names with what Keras calls a gate, where that is another letter."""
 
 
-class Colours(NamedTuple):
+class _Colours(NamedTuple):
     """A gate's colours.
 
     Attributes:
@@ -24,10 +26,10 @@ class Colours(NamedTuple):
 
 
 GATE_COLOURS = {
-    "i": Colours("#ffffff", "#0072b2", "bright_white on blue"),
-    "f": Colours("#000000", "#e69f00", "black on yellow"),
-    "g": Colours("#000000", "#009e73", "black on green"),
-    "o": Colours("#000000", "#cc79a7", "black on magenta"),
+    "i": _Colours("#ffffff", "#0072b2", "bright_white on blue"),
+    "f": _Colours("#000000", "#e69f00", "black on yellow"),
+    "g": _Colours("#000000", "#009e73", "black on green"),
+    "o": _Colours("#000000", "#cc79a7", "black on magenta"),
 }
 """Okabe and Ito's colours (Color Universal Design, 2008), which any colour vision can tell apart.
 

@@ -15,6 +15,7 @@ from lstmconv.formats import TARGETS, Format, WriteOptions
 from lstmconv.model import Checkpoint, Input, Layer, LSTMLayer, Model, RecurrentLayer, Stack, Tensor
 from lstmconv.model.graph import Shape
 from lstmconv.model.kinds import Constant, Identity, Operation, Unknown
+from lstmconv.model.names import arrays_of
 from lstmconv.model.recurrent import GRUDirection
 from lstmconv.model.shapes import infer
 from lstmconv.selection import obstacle_of
@@ -127,17 +128,7 @@ def parameters_of(layer: Layer) -> int:
     """Count the numbers that a layer stores, none of which is read; a constant of the config is no parameter."""
     if isinstance(layer, Constant):
         return 0
-    if isinstance(layer, Stack):
-        return sum(map(parameters_of, layer.layers))
-    if isinstance(layer, LSTMLayer):
-        return sum(gate.size for half in layer.directions for gates in half.arrays.values() for gate in gates)
-    if isinstance(layer, RecurrentLayer):
-        held = (getattr(half, name, None) for half in layer.directions for name in _ARRAYS)
-        return sum(array.size for array in held if array is not None)
-    return sum(array.size for array in layer.arrays.values())
-
-
-_ARRAYS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    return sum(array.size for array in arrays_of(layer).values())
 
 
 def shape_text(shape: Shape | None) -> str:

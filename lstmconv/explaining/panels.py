@@ -114,7 +114,8 @@ def _appearance(half: HalfLayout) -> object:
 
 
 def _facts(stack: Stack, layout: FormatLayout, halves: Sequence[HalfLayout], *, several: bool) -> Iterator[str]:
-    places = " and ".join(map(_place, halves))
+    told = layout.row.directions in ("names", "groups")  # The place itself says which direction it is of.
+    places = " and ".join(half.place if told or half.half is None else f"{half.place} {half.half}" for half in halves)
     if several:
         yield halves[0].layer
     if layout.row.directions == "names":
@@ -128,11 +129,6 @@ def _facts(stack: Stack, layout: FormatLayout, halves: Sequence[HalfLayout], *, 
         yield "each block of kernel is a (units, features) matrix, row by row"
     if layout.size is not None:
         yield f"one flat buffer of {layout.size:,}"
-
-
-def _place(half: HalfLayout) -> str:
-    """Name where a half is stored, and which it is where the place does not tell."""
-    return half.place if half.half is None or half.place[0] in "_fb" else f"{half.place} {half.half}"
 
 
 def _arrays(layout: FormatLayout, half: HalfLayout, scale: Scale) -> Iterator[DrawnArray]:

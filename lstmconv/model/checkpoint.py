@@ -140,6 +140,11 @@ class Checkpoint:
         """What asks for the unknown activations, with the file's name; ``None`` where all are known."""
         return None if self.unknown is None else f"{self.provenance.source}: {self.unknown}"
 
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """The notes, and the question if there is one."""
+        return self.notes if self.question is None else (*self.notes, self.question)
+
     def refuse_unknown(self) -> None:
         """Refuse to go on with what nobody knows how to compute.
 

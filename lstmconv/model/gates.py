@@ -103,6 +103,11 @@ class Gates:
         return (4, *self.i.shape)
 
     @property
+    def size(self) -> int:
+        """How many numbers the four gates have together."""
+        return 4 * self.i.size
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """The element type, in native byte order."""
         return self.i.dtype.newbyteorder("=")

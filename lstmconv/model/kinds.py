@@ -438,6 +438,11 @@ class Unknown(Kind):
     stored: Mapping[str, Array]
 
     @property
+    def described(self) -> str:
+        """The layer, its class and the reason in one line: ``double (Lambda): ...``."""
+        return f"{self.name} ({self.class_name}): {self.reason}"
+
+    @property
     def arrays(self) -> Mapping[str, Array]:
         """Its arrays by the file's names."""
         return self.stored

@@ -10,7 +10,7 @@ from lstmconv.model.gates import Array
 from lstmconv.model.graph import Shape
 from lstmconv.model.shape_checks import Size, misfit, refuse_other_size
 
-__all__ = ["RULES", "same_padding", "transposed_padding"]
+__all__ = ["RULES", "same_padding", "transposed_padding", "window_sizes"]
 
 
 def _split(shape: Shape, channels_first: bool) -> tuple[Size, tuple[Size, ...], Size]:
@@ -33,6 +33,15 @@ def _places(size: Size, window: int, stride: int, padding: kinds.Padding) -> Siz
     if size < window:
         raise ValueError(f"a window of {window} does not fit into {size} places")
     return (size - window) // stride + 1
+
+
+def window_sizes(kernel: Sequence[int], dilation: Sequence[int]) -> list[int]:
+    """Return how many places a kernel covers along each spatial axis.
+
+    >>> window_sizes((3, 2), dilation=(2, 1))
+    [5, 2]
+    """
+    return [(size - 1) * rate + 1 for size, rate in zip(kernel, dilation, strict=True)]
 
 
 def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
@@ -74,7 +83,7 @@ def _spatial(layer: Any, shapes: Sequence[Shape], kernel: Array) -> tuple[Size, 
 def _convolution(layer: kinds.Convolution, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
     batch, spatial, channels = _spatial(layer, shapes, layer.kernel)
     refuse_other_size(layer, shapes, channels, layer.kernel.shape[-2] * layer.groups, "channels are")
-    windows = [(size - 1) * rate + 1 for size, rate in zip(layer.kernel.shape[:-2], layer.dilation, strict=True)]
+    windows = window_sizes(layer.kernel.shape[:-2], layer.dilation)
     places = [
         _places(size, window, stride, layer.padding)
         for size, window, stride in zip(spatial, windows, layer.strides, strict=True)
@@ -85,7 +94,7 @@ def _convolution(layer: kinds.Convolution, shapes: Sequence[Shape]) -> tuple[Sha
 def _transposed(layer: kinds.TransposedConvolution, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
     batch, spatial, channels = _spatial(layer, shapes, layer.kernel)
     refuse_other_size(layer, shapes, channels, layer.kernel.shape[-1], "channels are")
-    windows = [(size - 1) * rate + 1 for size, rate in zip(layer.kernel.shape[:-2], layer.dilation, strict=True)]
+    windows = window_sizes(layer.kernel.shape[:-2], layer.dilation)
     extra = layer.output_padding or (None,) * len(spatial)
     places = [
         None

@@ -11,7 +11,7 @@ from lstmconv._version import __version__
 from lstmconv.checking.weight_rules import EXPLODED_NORM, INPUT_BOUND, MOVED
 from lstmconv.escaping import printable
 from lstmconv.explaining.blocks import FormatLayout
-from lstmconv.explaining.gates import GATE_COLOURS, GATE_NAMES
+from lstmconv.explaining.gates import GATE_COLOURS, GATE_NAMES, GATE_TITLES
 from lstmconv.explaining.overview import shape_text
 from lstmconv.explaining.panels import Panel, Scale, Side, panels
 from lstmconv.listing import listed
@@ -71,7 +71,7 @@ def rendered(values: ReportValues) -> str:
         halves=[_half(number, half, drawn=number < _DRAWN) for number, half in enumerate(values.halves)],
         drawn=_DRAWN,
         not_run=list(_not_run(values)),
-        gates=[(gate, GATE_NAMES[gate], GATE_COLOURS[gate]) for gate in GATES],
+        gates=[(gate, GATE_TITLES[gate], GATE_COLOURS[gate]) for gate in GATES],
         input_bound=INPUT_BOUND,
         moved=MOVED,
         exploded=EXPLODED_NORM,
@@ -352,7 +352,7 @@ def _drawings(name: str, array: ArrayWeights, marks: Sequence[Mark]) -> list[tup
     found = []
     for gate, scan in zip(GATES, array.gates, strict=True):
         own = [mark for mark in marks if mark.gate == gate]
-        title = f"{array.letter}, {GATE_NAMES[gate].split()[0]} gate"
+        title = f"{array.letter}, {GATE_NAMES[gate]} gate"
         axis = _AXES.get(array.letter, "")
         args = (scan, array.limit, GATE_COLOURS[gate].fill, own, axis)
         found.append((gate, figures.weights(f"{name}-{gate}", title, _said(scan, own), *args)))

@@ -76,11 +76,6 @@ class ReportValues:
         """Whether every target's report passes; ``None`` without a target."""
         return all(target.report.passed for target in self.targets) if self.targets else None
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Assumptions made while reading, and why activations are unknown."""
-        return (*self.checkpoint.notes, *([self.checkpoint.question] if self.checkpoint.question else []))
-
 
 def gather(
     checkpoint: Checkpoint, targets: Sequence[Path], say: Callable[[str], None] = lambda _: None
@@ -156,7 +151,7 @@ def to_json(values: ReportValues) -> dict[str, Any]:
             }
             for target in values.targets
         ],
-        "notes": list(values.notes),
+        "notes": list(values.checkpoint.all_notes),
     }
 
 

@@ -88,11 +88,15 @@ def stateful_calls(model: Model, *, every: bool = False) -> tuple[Call, ...]:
     """
     found = []
     for call in model.calls:
-        layer = call.layer
-        stateful = layer.last.stateful if isinstance(layer, Stack) else getattr(layer, "stateful", False)
-        if isinstance(layer, (LSTMLayer, RecurrentLayer, Stack)) and not call.states and (stateful or every):
+        recurrent = isinstance(call.layer, (LSTMLayer, RecurrentLayer, Stack))
+        if recurrent and not call.states and (every or _is_stateful(call.layer)):
             found.append(call)
     return tuple(found)
+
+
+def _is_stateful(layer: Layer) -> bool:
+    layer = layer.last if isinstance(layer, Stack) else layer
+    return isinstance(layer, (LSTMLayer, RecurrentLayer)) and layer.stateful
 
 
 def as_given(entry: Input, value: npt.ArrayLike) -> Array:
@@ -171,9 +175,7 @@ def is_streamed(call: Call, given: Mapping[str, npt.ArrayLike]) -> bool:
     """Tell whether a call begins with a state from outside: its layer is stateful, or the state is given."""
     if call.states:
         return False
-    layer = call.layer
-    stateful = layer.last.stateful if isinstance(layer, Stack) else getattr(layer, "stateful", False)
-    return bool(stateful) or any(slot.initial in given for slot in state_slots(call))
+    return _is_stateful(call.layer) or any(slot.initial in given for slot in state_slots(call))
 
 
 def initial_states(call: Call, given: Mapping[str, npt.ArrayLike], x: Array) -> list[Float64]:
@@ -236,7 +238,7 @@ def compute(
     if isinstance(layer, TimeDistributed):
         return (_time_distributed(layer, inputs[0]),), ()
     if isinstance(layer, Unknown):
-        raise UnsupportedModelError(f"'{layer.name}' ({layer.class_name}): {layer.reason}")
+        raise UnsupportedModelError(layer.described)
     found = RULES[type(layer)](layer, inputs, masks)
     return found if isinstance(found, tuple) else (found,), ()
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from lstmconv.activations import Activation
 from lstmconv.errors import UsageError
 from lstmconv.model import kinds
-from lstmconv.model.windows import same_padding, transposed_padding
+from lstmconv.model.windows import same_padding, transposed_padding, window_sizes
 from lstmconv.semantics.attention import attention, multi_head_attention
 from lstmconv.semantics.operations import OPERATIONS, cast
 
@@ -103,7 +103,7 @@ def _padded(
 
 def _views(x: Float64, size: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> list[Float64]:
     """Return, for each place of a window, what all windows have there: ``(batch, windows..., channels)``."""
-    windows = [(places - 1) * rate + 1 for places, rate in zip(size, dilation, strict=True)]
+    windows = window_sizes(size, dilation)
     counts = [(n - w) // s + 1 for n, w, s in zip(x.shape[1:-1], windows, strides, strict=True)]
     return [
         x[
@@ -119,15 +119,11 @@ def _views(x: Float64, size: Sequence[int], strides: Sequence[int], dilation: Se
     ]
 
 
-def _windows(size: Sequence[int], dilation: Sequence[int]) -> list[int]:
-    return [(places - 1) * rate + 1 for places, rate in zip(size, dilation, strict=True)]
-
-
 def _convolution(layer: kinds.Convolution, inputs: Arrays, _: Masks) -> Array:
     kernel = _f(layer.kernel)
     size = kernel.shape[:-2]
     x = _padded(
-        _last(_f(inputs[0]), layer.channels_first), _windows(size, layer.dilation), layer.strides, layer.padding
+        _last(_f(inputs[0]), layer.channels_first), window_sizes(size, layer.dilation), layer.strides, layer.padding
     )
     own, filters, groups = kernel.shape[-2], kernel.shape[-1], layer.groups
     z: Any = 0.0
@@ -149,7 +145,7 @@ def _transposed(layer: kinds.TransposedConvolution, inputs: Arrays, _: Masks) ->
     kernel = _f(layer.kernel)
     size, filters = kernel.shape[:-2], kernel.shape[-2]
     x = _last(_f(inputs[0]), layer.channels_first)
-    windows = _windows(size, layer.dilation)
+    windows = window_sizes(size, layer.dilation)
     full = [(n - 1) * s + w for n, s, w in zip(x.shape[1:-1], layer.strides, windows, strict=True)]
     z = np.zeros((len(x), *full, filters))
     views = _views(z, size, layer.strides, layer.dilation)  # Views into z: what is added to them is added there.

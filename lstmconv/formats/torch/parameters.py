@@ -122,7 +122,7 @@ def read_parameters(
             whole = not isinstance(error, _IncompleteError)
             skipped.append(Skipped(name, "nn.LSTM", str(error), whole))
     if not found:
-        reasons = "; ".join(f"{entry.name} ({entry.class_name}): {entry.reason}" for entry in skipped)
+        reasons = "; ".join(entry.described for entry in skipped)
         reason = f"no LSTM that converts; found {reasons}" if skipped else "no LSTM in it; only LSTM layers convert"
         raise NoLSTMError(f"{reason}", skipped, about=provenance.source)
     prefixed = record is None or record.prefix

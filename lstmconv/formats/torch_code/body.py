@@ -180,7 +180,7 @@ class _Function:
         """Write one call."""
         layer = call.layer
         if isinstance(layer, kinds.Unknown):
-            raise UnsupportedModelError(f"{layer.name} ({layer.class_name}): {layer.reason}")
+            raise UnsupportedModelError(layer.described)
         types = tuple(self.types[place] for place in call.inputs)
         for index in range(_count(self.last, call)):
             self.types[Tensor(call.name, index)] = type_of(layer, types)

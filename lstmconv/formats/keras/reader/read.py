@@ -56,7 +56,7 @@ def checkpoint_of(file: KerasFile, options: ReadOptions) -> Checkpoint:
         raise NoLSTMError(_no_lstm(file.name, found.skipped), found.skipped)
     first = found.model.unknown[0]
     raise NoLSTMError(
-        f"no LSTM layer in it, and the model does not convert whole: {first.name} ({first.class_name}): {first.reason}",
+        f"no LSTM layer in it, and the model does not convert whole: {first.described}",
         about=file.name,
     )
 
@@ -290,5 +290,5 @@ def _container_names(entries: Sequence[RecordedLayer]) -> dict[str, str]:
 def _no_lstm(name: str, skipped: Sequence[Skipped]) -> str:
     if not skipped:
         return f"{name}: a Keras file without a recurrent layer; only LSTM layers convert"
-    found = "; ".join(f"{entry.name} ({entry.class_name}): {entry.reason}" for entry in skipped)
+    found = "; ".join(entry.described for entry in skipped)
     return f"{name}: no LSTM layer that converts; found {found}"

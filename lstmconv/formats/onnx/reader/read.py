@@ -252,9 +252,7 @@ def _nothing(name: str, skipped: Sequence[Skipped]) -> str:
             f"{name}: no LSTM node; an LSTM that was exported cell by cell, or as a Loop, is not recognised: export "
             "a model that uses torch.nn.LSTM or Keras' LSTM layer"
         )
-    return f"{name}: no LSTM that converts: " + "; ".join(
-        f"{one.name} ({one.class_name}): {one.reason}" for one in skipped
-    )
+    return f"{name}: no LSTM that converts: " + "; ".join(one.described for one in skipped)
 
 
 def _restored(

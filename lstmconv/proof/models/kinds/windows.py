@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lstmconv.model import Call, kinds
-from lstmconv.model.windows import same_padding
+from lstmconv.model.windows import same_padding, window_sizes
 from lstmconv.proof.models.kinds.dense import weighted
 from lstmconv.proof.models.kinds.option import Function, Option, Rules, Shapes, computed, reshaped
 from lstmconv.proof.models.variants import Found
@@ -55,7 +55,7 @@ def _padding(
     if layer.padding == "valid":
         return
     first = 2 if layer.channels_first else 1
-    windows = [(places - 1) * rate + 1 for places, rate in zip(size, dilation, strict=True)]
+    windows = window_sizes(size, dilation)
     given = zip(shape[first : first + len(windows)], windows, layer.strides, strict=True)
     if layer.padding == "causal":
         amounts = [(window // 2, window - 1 - window // 2) for window in windows]

@@ -88,7 +88,7 @@ def planned(model: Model, options: WriteOptions) -> Planned:
 def _laid_out(model: Model, dialect: Dialect, options: WriteOptions) -> Planned:
     if model.unknown:
         first = model.unknown[0]
-        raise UnsupportedModelError(f"{first.name} ({first.class_name}): {first.reason}")
+        raise UnsupportedModelError(first.described)
     dtype = np.dtype(dtype_of_model(model, options))
     if dtype.name == "bfloat16" and dialect.major == 2:
         raise UnsupportedModelError("Keras 2 cannot load bfloat16 weights; pass --dtype float32")
