@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -667,6 +668,23 @@ def test_a_twin_that_computes_another_activation_fails(folder):
     convert("model.h5", "model.onnx")
     write_lstm(folder / "model.h5", recurrent_activation="hard_sigmoid")
     assert only("model.onnx").message.startswith("its recurrent activation is sigmoid, but model.h5 has hard_sigmoid")
+
+
+def test_a_twin_that_merges_its_directions_in_another_way_differs(folder):
+    """The weights are the source's, and the output is another: only its config says so."""
+    shutil.copy(ROOT / "sample_weights/tf_keras_bidirectional.h5", "model.h5")
+    convert("model.h5", "model.keras", whole=False)
+    assert rules("model.keras") == ("passed", [])
+    with zipfile.ZipFile("model.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = members["config.json"].decode()
+    assert config.count('"concat"') == 1
+    members["config.json"] = config.replace('"concat"', '"ave"').encode()
+    with zipfile.ZipFile("model.keras", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert rules("model.keras") == ("failed", ["twin-differs"])
+    assert only("model.keras").message == "merges its directions by ave, but model.h5 by concat"
 
 
 def test_an_overruled_activation_is_no_difference_and_stays_in_the_command(folder):

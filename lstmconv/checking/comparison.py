@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -17,6 +16,8 @@ from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats import Artifact
 from lstmconv.formats.record import Record, lacking
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Model
+from lstmconv.model.layers import option_differences
+from lstmconv.proof.pairing import named
 
 __all__ = ["compare"]
 
@@ -73,19 +74,12 @@ def _pairs(source: Checkpoint, twin: Checkpoint, record: Record | None) -> list[
     origins = {} if record is None else {entry.name: entry.source for entry in record.layers}
     names = [layer.name for layer in twin.layers]
     for wanted in ([origins.get(name, name) for name in names], names):
-        named = _named(source.layers, wanted)
-        if named is not None:
-            return list(zip(twin.layers, named, strict=True))
+        chosen = named(source, wanted)
+        if chosen is not None:
+            return list(zip(twin.layers, chosen, strict=True))
     if [_sizes(layer) for layer in twin.layers] == [_sizes(layer) for layer in source.layers]:
         return list(zip(twin.layers, source.layers, strict=True))
     return None
-
-
-def _named(layers: Sequence[LSTMLayer], names: Sequence[str]) -> list[LSTMLayer] | None:
-    """Return the layers of these names if each exists once; formats replace ``/`` in a name by ``.`` or ``_``."""
-    by_name = {re.sub("[./]", "_", layer.name): layer for layer in layers}
-    chosen = [layer for name in names if (layer := by_name.get(re.sub("[./]", "_", name))) is not None]
-    return chosen if len(chosen) == len(names) and len(by_name) == len(layers) else None
 
 
 def _sizes(layer: LSTMLayer) -> list[tuple[int, int]]:
@@ -164,22 +158,24 @@ def _different(source: LSTMDirection, array: str, expected: Gates, stored: Gates
 def _computes_otherwise(
     source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile, *, stated: bool
 ) -> str | None:
-    """Return which activation or direction of the twin differs from the source, in words, or ``None``.
+    """Return which option of the twin differs from the source, in words, or ``None``.
 
-    A state dict or weight space without a record does not say its activations, so these are not compared.
+    A state dict or weight space without a record does not state activations, so these are not compared. Without a
+    record, or where the source states arrays alone, directions and merge modes are not compared either.
     """
     record, format = file.record, None if file.artifact is None else file.artifact.format
     if record is None and (format is None or not format.states_activations):
         return None
     if file.checkpoint is not None and file.checkpoint.assumed:
         return None
-    overruled = record is not None and record.activations_given
-    for half, twin_half in zip(source.directions, twin.directions, strict=True):
-        for what in () if overruled else ("activation", "recurrent_activation"):
-            mine, theirs = getattr(half, what), getattr(twin_half, what)
-            if mine is not None and theirs is not None and mine != theirs:
-                return f"its {what.replace('_', ' ')} is {theirs}, but {name} has {mine}"
-        if record is not None and stated and half.go_backwards != twin_half.go_backwards:
+    activations = record is None or not record.activations_given
+    others = record is not None and stated
+    for option, expected, found in option_differences(source, twin):
+        if option == "go_backwards" and others:
             ways = ("forwards", "backwards")
-            return f"runs {ways[twin_half.go_backwards]}, but {ways[half.go_backwards]} in {name}"
+            return f"runs {ways[found]}, but {ways[expected]} in {name}"
+        if option == "merge_mode" and others:
+            return f"merges its directions by {found}, but {name} by {expected}"
+        if option in ("activation", "recurrent_activation") and activations:
+            return f"its {option.replace('_', ' ')} is {found}, but {name} has {expected}"
     return None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -14,7 +14,15 @@ from lstmconv.errors import UnsupportedModelError
 from lstmconv.listing import counted
 from lstmconv.model.gates import Gates
 
-__all__ = ["LSTMDirection", "LSTMLayer", "MergeMode", "Stack", "sizes"]
+__all__ = [
+    "LSTMDirection",
+    "LSTMLayer",
+    "MergeMode",
+    "OptionDifference",
+    "Stack",
+    "option_differences",
+    "sizes",
+]
 
 MergeMode: TypeAlias = Literal["concat", "sum", "mul", "ave", "none"]
 """How Bidirectional joins its halves; ``"none"`` (Keras' ``None``) returns both."""
@@ -211,6 +219,31 @@ class LSTMLayer:
     def go_backwards(self) -> bool:
         """Whether the layer (a Bidirectional's forward half) runs from the last step to the first."""
         return self.forward.go_backwards
+
+
+class OptionDifference(NamedTuple):
+    """An option by which two layers compute something else.
+
+    Attributes:
+        option: ``merge_mode``, ``activation``, ``recurrent_activation`` or ``go_backwards``.
+        expected: Its value in the first layer.
+        found: Its value in the second one.
+    """
+
+    option: str
+    expected: Any
+    found: Any
+
+
+def option_differences(layer: LSTMLayer, other: LSTMLayer) -> Iterator[OptionDifference]:
+    """Yield the options in which two layers with the same number of directions differ; unknown activations do not."""
+    if layer.bidirectional and layer.merge_mode != other.merge_mode:
+        yield OptionDifference("merge_mode", layer.merge_mode, other.merge_mode)
+    for half, its in zip(layer.directions, other.directions, strict=True):
+        for option in ("activation", "recurrent_activation", "go_backwards"):
+            expected, found = getattr(half, option), getattr(its, option)
+            if None not in (expected, found) and expected != found:
+                yield OptionDifference(option, expected, found)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from lstmconv.errors import UsageError
 from lstmconv.formats.record import Record, lacking
 from lstmconv.model import Checkpoint, LSTMLayer, Stack
 
-__all__ = ["Pairing", "paired"]
+__all__ = ["Pairing", "named", "paired"]
 
 
 class Pairing(NamedTuple):
@@ -37,7 +37,7 @@ def paired(source: Checkpoint, record: Record | None, held: Checkpoint) -> Pairi
     target = held.provenance.source
     own = [name for names in stacks.values() for name in names]
     made_of = [origins[name] for name in own]
-    layers, how = _named(source, made_of) or _named(source, own), ""
+    layers, how = named(source, made_of) or named(source, own), ""
     if layers is None and record is not None and record.made_from(source):
         missing = [name for name in made_of if name not in {layer.name for layer in source.layers}]
         raise UsageError(f"{target}: was made from the layers {missing}, which the source does not have")
@@ -53,8 +53,8 @@ def paired(source: Checkpoint, record: Record | None, held: Checkpoint) -> Pairi
     return Pairing(pairs, how, lacking(source, record, {layer.name for layer in layers}))
 
 
-def _named(source: Checkpoint, names: Sequence[str]) -> list[LSTMLayer] | None:
-    """Return the source's layers of these names; formats write ``/`` in a name as ``.`` or ``_``."""
+def named(source: Checkpoint, names: Sequence[str]) -> list[LSTMLayer] | None:
+    """Return the source's layers of these names, or ``None``; formats write ``/`` in a name as ``.`` or ``_``."""
     exact = {layer.name: layer for layer in source.layers}
     if all(name in exact for name in names):
         return [exact[name] for name in names]

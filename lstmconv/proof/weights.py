@@ -15,6 +15,7 @@ from lstmconv.arrays.comparing import difference
 from lstmconv.arrays.copying import BiasMode, place_bias
 from lstmconv.arrays.places import place_in
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack, sizes
+from lstmconv.model.layers import option_differences
 from lstmconv.proof.diagnosis import explain_bits, same_arrays
 from lstmconv.proof.mistakes import Weights
 from lstmconv.proof.report import Check
@@ -52,19 +53,18 @@ def computes_otherwise(seen: Stack, held: Checkpoint, session: Session) -> str |
         names = {seen.name, *(layer.name for layer in seen.layers)}
         skipped = next((entry for entry in held.skipped if entry.name in names), None)
         return None if skipped is None else f"{skipped.name} is no plain LSTM in the target: {skipped.reason}"
-    if len(found.directions) != len(seen.directions):
+    if held.assumed or len(found.directions) != len(seen.directions):
         return None
     for layer, own in zip(seen.layers, session.seen_by_target(found).layers, strict=True):
-        if layer.bidirectional and own.bidirectional and layer.merge_mode != own.merge_mode and not held.assumed:
-            return f"{own.name} merges its directions by {own.merge_mode}, expected {layer.merge_mode}"
-        for half, other in zip(layer.directions, own.directions, strict=True):
-            for what in () if held.assumed else ("activation", "recurrent_activation"):
-                mine, theirs = getattr(half, what), getattr(other, what)
-                if mine is not None and theirs is not None and mine != theirs:
-                    return f"the {what} of {own.name} is {theirs}, expected {mine}"
-            if half.go_backwards != other.go_backwards and not held.assumed:
-                ways = ("forwards", "backwards") if half.go_backwards else ("backwards", "forwards")
-                return f"{own.name} runs {ways[0]}, expected {ways[1]}"
+        differs = None if layer.bidirectional != own.bidirectional else next(option_differences(layer, own), None)
+        if differs is None:
+            continue
+        if differs.option == "merge_mode":
+            return f"{own.name} merges its directions by {differs.found}, expected {differs.expected}"
+        if differs.option == "go_backwards":
+            way, expected = ("backwards", "forwards") if differs.found else ("forwards", "backwards")
+            return f"{own.name} runs {way}, expected {expected}"
+        return f"the {differs.option} of {own.name} is {differs.found}, expected {differs.expected}"
     return None
 
 
