@@ -9,9 +9,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lstmconv.activations import Activation
 from lstmconv.model import GATES, Array, Stack, float_type
-from lstmconv.proof.mistakes import ARRAYS, Mistake, Weights, mistakes_of, wrong
+from lstmconv.proof.mistakes import ARRAYS, Mistake, Weights, mistakes_of_arrays, wrong
 from lstmconv.proof.power import Outcome
 from lstmconv.proof.trials import Settings, computed
 from lstmconv.runtimes import Inputs, Outputs
@@ -46,10 +45,9 @@ def _largest(a: Mapping[str, Float64], b: Mapping[str, Float64], names: Mapping[
     return max((float(np.nan_to_num(off, nan=np.inf).max(initial=0.0)) for off in differences), default=0.0)
 
 
-def explain_bits(expected: Weights, found: Weights, act: Activation | None, rec: Activation | None) -> str | None:
+def explain_bits(expected: Weights, found: Weights) -> str | None:
     """Name the mistake that makes the expected arrays those that were found, or one for each array that differs."""
-    known = act or Activation("tanh"), rec or Activation("sigmoid")
-    catalogue = [mistake for mistake in mistakes_of(expected, *known) if mistake.activations is None]
+    catalogue = mistakes_of_arrays(expected)
     for mistake in catalogue:
         if same_arrays(wrong(mistake, expected), found):
             return f"{mistake.text}: {mistake.fix}"

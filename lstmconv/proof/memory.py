@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from lstmconv.model import LSTMLayer, Model, Stack
-from lstmconv.proof.models.recurrent_mistakes import weights_in
+from lstmconv.proof.sizes import weights_in
 
-__all__ = ["BYTES_A_WEIGHT", "GIANT", "free_bytes", "lacking", "too_large", "widest_layer"]
+__all__ = ["BYTES_A_WEIGHT", "GIANT", "free_bytes", "lacking", "too_large"]
 
 GIANT = 1 << 25
 """Weights of a layer, 134 MB of float32. From here on some units are computed: all of them take half a minute."""
@@ -17,14 +16,6 @@ BYTES_A_WEIGHT = 48
 matrices, and the framework's own copy."""
 _BYTES_LOADED = 8
 """What a framework takes for each number of a model: its own, and one more where it packs them."""
-
-
-def widest_layer(layers: Sequence[LSTMLayer]) -> int:
-    """Return the number of weights of the largest layer: layers are computed one after another."""
-    return max(
-        sum(4 * half.hidden_size * (half.input_size + half.hidden_size) for half in layer.directions)
-        for layer in layers
-    )
 
 
 def free_bytes() -> int | None:

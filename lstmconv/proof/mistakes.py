@@ -10,14 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import permutations
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, SIGMOID, Activation
 from lstmconv.model import GATES, Array
 
-__all__ = ["ARRAYS", "Mistake", "Weights", "mistakes_of", "mistakes_of_rows", "wrong"]
+__all__ = [
+    "ARRAYS",
+    "Mistake",
+    "Weights",
+    "mistakes_of",
+    "mistakes_of_arrays",
+    "mistakes_of_rows",
+    "wrong",
+    "wrong_biases",
+]
 
 ARRAYS = ("W", "R", "b")
 """ONNX' names for the input matrix, the recurrent matrix and the biases."""
@@ -63,7 +72,7 @@ class Mistake:
         matrices: Changes W and R; the same function for the same change, so that they are run together.
         biases: Changes the two biases; a missing one is given as zeros.
         activations: The activation and the recurrent activation that are computed instead.
-        kind: ``"same"`` for what computes the same and differs in its bits only.
+        computes_the_same: It changes the arrays and not what they compute: outputs never show it.
     """
 
     text: str
@@ -72,7 +81,7 @@ class Mistake:
     matrices: Callable[[Array, Array], Matrices] | None = None
     biases: Callable[[Array, Array], Biases] | None = None
     activations: tuple[Activation, Activation] | None = None
-    kind: Literal["other", "same"] = "other"
+    computes_the_same: bool = False
 
     @property
     def indices(self) -> tuple[list[int], list[int], list[int]]:
@@ -113,10 +122,8 @@ def _orders(biased: bool) -> Iterator[Mistake]:
     for order in _PLACES:
         if order == GATES:
             continue
-        text, fix = (
-            order_text(order),
-            f"put the gates into the order {' '.join(GATES)}; they stand as {' '.join(order)}",
-        )
+        text = order_text(order)
+        fix = f"put the gates into the order {' '.join(GATES)}; they stand as {' '.join(order)}"
         yield Mistake(text, fix, (order, order, order))
         for place, array in enumerate(ARRAYS if biased else ARRAYS[:2]):
             orders = tuple(order if number == place else GATES for number in range(3))
@@ -242,7 +249,7 @@ def _biases_of_units(double: bool) -> Iterator[Mistake]:
     yield Mistake("bias halved", "write it whole", biases=lambda ih, hh: (ih / 2, hh / 2))
     yield Mistake("forget bias + 1", "the file holds what Keras added; add nothing", biases=_more_forget)
     exchange = "the input's bias comes first"
-    yield Mistake("both biases exchanged", exchange, biases=lambda ih, hh: (hh, ih), kind="same")
+    yield Mistake("both biases exchanged", exchange, biases=lambda ih, hh: (hh, ih), computes_the_same=True)
     if double:
         yield Mistake("input bias dropped", "write both", biases=lambda ih, hh: (np.zeros_like(ih), hh))
         yield Mistake("recurrent bias dropped", "write both", biases=lambda ih, hh: (ih, np.zeros_like(hh)))
@@ -265,12 +272,16 @@ def _activations(act: Activation, rec: Activation) -> Iterator[Mistake]:
 
 def mistakes_of(weights: Weights, act: Activation, rec: Activation) -> list[Mistake]:
     """List the mistakes that can be made about a direction of these shapes and activations."""
+    return [*mistakes_of_arrays(weights), *_activations(act, rec)]
+
+
+def mistakes_of_arrays(weights: Weights) -> list[Mistake]:
+    """List the mistakes that change what arrays of these shapes hold."""
     biased, double = _biased(weights)
     return [
         *_orders(biased),
         *_matrices(weights.ih.shape[2], weights.hidden_size),
         *(_biases(double) if biased else ()),
-        *_activations(act, rec),
     ]
 
 

@@ -23,11 +23,12 @@ from lstmconv.proof.judging import (
     refused,
     weigh,
 )
-from lstmconv.proof.memory import BYTES_A_WEIGHT, GIANT, lacking, widest_layer
+from lstmconv.proof.memory import BYTES_A_WEIGHT, GIANT, lacking
 from lstmconv.proof.noise import Noise, Worst, bound, given, spread, worst_of
 from lstmconv.proof.power import Outcome, outcomes
 from lstmconv.proof.report import Check
 from lstmconv.proof.sampling import SAMPLED, sample
+from lstmconv.proof.sizes import weights_in
 from lstmconv.proof.trials import Settings, Trial, draw, draw_large
 from lstmconv.runtimes import Inputs, Loaded, Outputs, Precision, Session
 
@@ -48,7 +49,7 @@ def check_outputs(name: str, stack: Stack, session: Session, settings: Settings,
         settings: Inputs and tolerances.
         way: Which of the session's ways to run it.
     """
-    weights = widest_layer(stack.layers)
+    weights = max(map(weights_in, stack.layers))  # Layers are computed one after another.
     sampled = weights > GIANT or lacking(BYTES_A_WEIGHT * weights) is not None
     reason = lacking(session.bytes_a_weight * weights) if sampled else None
     if reason is not None:

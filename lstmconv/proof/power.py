@@ -163,7 +163,7 @@ def mistaken(
     """
     groups: dict[Any, list[Mistake]] = {}
     for mistake in mistakes:
-        if mistake.kind != "same":
+        if not mistake.computes_the_same:
             groups.setdefault((mistake.matrices, mistake.activations), []).append(mistake)
     for group in groups.values():
         with np.errstate(all="ignore"):

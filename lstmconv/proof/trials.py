@@ -16,6 +16,7 @@ import numpy.typing as npt
 from lstmconv.errors import UsageError
 from lstmconv.model import Stack, float_type
 from lstmconv.proof.rounding import limits
+from lstmconv.proof.sizes import weights_in_direction
 from lstmconv.runtimes import Inputs, named_outputs
 from lstmconv.semantics import CellType, cell_of, run_stack
 
@@ -99,7 +100,7 @@ def draw(stack: Stack, stored: str, settings: Settings, accepted: frozenset[str]
     """
     random = np.random.default_rng(settings.seed)
     batch = max(settings.batch + 1, len(_SPREADS))  # Another one: a file that has fixed its batch fails.
-    wide = max(4 * half.hidden_size * (half.input_size + half.hidden_size) for half in stack.directions) >= _WIDE
+    wide = max(map(weights_in_direction, stack.directions)) >= _WIDE
     steps = _PROBE_STEPS if not wide else 1 if "states" in accepted else 2
     probe = _draw(stack, stored, random, (batch, steps), accepted, counted=False)
     return probe, _draw(stack, stored, random, (settings.batch, settings.steps), accepted, counted=True)

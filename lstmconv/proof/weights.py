@@ -78,22 +78,22 @@ def check_weights(
     summed: bool,
 ) -> Check:
     """Compare every array bit for bit; biases as the file's bias mode places them, or by their sums."""
-    pairs: list[tuple[_Whose, _Placed, _Placed]] = []
+    pairs: list[tuple[_Whose, DecodedDirection, DecodedDirection]] = []
     for whose, direction, found in zip(_owners(stack), stack.directions, decoded, strict=True):
         if summed:
             biases, stored, _ = comparable_biases(direction, found.biases, found.weight_ih.dtype)
         else:
             biases, stored = place_bias(direction, mode, zeros=zeros and stack.has_bias), found.biases
-        expected = _Placed(direction.weight_ih, direction.weight_hh, *biases)
-        pairs.append((whose, expected, _Placed(found.weight_ih, found.weight_hh, *stored)))
+        expected = DecodedDirection(direction.weight_ih, direction.weight_hh, *biases)
+        pairs.append((whose, expected, DecodedDirection(found.weight_ih, found.weight_hh, *stored)))
     arrays = ("input matrix", "recurrent matrix", "bias" if summed else "input bias", "recurrent bias")
     for number, (whose, wanted, held) in enumerate(pairs):
         dtype = decoded[number].weight_ih.dtype
         for place, array in enumerate(arrays):
-            where = partial(place_in, stack.directions[number], _Placed._fields[place])
+            where = partial(place_in, stack.directions[number], DecodedDirection._fields[place])
             problem = _difference(whose.name(array), wanted[place], held[place], where)
             if problem is not None:
-                diagnosis = _diagnosed(stack.directions[number], number, pairs, dtype)
+                diagnosis = _diagnosed(number, pairs, dtype)
                 detail = problem if diagnosis is None else f"{problem} · {diagnosis}"
                 return Check(name, "weights", "failed", detail, diagnosis=diagnosis)
     count = sum(math.prod(gates.shape) for direction in stack.directions for gates in direction.arrays.values())
@@ -102,18 +102,10 @@ def check_weights(
     return Check(name, "weights", "passed", f"{count:,} numbers{sums} are equal bit for bit")
 
 
-class _Placed(NamedTuple):
-    """One direction's arrays as a file has them."""
-
-    weight_ih: Gates
-    weight_hh: Gates
-    bias_ih: Gates | None
-    bias_hh: Gates | None
-
-    def weights(self, dtype: np.dtype[Any]) -> Weights:
-        """Return them as the catalogue takes them, rounded to the target's dtype."""
-        ih, hh, *biases = (None if gates is None else np.asarray(cast_gates(gates, dtype)) for gates in self)
-        return Weights(ih, hh, *biases)  # type: ignore[arg-type]  # W and R are there
+def _in_dtype(arrays: DecodedDirection, dtype: np.dtype[Any]) -> Weights:
+    """Return a direction's arrays as the catalogue takes them, rounded to the target's dtype."""
+    ih, hh, *biases = (None if gates is None else np.asarray(cast_gates(gates, dtype)) for gates in arrays)
+    return Weights(ih, hh, *biases)  # type: ignore[arg-type]  # W and R are there
 
 
 class _Whose(NamedTuple):
@@ -146,18 +138,18 @@ def _owners(stack: Stack) -> list[_Whose]:
 
 
 def _diagnosed(
-    direction: LSTMDirection, number: int, pairs: Sequence[tuple[_Whose, _Placed, _Placed]], dtype: np.dtype[Any]
+    number: int, pairs: Sequence[tuple[_Whose, DecodedDirection, DecodedDirection]], dtype: np.dtype[Any]
 ) -> str | None:
     """Name the mistake that made one direction's arrays what they are."""
     whose, expected, found = pairs[number]
-    held = found.weights(dtype)
-    if expected.weights(dtype).ih.shape != held.ih.shape:
+    if expected.weight_ih.shape != found.weight_ih.shape:
         return None
-    diagnosis = explain_bits(expected.weights(dtype), held, direction.activation, direction.recurrent_activation)
+    stored = _in_dtype(found, dtype)
+    diagnosis = explain_bits(_in_dtype(expected, dtype), stored)
     if diagnosis is not None:
         return f"{diagnosis} ({whose})" if str(whose) else diagnosis
     for other, (another, its_expected, _) in enumerate(pairs):
-        if other != number and same_arrays(its_expected.weights(dtype), held):
+        if other != number and same_arrays(_in_dtype(its_expected, dtype), stored):
             return f"the {another.name('weights')} stand where the {whose.name('weights')} should"
     return None
 

@@ -7,7 +7,6 @@ Where the batch or the length is open, two of each are run: a file that fixed ei
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -16,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmconv.errors import UnsupportedModelError
-from lstmconv.model import Array, Call, Input, Layer, LSTMLayer, Model, RecurrentLayer, Shape, Stack, Tensor, kinds
+from lstmconv.model import Array, Call, Input, LSTMLayer, Model, RecurrentLayer, Shape, Stack, Tensor, kinds
 from lstmconv.model.graph import TimeDistributed
 from lstmconv.model.shapes import infer
 from lstmconv.proof.rounding import limits
+from lstmconv.proof.sizes import directions_of, weights_in_direction
 from lstmconv.proof.trials import Settings, rounded_inputs
 from lstmconv.semantics.graph import Values, run_calls, state_slots
 
@@ -80,7 +80,7 @@ def draw_trials(model: Model, streamed: Sequence[Call], stored: str, settings: S
 
 def _open_sizes(model: Model) -> Iterator[tuple[Shape, ...]]:
     """Yield the inputs' shapes with open sizes filled in."""
-    wide = any(_weights(half) >= _WIDE for call in model.calls for half in _directions(call.layer))
+    wide = any(weights_in_direction(half) >= _WIDE for call in model.calls for half in directions_of(call.layer))
     windows = any(isinstance(call.layer, _WINDOWED) for call in model.calls) and not wide
     lengths = [length for length in _LENGTHS if not windows or length >= _WINDOWS]
     batch = _BATCHES[0] if _padded_or_looked_up(model) and not wide else len(_SPREADS)
@@ -99,14 +99,6 @@ def _padded_or_looked_up(model: Model) -> bool:
     return any(
         isinstance(call.layer, kinds.Embedding) or any(mask is not None for mask in call.masks) for call in model.calls
     )
-
-
-def _directions(layer: Layer) -> tuple[Any, ...]:
-    return layer.directions if isinstance(layer, LSTMLayer | RecurrentLayer | Stack) else ()
-
-
-def _weights(direction: Any) -> int:
-    return int(math.prod(direction.weight_ih.shape) + math.prod(direction.weight_hh.shape))
 
 
 def _filled(model: Model, batch: int, length: int) -> tuple[Shape, ...] | None:

@@ -6,7 +6,7 @@ one layer is a row of ``kinds`` and ``recurrent_mistakes``, what is wrong about 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from lstmconv.model import Call, Layer, LSTMLayer, Model, RecurrentLayer, Stack, Tensor, TimeDistributed, kinds
+from lstmconv.model.shapes import infer
 from lstmconv.proof.mistakes import Mistake
 from lstmconv.proof.models.inputs import ModelTrial
 from lstmconv.proof.models.kinds import options_of
 from lstmconv.proof.models.kinds.option import Option
-from lstmconv.proof.models.recurrent_mistakes import directions_of, rare_options, recurrent_options, weights_in
+from lstmconv.proof.models.recurrent_mistakes import rare_options, recurrent_options
 from lstmconv.proof.models.variants import Found, Replaced, Wrong
+from lstmconv.proof.sizes import directions_of, weights_in
 from lstmconv.semantics.cells import state_letters
 from lstmconv.semantics.graph import compute, is_streamed
 
@@ -92,8 +94,6 @@ def _options(layer: Layer, shapes: Sequence[tuple[int, ...]], most: int) -> Iter
 
 def _inside(layer: TimeDistributed, shape: tuple[int, ...], most: int) -> Iterator[Option]:
     """Yield what may be wrong about the layers of an inner model."""
-    from lstmconv.model.shapes import infer
-
     inner = layer.model
     given = inner.inputs[0]._replace(shape=(shape[0] * shape[1], *shape[2:]))
     known = infer(replace(inner, inputs=(given,)))
@@ -195,7 +195,9 @@ def _exchanged(a: Layer, b: Layer) -> tuple[Layer, Layer] | None:
             return None
         if all(np.array_equal(array, b.arrays[name]) for name, array in a.arrays.items()):
             return None
-        return replace(a, **_any(b.arrays)), replace(b, **_any(a.arrays))
+        arrays: dict[str, Any] = dict(a.arrays)
+        others: dict[str, Any] = dict(b.arrays)
+        return replace(a, **others), replace(b, **arrays)
     if isinstance(a, (LSTMLayer, RecurrentLayer)) and isinstance(b, (LSTMLayer, RecurrentLayer)):
         return _exchanged_directions(a, b)
     return None
@@ -222,10 +224,6 @@ def _options_kept(own: Any, theirs: Any) -> dict[str, Any]:
     """Return the options of a direction, which stay where they are."""
     names = ("activation", "recurrent_activation", "reset_after", "go_backwards")
     return {name: getattr(own, name) for name in names if hasattr(theirs, name)}
-
-
-def _any(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(arrays)
 
 
 def _about_inputs(model: Model) -> Iterator[Wrong]:

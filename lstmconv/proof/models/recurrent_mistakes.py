@@ -23,35 +23,19 @@ from lstmconv.model import (
     RecurrentLayer,
     SimpleRNNDirection,
     Stack,
-    kinds,
 )
 from lstmconv.model.recurrent import GRU_GATES
 from lstmconv.proof.mistakes import Mistake, Weights, mistakes_of, wrong
 from lstmconv.proof.models.kinds.activations import activations_for
-from lstmconv.proof.models.kinds.option import Made, Option
+from lstmconv.proof.models.kinds.option import Made, Option, computed
 from lstmconv.proof.models.variants import Found
 from lstmconv.proof.power import WrongCell, weights_of
 from lstmconv.semantics.cells import CellType, cell_of
-from lstmconv.semantics.graph import compute
 from lstmconv.semantics.recurrent import returned, run_layer
 
-__all__ = ["directions_of", "rare_options", "recurrent_options", "weights_in"]
+__all__ = ["rare_options", "recurrent_options"]
 
 _T = TypeVar("_T")
-
-
-def directions_of(layer: Layer) -> tuple[Any, ...]:
-    """Return the directions of a recurrent layer; none of another."""
-    return layer.directions if isinstance(layer, (LSTMLayer, RecurrentLayer, Stack)) else ()
-
-
-def weights_in(layer: Layer) -> int:
-    """Return how many weights a layer has."""
-    if isinstance(layer, kinds.Kind):
-        return 0 if isinstance(layer, kinds.Embedding) else sum(array.size for array in layer.arrays.values())
-    return sum(
-        int(np.prod(direction.weight_ih.shape) + np.prod(direction.weight_hh.shape)) for direction in layer.directions
-    )
 
 
 def recurrent_options(layer: LSTMLayer | RecurrentLayer | Stack, most: int) -> Iterator[Option]:
@@ -101,7 +85,7 @@ def _possible(direction: LSTMDirection) -> list[Mistake]:
     act, rec = direction.activation, direction.recurrent_activation
     if act is None or rec is None:
         return []
-    return [mistake for mistake in mistakes_of(weights_of(direction), act, rec) if mistake.kind != "same"]
+    return [mistake for mistake in mistakes_of(weights_of(direction), act, rec) if not mistake.computes_the_same]
 
 
 def _about_lstm(layer: LSTMLayer, half: int, where: str, listed: Sequence[Mistake]) -> Iterator[Option]:
@@ -276,7 +260,7 @@ def _about_halves(layer: LSTMLayer | RecurrentLayer) -> Iterator[Option]:
     if layer.merge_mode == "concat":
         units = forward.hidden_size
         yield Option("outputs of the directions exchanged", "the forward direction's come first",
-                     _first_output(lambda y: np.concatenate([y[..., units:], y[..., :units]], axis=-1)))  # fmt: skip
+                     computed(lambda y: np.concatenate([y[..., units:], y[..., :units]], axis=-1)))  # fmt: skip
         if layer.return_sequences is not False:
             axis = 0 if layer.time_major else 1
 
@@ -284,7 +268,7 @@ def _about_halves(layer: LSTMLayer | RecurrentLayer) -> Iterator[Option]:
                 return np.concatenate([y[..., :units], np.flip(y[..., units:], axis)], axis=-1)
 
             fix = "flip the backward direction along time before it is merged"
-            yield Option("backward output not re-reversed", fix, _first_output(not_reversed))
+            yield Option("backward output not re-reversed", fix, computed(not_reversed))
 
 
 def _about_time(layer: LSTMLayer | RecurrentLayer) -> Iterator[Option]:
@@ -295,13 +279,5 @@ def _about_time(layer: LSTMLayer | RecurrentLayer) -> Iterator[Option]:
     if layer.return_sequences is not False:
         axis = 0 if layer.time_major else 1
         yield Option(
-            "outputs in the opposite order of time", "flip them along time", _first_output(lambda y: np.flip(y, axis))
+            "outputs in the opposite order of time", "flip them along time", computed(lambda y: np.flip(y, axis))
         )
-
-
-def _first_output(change: Any) -> Any:
-    def instead(call: Call, inputs: Sequence[Any], states: Any, masks: Sequence[Any]) -> Found:
-        found, after = compute(call.layer, inputs, states, masks)
-        return (change(found[0]), *found[1:]), after
-
-    return instead

@@ -50,24 +50,12 @@ def _multi_head(layer: kinds.MultiHeadAttention, _: Shapes) -> Iterator[Option]:
         if getattr(layer, f"{name}_bias") is not None:
             bare: dict[str, Any] = {f"{name}_bias": None}
             yield Option(f"{name} bias dropped", "write it", replace(layer, **bare))
-    if layer.query_kernel.shape == layer.key_kernel.shape:
-        exchanged = replace(
-            layer,
-            query_kernel=layer.key_kernel,
-            key_kernel=layer.query_kernel,
-            query_bias=layer.key_bias,
-            key_bias=layer.query_bias,
-        )
-        yield Option("query and key weights exchanged", "query, key, value", exchanged)
-    if layer.value_kernel.shape == layer.key_kernel.shape:
-        exchanged = replace(
-            layer,
-            value_kernel=layer.key_kernel,
-            key_kernel=layer.value_kernel,
-            value_bias=layer.key_bias,
-            key_bias=layer.value_bias,
-        )
-        yield Option("key and value weights exchanged", "query, key, value", exchanged)
+    for first, second in (("query", "key"), ("key", "value")):
+        if layer.arrays[f"{first}_kernel"].shape == layer.arrays[f"{second}_kernel"].shape:
+            swapped: dict[str, Any] = {}
+            for name, other in ((first, second), (second, first)):
+                swapped |= {f"{name}_{array}": getattr(layer, f"{other}_{array}") for array in ("kernel", "bias")}
+            yield Option(f"{first} and {second} weights exchanged", "query, key, value", replace(layer, **swapped))
     size = np.sqrt(layer.query_kernel.shape[-1])
     scaled: dict[str, Any] = {"query_kernel": np.asarray(layer.query_kernel, np.float64) * size}
     if layer.query_bias is not None:
