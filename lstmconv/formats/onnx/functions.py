@@ -37,6 +37,11 @@ class Function:
     alpha: tuple[float, ...] = ()
     beta: tuple[float, ...] = ()
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The attributes of a node of its own: ``alpha`` and ``beta``, as far as it has them."""
+        return {key: values[0] for key, values in (("alpha", self.alpha), ("beta", self.beta)) if values}
+
     def __str__(self) -> str:
         """Name the function with its numbers: ``HardSigmoid(0.2, 0.5)``."""
         numbers = ", ".join(f"{value:.7g}" for value in (*self.alpha, *self.beta))

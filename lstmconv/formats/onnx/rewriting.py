@@ -93,11 +93,11 @@ def _initializers(
     if odd or len(own) != len(found):
         yield f"its initializers are others than are written: {listed(odd, 3) or 'one stands twice'}"
         return
-    stored, made = (Tensors(file.name, file.path.parent, {OWN: file}) for _ in range(2))
+    tensors = Tensors(file.name, file.path.parent, {OWN: file})
     for name, entry in wanted.items():
         if (entry.data_type, list(entry.dims)) != (own[name].data_type, list(own[name].dims)):
             yield f"{name} is {list(own[name].dims)}, expected {list(entry.dims)}, or of another type"
-        elif name not in weights and stored.array(own[name]).tobytes() != made.array(entry).tobytes():
+        elif name not in weights and tensors.array(own[name]).tobytes() != tensors.array(entry).tobytes():
             yield f"the constant {name} has other numbers than are written"
 
 

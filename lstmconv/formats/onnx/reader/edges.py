@@ -8,7 +8,7 @@ other, and a way that only looks like the usual one is none.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -61,22 +61,20 @@ class Placed:
 
     def returned(self, probes: Mapping[str, Array]) -> Array:
         """Return what the Keras layer returns where the nodes' Y are the probes: (time, batch, features)."""
-        parts = []
-        for index, (node, row) in enumerate(self.halves):
-            y = probes[node.output(0)]
-            sequence = y[:, :, row].swapaxes(0, 1) if node.layout else y[:, row]
-            backwards = self.layer.directions[index].go_backwards
-            parts.append(sequence[::-1] if backwards != (index == 1) else sequence)
-        return np.concatenate(parts, axis=-1)
+        halves = enumerate(self._sequences(probes))
+        turned = [sequence[::-1] if backwards != (index == 1) else sequence for index, (sequence, backwards) in halves]
+        return np.concatenate(turned, axis=-1)
 
     def last(self, probes: Mapping[str, Array]) -> Array:
         """Return what it returns without return_sequences: each half's last processed step, (batch, features)."""
-        parts = []
-        for index, (node, row) in enumerate(self.halves):
+        steps = [sequence[0 if backwards else -1] for sequence, backwards in self._sequences(probes)]
+        return np.concatenate(steps, axis=-1)
+
+    def _sequences(self, probes: Mapping[str, Array]) -> Iterator[tuple[Array, bool]]:
+        """Yield each half's Y in the order of time, (time, batch, units), and whether the half runs backwards."""
+        for (node, row), direction in zip(self.halves, self.layer.directions, strict=True):
             y = probes[node.output(0)]
-            sequence = y[:, :, row].swapaxes(0, 1) if node.layout else y[:, row]
-            parts.append(sequence[0 if self.layer.directions[index].go_backwards else -1])
-        return np.concatenate(parts, axis=-1)
+            yield y[:, :, row].swapaxes(0, 1) if node.layout else y[:, row], direction.go_backwards
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +125,7 @@ class Routes:
 
     def probing(self, scope: Scope, given: Mapping[str, Array] | None = None) -> Values:
         """Return what knows a graph's values where some are given, with the probe's sizes for time and batch."""
-        placed = {(id(scope), name): value for name, value in (given or {}).items()}
+        placed = {(id(scope), name): value for name, value in (given or {}).items() if name}
         return self.values.probe(placed, self.shapes_of(scope))
 
     def are_all_steps(self, scope: Scope, lengths: str, sequence: str, axis: int) -> bool:
@@ -160,7 +158,7 @@ class Routes:
             return None
         probes = self._probes(below)
         expected = below.returned(probes)
-        values = self._probe(below, probes)
+        values = self.probing(below.scope, probes)
         for node in above.nodes:
             try:
                 x = values.constant(node.scope, node.x)
@@ -205,7 +203,7 @@ class Routes:
     def _ends(self, placed: Placed, probes: Mapping[str, Array]) -> list[Array]:
         """Return what is made of a layer's Y before anything is computed with it."""
         live = self._live(placed.scope)
-        values = self._probe(placed, probes)
+        values = self.probing(placed.scope, probes)
         waiting = [node.output(0) for node in placed.nodes]
         seen: set[str] = set()
         found: list[Array] = []
@@ -243,10 +241,6 @@ class Routes:
             probes[node.output(0)] = -(np.arange(start, start + count) + (1 << 20) + 0.5).reshape(shape)
             start += count
         return probes
-
-    def _probe(self, placed: Placed, probes: Mapping[str, Array]) -> Values:
-        given = {(id(placed.scope), name): probe for name, probe in probes.items() if name}
-        return self.values.probe(given, self.shapes_of(placed.scope))
 
     def shapes_of(self, scope: Scope) -> Values:
         """Return what knows the shapes of a graph: zeros stand for every X, Y and what X is moved from."""

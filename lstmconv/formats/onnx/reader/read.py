@@ -37,8 +37,9 @@ from lstmconv.model.notes import LayerNote
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["parse_file", "read_file", "read_model", "record_of"]
+__all__ = ["parse_file", "read_file", "read_model", "record_of", "weights_of"]
 
+_UNREAD = ("lstmconv's record in the file cannot be read; it is ignored",)
 _MOST_BYTES = (1 << 31) - 1
 """Protocol Buffers, Encoding, Message Size: a message ends below 2 GiB."""
 
@@ -61,11 +62,13 @@ def parse_file(file: MappedFile) -> onnx.ModelProto:
         raise UnreadableFileError(
             "not an ONNX model, or a damaged one: its Protocol Buffers message cannot be parsed", about=file.name
         ) from error
-    if not model.HasField("graph") or not (model.ir_version or model.opset_import):
-        raise UnreadableFileError(
-            "not an ONNX model: it has no graph; expected what an exporter wrote", about=file.name
-        )
+    _refuse_no_graph(model, file.name)
     return model
+
+
+def _refuse_no_graph(model: onnx.ModelProto, name: str) -> None:
+    if not model.HasField("graph") or not (model.ir_version or model.opset_import):
+        raise UnreadableFileError("not an ONNX model: it has no graph; expected what an exporter wrote", about=name)
 
 
 def read_file(
@@ -134,8 +137,7 @@ def read_model(
         UnreadableFileError: It is damaged, or its weights lie outside the folder.
         UnsupportedModelError: It holds no LSTM that Keras could have.
     """
-    if not model.HasField("graph") or not (model.ir_version or model.opset_import):
-        raise UnreadableFileError("not an ONNX model: it has no graph; expected what an exporter wrote", about=name)
+    _refuse_no_graph(model, name)
     record, notes = record_of(model)
     return _read(model, name, provenance, record, notes, options, Tensors(name, folder))
 
@@ -144,8 +146,7 @@ def record_of(model: onnx.ModelProto) -> tuple[Record | None, tuple[str, ...]]:
     """Return what lstmconv recorded in the model, and what is to be said of a record that cannot be read."""
     texts = [entry.value for entry in model.metadata_props if entry.key == KEY]
     record = parse_record(texts[0]) if texts else None
-    unread = bool(texts) and record is None
-    return record, ("lstmconv's record in the file cannot be read; it is ignored",) if unread else ()
+    return record, _UNREAD if texts and record is None else ()
 
 
 def _provenance(name: str, sha256: str, model: onnx.ModelProto) -> Provenance:
@@ -173,12 +174,8 @@ def _read(
     tensors: Tensors,
 ) -> Checkpoint:
     values = Values(tensors, 0 if OWN in tensors.opened else model.ByteSize())
-    overrides = Overrides(
-        *(
-            None if chosen is None else parse_activation(chosen, None)
-            for chosen in (options.activation, options.recurrent_activation)
-        )
-    )
+    chosen = (options.activation, options.recurrent_activation)
+    overrides = Overrides(*(None if one is None else parse_activation(one, None) for one in chosen))
     main = main_scope(without_functions(model, name, RECURRENT), name)
     found = _nodes(main, values, overrides, verbatim=record is not None or bool(unread))
     routes = Routes(values, found.by_scope)
@@ -262,7 +259,7 @@ def _restored(
     try:
         return restore(modules, record, name, binding=False), ()
     except UnsupportedModelError:
-        return restore(modules, None, name), ("lstmconv's record in the file cannot be read; it is ignored",)
+        return restore(modules, None, name), _UNREAD
 
 
 def _as_used(placed: Placed, routes: Routes) -> tuple[LSTMLayer, list[str]]:

@@ -16,13 +16,6 @@ from lstmconv.formats.onnx.writer.calls import CallWriter
 
 __all__ = ["add_activation"]
 
-_PARAMETERS: Mapping[str, tuple[str, ...]] = {
-    "HardSigmoid": ("alpha", "beta"),
-    "Elu": ("alpha",),
-    "LeakyRelu": ("alpha",),
-    "ThresholdedRelu": ("alpha",),
-}
-
 
 def add_activation(call: CallWriter, x: str, activation: Activation, *, axis: int = -1, rank: int | None = None) -> str:
     """Add an activation's nodes and return their output; the tensor itself for linear.
@@ -46,8 +39,7 @@ def add_activation(call: CallWriter, x: str, activation: Activation, *, axis: in
     if call.dtype != np.float64 or not activation.parameters:
         function = onnx_function(activation)
         if function is not None and not (call.dtype == np.float64 and function.alpha):
-            numbers = dict(zip(_PARAMETERS.get(function.name, ()), (*function.alpha, *function.beta), strict=True))
-            return call.add(function.name, [x], name, **numbers)
+            return call.add(function.name, [x], name, **function.numbers)
     return _Composed(call, x, activation).add()
 
 

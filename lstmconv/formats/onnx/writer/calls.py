@@ -108,6 +108,10 @@ class CallWriter:
         """Return a constant of the model's float type."""
         return self.graph.constant(value, self.dtype if dtype is None else dtype)
 
+    def lowest(self, in_float16: float) -> float:
+        """Return Keras' number for what a softmax leaves out: so low that it counts only where nothing else is."""
+        return -in_float16 if self.dtype.name == "float16" else -1e9
+
     def integers(self, value: object) -> str:
         """Return a constant of int64."""
         return self.graph.constant(value)

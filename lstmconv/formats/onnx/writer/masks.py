@@ -69,7 +69,7 @@ class Lengths(Steps):
         self.graph = graph
         self.name = name
         self.lengths = lengths
-        cast = graph.add("Cast", [lengths], f"{name}.lengths.int64", to=_int64())
+        cast = graph.add("Cast", [lengths], f"{name}.lengths.int64", to=_element("INT64"))
         self.column = graph.add("Reshape", [cast, graph.constant([-1, 1])], f"{name}.lengths.column")
         self.nonempty = graph.add("Greater", [self.column, graph.constant(0)], f"{name}.nonempty")
 
@@ -115,12 +115,12 @@ class Mask(Steps):
         self.mask = mask
         self.zero = graph.constant(0.0, dtype)
         constant = graph.constant
-        counted = graph.add("Cast", [mask], f"{name}.counted", to=_int64())
+        counted = graph.add("Cast", [mask], f"{name}.counted", to=_element("INT64"))
         # For each step: how many unmasked steps there are up to it, and before it.
         self.up_to = graph.add("CumSum", [counted, constant(1)], f"{name}.up_to")
         self.before = graph.add("CumSum", [counted, constant(1)], f"{name}.before", exclusive=1)
         total = graph.add("ReduceSum", [counted, constant([1])], f"{name}.total", keepdims=0)
-        self.lengths = graph.add("Cast", [total], f"{name}.lengths", to=_int32())
+        self.lengths = graph.add("Cast", [total], f"{name}.lengths", to=_element("INT32"))
         self.column = graph.add("Reshape", [total, constant([-1, 1])], f"{name}.lengths.column")
         self.nonempty = graph.add("Greater", [self.column, constant(0)], f"{name}.nonempty")
         self.name = name
@@ -178,9 +178,6 @@ class Mask(Steps):
         return self.graph.add("Gather", [self.mask, place], f"{self.name}.at_the_end", axis=1)
 
 
-def _int64() -> int:
-    return int(require("onnx", "Writing ONNX").TensorProto.INT64)
-
-
-def _int32() -> int:
-    return int(require("onnx", "Writing ONNX").TensorProto.INT32)
+def _element(name: str) -> int:
+    """Return ONNX' number of an element type."""
+    return int(require("onnx", "Writing ONNX").TensorProto.DataType.Value(name))

@@ -240,11 +240,7 @@ class RecurrentWriter:
         """
         first = f"{self.owner}.W{suffix}" not in self.graph.shared
         lead = self.owner if first else self.name
-        weights = [
-            self._weight("W", suffix, directions),
-            self._weight("R", suffix, directions),
-            self._weight("B", suffix, directions),
-        ]
+        weights = [self._weight(key, suffix, directions) for key in "WRB"]
         inputs = [x, *weights, self.steps.lengths if self.steps is not None else "", *initial]
         while not inputs[-1]:
             inputs.pop()
@@ -279,9 +275,9 @@ class RecurrentWriter:
     @property
     def _biased(self) -> bool:
         return any(
-            array is not None
+            getattr(direction, name, None) is not None  # A SimpleRNN has one bias.
             for direction in self.layer.directions
-            for array in (direction.bias_ih, _bias_hh(direction))
+            for name in ("bias_ih", "bias_hh")
         )
 
     # What Keras returns
@@ -349,7 +345,3 @@ class RecurrentWriter:
             for letter, state in half.states.items()
         }
         return replace(half, states=kept)
-
-
-def _bias_hh(direction: Direction) -> object:
-    return getattr(direction, "bias_hh", None)

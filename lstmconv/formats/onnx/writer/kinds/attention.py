@@ -21,7 +21,7 @@ def attention(call: CallWriter, layer: Attention) -> list[Value]:
     query_mask, value_mask = (*call.masks, None, None)[:2]
     allowed = _both(call, _row(call, value_mask), _causal(call, scores) if layer.causal else None)
     if allowed is not None:
-        scores = call.add("Where", [allowed, scores, call.number(_far(call, 65504.0))], "allowed")
+        scores = call.add("Where", [allowed, scores, call.number(call.lowest(65504.0))], "allowed")
     weights = call.add("Softmax", [scores], "weights", axis=-1)
     context = call.add("MatMul", [weights, value], "context")
     if query_mask is not None:
@@ -54,11 +54,6 @@ def _row(call: CallWriter, mask: Value | None) -> str | None:
     return None if mask is None else call.unsqueezed(call.cast(mask, "bool"), [1], "row")
 
 
-def _far(call: CallWriter, in_float16: float) -> float:
-    """Return the score of what is not allowed: so low that only where nothing is allowed it counts, all steps alike."""
-    return -in_float16 if call.dtype.name == "float16" else -1e9
-
-
 def _both(call: CallWriter, first: str | None, second: str | None) -> str | None:
     if first is None or second is None:
         return first or second
@@ -84,7 +79,7 @@ def multi_head_attention(call: CallWriter, layer: MultiHeadAttention) -> list[Va
     scores = call.add("MatMul", [scaled, call.moved(heads["key"], [0, 1, 3, 2], "key.turned")], "scores")
     allowed = _allowed(call, layer, scores)
     if allowed is not None:
-        scores = call.add("Where", [allowed, scores, call.number(_far(call, 3e4))], "allowed")
+        scores = call.add("Where", [allowed, scores, call.number(call.lowest(3e4))], "allowed")
     weights = call.add("Softmax", [scores], "weights", axis=-1)
     context = call.add("MatMul", [weights, heads["value"]], "context")
     joined = call.add(

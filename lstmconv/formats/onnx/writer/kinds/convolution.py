@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from lstmconv.formats.onnx.writer.activations import add_activation
@@ -21,24 +21,22 @@ def _channels_first(call: CallWriter, add: Callable[[str], str], rank: int, labe
     return call.moved(add(call.moved(call.float_x, first, f"{label}.channels_first")), last, f"{label}.channels_last")
 
 
-def convolution(call: CallWriter, layer: Convolution) -> list[Value]:
-    """Add a Conv node; its W is ``(filters, input / groups, spatial...)``."""
+def _convolved(
+    call: CallWriter, layer: Convolution | TransposedConvolution, operator: str, **attributes: Any
+) -> list[Value]:
+    """Add a convolution's node, and its activation along the channels."""
     rank = layer.kernel.ndim
-    weights = [call.weight("kernel")]
-    if layer.bias is not None:
-        weights.append(call.weight("bias"))
-    size = layer.kernel.shape[:-2]
+    weights = [call.weight("kernel"), *([] if layer.bias is None else [call.weight("bias")])]
 
     def add(x: str) -> str:
         return call.add(
-            "Conv",
+            operator,
             [x, *weights],
             "conv",
-            kernel_shape=size,
+            kernel_shape=layer.kernel.shape[:-2],
             strides=layer.strides,
             dilations=layer.dilation,
-            group=layer.groups,
-            **_conv_padding(layer, size),
+            **attributes,
         )
 
     y = _channels_first(call, add, rank, "conv", already=layer.channels_first)
@@ -46,14 +44,19 @@ def convolution(call: CallWriter, layer: Convolution) -> list[Value]:
     return [call.value(add_activation(call, y, layer.activation, axis=axis, rank=rank))]
 
 
-def _conv_padding(layer: Convolution, size: Sequence[int]) -> dict[str, Any]:
+def convolution(call: CallWriter, layer: Convolution) -> list[Value]:
+    """Add a Conv node; its W is ``(filters, input / groups, spatial...)``."""
+    return _convolved(call, layer, "Conv", group=layer.groups, **_conv_padding(layer))
+
+
+def _conv_padding(layer: Convolution) -> dict[str, Any]:
     """Return how many zeros stand around; SAME_UPPER only where the sequence's length decides.
 
     ONNX Runtime refuses SAME_UPPER with dilation, which Keras has only with stride 1.
     """
     if layer.padding == "valid":
         return {}
-    totals = [(length - 1) * dilation for length, dilation in zip(size, layer.dilation, strict=True)]
+    totals = [(size - 1) * dilation for size, dilation in zip(layer.kernel.shape[:-2], layer.dilation, strict=True)]
     if layer.padding == "causal":
         return {"pads": [*totals, *([0] * len(totals))]}
     if any(stride != 1 for stride in layer.strides):
@@ -63,32 +66,16 @@ def _conv_padding(layer: Convolution, size: Sequence[int]) -> dict[str, Any]:
 
 def transposed_convolution(call: CallWriter, layer: TransposedConvolution) -> list[Value]:
     """Add a ConvTranspose node; its W is ``(input, filters, spatial...)``."""
-    rank = layer.kernel.ndim
-    weights = [call.weight("kernel")]
-    if layer.bias is not None:
-        weights.append(call.weight("bias"))
-    size = layer.kernel.shape[:-2]
-    given = layer.output_padding or [None] * len(size)
-    cut = [
-        _transposed_padding(layer.padding, (length - 1) * dilation + 1, stride, own)
-        for length, stride, dilation, own in zip(size, layer.strides, layer.dilation, given, strict=True)
-    ]
-
-    def add(x: str) -> str:
-        return call.add(
-            "ConvTranspose",
-            [x, *weights],
-            "conv",
-            kernel_shape=size,
-            strides=layer.strides,
-            dilations=layer.dilation,
-            pads=[*(left for left, _, _ in cut), *(right for _, right, _ in cut)],
-            output_padding=[extra for _, _, extra in cut],
-        )
-
-    y = _channels_first(call, add, rank, "conv", already=layer.channels_first)
-    axis = 1 if layer.channels_first else -1
-    return [call.value(add_activation(call, y, layer.activation, axis=axis, rank=rank))]
+    sizes = layer.kernel.shape[:-2]
+    stated = layer.output_padding or [None] * len(sizes)
+    lefts, rights, extras = zip(
+        *(
+            _transposed_padding(layer.padding, (size - 1) * dilation + 1, stride, extra)
+            for size, stride, dilation, extra in zip(sizes, layer.strides, layer.dilation, stated, strict=True)
+        ),
+        strict=True,
+    )
+    return _convolved(call, layer, "ConvTranspose", pads=[*lefts, *rights], output_padding=extras)
 
 
 def _transposed_padding(padding: str, size: int, stride: int, output_padding: int | None) -> tuple[int, int, int]:

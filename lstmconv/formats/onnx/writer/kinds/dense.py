@@ -35,8 +35,7 @@ def activate(call: CallWriter, layer: Activate) -> list[Value]:
     if call.mask is None or not layer.activation.coupled:
         return [call.value(add_activation(call, x, layer.activation, axis=layer.axis, rank=rank))]
     mask = call.cast(call.mask, "bool")
-    low = call.number(-3e4 if call.dtype.name == "float16" else -1e9)
-    kept = call.add("Where", [mask, x, low], "allowed")
+    kept = call.add("Where", [mask, x, call.number(call.lowest(3e4))], "allowed")
     y = add_activation(call, kept, layer.activation, axis=layer.axis, rank=rank)
     return [call.value(call.add("Where", [mask, y, call.number(0.0)], "masked"))]
 
