@@ -32,7 +32,7 @@ from lstmconv.runtimes import (
 
 __all__ = ["RUNTIME", "precision_on_gpu"]
 
-_BIASES = {
+_BIASES = {  # Written out again: the decoder shares nothing with the writer.
     "CUDNN_RNN_NO_BIAS": (False, False),
     "CUDNN_RNN_SINGLE_INP_BIAS": (True, False),
     "CUDNN_RNN_SINGLE_REC_BIAS": (False, True),
@@ -51,7 +51,7 @@ def _unpack(space: Array, entry: Mapping[str, Any]) -> tuple[DecodedDirection, .
         count = rows * (columns or 1)
         block = space[position : position + count]
         if block.size < count:
-            raise UnreadableFileError(f"the weight space has {space.size} elements and ends before linLayerID 7's")
+            raise UnreadableFileError(f"the weight space has {space.size} elements and ends before its last array")
         position += count
         return block.reshape(rows, columns) if columns is not None else block
 

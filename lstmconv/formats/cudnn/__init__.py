@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from lstmconv.formats.cudnn.packing import BIAS_MODES, CUDNN_KEY, DATA_TYPES, manifest, obstacle, pack
+from lstmconv.formats.cudnn.packing import manifest, obstacle, pack
 from lstmconv.formats.cudnn.reading import WeightSpaces, open_file
 from lstmconv.formats.cudnn.writing import losses, obstacle_of_model, terms, usage, write
 
 __all__ = [
-    "BIAS_MODES",
-    "CUDNN_KEY",
-    "DATA_TYPES",
     "WeightSpaces",
     "losses",
     "manifest",

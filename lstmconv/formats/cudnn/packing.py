@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,24 +26,32 @@ from lstmconv.arrays.copying import BiasMode, Piece, joined, place_bias
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.torch.state_dict import obstacle as does_not_fit_together
 from lstmconv.layouts import CUDNN, Pattern
-from lstmconv.model import (
-    GATES,
-    Array,
-    Gates,
-    Stack,
-)
+from lstmconv.model import GATES, Array, Gates, Stack
 
 __all__ = ["BIAS_MODES", "CUDNN_KEY", "DATA_TYPES", "manifest", "obstacle", "pack", "packed_pieces"]
 
 CUDNN_KEY = "cudnn"
 """The metadata entry that holds the manifests, by layer name."""
-BIAS_MODES: Mapping[str, tuple[bool, bool]] = {
-    "CUDNN_RNN_NO_BIAS": (False, False),
-    "CUDNN_RNN_SINGLE_INP_BIAS": (True, False),
-    "CUDNN_RNN_SINGLE_REC_BIAS": (False, True),
-    "CUDNN_RNN_DOUBLE_BIAS": (True, True),
+
+
+class Biases(NamedTuple):
+    """One of cuDNN's bias modes (cudnnRNNBiasMode_t).
+
+    Attributes:
+        mode: As ``--bias-mode`` names it.
+        stored: Whether the weight space has the input's bias, and the recurrent one.
+    """
+
+    mode: BiasMode
+    stored: tuple[bool, bool]
+
+
+BIAS_MODES: Mapping[str, Biases] = {
+    "CUDNN_RNN_NO_BIAS": Biases("none", (False, False)),
+    "CUDNN_RNN_SINGLE_INP_BIAS": Biases("single-input", (True, False)),
+    "CUDNN_RNN_SINGLE_REC_BIAS": Biases("single-recurrent", (False, True)),
+    "CUDNN_RNN_DOUBLE_BIAS": Biases("double", (True, True)),
 }
-"""cuDNN's names, and whether the input's and the recurrent bias are there."""
 DATA_TYPES = {
     "float16": "CUDNN_DATA_HALF",
     "bfloat16": "CUDNN_DATA_BFLOAT16",
@@ -149,7 +157,7 @@ def manifest(stack: Stack, bias_mode: BiasMode | None = None, dtype: npt.DTypeLi
             )
     return {
         "cellMode": "CUDNN_LSTM",
-        "biasMode": next(name for name, held in BIAS_MODES.items() if held == biased),
+        "biasMode": next(name for name, biases in BIAS_MODES.items() if biases.stored == biased),
         "dirMode": "CUDNN_BIDIRECTIONAL" if stack.first.bidirectional else "CUDNN_UNIDIRECTIONAL",
         "inputMode": "CUDNN_LINEAR_INPUT",
         "dataType": DATA_TYPES[element.name],

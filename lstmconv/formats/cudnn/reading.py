@@ -1,16 +1,14 @@
-"""Read cuDNN's weight spaces: with their manifests, or bare with the sizes that the user says."""
+"""Read cuDNN's weight spaces: with their manifests, or bare with the sizes that the user gives."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmconv.arrays.copying import BiasMode
 from lstmconv.errors import About, UnreadableFileError, UsageError
 from lstmconv.formats.cudnn.packing import BIAS_MODES, CUDNN_KEY, DATA_TYPES, manifest
 from lstmconv.formats.format import Opened
@@ -23,18 +21,9 @@ from lstmconv.formats.restoring import restore
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json, refuse_many_layers
 from lstmconv.formats.torch.safetensors import read_safetensors
 from lstmconv.layouts import CUDNN, Pattern
-from lstmconv.model import (
-    Array,
-    Checkpoint,
-    Gates,
-    LSTMDirection,
-    LSTMLayer,
-    Provenance,
-    Stack,
-    float_type,
-)
+from lstmconv.model import Array, Checkpoint, Gates, LSTMDirection, LSTMLayer, Provenance, Stack, float_type
 
-__all__ = ["WeightSpaces", "open_file", "read_spaces"]
+__all__ = ["WeightSpaces", "open_file"]
 
 
 def open_file(file: MappedFile, options: ReadOptions) -> Opened:
@@ -47,12 +36,12 @@ def open_file(file: MappedFile, options: ReadOptions) -> Opened:
 
     Raises:
         UnreadableFileError: The manifest and the buffer do not belong together, or a buffer is too short.
-        UsageError: A bare buffer, and nobody says its sizes.
+        UsageError: A bare buffer without its sizes.
     """
     if options.buffer is not None:
         bare = options.buffer
         return Opened(None, None, lambda: _read_bare(file, options, bare))
-    content = read_spaces(file)
+    content = _read_spaces(file)
     return Opened(content.record, content, lambda: _interpret(file, content, options))
 
 
@@ -63,13 +52,14 @@ def _interpret(file: MappedFile, content: WeightSpaces, options: ReadOptions) ->
     for name, entry in content.manifests.items():
         where = (file.name, f"'{name}'")
         found[name] = _unpacked(name, content.spaces[name], _sizes(entry, where), where, notes)
-        own = manifest(Stack(name, found[name]), _MODES[entry["biasMode"]])
+        own = manifest(Stack(name, found[name]), BIAS_MODES[entry["biasMode"]].mode)
         _refuse_other_params(entry.get("params", []), own["params"], where)
     restored = restore(found, content.record, file.name)
+    parts = () if file.path.suffix == ".safetensors" else (file.path.with_suffix(".json").name,)
     return overruled(
         Checkpoint(
             layers=restored.layers,
-            provenance=Provenance(file.name, hashing(file), "cuDNN weight space", parts=_beside(file.path)),
+            provenance=Provenance(file.name, hashing(file), "cuDNN weight space", parts=parts),
             edges=restored.edges,
             joined=restored.joined,
             notes=(*restored.notes, *notes),
@@ -92,10 +82,6 @@ def _refuse_other_params(stated: Sequence[Mapping[str, Any]], own: Sequence[Mapp
                 )
 
 
-def _beside(path: Path) -> tuple[str, ...]:
-    return () if path.suffix == ".safetensors" else (path.with_suffix(".json").name,)
-
-
 class WeightSpaces(NamedTuple):
     """The content of a file of weight spaces.
 
@@ -110,7 +96,7 @@ class WeightSpaces(NamedTuple):
     spaces: Mapping[str, Array]
 
 
-def read_spaces(file: MappedFile) -> WeightSpaces:
+def _read_spaces(file: MappedFile) -> WeightSpaces:
     """Read the record, the manifests, and each stack's flat buffer.
 
     Raises:
@@ -193,22 +179,13 @@ def _sizes(entry: Mapping[str, Any], where: About) -> BufferSizes:
         entry["hiddenSize"],
         entry["numLayers"],
         entry["dirMode"] == "CUDNN_BIDIRECTIONAL",
-        _MODES[entry["biasMode"]],
+        BIAS_MODES[entry["biasMode"]].mode,
         _element(entry).name,
     )
 
 
-_MODES: Mapping[str, BiasMode] = {
-    "CUDNN_RNN_NO_BIAS": "none",
-    "CUDNN_RNN_SINGLE_INP_BIAS": "single-input",
-    "CUDNN_RNN_SINGLE_REC_BIAS": "single-recurrent",
-    "CUDNN_RNN_DOUBLE_BIAS": "double",
-}
-"""cuDNN's bias modes as ``--bias-mode`` names them."""
-
-
 def _read_bare(file: MappedFile, options: ReadOptions, sizes: BufferSizes) -> Checkpoint:
-    """Read one bare buffer whose sizes the user says."""
+    """Read one bare buffer whose sizes the user gives."""
     refuse_many_layers(sizes.num_layers, file.name)
     element = float_type(sizes.dtype)
     if file.size % element.itemsize:
@@ -230,9 +207,9 @@ def _read_bare(file: MappedFile, options: ReadOptions, sizes: BufferSizes) -> Ch
 def _unpacked(
     name: str, space: Array, sizes: BufferSizes, where: tuple[str, ...], notes: list[str]
 ) -> tuple[LSTMLayer, ...]:
-    """See a buffer as layers, in the order that :func:`_parts` writes; what lies behind is a note."""
+    """Return views of a buffer as layers, in the packed order; elements behind the last array become a note."""
     hidden, ways = sizes.hidden_size, 2 if sizes.bidirectional else 1
-    biased = next(held for label, held in BIAS_MODES.items() if _MODES[label] == sizes.bias_mode)
+    biased = next(biases.stored for biases in BIAS_MODES.values() if biases.mode == sizes.bias_mode)
     inputs = [sizes.input_size if k < ways else ways * hidden for k in range(sizes.num_layers * ways)]
     needed = sum(4 * hidden * (features + hidden + sum(biased)) for features in inputs)
     if space.size < needed:
@@ -259,7 +236,7 @@ def _unpacked(
     ]
     directions: list[LSTMDirection] = []
     for index, (weight_ih, weight_hh) in enumerate(matrices):
-        bias_ih, bias_hh = (take(CUDNN.one_bias, 4 * hidden) if held else None for held in biased)
+        bias_ih, bias_hh = (take(CUDNN.one_bias, 4 * hidden) if stored else None for stored in biased)
         backwards = index % ways == 1
         directions.append(
             LSTMDirection(weight_ih, weight_hh, bias_ih, bias_hh, go_backwards=backwards, layout=CUDNN.name)

@@ -15,11 +15,7 @@ from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.record import KEY, describe, encode
 from lstmconv.formats.tensors import NamedTensor, dtype_of
 from lstmconv.formats.torch.safetensors import write_file
-from lstmconv.model import (
-    Checkpoint,
-    LSTMLayer,
-    Model,
-)
+from lstmconv.model import Checkpoint, LSTMLayer, Model
 
 __all__ = ["losses", "obstacle_of_model", "terms", "usage", "write"]
 
@@ -30,16 +26,16 @@ def obstacle_of_model(model: Model, options: WriteOptions) -> str:
 
 
 def terms(layer: LSTMLayer) -> str:
-    """Say as what cuDNN holds a layer."""
+    """Say what a layer becomes in a cuDNN file."""
     return "one packed weight space"
 
 
 def usage(artifact: Artifact, place: Path) -> None:
-    """Say nothing: a weight space is for a program that calls cuDNN, and the manifest in the file says where all is."""
+    """Return nothing: a program that calls cuDNN reads the manifest in the file."""
 
 
 def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
-    """Say what a weight space does not hold of the source: nothing that its record does not."""
+    """Yield what a weight space loses of the source: nothing, because its record holds the rest."""
     yield from ()
 
 

@@ -31,10 +31,10 @@ from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats.format import Artifact, Opened
 from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.onnx.functions import onnx_function
-from lstmconv.formats.onnx.usage import usage
 from lstmconv.formats.options import ReadOptions, WriteOptions
 from lstmconv.formats.record import KEY, encode
 from lstmconv.formats.tensors import dtype_of, dtype_of_model
+from lstmconv.listing import listed
 from lstmconv.model import Checkpoint, LSTMLayer, Model, Stack
 
 if TYPE_CHECKING:
@@ -210,12 +210,34 @@ def _opset(dtypes: Collection[str], options: WriteOptions, oldest: int) -> int:
 
 
 def terms(layer: LSTMLayer) -> str:
-    """Say as what an ONNX model holds a layer."""
+    """Say what a layer becomes in an ONNX model."""
     return "one LSTM node"
 
 
+def usage(artifact: Artifact, place: Path) -> str | None:
+    """Return the inputs of a model with their shapes and types, and its outputs, in one line.
+
+    Args:
+        artifact: The file.
+        place: Where it will lie.
+    """
+    if artifact.record is None:
+        return None
+    graph = cast("onnx.ModelProto", artifact.content).graph
+    inputs, outputs = [_described(entry) for entry in graph.input], [entry.name for entry in graph.output]
+    return f"takes {listed(inputs)}; returns {listed(outputs)}"
+
+
+def _described(entry: onnx.ValueInfoProto) -> str:
+    """Return an input with its shape and type: ``x (batch, 7, 3) float32``."""
+    tensor = entry.type.tensor_type
+    sizes = ", ".join(size.dim_param or str(size.dim_value) for size in tensor.shape.dim)
+    dtype = require("onnx.helper", "Reading ONNX files").tensor_dtype_to_np_dtype(tensor.elem_type)
+    return f"{entry.name} ({sizes}) {dtype.name}"
+
+
 def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
-    """Say what an ONNX model does not hold of the source: nothing that its record does not."""
+    """Yield what an ONNX model loses of the source: nothing, because its record holds the rest."""
     yield from ()
 
 
@@ -255,12 +277,9 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     Raises:
         UnsupportedModelError: As :func:`build` and :func:`build_model`, or the checkpoint has no model.
     """
-    return _stored(_graph_of(checkpoint, options), checkpoint, path, options)
-
-
-def _stored(graph: Graph, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
     from lstmconv.formats.onnx.writer import storing
 
+    graph = _graph_of(checkpoint, options)
     model = _proto(graph)
     storing.check(model, graph.weights)
     if sum(tensor.nbytes for tensor in graph.weights.values()) < _EXTERNAL_BYTES:
