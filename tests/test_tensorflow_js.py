@@ -77,6 +77,15 @@ BAD = {
 }
 
 
+def test_a_model_of_keras_3_may_be_called_as_the_activation_that_is_refused(made):
+    path = made / "chain" / "model.json"
+    stated = json.loads(path.read_text().replace('"hard_sigmoid"', '"sigmoid"'))
+    stated["modelTopology"].update(keras_version="3.3.0")
+    stated["modelTopology"]["model_config"]["config"]["name"] = "hard_sigmoid"
+    path.write_text(json.dumps(stated))
+    assert lstmconv.load(path).model.name == "hard_sigmoid"
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_a_model_that_lies_is_refused_in_one_line(made, tmp_path, name):
     change, says = BAD[name]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["config_of", "losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]
 
+_NAMES_OF_LAYERS = ("name", "inbound_nodes", "input_layers", "output_layers")
+"""Keys of a config."""
 _DTYPES = {"float32": "<f4", "int32": "<i4", "bool": "?", "float16": "<f2", "uint8": "u1", "uint16": "<u2"}
 
 
@@ -85,13 +87,20 @@ def _config(stated: Mapping[str, Any], name: str) -> Config:
         raise UnreadableFileError("its modelTopology is no Keras config", about=name)
     version = topology.get("keras_version")
     known = KerasVersion(version) if isinstance(version, str) else None
-    if known is not None and (known.major or 0) >= 3 and "hard_sigmoid" in str(model):
+    if known is not None and (known.major or 0) >= 3 and _applies(model, "hard_sigmoid"):
         raise UnsupportedModelError(
             f"made from a model of Keras {known.text}, whose hard_sigmoid TensorFlow.js computes otherwise; convert "
             "the Keras model itself",
             about=name,
         )
     return Config({"class_name": model["class_name"], "config": model["config"]}, known)
+
+
+def _applies(stated: object, activation: str) -> bool:
+    """Whether a config states an activation anywhere; a layer may have its name."""
+    if isinstance(stated, Mapping):
+        return any(_applies(value, activation) for key, value in stated.items() if key not in _NAMES_OF_LAYERS)
+    return any(_applies(value, activation) for value in stated) if isinstance(stated, list) else stated == activation
 
 
 def _read(file: MappedFile) -> KerasFile:

@@ -30,7 +30,7 @@ from lstmconv.runtimes import (
     Session,
     named_outputs,
 )
-from lstmconv.runtimes.torch_arrays import blocks
+from lstmconv.runtimes.torch_model import blocks, decode_model, load_model
 
 __all__ = ["RUNTIME", "StateDict"]
 
@@ -66,7 +66,7 @@ class StateDict(Session):
         """The prefix of the tensors' names, by the stack."""
         if self.record is not None:
             return {name: name.replace("/", ".") + "." if self.record.prefix else "" for name in self.record.modules}
-        found = dict.fromkeys(re.split(r"weight_ih(?:_l0)?$", key)[0] for key in self.read if _FIRST.search(key))
+        found = dict.fromkeys(key[: first.start()] for key in self.read if (first := _FIRST.search(key)))
         return {module: prefix for prefix, module in modules(found).items()}
 
     def seen_by_target(self, stack: Stack) -> Stack:
@@ -106,15 +106,11 @@ class StateDict(Session):
 
     def decode_model(self, layers: Sequence[Layer], *, frameworks: bool = True) -> Mapping[str, DecodedLayer]:
         """Return every layer's arrays as PyTorch loads them, or as a reader does that calls nothing."""
-        from lstmconv.runtimes.torch_model import decode_model
-
         described = None if self.record is None else self.record.model
         return decode_model(self.arrays(frameworks=frameworks), described, layers)
 
     def load_model(self) -> LoadedModel:
         """Build the module of the whole file."""
-        from lstmconv.runtimes.torch_model import load_model
-
         return load_model(self.artifact)
 
     def load(self, name: str, way: int = 0) -> Loaded:

@@ -21,10 +21,9 @@ from lstmconv.model.kinds import (
     TransposedConvolution,
 )
 from lstmconv.runtimes import DecodedDirection, DecodedLayer, LoadedModel, Precision
-from lstmconv.runtimes.torch_arrays import blocks
 from lstmconv.semantics.graph import final_states, state_slots, stateful_calls
 
-__all__ = ["begun_states", "decode_model", "load_model"]
+__all__ = ["begun_states", "blocks", "decode_model", "load_model"]
 
 
 def load_model(artifact: Artifact) -> LoadedModel:
@@ -135,6 +134,12 @@ def _ways(own: Mapping[str, Array], suffix: str) -> list[Mapping[str, Array]]:
         for front, ending in zip(fronts, endings, strict=True)
     ]
     return [way for way in each if way]
+
+
+def blocks(rows: Array) -> Gates:
+    """Cut rows into the gates i f g o (torch.nn.LSTM, Variables)."""
+    hidden = rows.shape[0] // 4
+    return Gates(rows[0:hidden], rows[hidden : 2 * hidden], rows[2 * hidden : 3 * hidden], rows[3 * hidden :])
 
 
 def _lstm(way: Mapping[str, Array]) -> DecodedDirection:

@@ -46,8 +46,6 @@ _EXPRESSIONS: Mapping[str, str | Callable[..., str]] = {
     "hard_silu": f"F.hardswish({X})",
     "hard_tanh": f"F.hardtanh({X})",
     "log_sigmoid": f"F.logsigmoid({X})",
-    "softmax": f"{X}.softmax(dim=-1)",
-    "log_softmax": f"{X}.log_softmax(dim=-1)",
     "sparsemax": f"sparsemax({X})",
     "sparse_plus": f"sparse_plus({X})",
     "sparse_sigmoid": f"hard_sigmoid({X}, 0.5, 0.5)",
@@ -56,7 +54,9 @@ _EXPRESSIONS: Mapping[str, str | Callable[..., str]] = {
     "hard_shrink": lambda threshold: f"F.hardshrink({X}, {literal(threshold)})",
     "tanh_shrink": f"F.tanhshrink({X})",
 }
-"""One row an activation of :data:`lstmconv.activations.ACTIVATIONS`."""
+_WITH_DIM = ("softmax", "log_softmax")
+"""Methods of a tensor that take the axis as ``dim``. These tables have every activation of
+:data:`lstmconv.activations.ACTIVATIONS`."""
 
 
 def applied(activation: Activation, axis: int = -1, rank: int = 0) -> list[str]:
@@ -69,12 +69,13 @@ def applied(activation: Activation, axis: int = -1, rank: int = 0) -> list[str]:
     """
     if activation.name == "linear":
         return []
+    axis = -1 if axis == rank - 1 else axis
+    if activation.name in _WITH_DIM:
+        return [f"{X}.{activation.name}(dim={axis})"]
     found = _EXPRESSIONS[activation.name]
     expression = found if isinstance(found, str) else found(**dict(activation.parameters))
-    if not activation.coupled or axis in (-1, rank - 1):
+    if not activation.coupled or axis == -1:
         return [expression]
-    if "dim=-1" in expression:
-        return [expression.replace("dim=-1", f"dim={axis}")]
     return [f"{X}.movedim({axis}, -1)", expression, f"{X}.movedim(-1, {axis})"]
 
 

@@ -273,8 +273,7 @@ class _Function:
             target = self._name(call, index)
             if target is not None:
                 targets[index] = target
-        path = "self." + ".".join(inside(layer.name, self.above))
-        return run_recurrent(layer, RecurrentRead(path, x, states, mask, targets))
+        return run_recurrent(layer, RecurrentRead(inside(layer.name, self.above), x, states, mask, targets))
 
     def _state(self, place: Tensor, batch: str) -> str:
         name = self._wide(self.found[place], self.types[place])

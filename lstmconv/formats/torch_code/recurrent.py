@@ -22,20 +22,22 @@ __all__ = ["RecurrentRead", "kept_states", "module_of", "run_recurrent"]
 
 _Direction: TypeAlias = "LSTMDirection | GRUDirection | SimpleRNNDirection"
 _One: TypeAlias = "LSTMLayer | RecurrentLayer"
+_Path: TypeAlias = "tuple[str | int, ...]"
+"""The names that lead to a module; a number is its place in a ModuleList."""
 
 
 class RecurrentRead(NamedTuple):
     """A call of a recurrent layer.
 
     Attributes:
-        me: Its module: ``self.lstm``.
+        path: The names that lead to its module: ``("encoder", "lstm")``.
         x: The input.
         states: h (and c) of each direction of each layer, each ``(batch, units)``; empty for zeros.
         mask: ``(batch, time)`` bool, or ``None``.
         targets: The variables of the outputs and then of the final states; those that nothing reads are left out.
     """
 
-    me: str
+    path: tuple[str, ...]
     x: str
     states: tuple[str, ...]
     mask: str | None
@@ -157,18 +159,18 @@ def run_recurrent(layer: LSTMLayer | Stack | RecurrentLayer, read: RecurrentRead
         writer.x = f"{read.x}.transpose(0, 1)"
         writer.mask = None if read.mask is None else f"{read.mask}.transpose(0, 1)"
     if len(layers) == 1 or _is_one_module(layer):
-        parts = writer.run(layers, read.me)
+        parts = writer.run(layers, read.path)
     else:
         for number, own in enumerate(layers[:-1]):
             inner = replace(own, return_sequences=True)
-            outputs = writer.run([inner], f"{read.me}[{number}]")
+            outputs = writer.run([inner], (*read.path, number))
             if outputs != ["y"]:
                 writer.lines.append(f"y = {outputs[0]}")
             writer.x = "y"
             if writer.mask is not None and [half.go_backwards for half in own.directions] == [True]:
                 # The layers above take the steps in the order in which this one ran.
                 writer.mask = f"{writer.mask}.flip(1)"
-        parts = writer.run([layers[-1]], f"{read.me}[{len(layers) - 1}]", last=True)
+        parts = writer.run([layers[-1]], (*read.path, len(layers) - 1), last=True)
     sequences = writer.outer.return_sequences is not False
     for index, part in enumerate(parts):
         target = read.targets.get(index)
@@ -195,7 +197,7 @@ class _Writer:
         """How many states are dealt with."""
         self.outputs = 2 if outer.merge_mode == "none" and len(outer.directions) > 1 else 1
 
-    def run(self, layers: Sequence[_One], me: str, *, last: bool = False) -> list[str]:
+    def run(self, layers: Sequence[_One], path: _Path, *, last: bool = False) -> list[str]:
         """Run one module, or the halves of one layer; return its outputs as expressions."""
         own = layers[-1]
         sequences = own.return_sequences is not False
@@ -204,7 +206,7 @@ class _Writer:
             names = []
             for half, name, variable in zip(own.directions, ("forward", "backward"), "ab", strict=True):
                 alone = [replace(own, forward=_forwards(half), backward=None)]
-                self.one(alone, f"{me}.{name}_layer", variable, backwards=half.go_backwards)
+                self.one(alone, (*path, f"{name}_layer"), variable, backwards=half.go_backwards)
                 names.append(variable)
             parts = ["a", "b.flip(1)"] if sequences else ["a[:, -1]", "b[:, -1]"]
         else:
@@ -214,7 +216,7 @@ class _Writer:
             variable = target if final and target is not None and not joined else "y"
             if final and not any(index in self.read.targets for index in range(self.outputs)):
                 variable = "_"  # Only its states are read.
-            self.one(layers, me, variable, backwards=own.forward.go_backwards)
+            self.one(layers, path, variable, backwards=own.forward.go_backwards)
             if variable == "_":
                 return ["_"] * self.outputs
             if not joined:
@@ -228,8 +230,9 @@ class _Writer:
                   "ave": f"({a} + {b}) / 2"}  # fmt: skip
         return [merged[own.merge_mode]]
 
-    def one(self, layers: Sequence[_One], me: str, variable: str, *, backwards: bool) -> None:
+    def one(self, layers: Sequence[_One], path: _Path, variable: str, *, backwards: bool) -> None:
         """Run one module of torch."""
+        me = "self" + "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in path)
         letters = "hc" if isinstance(layers[0], LSTMLayer) else "h"
         rows = len(layers) * len(layers[0].directions)
         count = rows * len(letters)
@@ -237,7 +240,7 @@ class _Writer:
         wanted = {
             k: target for k in range(count) if (target := self.read.targets.get(self.outputs + start + k)) is not None
         }
-        key = me.removeprefix("self.").replace("[", ".").replace("]", "") if self.outer.stateful else None
+        key = ".".join(map(str, path)) if self.outer.stateful else None
         x, mask = (None if one is None else f"{one}.flip(1)" if backwards else one for one in (self.x, self.mask))
         hx = _given(self.read.states[start : start + count], letters)
         if hx is None and key is not None:
