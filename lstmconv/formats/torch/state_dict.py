@@ -9,6 +9,7 @@ refuses it, :class:`lstmconv.torch.LSTM` reads it.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +27,7 @@ from lstmconv.model.notes import LayerNote
 
 __all__ = [
     "extra_state",
+    "extra_tensor",
     "losses",
     "obstacle",
     "plain",
@@ -35,6 +37,7 @@ __all__ = [
     "stack_tensors",
     "tensors",
     "terms",
+    "without_equal_names",
 ]
 
 _TWO_BIASES = (None, "input", "recurrent", "both-halves", "double")
@@ -152,10 +155,18 @@ def tensors(checkpoint: Checkpoint, options: WriteOptions) -> list[NamedTensor]:
         for stack in stacks
         for tensor in stack_tensors(stack, prefix_of(stack.name) if options.prefix else "", options)
     ]
-    names = [tensor.name for tensor in listed]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(f"two layers would both write {twice[0]!r}; give one another name with --rename")
+    return without_equal_names(listed)
+
+
+def without_equal_names(listed: list[NamedTensor]) -> list[NamedTensor]:
+    """Return tensors whose names differ.
+
+    Raises:
+        UsageError: Two have one name.
+    """
+    name, count = Counter(tensor.name for tensor in listed).most_common(1)[0] if listed else ("", 0)
+    if count > 1:
+        raise UsageError(f"two layers would both write {name!r}; give one another name with --rename")
     return listed
 
 
@@ -197,8 +208,13 @@ def stack_tensors(stack: Stack, prefix: str, options: WriteOptions) -> Iterator[
                     yield NamedTensor(f"{prefix}{name}_l{number}{suffix}", shape, dtype, ((pattern, gates),))
     extra = extra_state(stack)
     if extra is not None:
-        text = np.frombuffer(json.dumps(extra).encode(), np.uint8)
-        yield NamedTensor(f"{prefix}_extra_state", text.shape, text.dtype, (text,))
+        yield extra_tensor(prefix, extra)
+
+
+def extra_tensor(prefix: str, extra: Mapping[str, object]) -> NamedTensor:
+    """Return an ``_extra_state``: the bytes of a JSON object."""
+    text = np.frombuffer(json.dumps(extra).encode(), np.uint8)
+    return NamedTensor(f"{prefix}_extra_state", text.shape, text.dtype, (text,))
 
 
 def _arrays(

@@ -7,19 +7,25 @@ A state dict needs no wiring: it carries the arrays of every known layer, also w
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from lstmconv.activations import SIGMOID, TANH, Activation, describe_activation
 from lstmconv.arrays.copying import Piece
-from lstmconv.errors import UnsupportedModelError, UsageError
+from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.tensors import NamedTensor
-from lstmconv.formats.torch.state_dict import obstacle, prefix_of, require_two_biases, stack_tensors
+from lstmconv.formats.torch.state_dict import (
+    extra_tensor,
+    obstacle,
+    prefix_of,
+    require_two_biases,
+    stack_tensors,
+    without_equal_names,
+)
 from lstmconv.layouts.kinds import ArrayLayout, rows_of
 from lstmconv.model import (
     Array,
@@ -27,7 +33,6 @@ from lstmconv.model import (
     Gates,
     GRUDirection,
     Layer,
-    LSTMDirection,
     LSTMLayer,
     Model,
     RecurrentLayer,
@@ -47,8 +52,6 @@ from lstmconv.model.kinds import (
 )
 from lstmconv.model.names import named_layers
 
-_Direction = TypeVar("_Direction", LSTMDirection, GRUDirection | SimpleRNNDirection)
-
 __all__ = [
     "halves_fit",
     "model_tensors",
@@ -63,8 +66,8 @@ def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:
     """Say why no state dict can hold a model whole, or ``None``; unknown layers are none: their arrays are left out."""
     for name, layer in named_layers(model):
         if isinstance(layer, MultiHeadAttention):
-            biases = {name for name in layer.arrays if name.endswith("_bias")}
-            if len(biases) not in (0, 4):
+            biases = (layer.query_bias, layer.key_bias, layer.value_bias, layer.output_bias)
+            if len({bias is None for bias in biases}) > 1:
                 return f"{name}: some of its projections have a bias and some have none"
         reason = _unknown_activation(layer)
         if reason is not None:
@@ -102,12 +105,9 @@ def model_tensors(model: Model, options: WriteOptions) -> list[NamedTensor]:
     reason = obstacle_of_model(model, options)
     if reason is not None:
         raise UnsupportedModelError(reason)
-    listed = [tensor for name, layer in named_layers(model) for tensor in _layer(layer, prefix_of(name), options)]
-    names = [tensor.name for tensor in listed]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice:
-        raise UsageError(f"two layers would both write {twice[0]!r}; give one another name with --rename")
-    return listed
+    return without_equal_names(
+        [tensor for name, layer in named_layers(model) for tensor in _layer(layer, prefix_of(name), options)]
+    )
 
 
 def _layer(layer: Layer, prefix: str, options: WriteOptions) -> Iterator[NamedTensor]:
@@ -132,11 +132,6 @@ def _tensor(name: str, array: Array, row: ArrayLayout, options: WriteOptions) ->
     return NamedTensor(name, shape, _dtype(array, options), parts)
 
 
-def _extra(prefix: str, said: Mapping[str, object]) -> NamedTensor:
-    text = np.frombuffer(json.dumps(said).encode(), np.uint8)
-    return NamedTensor(f"{prefix}_extra_state", text.shape, text.dtype, (text,))
-
-
 # LSTM
 
 
@@ -151,13 +146,9 @@ def _lstm(layer: LSTMLayer | Stack, prefix: str, options: WriteOptions) -> Itera
             yield from _lstm(own, f"{prefix}{number}.", options)
         return
     for name, half in zip(("forward_layer", "backward_layer"), stack.first.directions, strict=False):
-        # As a layer that runs forwards: what is turned round for it is the layer's affair.
-        alone = LSTMLayer(name, _forwards(half))
+        # Each half runs forwards; the layer turns its input round.
+        alone = LSTMLayer(name, replace(half, go_backwards=False))
         yield from stack_tensors(Stack(name, (alone,)), f"{prefix}{name}.", options)
-
-
-def _forwards(direction: _Direction) -> _Direction:
-    return replace(direction, go_backwards=False)
 
 
 # GRU, SimpleRNN
@@ -166,7 +157,7 @@ def _forwards(direction: _Direction) -> _Direction:
 def _recurrent(layer: RecurrentLayer, prefix: str, options: WriteOptions) -> Iterator[NamedTensor]:
     if not halves_fit(layer):
         for name, half in zip(("forward_layer", "backward_layer"), layer.directions, strict=False):
-            alone = RecurrentLayer(name, _forwards(half))
+            alone = RecurrentLayer(name, replace(half, go_backwards=False))
             yield from _recurrent(alone, f"{prefix}{name}.", options)
         return
     biased = any("bias_ih" in arrays for arrays in map(_direction_arrays, layer.directions))
@@ -177,12 +168,11 @@ def _recurrent(layer: RecurrentLayer, prefix: str, options: WriteOptions) -> Ite
             yield _tensor(f"{prefix}{name}{suffix}", arrays[name], rows[name], options)
         if biased:
             for name in ("bias_ih", "bias_hh"):
-                bias = arrays.get(name)
-                zeros = np.zeros(_bias_shape(direction), direction.weight_ih.dtype)
-                yield _tensor(f"{prefix}{name}{suffix}", zeros if bias is None else bias, rows["bias_ih"], options)
-    said = recurrent_extra_state(layer)
-    if said is not None:
-        yield _extra(prefix, said)
+                zeros = np.zeros(direction.weight_ih.shape[:-1], direction.weight_ih.dtype)
+                yield _tensor(f"{prefix}{name}{suffix}", arrays.get(name, zeros), rows["bias_ih"], options)
+    extra = recurrent_extra_state(layer)
+    if extra is not None:
+        yield extra_tensor(prefix, extra)
 
 
 def halves_fit(layer: RecurrentLayer) -> bool:
@@ -203,10 +193,6 @@ def _cell(direction: GRUDirection | SimpleRNNDirection) -> str:
 def _direction_arrays(direction: GRUDirection | SimpleRNNDirection) -> dict[str, Array]:
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     return {name: array for name in names if (array := getattr(direction, name, None)) is not None}
-
-
-def _bias_shape(direction: GRUDirection | SimpleRNNDirection) -> tuple[int, ...]:
-    return direction.weight_ih.shape[:-1]
 
 
 _RELU = Activation("relu", (("negative_slope", 0.0), ("max_value", float("inf")), ("threshold", 0.0)))

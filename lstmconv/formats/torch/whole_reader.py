@@ -61,7 +61,11 @@ _NO_WEIGHTS = frozenset({"_extra_state", "num_batches_tracked"})
 
 
 def _found(state: Mapping[str, Array], source: str, place: Place) -> Array | Gates | None:
-    """Return one array in the model's axes, as the writer above placed it."""
+    """Return one array in the model's axes; ``None`` if the file does not hold it.
+
+    Raises:
+        UnreadableFileError: Its tensor has another shape.
+    """
     finder = _FINDERS.get(place.kind, _plain)
     try:
         return finder(state, place)
