@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
 import lstmconv
+import lstmconv.torch
 from lstmconv.errors import NoLSTMError, UnreadableFileError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -192,4 +195,24 @@ def test_biases_that_some_layers_or_directions_lack_are_a_truncated_state_dict(t
         tmp_path / "m.pt",
     )
     with pytest.raises(UnreadableFileError, match=f"'rnn' has biases, and lacks bias_ih_{lost} and bias_hh_{lost}"):
+        lstmconv.load(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"activation": [1, 2]},
+        {"activation": "ab"},
+        {"go_backwards": "false"},
+        {"merge_mode": "banana"},
+        {"peephole": True},
+    ],
+    ids=str,
+)
+def test_an_extra_state_that_lstmconv_does_not_write_is_no_lstm(changed, tmp_path):
+    state = lstmconv.torch.LSTM(3, 5, bidirectional=True, activation="relu").state_dict()
+    said = json.loads(bytes(state["_extra_state"].tolist())) | changed
+    state["_extra_state"] = torch.tensor(list(json.dumps(said).encode()), dtype=torch.uint8)
+    torch.save(state, tmp_path / "m.pt")
+    with pytest.raises(NoLSTMError, match="its _extra_state"):
         lstmconv.load(tmp_path / "m.pt")

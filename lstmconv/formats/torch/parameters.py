@@ -10,28 +10,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
 
-from lstmconv.activations import SIGMOID, TANH, Activation, described_activation
-from lstmconv.errors import NoLSTMError, UnreadableFileError, UnsupportedModelError
+from lstmconv.errors import NoLSTMError, UnsupportedModelError
 from lstmconv.formats.options import ReadOptions, WriteOptions
 from lstmconv.formats.overrides import overruled
 from lstmconv.formats.record import Record
 from lstmconv.formats.restoring import restore
-from lstmconv.formats.safety.limits import parse_json, refuse_many_layers
+from lstmconv.formats.safety.limits import refuse_many_layers
 from lstmconv.formats.torch.agreement import refuse_disagreement
 from lstmconv.formats.torch.inference_weights import inference_weights
 from lstmconv.formats.torch.module_facts import compare_sizes, doubt, order_of_axes
+from lstmconv.formats.torch.module_layers import IncompleteError, ModuleParameters, layers_of
 from lstmconv.formats.torch.pickled_modules import PickledModule
 from lstmconv.formats.torch.state_dict import path_of
 from lstmconv.formats.torch.state_dict import tensors as written_tensors
 from lstmconv.formats.torch.whole import whole_tensors
 from lstmconv.formats.torch.whole_reader import read_whole
-from lstmconv.layouts import TORCH
 from lstmconv.listing import listed
-from lstmconv.model import Array, Checkpoint, LSTMDirection, LSTMLayer, Provenance, Skipped
+from lstmconv.model import Array, Checkpoint, LSTMLayer, Provenance, Skipped
 
 __all__ = ["modules", "read_parameters"]
 
@@ -49,18 +46,6 @@ _FOREIGN = {
     r"_all_weight_values|_packed_weight|_packed_params": "quantised: its weights are integers",
 }
 """What stands in place of an LSTM's parameters where something computes them."""
-
-
-class _IncompleteError(UnsupportedModelError):
-    """Some of a module's arrays are there and some are not."""
-
-
-@dataclass
-class _Module:
-    """One module's tensors while they are collected: ``(array, layer, way)`` by its prefix."""
-
-    prefix: str
-    arrays: dict[tuple[str, int | None, str], Array] = field(default_factory=dict)
 
 
 def modules(prefixes: Iterable[str]) -> dict[str, str]:
@@ -114,12 +99,12 @@ def read_parameters(
     for module in collected:
         name = names[module.prefix]
         try:
-            found[name] = _layers(module, name, tensors.get(f"{module.prefix}_extra_state"), provenance.source)
+            found[name] = layers_of(module, name, tensors.get(f"{module.prefix}_extra_state"), provenance.source)
             if (facts := known.get(module.prefix)) is not None:
                 compare_sizes(facts, found[name], f"{provenance.source}: '{name}'")
                 notes += filter(None, [order_of_axes(facts, name)])
         except UnsupportedModelError as error:
-            whole = not isinstance(error, _IncompleteError)
+            whole = not isinstance(error, IncompleteError)
             skipped.append(Skipped(name, "nn.LSTM", str(error), whole))
     if not found:
         reasons = "; ".join(entry.described for entry in skipped)
@@ -148,7 +133,7 @@ def _collect(
     opaque: Mapping[str, str],
     *,
     nested: bool,
-) -> tuple[list[_Module], list[Skipped]]:
+) -> tuple[list[ModuleParameters], list[Skipped]]:
     """Gather the tensors of each recurrent module by its prefix; other modules' tensors are none of ours.
 
     Args:
@@ -158,7 +143,7 @@ def _collect(
         opaque: The classes of objects that are not built, by name.
         nested: Whether one LSTM's prefix may begin with another's, as layers are named in files of lstmconv's own.
     """
-    collected: dict[str, _Module] = {}
+    collected: dict[str, ModuleParameters] = {}
     foreign: dict[str, str] = {}
     others: list[str] = []
     for key, array in tensors.items():
@@ -167,7 +152,7 @@ def _collect(
         if parameter is not None:
             layer = parameter["layer"]
             place = (parameter["array"], None if layer is None else int(layer), parameter["way"] or "")
-            collected.setdefault(prefix, _Module(prefix)).arrays[place] = array
+            collected.setdefault(prefix, ModuleParameters(prefix)).arrays[place] = array
             if not nested:
                 others.append(prefix)
             continue
@@ -182,7 +167,7 @@ def _collect(
     skipped += _named_as_by_keras(tensors)
     further = _further(collected, others)
     unbuilt = {_parted(key)[0]: key for key in opaque if _PARAMETER.fullmatch(_parted(key)[1])}
-    kept: list[_Module] = []
+    kept: list[ModuleParameters] = []
     for prefix, module in collected.items():
         other = _other_class(module, names[prefix])
         if other is not None:
@@ -232,7 +217,7 @@ def _parted(key: str) -> tuple[str, str]:
     return key[: len(key) - len(last)], last
 
 
-def _further(collected: Mapping[str, _Module], others: Iterable[str]) -> Mapping[str, list[str]]:
+def _further(collected: Mapping[str, ModuleParameters], others: Iterable[str]) -> Mapping[str, list[str]]:
     """Return what stands in each module, or in modules inside it, beside an LSTM's parameters."""
     further: dict[str, list[str]] = {}
     for key in dict.fromkeys(others):
@@ -257,7 +242,7 @@ def _more_than_an_lstm(found: Sequence[str]) -> str:
     )
 
 
-def _other_class(module: _Module, name: str) -> Skipped | None:
+def _other_class(module: ModuleParameters, name: str) -> Skipped | None:
     """Return a module that is no plain LSTM, and why it does not convert."""
     if any(array == "weight_hr" for array, _, _ in module.arrays):
         return Skipped(name, "nn.LSTM", "proj_size: Keras, ONNX and cuDNN without projections cannot hold it")
@@ -267,130 +252,3 @@ def _other_class(module: _Module, name: str) -> Skipped | None:
     blocks = recurrent.shape[0] / recurrent.shape[1]
     known = {3: "nn.GRU", 1: "nn.RNN"}
     return Skipped(name, known[int(blocks)], "only LSTM layers convert", is_lstm=False) if blocks in known else None
-
-
-def _layers(module: _Module, name: str, extra: Array | None, source: str) -> list[LSTMLayer]:
-    """Build a module's layers, from the input to the output."""
-    numbers = sorted({layer for _, layer, _ in module.arrays}, key=lambda layer: -1 if layer is None else layer)
-    if numbers not in ([None], list(range(len(numbers)))):
-        held = ", ".join(str(number) for number in numbers)
-        raise UnreadableFileError(f"'{name}' has the layers {held}, expected 0 to {len(numbers) - 1}", about=source)
-    ways = sorted({way for _, _, way in module.arrays})
-    if "" not in ways:
-        raise UnreadableFileError(f"'{name}' has a _reverse direction only, expected the forward one too", about=source)
-    _refuse_some_biases(module, (source, f"'{name}'"))
-    computed = _Computed.read(extra, len(ways))
-    made: list[LSTMLayer] = []
-    for number in numbers:
-        halves = [
-            replace(
-                _direction(module, number, way, (source, f"'{name}'")),
-                activation=computed.activation[index],
-                recurrent_activation=computed.recurrent_activation[index],
-                go_backwards=computed.go_backwards != (index == 1),
-            )
-            for index, way in enumerate(ways)
-        ]
-        made.append(
-            LSTMLayer(
-                name=name if len(numbers) == 1 else f"{name}_l{number}",
-                forward=halves[0],
-                backward=halves[1] if len(halves) == 2 else None,
-                merge_mode=computed.merge_mode,
-                class_name="nn.LSTMCell" if number is None else "nn.LSTM",
-            )
-        )
-    for number, layer in enumerate(made[1:], 1):
-        if layer.input_size != made[number - 1].output_size:
-            raise UnreadableFileError(
-                f"'{name}' takes {layer.input_size} features in layer {number}, "
-                f"expected {made[number - 1].output_size}, what layer {number - 1} returns",
-                about=source,
-            )
-    return made
-
-
-def _refuse_some_biases(module: _Module, where: tuple[str, str]) -> None:
-    """Refuse biases in some layers or directions alone: ``bias`` is one option of all (torch/nn/modules/rnn.py)."""
-    places = {(layer, way) for _, layer, way in module.arrays}
-    biased = {(layer, way) for name, layer, way in module.arrays if name in ("bias_ih", "bias_hh")}
-    for layer, way in sorted(places - biased, key=str) if biased else ():
-        ending = ("" if layer is None else f"_l{layer}") + way
-        raise UnreadableFileError(
-            f"{where[1]} has biases, and lacks bias_ih{ending} and bias_hh{ending}: a truncated or filtered state dict",
-            about=where[0],
-        )
-
-
-def _direction(module: _Module, layer: int | None, way: str, where: tuple[str, str]) -> LSTMDirection:
-    """View one direction's four arrays, checked for shape and type before anything is viewed."""
-    ending = ("" if layer is None else f"_l{layer}") + way
-    arrays = {name: module.arrays.get((name, layer, way)) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
-    weight_ih, weight_hh = arrays["weight_ih"], arrays["weight_hh"]
-    if weight_ih is None or weight_hh is None:
-        missing = "weight_ih" if weight_ih is None else "weight_hh"
-        raise UnreadableFileError(
-            f"{where[1]} lacks {missing}{ending}: a truncated or filtered state dict", about=where[0]
-        )
-    biases = [name for name in ("bias_ih", "bias_hh") if arrays[name] is not None]
-    if len(biases) == 1:
-        raise _IncompleteError(f"it has {biases[0]}{ending} alone, and an nn.LSTM has both biases or none")
-    hidden = weight_hh.shape[-1] if weight_hh.ndim == 2 else 0
-    features = weight_ih.shape[-1] if weight_ih.ndim == 2 else 0
-    expected = {
-        "weight_ih": (4 * hidden, features),
-        "weight_hh": (4 * hidden, hidden),
-        "bias_ih": (4 * hidden,),
-        "bias_hh": (4 * hidden,),
-    }
-    for name, array in arrays.items():
-        if array is None:
-            continue
-        if array.dtype.kind not in "fV":
-            raise UnsupportedModelError(
-                f"{name}{ending} is {array.dtype}, expected floating-point weights (quantised?)"
-            )
-        if array.shape != expected[name] or not hidden or not features:
-            raise UnreadableFileError(
-                f"{name}{ending} is {array.shape}, expected {expected[name]} for {hidden} units", about=where
-            )
-    bias_ih, bias_hh = (
-        None if bias is None else TORCH.one_bias.view(bias, hidden) for bias in (arrays["bias_ih"], arrays["bias_hh"])
-    )
-    return LSTMDirection(
-        TORCH.input_matrix.view(weight_ih, hidden),
-        TORCH.recurrent_matrix.view(weight_hh, hidden),
-        bias_ih,
-        bias_hh,
-        layout=TORCH.name,
-    )
-
-
-class _Computed(NamedTuple):
-    """The computation of a module: ``nn.LSTM``'s, or the one in its ``_extra_state``."""
-
-    activation: Sequence[Activation | None]
-    recurrent_activation: Sequence[Activation | None]
-    go_backwards: bool = False
-    merge_mode: Any = "concat"
-
-    @classmethod
-    def read(cls, extra: Array | None, directions: int) -> _Computed:
-        """Read the ``_extra_state`` of :class:`lstmconv.torch.LSTM`.
-
-        Raises:
-            UnsupportedModelError: Another class's ``_extra_state``: the module is no plain ``nn.LSTM``.
-        """
-        if extra is None:
-            return cls([TANH] * directions, [SIGMOID] * directions)
-        try:
-            found = parse_json(bytes(extra.tobytes()), "_extra_state")
-            activations = [
-                [described_activation(entry) for entry in found[key]] for key in ("activation", "recurrent_activation")
-            ]
-            made = cls(activations[0], activations[1], bool(found["go_backwards"]), found["merge_mode"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UnsupportedModelError("its _extra_state is not lstmconv's: it is no plain nn.LSTM") from error
-        if {len(entry) for entry in activations} != {directions}:
-            raise UnsupportedModelError(f"its _extra_state is not for {directions} directions")
-        return made
