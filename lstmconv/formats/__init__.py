@@ -159,42 +159,43 @@ What no other format recognises is left to the Keras reader, which says what it 
 TARGETS = tuple(entry for entry in FORMATS if entry.is_written)
 """The formats that can be written."""
 ALIASES = {alias: entry.name for entry in FORMATS for alias in entry.aliases}
-"""What others call a format, with its name."""
+"""The name of a format by each name that others give it."""
 
 
 def places(path: Path) -> dict[Path, Format]:
     """Return the files and folders that a path may mean, each with its format.
 
-    TensorFlow names a checkpoint by a prefix that is no file, a folder may hold several models, and a plain file means
-    itself alone: then there are none.
+    TensorFlow names a checkpoint by a prefix that is no file, and a folder may hold several models. A plain file means
+    itself alone: the mapping is empty.
 
     Raises:
         UnreadableFileError: What the path means is not there.
     """
-    found: dict[Path, Format] = {}
+    formats: dict[Path, Format] = {}
     for entry in FORMATS:
         for place in () if entry.locate is None else entry.locate(path):
-            found.setdefault(place, entry)
-    return found
+            formats.setdefault(place, entry)
+    return formats
 
 
 def located(path: Path) -> Path:
-    """Return the file or folder that a path means: the path itself where no format says otherwise.
+    """Return the file or folder that a path means; the path itself if no format locates another.
 
     Raises:
         UnreadableFileError: A folder holds several models, or what the path means is not there.
     """
-    found = places(path)
-    if len(found) > 1:
-        held = [f"itself a {entry.title}" if place == path else place.name for place, entry in found.items()]
+    candidates = places(path)
+    if len(candidates) > 1:
+        named = [f"itself a {entry.title}" if place == path else place.name for place, entry in candidates.items()]
         raise UnreadableFileError(
-            f"a folder that holds several models: {listed(held)}; give a file of the one that is meant", about=path.name
+            f"a folder that holds several models: {listed(named)}; give a file of the one that is meant",
+            about=path.name,
         )
-    return next(iter(found), path)
+    return next(iter(candidates), path)
 
 
 def place_of(path: Path) -> Path:
-    """Return the file or folder that a path means; the path itself where reading it says what is wrong."""
+    """Return the file or folder that a path means; the path itself if that fails, for its reader names the fault."""
     try:
         return located(path)
     except LstmconvError:
@@ -202,7 +203,7 @@ def place_of(path: Path) -> Path:
 
 
 def detect(file: MappedFile, options: ReadOptions | None = None) -> Format:
-    """Return the format of a file: the user's, else by its content, else by its suffix.
+    """Return the format of a file: the one the user names, else by its content, else by its suffix.
 
     Raises:
         UnreadableFileError: It is empty, or it is a Git LFS pointer.
@@ -219,7 +220,7 @@ def open_file(path: Path, options: ReadOptions | None = None) -> Artifact:
     """Open a file of any format.
 
     Args:
-        path: The file, or what means one.
+        path: The file, or a path that :func:`located` resolves to one.
         options: What the user says about it.
 
     Raises:
@@ -240,13 +241,13 @@ def open_place(place: Path, options: ReadOptions | None = None) -> Artifact:
 
 
 def config_of(path: Path) -> Mapping[str, Any]:
-    """Return the model config that a file tells, as ``model.to_json()`` states it.
+    """Return the model config in a file, as ``model.to_json()`` states it.
 
     Args:
         path: A file with ``model.to_json()``, or a model of any format that Keras writes.
 
     Raises:
-        UnreadableFileError: There is none in it.
+        UnreadableFileError: The file is not there, or has no config.
     """
     place = located(path)
     if not place.exists():

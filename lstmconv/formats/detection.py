@@ -1,4 +1,4 @@
-"""Tell what a file is by its content; suffixes decide only where the content cannot.
+"""Recognise a file's format by its content; the suffix decides only if the content does not show it.
 
 Each function belongs to one format's row. A function that must look into a file imports what it needs for that: HDF5
 files need none of it.
@@ -86,7 +86,7 @@ def is_cudnn(file: MappedFile) -> bool:
 
 
 def is_onnx(file: MappedFile) -> bool:
-    """Recognise an ONNX model by its suffix: a Protocol Buffers message begins with nothing of its own."""
+    """Recognise an ONNX model by its suffix: a Protocol Buffers message has no mark at its beginning."""
     return _is_unmarked(file) and file.has_suffix(".onnx")
 
 
@@ -110,12 +110,12 @@ def locate_tensorflow(path: Path) -> Sequence[Path]:
 
 
 def is_torch_code(file: MappedFile) -> bool:
-    """Recognise the source of a model by its docstring; other Python files are none."""
+    """Recognise the source of a model by its docstring; other Python files are not recognised."""
     return file.has_suffix(".py") and file.head.startswith(b'"""') and _WRITTEN in file.head
 
 
 def locate_tensorflow_js(path: Path) -> Sequence[Path]:
-    """Return the ``model.json`` of TensorFlow.js that a folder, one of its files of weights, or it itself means."""
+    """Return the ``model.json`` of TensorFlow.js for a folder, for a file of weights in it, or for the file itself."""
     is_weights = _TENSORFLOW_JS_WEIGHTS.fullmatch(path.name) is not None
     if path.is_dir():
         path /= _TENSORFLOW_JS
@@ -132,12 +132,12 @@ def locate_keras_folder(path: Path) -> Sequence[Path]:
 
 
 def locate_torch_code(path: Path) -> Sequence[Path]:
-    """Return a source of lstmconv's; of any other Python file nothing."""
+    """Return the path of a source that lstmconv wrote; nothing for other files."""
     return [path] if path.suffix.lower() == ".py" and _recognises(is_torch_code, path) else []
 
 
 def _recognises(recognises: Callable[[MappedFile], bool], path: Path) -> bool:
-    """Whether a path is a file of a format; what cannot be opened is none."""
+    """Whether a path is a file of a format; a file that cannot be opened is not."""
     try:
         return path.is_file() and recognises(MappedFile(path))
     except OSError:

@@ -32,7 +32,7 @@ class Opened(NamedTuple):
         record: What lstmconv recorded in it; ``None`` for the files of others.
         content: The parsed file, of the module's own type; the format's runtime runs what is in it.
         interpret: Builds the layers from the content.
-        weights: Returns every layer's arrays by their names in the file, where the layers do not contain all of them.
+        weights: Returns arrays by their names in the file, where the layers do not contain all of the file's arrays.
     """
 
     record: Record | None
@@ -50,7 +50,7 @@ class Module(Protocol):
     def config_of(self, file: MappedFile) -> Mapping[str, Any]:
         """Return the model's config, as ``model.to_json()`` states it.
 
-        Asked of formats whose files Keras writes (``from_keras``).
+        Only formats whose files Keras writes (``from_keras``) need it.
         """
 
     def obstacle(self, stack: Stack) -> str | None:
@@ -63,19 +63,19 @@ class Module(Protocol):
         """Write all layers, or with ``options.whole`` the model; return the files written, ``path`` first."""
 
     def alteration(self, model: Model, artifact: Artifact, options: WriteOptions) -> str | None:
-        """Say in what a whole file's graph is not the one that is written for a model, or ``None``.
+        """Name a difference between a whole file's graph and the graph that is written for a model, or ``None``.
 
-        Asked of formats whose files have graphs of their own (``runs_graphs``).
+        Only formats whose files have graphs (``runs_graphs``) need it.
         """
 
     def losses(self, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
         """Say in whole sentences which facts of the source the written file lacks."""
 
     def terms(self, layer: LSTMLayer) -> str:
-        """Say in which form the format holds a layer that it can hold: ``one LSTM node``."""
+        """Name the form in which a file holds a layer: ``one LSTM node``."""
 
     def usage(self, artifact: Artifact, place: Path) -> str | None:
-        """Say in a line how a written file is used from its place: what loads it, or what it takes; or ``None``."""
+        """Say in one line how a written file is used: what loads it, or which inputs it takes; or ``None``."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,9 @@ class Format:
         return self._module.obstacle_of_model(model, options)
 
     def alteration(self, model: Model, artifact: Artifact, options: WriteOptions) -> str | None:
-        """Say in what a whole file's graph is not the one that is written for a model; ``None`` if it has none.
+        """Name a difference between a whole file's graph and the graph that is written for a model, or ``None``.
+
+        It is ``None`` for formats whose files have no graph.
 
         Raises:
             UnsupportedModelError: The model cannot be written.
@@ -167,7 +169,7 @@ class Format:
         return self._module.alteration(model, artifact, options) if self.runs_graphs else None
 
     def terms(self, layer: LSTMLayer) -> str:
-        """Say in which form the format holds a layer that it can hold."""
+        """Name the form in which a file holds a layer: ``one LSTM node``."""
         return self._module.terms(layer)
 
     def write(self, checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
@@ -185,7 +187,12 @@ class Format:
         return self._module.losses(checkpoint, path, options)
 
     def usage(self, artifact: Artifact, place: Path) -> str | None:
-        """Say in a line how a file that lstmconv wrote is used from its place; ``None`` where nothing is to be said."""
+        """Say in one line how a written file is used: what loads it, or which inputs it takes; or ``None``.
+
+        Args:
+            artifact: The file, which may lie in a temporary folder.
+            place: Where it will lie.
+        """
         return self._module.usage(artifact, place)
 
     def has_suffix(self, path: Path) -> bool:
@@ -194,7 +201,16 @@ class Format:
 
 
 class Artifact:
-    """One opened file: opened once, parsed once, whoever asks."""
+    """One opened file: it is opened and parsed once, however many parts of lstmconv read it.
+
+    Attributes:
+        file: Its bytes.
+        format: Its format.
+        options: What the user said about it.
+        record: What lstmconv recorded in it; ``None`` for the files of others.
+        content: The parsed file, of the format's own type.
+        weights: See :class:`Opened`.
+    """
 
     def __init__(self, file: MappedFile, format: Format, opened: Opened, options: ReadOptions) -> None:
         self.file = file
@@ -207,7 +223,7 @@ class Artifact:
 
     @property
     def path(self) -> Path:
-        """Where it was opened."""
+        """The path it was opened by."""
         return self.file.path
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The SHA-256 of a source, computed when it is asked for, or meanwhile on a thread."""
+"""The SHA-256 of a source, computed when it is needed, or before on a thread."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _HASHED_AT_ONCE = 8 << 20
 
 
 _HASHED_BYTES = 4 << 20
-"""At a time: large enough for its pages to be released."""
+"""How many bytes are hashed at a time; their pages are released after each block."""
 
 
 def sha256_of(*files: MappedFile) -> str:
-    """Return the SHA-256 of the bytes of all files, one behind the other."""
+    """Return the SHA-256 of the bytes of all files, joined in this order."""
     import hashlib  # OpenSSL takes 3 ms to load.
 
     digest = hashlib.sha256()
@@ -34,19 +34,19 @@ def sha256_of(*files: MappedFile) -> str:
 
 
 def sha256_of_all(files: Sequence[MappedFile], head: bytes = b"") -> str:
-    """Return one SHA-256 for files that make up one checkpoint: of ``head`` and each file's own."""
+    """Return one SHA-256 for the files of one checkpoint: that of ``head`` and of each file's own SHA-256."""
     import hashlib
 
     return hashlib.sha256(head + b"".join(bytes.fromhex(sha256_of(file)) for file in files)).hexdigest()
 
 
 def hashing(*files: MappedFile) -> LaterHash:
-    """Return what computes the SHA-256 of files' bytes when it is asked for."""
+    """Return the SHA-256 of the bytes of all files, computed when it is needed."""
     return LaterHash(files)
 
 
 class LaterHash:
-    """A hash that is computed when it is asked for, or before: of 2 GB it takes 1 to 2 s, on a thread of its own."""
+    """A SHA-256 that is computed when it is called for. Large files are hashed on a thread: 2 GB take 1 to 2 s."""
 
     def __init__(self, files: Sequence[MappedFile]) -> None:
         self._files = files
@@ -55,7 +55,7 @@ class LaterHash:
         self._found: str | None = None
 
     def begin(self) -> None:
-        """Compute it now, or begin to where that takes long."""
+        """Compute it; for large files, begin to on a thread."""
         if self.slow and self._thread is None:
             self._thread = threading.Thread(target=self._compute, daemon=True)
             self._thread.start()
@@ -64,14 +64,14 @@ class LaterHash:
 
     @property
     def slow(self) -> bool:
-        """Whether it takes long, and is not known yet."""
+        """Whether it is not known yet and takes long to compute."""
         return self._large and self._found is None
 
     def _compute(self) -> None:
         self._found = sha256_of(*self._files)
 
     def __call__(self) -> str:
-        """Return it."""
+        """Return the SHA-256; wait for the thread if one computes it."""
         if self._thread is not None:
             self._thread.join()
         if self._found is None:
@@ -88,13 +88,13 @@ class LaterHash:
 
 
 def begin_hashing(checkpoint: Checkpoint) -> None:
-    """Have the source hashed, meanwhile where that takes long."""
+    """Begin to hash a checkpoint's source."""
     if isinstance(checkpoint.provenance.hashed, LaterHash):
         checkpoint.provenance.hashed.begin()
 
 
 def hashed_later(checkpoint: Checkpoint) -> Checkpoint:
-    """Return a checkpoint with a hash that is known: zeros, as many as the true one has, while that takes long."""
+    """Return a checkpoint whose hash needs no waiting: 64 zeros stand in for a hash that is still being computed."""
     hashed = checkpoint.provenance.hashed
     if not isinstance(hashed, LaterHash) or not hashed.slow:
         return checkpoint

@@ -1,4 +1,4 @@
-"""Name what lies in a checkpoint's place though it is none, by its first bytes, with the way out."""
+"""Name files that are no checkpoints, by their first bytes, and say what to do instead."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Lookalike(NamedTuple):
     Attributes:
         what: ``"a pickle"``.
         way_out: What to do instead.
-        whole: It is a good file of its kind; others stand where a download or a copy went wrong.
+        whole: Whether it is an intact file of its kind; other kinds come from failed downloads or copies.
     """
 
     what: str
@@ -51,7 +51,7 @@ _TAR = Lookalike("a tar file", "unpack it and pass the file inside")
 
 
 def lookalike(head: bytes) -> Lookalike | None:
-    """Say what a file is by its first 512 bytes; ``None`` where they are of no such kind.
+    """Name the kind of a file by its first 512 bytes; ``None`` if it is none of these kinds.
 
     >>> lookalike(b"<!DOCTYPE html>").what
     'an HTML or XML page'

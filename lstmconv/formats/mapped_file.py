@@ -1,4 +1,4 @@
-"""A file opened once: its bytes, mapped, from which everything that lstmconv reads of it is taken.
+"""A file opened once and mapped into memory; everything that lstmconv reads comes from this map.
 
 Its first bytes, a zip's directory and members, a header, the weights and the hash are read from one map. These open
 the path again, because their libraries take nothing else or would copy all weights:
@@ -86,7 +86,7 @@ class MappedFile:
         return stream_of(self.content)
 
     def once(self, parse: Callable[[MappedFile], Parsed]) -> Parsed:
-        """Return what a function makes of this file; it runs once, whoever asks: to recognise the file, or to read it.
+        """Return the result of a function of this file. The function runs once, also if several callers pass it.
 
         Raises:
             Exception: What the function raises; then it runs again when it is asked again.
@@ -113,7 +113,7 @@ def stream_of(content: Array) -> io.BufferedReader:
 
 
 class _Stream(io.BufferedReader):
-    """Bytes as a file, which makes room for no more than there are, whatever a damaged file asks for."""
+    """Bytes as a file whose ``read`` allocates no more than there are left, whatever size a damaged file states."""
 
     def __init__(self, content: Array) -> None:
         super().__init__(_ArrayFile(content))

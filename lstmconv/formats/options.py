@@ -87,7 +87,7 @@ class ReadOptions:
 
     @property
     def wiring(self) -> bool:
-        """Whether the user says what only weights-only files leave open."""
+        """Whether the user gives options that only weights-only files need."""
         return (self.return_sequences, self.go_backwards, self.merge_mode) != (None, None, None)
 
 
@@ -103,8 +103,8 @@ class WriteOptions:
         lengths: Sequence lengths as an ONNX input.
         raw: A bare cuDNN buffer beside a JSON file.
         prefix: Layer names lead the names in a state dict.
-        sources: The source's layer name for each written one that was renamed.
-        asked: The source's layers that the user asked for, where those are not all.
+        sources: The name in the source of each renamed layer, by its name in the target.
+        asked: The source's layers that the user asked for; empty for all.
         keras_version: 2 or 3, the Keras whose files are written; ``None`` takes 3 where it can hold the layers.
         weights_only: Keras HDF5 without a model config.
         whole: The whole model, as :attr:`~lstmconv.model.Checkpoint.model` has it; else the LSTM layers alone.

@@ -13,7 +13,7 @@ __all__ = ["overruled"]
 
 
 def overruled(checkpoint: Checkpoint, options: ReadOptions) -> Checkpoint:
-    """Replace activations as the user says over the file's head, and note it."""
+    """Replace all layers' activations with those that the user gives, and note each replacement."""
     chosen = {
         key: parse_activation(value, None)
         for key in ("activation", "recurrent_activation")

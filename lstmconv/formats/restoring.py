@@ -40,8 +40,8 @@ def restore(
         record: ``None`` for a file that something else wrote.
         source: The file's name.
         key: The module's name in the file for a recorded stack's name.
-        binding: Whether the file says what it computes by its record alone; where its graph does, a record that does
-            not fit is left aside, and that is noted.
+        binding: Whether only the record says what the file computes. Else the file has a graph: a record that does not
+            fit is ignored, with a note.
 
     Raises:
         UnreadableFileError: A binding record does not describe the file's weights.

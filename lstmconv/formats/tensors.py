@@ -1,4 +1,4 @@
-"""A tensor to be written, and the dtype it is written with: what all targets share."""
+"""A tensor to be written, and the dtype it is written with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["NamedTensor", "dtype_of", "dtype_of_model", "dtype_of_variables"]
 
 
 class NamedTensor(NamedTuple):
-    """One tensor to be written: its shape, and the pieces that lie in it one behind the other."""
+    """One tensor to be written: its shape, and its pieces in the order in which they are stored."""
 
     name: str
     shape: tuple[int, ...]
@@ -49,7 +49,7 @@ def dtype_of(layer: LSTMLayer | Stack, options: WriteOptions) -> np.dtype[np.gen
 
 
 def dtype_of_model(model: Model, options: WriteOptions) -> np.dtype[np.generic]:
-    """Return the one dtype that a whole model is written with: its variables', or its inputs' where it has none.
+    """Return the dtype that a whole model is written with: that of its variables, or of its inputs if it has none.
 
     Raises:
         UsageError: ``options.dtype`` is none that the formats hold.

@@ -39,7 +39,7 @@ class StateDict(Session):
     """A state dict in a ``.pt`` file; the content of its artifact is the tensors as lstmconv reads them."""
 
     bytes_a_weight = 4
-    """Parameters are mapped and a large module packs no copies; what is counted is room for the pages of the map."""
+    """A large module makes no copies of its mapped parameters; this counts the pages of the map."""
 
     @property
     def weights(self) -> MappedFile:
@@ -147,7 +147,7 @@ def _suffixes(prefix: str, state: Mapping[str, Any]) -> list[str]:
 
 
 def _load_module(state: dict[str, Any]) -> Loaded:
-    """Load one module's parameters."""
+    """Load one module's parameters strictly, by their names in the module."""
     torch = require("torch", "Running a state dict")
     if "weight_ih" in state:  # An nn.LSTMCell is one step of a single layer.
         state = {f"{key}_l0": value for key, value in state.items()}

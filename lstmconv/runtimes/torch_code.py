@@ -1,4 +1,4 @@
-"""Run a written source in a process of its own, which cannot import lstmconv; its weights are a state dict."""
+"""Run a written source in a child process that cannot import lstmconv; its weights are a state dict."""
 
 from __future__ import annotations
 

@@ -116,8 +116,8 @@ def _stack(stack: Stack, own: Mapping[str, Array]) -> Mapping[str, DecodedLayer]
     """Decode one nn.LSTM of several layers, or several of one."""
     found: dict[str, DecodedLayer] = {}
     for number, layer in enumerate(stack.layers):
-        apart = {key[len(f"{number}.") :]: array for key, array in own.items() if key.startswith(f"{number}.")}
-        ways = _ways(apart, "_l0") if apart else _ways(own, f"_l{number}")
+        alone = {key[len(f"{number}.") :]: array for key, array in own.items() if key.startswith(f"{number}.")}
+        ways = _ways(alone, "_l0") if alone else _ways(own, f"_l{number}")
         found[layer.name] = tuple(map(_lstm, ways))
     return found
 
@@ -185,7 +185,7 @@ def _named(own: Mapping[str, Array], **names: str) -> dict[str, Array]:
 
 
 def _needed(layer: BatchNormalization | LayerNormalization, found: Mapping[str, Array]) -> dict[str, Array]:
-    """Leave out ones and zeros in the place of an array that the layer has not."""
+    """Leave out the ones and zeros that stand in for an array that the layer does not have."""
     nothing = {"gamma": 1.0, "beta": 0.0}
     return {
         name: array

@@ -24,7 +24,7 @@ _F = nn.functional
 
 
 def _activation(value: str | Activation | Mapping[str, Any]) -> Activation:
-    """Return an activation given by name, as data, or as what an ``_extra_state`` holds."""
+    """Return an activation from its name, from itself, or from its description in an ``_extra_state``."""
     if isinstance(value, Activation):
         return value
     made = parse_activation(value, None) if isinstance(value, str) else described_activation(value)

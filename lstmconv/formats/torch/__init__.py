@@ -1,4 +1,4 @@
-"""PyTorch's state dicts, in ``.pt`` and ``.safetensors``; what both do the same, and loads when it is used."""
+"""PyTorch's state dicts, in ``.pt`` and ``.safetensors``: the functions of both, which import their modules late."""
 
 from __future__ import annotations
 

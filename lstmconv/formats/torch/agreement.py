@@ -1,7 +1,7 @@
 """Whether a state dict still holds what its record says that it was written with.
 
-The record says what its tensors compute. Where somebody took tensors out, renamed them, added some, or copied the
-record to another file, it speaks of other tensors, and neither is believed.
+The record says what the tensors compute. If somebody removed, renamed or added tensors, or copied the record to another
+file, it describes other tensors, and the file is refused.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class Pairs:
     """A dictionary in the order of its entries; a later entry of the same key replaces an earlier one."""
 
     pairs: list[Any]
-    """Two-tuples, or Python 2's two-lists; whoever walks them checks that."""
+    """Tuples of two, or Python 2's lists of two; :mod:`.paths` checks that."""
     takes_state: bool = False
     """Whether it is an ``OrderedDict``, on which torch hangs ``_metadata``."""
 
@@ -167,7 +167,7 @@ class Opaque:
     """A value that is no tensor and holds none by name: bytes, a set, a device."""
 
     def add(self, entry: object) -> None:
-        """Take no notice of an entry of a set (``ADDITEMS``)."""
+        """Ignore an entry of a set (``ADDITEMS``)."""
 
 
 OPAQUE = Opaque()
@@ -271,7 +271,7 @@ def _rebuild_tensor_v3(
     element: object,
     metadata: object = None,
 ) -> Tensor | Unread:
-    """See an untyped storage as elements of a type given apart; the offset counts those elements."""
+    """See an untyped storage as elements of a type that stands beside it; the offset counts those elements."""
     if not isinstance(element, Element):
         raise Refused(f"a tensor's dtype is {kind(element)}; the file is damaged")
     if element.dtype is None:

@@ -1,4 +1,4 @@
-"""What a pickled module says of itself, held against the parameters that were found in it."""
+"""Compare what a pickled module states (class, sizes, hooks) with the parameters that were found in it."""
 
 from __future__ import annotations
 

@@ -47,13 +47,13 @@ class Unbuilt:
     state: object = field(default=None, repr=False)
 
     def __setitem__(self, key: object, value: object) -> None:
-        """Take no notice of an entry (``SETITEM``)."""
+        """Ignore an entry (``SETITEM``)."""
 
     def append(self, entry: object) -> None:
-        """Take no notice of an entry (``APPEND``)."""
+        """Ignore an entry (``APPEND``)."""
 
     def add(self, entry: object) -> None:
-        """Take no notice of an entry (``ADDITEMS``)."""
+        """Ignore an entry (``ADDITEMS``)."""
 
     def set_state(self, state: object) -> None:
         """Keep the attributes of a plain object (``BUILD``); a second state would be mixed with the first."""
@@ -61,7 +61,7 @@ class Unbuilt:
 
 
 def builds_tensors(name: str) -> bool:
-    """Whether a name stands for a part of a tensor: what is behind it must be understood, and is not passed over."""
+    """Whether a name builds a tensor or a part of one; a file with an unknown one is refused: it may hide weights."""
     return _BUILDERS.fullmatch(name) is not None
 
 

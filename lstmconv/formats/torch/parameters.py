@@ -51,7 +51,7 @@ _FOREIGN = {
 def modules(prefixes: Iterable[str]) -> dict[str, str]:
     """Name the modules by the prefixes of their tensors: ``module.encoder.lstm.`` is ``encoder.lstm``.
 
-    Outer keys of a nested checkpoint (``state_dict/``) are left out where that leaves the names apart;
+    Outer keys of a nested checkpoint (``state_dict/``) are left out if the names still differ;
     a module without any prefix is ``lstm``.
     """
     named: dict[str, str] = {}
@@ -134,7 +134,7 @@ def _collect(
     *,
     nested: bool,
 ) -> tuple[list[ModuleParameters], list[Skipped]]:
-    """Gather the tensors of each recurrent module by its prefix; other modules' tensors are none of ours.
+    """Gather the tensors of each recurrent module by its prefix; tensors of other modules are ignored.
 
     Args:
         tensors: By name.
@@ -147,7 +147,7 @@ def _collect(
     foreign: dict[str, str] = {}
     others: list[str] = []
     for key, array in tensors.items():
-        prefix, last = _parted(key)
+        prefix, last = _split(key)
         parameter = _PARAMETER.fullmatch(last)
         if parameter is not None:
             layer = parameter["layer"]
@@ -166,7 +166,7 @@ def _collect(
     skipped = [Skipped(names[prefix], "nn.LSTM", reason) for prefix, reason in foreign.items()]
     skipped += _named_as_by_keras(tensors)
     further = _further(collected, others)
-    unbuilt = {_parted(key)[0]: key for key in opaque if _PARAMETER.fullmatch(_parted(key)[1])}
+    unbuilt = {_split(key)[0]: key for key in opaque if _PARAMETER.fullmatch(_split(key)[1])}
     kept: list[ModuleParameters] = []
     for prefix, module in collected.items():
         other = _other_class(module, names[prefix])
@@ -176,7 +176,7 @@ def _collect(
             skipped.append(Skipped(names[prefix], "unknown", _more_than_an_lstm(further[prefix])))
         elif prefix in unbuilt:
             key = unbuilt[prefix]
-            skipped.append(Skipped(names[prefix], "nn.LSTM", f"its {_parted(key)[1]} is of the class {opaque[key]}"))
+            skipped.append(Skipped(names[prefix], "nn.LSTM", f"its {_split(key)[1]} is of the class {opaque[key]}"))
         elif prefix in known and (why := doubt(known[prefix])) is not None:
             skipped.append(Skipped(names[prefix], known[prefix].class_name, why))
         elif prefix not in foreign:
@@ -190,7 +190,7 @@ def _named_as_by_keras(tensors: Mapping[str, Array]) -> Iterator[Skipped]:
     haste's LSTM has i g f o, and a zoneout that acts at inference too (haste_pytorch/lstm.py); ports of Keras i f g o.
     """
     for key, array in tensors.items():
-        prefix, last = _parted(key)
+        prefix, last = _split(key)
         if last == "recurrent_kernel" and f"{prefix}kernel" in tensors and prefix:
             yield Skipped(
                 modules([prefix])[prefix],
@@ -210,11 +210,10 @@ def _computed(key: str) -> tuple[re.Match[str] | None, str]:
     return None, ""
 
 
-def _parted(key: str) -> tuple[str, str]:
-    """Part a tensor's name into its module's prefix and its name in the module."""
-    own = re.search(r"[^./]*$", key)
-    last = own.group() if own is not None else key
-    return key[: len(key) - len(last)], last
+def _split(key: str) -> tuple[str, str]:
+    """Split a tensor's name into its module's prefix and its name in the module."""
+    start = max(key.rfind("."), key.rfind("/")) + 1
+    return key[:start], key[start:]
 
 
 def _further(collected: Mapping[str, ModuleParameters], others: Iterable[str]) -> Mapping[str, list[str]]:

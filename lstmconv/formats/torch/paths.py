@@ -1,4 +1,4 @@
-"""The names of what lies in a pickle's containers and modules: the way from the outermost object to each tensor.
+"""The names of tensors in a pickle's containers and modules: the path from the outermost object to each of them.
 
 Keys of dictionaries and indexes of lists are joined by ``/``. A module's parameters and modules are joined by ``.``,
 as its ``state_dict()`` has them, so that a module under a key reads as its state dict under that key would.

@@ -69,7 +69,7 @@ def extra_state(stack: Stack) -> dict[str, object] | None:
 
 
 def obstacle(stack: Stack, module: str = "nn.LSTM") -> str | None:
-    """Say why one ``nn.LSTM`` (or ``module``, which has the same form) cannot hold a stack's weights, or ``None``."""
+    """Say why one ``nn.LSTM`` (or ``module``, which has the same parameters) cannot hold a stack, or ``None``."""
     for layer in stack.layers:
         if len({direction.hidden_size for direction in layer.directions}) > 1:
             sizes = " and ".join(str(direction.hidden_size) for direction in layer.directions)
@@ -103,7 +103,7 @@ def terms(layer: LSTMLayer) -> str:
 
 
 def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
-    """Say which layers ``nn.LSTM`` would load with ``strict=False``, and compute wrongly."""
+    """Name the layers that ``nn.LSTM`` would load with ``strict=False`` and compute wrongly."""
     for stack in checkpoint.stacks:
         extra = extra_state(stack)
         if extra is not None:

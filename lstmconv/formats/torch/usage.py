@@ -1,4 +1,4 @@
-"""How to load a state dict that lstmconv wrote: one line for whoever holds it now."""
+"""One line that says how to load a state dict that lstmconv wrote."""
 
 from __future__ import annotations
 
@@ -51,7 +51,5 @@ def _options(state: Mapping[str, Array], prefix: str) -> Iterator[str]:
     yield "batch_first=True"
     if f"{prefix}weight_ih_l0_reverse" in state:
         yield "bidirectional=True"
-    if (
-        state[f"{prefix}weight_ih_l0"].dtype == "float64"
-    ):  # A module of float32 would round the weights, and say nothing.
+    if state[f"{prefix}weight_ih_l0"].dtype == "float64":  # A module of float32 would round the weights silently.
         yield "dtype=torch.float64"

@@ -125,9 +125,9 @@ def _head_array(state: Mapping[str, Array], place: Place) -> Array | None:
         return None if stored is None else row.view(stored, "torch", **sizes)
     head = place.shape[0] if array == "bias" else place.shape[1]
     key = f"in_proj_{'bias' if array == 'bias' else 'weight'}"
-    apart = state.get(prefix + row.torch.name) if array == "kernel" else None
-    if apart is not None:
-        return row.view(apart, "torch", head=head)
+    alone = state.get(prefix + row.torch.name) if array == "kernel" else None
+    if alone is not None:
+        return row.view(alone, "torch", head=head)
     stored = state.get(prefix + key)
     if stored is None:
         return None

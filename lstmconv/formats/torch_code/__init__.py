@@ -65,16 +65,16 @@ _NO_RECORD = Record("", "", "", ())
 
 
 def terms(layer: LSTMLayer) -> str:
-    """Say as what the format holds a layer."""
+    """Name the form in which a source holds a layer."""
     return "a module of the whole model"
 
 
 def alteration(model: Model, artifact: Artifact, options: WriteOptions) -> None:
-    """Say nothing: a source is opened only as what is written for the model in its record, which the proof compares."""
+    """Return ``None``: a source whose text is not what is written for the model in its record is not opened."""
 
 
 def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
-    """Say what the source does not hold: nothing that the record in its state dict does not."""
+    """Yield nothing: the record in the state dict has all facts of the source."""
     yield from ()
 
 
@@ -82,7 +82,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     """Write the state dict, and the source from what is in it.
 
     Raises:
-        UnsupportedModelError: The checkpoint tells no model, or not the whole is asked for.
+        UnsupportedModelError: The checkpoint has no model, or the options do not ask for the whole model.
     """
     if checkpoint.model is None or not options.whole:
         raise UnsupportedModelError(_ALONE, checkpoint.provenance.source)
@@ -95,7 +95,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
                   for stack, inside in checkpoint.joined.items()}  # fmt: skip
         checkpoint = replace(checkpoint, model=model, layers=lstm_layers(model), joined=joined)
     weights = path.with_suffix(".pt")
-    weights.unlink(missing_ok=True)  # Of another target; whoever maps it keeps what it was.
+    weights.unlink(missing_ok=True)  # A file of another target; processes that have mapped it keep its bytes.
     pt.write(checkpoint, weights, options)
     written = pt.open_file(MappedFile(weights), ReadOptions())
     path.write_text(_text(written), "utf-8", newline="\n")

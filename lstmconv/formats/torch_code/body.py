@@ -37,7 +37,7 @@ __all__ = ["Body"]
 
 _JOINED = 72
 """Characters up to which two expressions are joined into one."""
-_HELD = (LSTMLayer, RecurrentLayer, Stack)
+_RECURRENT = (LSTMLayer, RecurrentLayer, Stack)
 
 
 class Body:
@@ -102,7 +102,7 @@ class Body:
         function = _Function(self, model, shapes, given, above)
         lines = [line for call in model.calls for line in function.call(call)]
         count = len(model.outputs)
-        returned = ", ".join(function.found[place] for place in model.outputs.values())
+        returned = ", ".join(function.variables[place] for place in model.outputs.values())
         hint = (
             "Tensor" if count == 1 else "tuple[Tensor, ...]" if count > 3 else f"tuple[{', '.join(['Tensor'] * count)}]"
         )
@@ -130,7 +130,7 @@ class Body:
 
 
 class _Function:
-    """One function: what each tensor is called, and what is known of it."""
+    """One function: the variable of each tensor, and its type."""
 
     def __init__(
         self,
@@ -142,8 +142,8 @@ class _Function:
     ) -> None:
         self.body, self.model, self.shapes, self.above = body, model, shapes, above
         self.names = Names({"x"})
-        self.found = {Tensor(entry.name): name for name, entry in given}
-        self.names.used |= set(self.found.values())
+        self.variables = {Tensor(entry.name): name for name, entry in given}
+        self.names.used |= set(self.variables.values())
         self.types: dict[Tensor, Type] = {Tensor(entry.name): _type_of_input(entry) for _, entry in given}
         self.given = given
         self.numbers = {call.name: number for number, call in enumerate(model.calls)}
@@ -169,9 +169,11 @@ class _Function:
         if place not in self.last:
             return None
         number = self.numbers[call.name]
-        holders = [other for other, name in self.found.items() if name == "x" and self.last.get(other, -1) > number]
+        holders = [other for other, name in self.variables.items() if name == "x" and self.last.get(other, -1) > number]
         # What is read beside the first input may still be needed when the first statement is through.
-        holders += [other for other in (*call.inputs[1:], *call.reads[len(call.inputs) :]) if self.found[other] == "x"]
+        holders += [
+            other for other in (*call.inputs[1:], *call.reads[len(call.inputs) :]) if self.variables[other] == "x"
+        ]
         if _count(self.last, call) == 1 and not holders and self.types[place] != "bool":
             return "x"
         return self.names.new(f"{call.name.replace(':', '_')}{_ending(call, index)}")
@@ -185,13 +187,13 @@ class _Function:
         for index in range(_count(self.last, call)):
             self.types[Tensor(call.name, index)] = type_of(layer, types)
         if isinstance(layer, kinds.Constant) and self._is_operand(call, layer):
-            self.found[Tensor(call.name)] = literal_number(layer.value)
+            self.variables[Tensor(call.name)] = literal_number(layer.value)
             return []
         if isinstance(layer, kinds.Identity):
-            self.found[Tensor(call.name)] = self.found[call.inputs[0]]
+            self.variables[Tensor(call.name)] = self.variables[call.inputs[0]]
             self.last[call.inputs[0]] = max(self.last.get(call.inputs[0], -1), self.last.get(Tensor(call.name), -1))
             return []
-        return self._told(call, self._written(call, types))
+        return self._commented(call, self._written(call, types))
 
     def _is_operand(self, call: Call, layer: kinds.Constant) -> bool:
         """Whether a constant is a single number, and all that reads it computes it with tensors of the model's type."""
@@ -207,13 +209,13 @@ class _Function:
 
     def _written(self, call: Call, types: tuple[Type, ...]) -> list[str]:
         layer = call.layer
-        if isinstance(layer, _HELD):
+        if isinstance(layer, _RECURRENT):
             return self._recurrent(call, layer, types)
         if isinstance(layer, TimeDistributed):
             return self._each_step(call, layer)
         read = Read(
             "self." + ".".join(inside(layer.name, self.above)),
-            tuple(self.found[place] for place in call.inputs),
+            tuple(self.variables[place] for place in call.inputs),
             tuple(None if place is None else self._mask(place) for place in call.masks),
             tuple(self.shapes[place] for place in call.inputs),
             types,
@@ -236,12 +238,12 @@ class _Function:
         return name if own == "float" else f"{name}.{self.body.wide}()"
 
     def _mask(self, place: Tensor) -> str:
-        return self.found[place] if self.types[place] == "bool" else f"{self.found[place]}.bool()"
+        return self.variables[place] if self.types[place] == "bool" else f"{self.variables[place]}.bool()"
 
     def _name(self, call: Call, index: int = 0) -> str | None:
         target = self._target(call, index)
         if target is not None:
-            self.found[Tensor(call.name, index)] = target
+            self.variables[Tensor(call.name, index)] = target
         return target
 
     def _pipeline(self, call: Call, read: Read, steps: Sequence[str]) -> list[str]:
@@ -264,7 +266,7 @@ class _Function:
     def _recurrent(self, call: Call, layer: LSTMLayer | RecurrentLayer | Stack, types: tuple[Type, ...]) -> list[str]:
         last = layer.last if isinstance(layer, Stack) else layer
         self.body.stateful |= last.stateful
-        x = self._wide(self.found[call.inputs[0]], types[0])
+        x = self._wide(self.variables[call.inputs[0]], types[0])
         time_major = last.time_major
         states = tuple(self._state(place, f"{x}.shape[1]" if time_major else f"len({x})") for place in call.states)
         mask = next((self._mask(place) for place in call.masks if place is not None), None)
@@ -276,20 +278,20 @@ class _Function:
         return run_recurrent(layer, RecurrentRead(inside(layer.name, self.above), x, states, mask, targets))
 
     def _state(self, place: Tensor, batch: str) -> str:
-        name = self._wide(self.found[place], self.types[place])
+        name = self._wide(self.variables[place], self.types[place])
         return f"{name}.expand({batch}, -1)" if self.shapes[place][0] == 1 else name
 
     def _each_step(self, call: Call, layer: TimeDistributed) -> list[str]:
         if id(layer) not in self.steps:
             self.steps[id(layer)] = self.body.each_step(layer, self.above)
         target = self._name(call)
-        called = f"each_step({self.steps[id(layer)]}, {self.found[call.inputs[0]]})"
+        called = f"each_step({self.steps[id(layer)]}, {self.variables[call.inputs[0]]})"
         return [] if target is None else [f"{target} = {called}"]
 
-    def _told(self, call: Call, written: Sequence[str]) -> list[str]:
+    def _commented(self, call: Call, written: Sequence[str]) -> list[str]:
         """Return the statements as lines; the last says which layer it is, if it does not yet, and its shape."""
         lines = [line for one in written for line in statement(one, 8)]
-        target = self.found.get(Tensor(call.name))
+        target = self.variables.get(Tensor(call.name))
         at = next((k for k, line in reversed([*enumerate(lines)]) if line.strip().startswith(f"{target} =")), None)
         at = len(lines) - 1 if at is None and len(written) == 1 else at
         if at is None or not lines:
@@ -305,7 +307,7 @@ class _Function:
 
 
 def _ending(call: Call, index: int) -> str:
-    """Return what tells an output from a call's first: ``_h`` and ``_c`` for the states of a plain layer."""
+    """Return how an output's variable ends: ``_h`` and ``_c`` for a plain layer's states, nothing for the first."""
     layer = call.layer
     if index == 0:
         return ""

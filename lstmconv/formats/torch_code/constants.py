@@ -1,4 +1,4 @@
-"""Arrays that a config states, as buffers of the model that are in no state dict."""
+"""Arrays of the config, as buffers of the model that are not in the state dict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from lstmconv.model import Array
 __all__ = ["constant", "number", "numbers_text"]
 
 _FEW = 6
-"""So many numbers are written as a list; more as a text, which formatters do not spread over as many lines."""
+"""Up to so many numbers are written as a list; more as a text, because formatters put each number of a long list on a
+line of its own."""
 _EXACT = 1 << 53
 """Larger integers are no floats."""
 
@@ -36,7 +37,7 @@ def constant(name: str, array: Array, wide: str) -> str:
 
 
 def number(array: Array) -> str:
-    """Return a single number as a literal: the shortest that is the array's in its own dtype."""
+    """Return a single number as the shortest literal that has the same value in the array's dtype."""
     value = array.item() if array.dtype.kind in "biu" else float(array)
     if isinstance(value, float) and math.isfinite(value) and array.dtype.type(short := float(f"{value:.9g}")) == array:
         return literal(short)

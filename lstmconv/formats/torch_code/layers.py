@@ -1,6 +1,6 @@
-"""What each kind of layer is in the source: the module that holds its arrays, and the expressions that run it.
+"""How each kind of layer is written: the constructor of the module for its arrays, and the expressions that run it.
 
-The semantics are those of :mod:`lstmconv.torch.kinds`, which has their sources; here they are text.
+They compute what :mod:`lstmconv.torch.kinds` computes, which cites Keras' sources.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ Type: TypeAlias = Literal["float", "int", "bool", "other"]
 
 
 class Read(NamedTuple):
-    """A call as the writer of its layer sees it.
+    """The inputs of a call as expressions, with their shapes and types.
 
     Attributes:
         me: The layer's module: ``self.dense``.

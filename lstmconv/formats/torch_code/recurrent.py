@@ -1,7 +1,7 @@
 """Recurrent layers in the source: torch's own module where it computes the steps, and around it what Keras does.
 
-Masks, directions, merge modes and states are written as lines of their own, so that a plain layer is a plain line. The
-semantics are those of :mod:`lstmconv.torch.running`, which has their sources.
+Masks, directions, merge modes and states are written as separate lines, so that a plain layer is one plain line. The
+lines compute what :mod:`lstmconv.torch.running` computes, which cites Keras' sources.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
-from lstmconv.activations import SIGMOID, TANH
+from lstmconv.activations import SIGMOID, TANH, Activation
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.torch.state_dict import extra_state, obstacle
 from lstmconv.formats.torch.whole import halves_fit, recurrent_extra_state
@@ -113,8 +113,8 @@ def _module(layers: Sequence[_One], options: Mapping[str, object] | None) -> str
         name = _name(half)
         if isinstance(half, GRUDirection) and not half.reset_after:
             name = "GRUResetBefore"
-        acts = [function(each.activation or TANH) for each in first.directions]
-        gates = [function(getattr(each, "recurrent_activation", None) or SIGMOID) for each in first.directions]
+        acts = [_function(each.activation) for each in first.directions]
+        gates = [_function(getattr(each, "recurrent_activation", SIGMOID)) for each in first.directions]
         return f"{name}({sizes}, [{', '.join(acts)}], [{', '.join(gates)}]{_words(words)})"
     words["batch_first"] = True
     words["bidirectional"] = True if len(first.directions) > 1 else None
@@ -122,6 +122,11 @@ def _module(layers: Sequence[_One], options: Mapping[str, object] | None) -> str
         words["nonlinearity"] = "relu"
     own = f"nn.{_name(half)}" if options is None else f"{_name(half)}WithOptions"
     return f"{own}({sizes}{_words(words)})"
+
+
+def _function(activation: Activation | None) -> str:
+    assert activation is not None  # A model with unknown activations is refused before.
+    return function(activation)
 
 
 def _words(words: Mapping[str, object]) -> str:
@@ -194,7 +199,7 @@ class _Writer:
         self.lines: list[str] = []
         self.x, self.mask = read.x, read.mask
         self.place = 0
-        """How many states are dealt with."""
+        """How many states the modules have taken so far."""
         self.outputs = 2 if outer.merge_mode == "none" and len(outer.directions) > 1 else 1
 
     def run(self, layers: Sequence[_One], path: _Path, *, last: bool = False) -> list[str]:
