@@ -43,14 +43,14 @@ def put(path, dataset, value, at):
         item[at] = value
 
 
-def classifier(path, **activations):
+def classifier(path, head="head", **activations):
     """Write a model of an LSTM and a Dense layer, as Keras 2 does."""
     kernel, recurrent, bias = fused(3, 5)
-    options = {"name": "head", "units": 2, "activation": "linear", "use_bias": True}
+    options = {"name": head, "units": 2, "activation": "linear", "use_bias": True}
     lstm = lstm_config(units=5, batch_input_shape=[None, 7, 3], return_sequences=False, **activations)
     arrays = {
         "lstm_1": {"lstm_1/kernel:0": kernel, "lstm_1/recurrent_kernel:0": recurrent, "lstm_1/bias:0": bias},
-        "head": {"head/kernel:0": random((5, 2)), "head/bias:0": random((2,))},
+        head: {f"{head}/kernel:0": random((5, 2)), f"{head}/bias:0": random((2,))},
     }
     write_legacy(path, arrays, config=sequential(lstm, {"class_name": "Dense", "config": options}))
 
@@ -189,6 +189,17 @@ def test_a_dense_layer_that_is_not_finite_fails_the_check(converted, folder):
     (result,) = lstmconv.check(converted or "model.h5")
     assert (result.status, [one.rule for one in result.findings]) == ("failed", ["not-finite"])
     assert "10 NaN of 10 numbers" in result.findings[0].message
+
+
+def test_weights_of_a_layer_that_is_called_as_the_files_own_constants_are_checked(folder):
+    """The constants of an ONNX file are called ``lstmconv.float32...``; they may be minus infinity."""
+    classifier("model.h5", head="lstmconv")
+    with h5py.File("model.h5", "r+") as file:
+        file["model_weights/lstmconv/lstmconv/kernel:0"][...] = np.nan
+    lstmconv.convert("model.h5", "model.onnx", verify=False, allow_not_finite=True)
+    Path("model.h5").unlink()
+    (result,) = lstmconv.check("model.onnx")
+    assert [one.message for one in result.findings] == ["10 NaN of 10 numbers, first at lstmconv.kernel[0, 0]"]
 
 
 # What is searched

@@ -27,6 +27,7 @@ from lstmconv.formats.onnx.reader.states_and_lengths import Giver, fixed_lengths
 from lstmconv.formats.onnx.reader.tensors import Tensors
 from lstmconv.formats.onnx.reader.time_flips import turns_round
 from lstmconv.formats.onnx.reader.values import Values
+from lstmconv.formats.onnx.writer.graph_builder import is_constant
 from lstmconv.formats.options import ReadOptions
 from lstmconv.formats.record import KEY, Record, parse_record
 from lstmconv.formats.restoring import Restored, restore
@@ -111,14 +112,13 @@ def _whole(file: MappedFile, record: Record) -> str:
 def weights_of(file: MappedFile, model: onnx.ModelProto, record: Record | None) -> dict[str, Array]:
     """Return the layers' arrays of a file that lstmconv wrote, by the names of their initializers.
 
-    A file of others may hold minus infinity on purpose, as lstmconv's own constants may: their names begin with
-    ``lstmconv.``.
+    A file of others may hold minus infinity on purpose, as lstmconv's own constants may: both are left out.
     """
     if record is None:
         return {}
     tensors = Tensors(file.name, file.path.parent, {OWN: file})
-    own = [entry for entry in model.graph.initializer if not entry.name.startswith("lstmconv.")]
-    return {entry.name: tensors.array(entry) for entry in own}
+    weights = [entry for entry in model.graph.initializer if not is_constant(entry.name)]
+    return {entry.name: tensors.array(entry) for entry in weights}
 
 
 def read_model(
