@@ -22,7 +22,7 @@ from lstmconv.proof.models.noise import noise_of
 from lstmconv.proof.models.rounding import in_dtype
 from lstmconv.proof.report import Check, Level
 from lstmconv.proof.trials import Settings, rounded_inputs
-from lstmconv.proof.whole_file import held_by_keras, in_stored_dtype
+from lstmconv.proof.whole_file import as_keras_stores, in_stored_dtype
 from lstmconv.runtimes import LoadedModel, Session
 from lstmconv.runtimes.alone import load_alone, model_of
 from lstmconv.runtimes.feeding import Given, fed
@@ -51,8 +51,8 @@ def check_own_model(source: Model, record: Record, session: Session, given: Give
         expected = in_stored_dtype(expected, session.decode_model(expected.layers))
     except Exception as error:  # A framework refuses a file in its own kind of error.
         return refused(expected.name, "model", error)
-    held = held_by_keras(expected, record)
-    check = _compared(expected, held, loaded, session.artifact.path.name, given, settings, "model")
+    stored = as_keras_stores(expected, record)
+    check = _compared(expected, stored, loaded, session.artifact.path.name, given, settings, "model")
     return replace(check, seconds=round(time.perf_counter() - start, 3))
 
 
@@ -81,15 +81,15 @@ def beside_drawn(own: Check, others: Sequence[Check]) -> Check:
 
 
 def _compared(
-    model: Model, held: Model, loaded: LoadedModel, where: str, given: Given, settings: Settings, level: Level
+    model: Model, stored: Model, loaded: LoadedModel, where: str, given: Given, settings: Settings, level: Level
 ) -> Check:
-    """Run a file on given inputs and compare it with a model; ``held`` is the model as the file holds it."""
-    stored = loaded.precision.stored
-    model, held = in_dtype(model, stored), in_dtype(held, stored)
+    """Run a file on given inputs and compare it with a model; the noise is that of the model as the file stores it."""
+    dtype = loaded.precision.stored
+    model, stored = in_dtype(model, dtype), in_dtype(stored, dtype)
     entries = (*loaded.inputs, *loaded.states)
     arrays = fed(where, loaded.inputs, loaded.states, given)
     inputs = {
-        entry.name: rounded_inputs(arrays[entry.name].astype(np.float64), stored)
+        entry.name: rounded_inputs(arrays[entry.name].astype(np.float64), dtype)
         if entry.dtype.startswith("float")
         else arrays[entry.name]
         for entry in entries
@@ -114,7 +114,7 @@ def _compared(
     if problem is not None:
         return Check(model.name, level, "failed", f"{problem} · run on your inputs {said} · {loaded.framework}")
     returned = {trial: {name: np.asarray(found[name], np.float64) for name in trial.expected}}
-    noises = {trial: noise_of(held, trial, loaded.precision)}
+    noises = {trial: noise_of(stored, trial, loaded.precision)}
     return judged(
         model.name,
         level,

@@ -22,7 +22,7 @@ from lstmconv.proof.report import Check
 from lstmconv.proof.rounding import limits
 from lstmconv.runtimes import DecodedDirection, Session
 
-__all__ = ["as_held", "as_read", "check_structure", "check_weights", "computes_otherwise", "rounded"]
+__all__ = ["as_stored", "as_read", "check_structure", "check_weights", "computes_otherwise", "rounded"]
 
 _ROUNDINGS = 4
 """Two biases may be rounded to the target's dtype and then summed, or summed first in the source's dtype."""
@@ -188,7 +188,7 @@ def _rounded(layer: LSTMLayer, dtype: np.dtype[Any]) -> LSTMLayer:
     return replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None)
 
 
-def as_held(stack: Stack, decoded: Sequence[DecodedDirection]) -> Stack:
+def as_stored(stack: Stack, decoded: Sequence[DecodedDirection]) -> Stack:
     """Return the stack with its weights rounded to the target's dtype, and the target's own biases.
 
     A target may hold the rounded sum of two biases: where its biases are the source's but for that rounding, they

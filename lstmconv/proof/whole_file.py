@@ -39,11 +39,11 @@ from lstmconv.proof.models.rounding import in_dtype
 from lstmconv.proof.outputs import check_outputs
 from lstmconv.proof.report import Check
 from lstmconv.proof.trials import Settings
-from lstmconv.proof.weights import as_held
+from lstmconv.proof.weights import as_stored
 from lstmconv.runtimes import DecodedDirection, DecodedLayer, Session
 from lstmconv.semantics.graph import state_slots, stateful_calls
 
-__all__ = ["check_whole_file", "held_by_keras", "in_stored_dtype"]
+__all__ = ["check_whole_file", "as_keras_stores", "in_stored_dtype"]
 
 
 def check_whole_file(
@@ -66,7 +66,7 @@ def check_whole_file(
     yield _structure(expected, decoded, record, session.artifact)
     version = record.keras_version_written
     scaled = tuple(rescaled_layers(expected, version)) if version in (2, 3) else ()
-    yield replace(_weights(held_by_keras(expected, record), decoded, record, scaled, one=one), rescaled=scaled)
+    yield replace(_weights(as_keras_stores(expected, record), decoded, record, scaled, one=one), rescaled=scaled)
     if not run:
         yield Check(expected.name, "model", "not run", "as asked")
         return
@@ -104,7 +104,7 @@ def _layers_alone(
             if isinstance(part, LSTMLayer):
                 found: Any = decoded[part.name]
                 start = time.perf_counter()
-                check = check_outputs(part.name, as_held(Stack(part.name, (part,)), found), session, settings)
+                check = check_outputs(part.name, as_stored(Stack(part.name, (part,)), found), session, settings)
                 if check.status != "not run":
                     yield replace(check, seconds=round(time.perf_counter() - start, 3))
 
@@ -123,14 +123,19 @@ def _model(expected: Model, session: Session, settings: Settings, record: Record
     states = None
     if record.states:
         states = {call.name for call in expected.calls if isinstance(call.layer, LSTMLayer | RecurrentLayer | Stack)}
-    held = held_by_keras(expected, record)
     return check_model(
-        expected, loaded.compute, loaded.precision, settings, held=held, framework=loaded.framework, states=states
+        expected,
+        loaded.compute,
+        loaded.precision,
+        settings,
+        stored=as_keras_stores(expected, record),
+        framework=loaded.framework,
+        states=states,
     )
 
 
-def held_by_keras(model: Model, record: Record) -> Model:
-    """Return what a Keras file holds of a model: another Keras' hard_sigmoid is carried by the weights."""
+def as_keras_stores(model: Model, record: Record) -> Model:
+    """Return a model as its Keras file stores it: weights are rescaled where that Keras has another hard_sigmoid."""
     if record.keras_version_written not in (2, 3):
         return model
     return with_hard_sigmoid_of(model, record.keras_version_written)
@@ -140,13 +145,14 @@ def _misnamed(what: str, expected: list[str], found: list[str]) -> str | None:
     return None if expected == found else f"its {what} are {', '.join(found)}, expected {', '.join(expected)}"
 
 
-def _held(model: Model) -> list[Layer]:
+def _layers_with_arrays(model: Model) -> list[Layer]:
     """Return the layers that have arrays of their own in a file; constants are parts of the graph."""
-    return [layer for layer in model.layers if not isinstance(layer, Unknown | Constant | Rescaling) and _sized(layer)]
-
-
-def _sized(layer: Layer) -> bool:
-    return isinstance(layer, LSTMLayer | RecurrentLayer | Stack) or bool(layer.arrays)
+    return [
+        layer
+        for layer in model.layers
+        if isinstance(layer, LSTMLayer | RecurrentLayer | Stack)
+        or (layer.arrays and not isinstance(layer, Unknown | Constant | Rescaling))
+    ]
 
 
 def _parts(layer: Layer) -> tuple[LSTMLayer | RecurrentLayer | Kind, ...]:
@@ -155,7 +161,7 @@ def _parts(layer: Layer) -> tuple[LSTMLayer | RecurrentLayer | Kind, ...]:
 
 def _structure(expected: Model, decoded: Mapping[str, DecodedLayer], record: Record, artifact: Artifact) -> Check:
     """Compare which layers are there, the model that the file says it is, and its graph with what is written."""
-    wanted = [part.name for layer in _held(expected) for part in _parts(layer)]
+    wanted = [part.name for layer in _layers_with_arrays(expected) for part in _parts(layer)]
     missing = [name for name in wanted if name not in decoded]
     if missing:
         return Check(expected.name, "structure", "failed", f"the file has no arrays of {', '.join(missing)}")
@@ -203,8 +209,8 @@ def _weights(
     expected: Model, decoded: Mapping[str, DecodedLayer], record: Record, scaled: tuple[str, ...], *, one: bool
 ) -> Check:
     """Compare every array bit for bit; the first that differs is named."""
-    own: list[int] = []
-    for layer in _held(expected):
+    sizes: list[int] = []
+    for layer in _layers_with_arrays(expected):
         for part in _parts(layer):
             if part.name not in decoded:
                 continue
@@ -213,11 +219,11 @@ def _weights(
                     problem = _difference(name, wanted, found, direction)
                     if problem is not None:
                         detail = f"{part.name}: {name} {problem}"
-                        return Check(expected.name, "weights", "failed", detail, diagnosis=None)
-                own += _sizes(part)
+                        return Check(expected.name, "weights", "failed", detail)
+                sizes += _sizes(part)
             except UnsupportedModelError as error:
                 return Check(expected.name, "weights", "failed", f"{part.name}: {error}")
-    said = f"{sum(own):,} numbers of {len(own)} arrays are equal bit for bit"
+    said = f"{sum(sizes):,} numbers of {len(sizes)} arrays are equal bit for bit"
     if scaled:
         factor = "1.2" if record.keras_version_written == 3 else "1 / 1.2"
         said += f", those of hard_sigmoid gates times {factor}, rounded once"

@@ -42,7 +42,7 @@ def check_model(
     precision: Precision,
     settings: Settings,
     *,
-    held: Model | None = None,
+    stored: Model | None = None,
     framework: str = "",
     states: Collection[str] | None = None,
 ) -> Check:
@@ -54,8 +54,8 @@ def check_model(
             :func:`lstmconv.semantics.graph.state_slots`, and returns outputs and final states by theirs.
         precision: In what it computes.
         settings: Seed and tolerances.
-        held: The model as the file holds it, where its weights were rounded to compute the same otherwise; how far
-            that moves the outputs is part of the noise.
+        stored: The model as the file stores it, if its weights were rescaled and rounded; the noise is computed of it.
+            By default the model itself.
         framework: What runs it, for the report.
         states: The names of the calls whose states the file takes and returns; by default those of stateful layers.
 
@@ -69,7 +69,7 @@ def check_model(
         return broken
     streamed = _streamed(model, states)
     right = widened(in_dtype(model, precision.stored))
-    file_model = right if held is None or held is model else widened(in_dtype(held, precision.stored))
+    file_model = right if stored is None or stored is model else widened(in_dtype(stored, precision.stored))
     try:
         trials = draw_trials(right, streamed, precision.stored, settings)
     except (LstmconvError, IndexError) as error:  # No length fits, or computed ids lie outside of their table.
