@@ -1,6 +1,6 @@
 """The proof: a written file holds the same bits, and computes the same numbers, as its source.
 
-``verifying`` is the way through it: ``pairing`` tells which layers belong together, ``weights`` compares structure and
-bits, ``outputs`` runs the file. What rounding may do is ``rounding``'s, what mistakes would do ``mistakes``' and
-``power``'s; ``diagnosis`` names what went wrong, ``trials`` draws the inputs.
+Start reading at ``verifying``. ``pairing`` finds which layers belong together, ``weights`` compares structure and bits,
+``outputs`` runs the file on inputs that ``trials`` draws. ``rounding`` bounds rounding errors; ``mistakes`` lists
+wrong conversions and ``power`` computes what each of them would return; ``diagnosis`` explains a failure.
 """

@@ -57,7 +57,11 @@ def not_comparable(name: str, level: Level, layers: Iterable[Layer], settings: S
 
 
 def refused(name: str, level: Level, error: Exception) -> Check:
-    """Say what a framework made of a file, or of inputs; our own errors are raised."""
+    """Return the check of a file that a framework did not load or run.
+
+    Raises:
+        LstmconvError: The error itself, if it is one of ours and no missing dependency.
+    """
     if isinstance(error, (MissingDependencyError, NotRunError)):
         return Check(name, level, "not run", in_one_line(error))
     if isinstance(error, LstmconvError):
@@ -77,7 +81,7 @@ def misshapen(trial: Compared, found: Mapping[str, Any]) -> str | None:
 
 
 def deviations(catalogue: Sequence[Outcome], noises: Mapping[Any, Noise]) -> list[tuple[Outcome, Worst]]:
-    """Return how far each mistake leads off."""
+    """Return for each mistake the output that it moves farthest, in units of that output's noise."""
     by_trial: dict[Compared, list[Outcome]] = {}
     for outcome in catalogue:
         by_trial.setdefault(outcome.trial, []).append(outcome)
@@ -94,13 +98,13 @@ def deviations(catalogue: Sequence[Outcome], noises: Mapping[Any, Noise]) -> lis
 
 @dataclass(frozen=True, eq=False)
 class Weighed:
-    """The catalogue against the noise.
+    """The catalogue of mistakes, compared with the noise.
 
     Attributes:
-        noises: What is allowed, by trial.
-        distinguishable: The mistakes that lead far enough off, and how far.
-        hidden_by_noise: The others.
-        hidden: Those that a given tolerance would let pass.
+        noises: How far each output may deviate, by trial.
+        distinguishable: The mistakes that deviate :data:`MARGIN` times as far as noise may, with the deviation.
+        hidden_by_noise: The other mistakes.
+        hidden: The distinguishable mistakes that the user's tolerance would let pass.
     """
 
     noises: Mapping[Any, Noise]
@@ -110,14 +114,14 @@ class Weighed:
 
     @property
     def nearest(self) -> tuple[Outcome, Worst] | None:
-        """The mistake that leads least off, in units of the noise where it shows."""
+        """The distinguishable mistake with the smallest ratio of deviation to noise."""
         return min(self.distinguishable, key=lambda pair: pair[1].ratio, default=None)
 
 
 def weigh(wrong: Sequence[tuple[Outcome, Worst]], noises: Mapping[Any, Noise], settings: Settings) -> Weighed:
-    """Tell mistakes that lead far enough off from those that do not."""
+    """Divide the mistakes into those that deviate far enough and those that do not."""
     clearest: dict[str, tuple[Outcome, Worst]] = {}
-    for outcome, worst in wrong:  # What one trial cannot tell, another may.
+    for outcome, worst in wrong:  # A mistake may be hidden on one trial and show on another.
         if outcome.text not in clearest or worst.ratio > clearest[outcome.text][1].ratio:
             clearest[outcome.text] = outcome, worst
     distinguishable = [(outcome, worst) for outcome, worst in clearest.values() if worst.ratio >= MARGIN]
@@ -137,15 +141,15 @@ def judged(
     framework: str,
     locate: Callable[[], str | None],
 ) -> Check:
-    """Compare what the file returned with what had to come out.
+    """Compare what the file returned with the expected outputs.
 
     Args:
-        name: The layer's or the model's.
+        name: The layer's or the model's name.
         level: What is compared.
         weighed: The noise, and the mistakes that were computed.
-        returned: What the file returned, by set of inputs; the last set's sequence is shown step by step.
-        framework: What else is said: what ran the file.
-        locate: Says where a difference starts that no mistake explains.
+        returned: What the file returned, by trial; the report shows the last trial's sequence step by step.
+        framework: The end of the report's line: what ran the file, and on what.
+        locate: Returns where a difference starts that no mistake explains.
     """
     worsts = {trial: worst_of(found, trial.expected, weighed.noises[trial]) for trial, found in returned.items()}
     worse = max(returned, key=lambda trial: worsts[trial].ratio)

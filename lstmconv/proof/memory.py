@@ -10,7 +10,7 @@ from lstmconv.proof.sizes import weights_in
 __all__ = ["BYTES_A_WEIGHT", "GIANT", "free_bytes", "lacking", "too_large"]
 
 GIANT = 1 << 25
-"""Weights of a layer, 134 MB of float32. From here on some units are computed: all of them take half a minute."""
+"""For a layer of more weights (134 MB of float32) some units are computed: all of them would take half a minute."""
 BYTES_A_WEIGHT = 48
 """What the widest layer takes for each weight: five arrays of float64, for the reference, its noise and a mistake's
 matrices, and the framework's own copy."""
@@ -29,7 +29,7 @@ def free_bytes() -> int | None:
 
 
 def lacking(needed: int) -> str | None:
-    """Say what running takes where that much is not free, or ``None``."""
+    """Return a sentence about the memory that running takes if that much is not free, else ``None``."""
     free = free_bytes()
     if free is None or needed <= free:
         return None
@@ -37,7 +37,7 @@ def lacking(needed: int) -> str | None:
 
 
 def too_large(model: Model) -> str | None:
-    """Say why a whole model is not run: it takes more memory than is free, or half a minute and more; or ``None``."""
+    """Return why a whole model is not run: too little free memory, or more than half a minute; else ``None``."""
     sizes = {id(call.layer): (call.layer, weights_in(call.layer)) for call in model.calls}
     largest, weights = max(sizes.values(), key=lambda pair: pair[1])
     if weights > GIANT and isinstance(largest, LSTMLayer | Stack):

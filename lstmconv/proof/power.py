@@ -37,7 +37,7 @@ class Outcome:
         mistake: What is wrong.
         place: The layer and half it is made in, or ``""`` for the whole stack.
         trial: On which inputs.
-        outputs: What it returns, by name; of the others nothing is said.
+        outputs: What it returns, by name; outputs that it does not concern are left out.
     """
 
     mistake: Mistake
@@ -71,7 +71,7 @@ def outcomes(stack: Stack, probe: Trial, trial: Trial) -> Iterator[Outcome]:
 
 
 def place_of(stack: Stack, layer: LSTMLayer, half: int) -> str:
-    """Name a direction, as briefly as still distinguishes it from the others."""
+    """Name a direction as briefly as distinguishes it from the stack's others; ``""`` if there is one."""
     way = ("the forward direction", "the backward direction")[half] if layer.bidirectional else ""
     name = layer.name if len(stack.layers) > 1 else ""
     return " of ".join(part for part in (way, name) if part)

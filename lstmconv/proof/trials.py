@@ -27,7 +27,7 @@ Float64: TypeAlias = npt.NDArray[np.float64]
 _PROBE_STEPS = 3
 """R acts on the second step even if states start at zero, and on what the first step did in the third."""
 _WIDE = 1 << 20
-"""From so many weights in a direction on, the probe has as few steps as show W, R and b: one, or two from zero."""
+"""If a direction has this many weights, the probe has as few steps as show W, R and b: one, or two from zero."""
 
 _SPREADS = (0.5, 2.0, 6.0)
 """Standard deviations of what x adds to a gate, sequence by sequence: a sigmoid is nearly linear to 0.5, turns within
@@ -48,7 +48,7 @@ class Settings:
         seed: Random seed for the test inputs.
         batch: Sequences.
         steps: Time steps.
-        allow_not_finite: Weights that are not finite do not fail: their outputs are not run.
+        allow_not_finite: If weights are not finite, report the outputs as not run instead of failed.
     """
 
     atol: float | None = None
@@ -125,7 +125,7 @@ def _draw(
     counted: bool,
     scale: float = 1.0,
 ) -> Trial:
-    """Draw inputs; halve the steps and quarter the numbers until nothing overflows in the target's dtype."""
+    """Draw inputs; halve the steps and quarter the numbers until no output overflows in the target's dtype."""
     batch, steps = size
     x, states = _values(stack, [half.weight_ih for half in stack.first.directions], stored, random, size, accepted)
     lengths = None

@@ -45,16 +45,16 @@ def verify_file(
     """Compare a file with its source.
 
     Args:
-        source: What it was converted from, or should hold the same weights as.
+        source: The checkpoint that the target was converted from, or another with which it is compared.
         target: An opened file of any format that lstmconv reads.
         settings: See :class:`Settings`.
-        run: Run the target in its framework; without it structure and weights are compared, and no framework loaded.
-            Outputs are then reported as not run.
+        run: Run the target in its framework. Otherwise only structure and weights are compared, no framework is
+            loaded, and outputs are reported as not run.
         inputs: Arrays to run the target on too, by input name or in order.
 
     Raises:
-        UsageError: The target's layers cannot be matched with the source's, the settings make no sense, or the inputs
-            do not fit, or the target holds several stacks and no model that would wire them.
+        UsageError: The target's layers cannot be matched with the source's, the settings make no sense, the inputs do
+            not fit, or the target holds several stacks, no model, and inputs are given.
         UnreadableFileError: The target cannot be read.
     """
     settings = settings or Settings()

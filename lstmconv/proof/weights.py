@@ -47,7 +47,7 @@ def check_structure(name: str, stack: Stack, decoded: Sequence[DecodedDirection]
 
 
 def computes_otherwise(seen: Stack, held: Checkpoint, session: Session) -> str | None:
-    """Say what of the target's computes otherwise: its cell, an activation, a direction; ``None`` if nothing does."""
+    """Return which option of the target differs: its cell, merge mode, an activation, a direction; else ``None``."""
     found = next((stack for stack in held.stacks if stack.name == seen.name), None)
     if found is None:
         names = {seen.name, *(layer.name for layer in seen.layers)}
@@ -189,14 +189,14 @@ def _rounded(layer: LSTMLayer, dtype: np.dtype[Any]) -> LSTMLayer:
 
 
 def as_stored(stack: Stack, decoded: Sequence[DecodedDirection]) -> Stack:
-    """Return the stack with its weights rounded to the target's dtype, and the target's own biases.
+    """Return the source's stack with weights rounded to the target's dtype, and with the target's biases.
 
-    A target may hold the rounded sum of two biases: where its biases are the source's but for that rounding, they
-    count. A bias that is off by more stays the source's, so that the outputs show it.
+    A target may store the rounded sum of two biases. Its biases are taken if their sum is the source's but for that
+    rounding. A bias that differs by more stays the source's, so that the outputs show it.
 
     Args:
         stack: The source's.
-        decoded: What the target holds.
+        decoded: The target's arrays.
     """
     found = iter(decoded)
     layers: list[LSTMLayer] = []
@@ -227,7 +227,7 @@ def _sum(biases: Sequence[Gates | None], shape: tuple[int, ...]) -> Any:
 
 
 def as_read(held: Checkpoint, name: str) -> tuple[DecodedDirection, ...]:
-    """Return the arrays that the reader found, for a file of others that the runtime cannot take apart itself."""
+    """Return the arrays that lstmconv's reader found, for a foreign file that the runtime cannot decode itself."""
     stack = next((stack for stack in held.stacks if stack.name == name), None)
     return tuple(
         DecodedDirection(direction.weight_ih, direction.weight_hh, direction.bias_ih, direction.bias_hh)

@@ -43,7 +43,7 @@ Outputs: TypeAlias = "Mapping[str, npt.NDArray[np.float64]]"
 
 
 class NotRunError(Exception):
-    """A file could not be run here; the text says why. It is not a failure, and not a pass."""
+    """A file could not be run here; the text says why. The check is then reported as not run."""
 
 
 class DecodedDirection(NamedTuple):
@@ -139,7 +139,7 @@ class Session(ABC):
     Attributes:
         artifact: The file.
         ways: How many ways there are to run it: cuDNN's weight space runs in an interpreter, and on a GPU.
-        bytes_a_weight: What its framework takes for each weight of a large layer: its own copies, four at most.
+        bytes_a_weight: The memory that its framework takes for each weight of a large layer: at most four copies.
     """
 
     ways = 1
@@ -174,10 +174,10 @@ class Session(ABC):
         """
 
     def decode_model(self, layers: Sequence[Layer], *, frameworks: bool = True) -> Mapping[str, DecodedLayer]:
-        """Return every layer's arrays of a whole file, by the layer's name; layers that it does not hold are left out.
+        """Return every layer's arrays of a whole file, by the layer's name; layers without arrays are left out.
 
         Args:
-            layers: Whose arrays; no number of theirs is read.
+            layers: The expected layers; the numbers in them are not read.
             frameworks: As for :meth:`decode`.
         """
         return {}

@@ -44,7 +44,7 @@ class _Framework(NamedTuple):
 
 
 class _OnnxModel(Session):
-    """A model; the content of its artifact is the parsed message, whose large weights lie in the file."""
+    """An ONNX model; its artifact's content is the parsed message, whose large weights stay in the file."""
 
     @property
     def _model(self) -> Any:

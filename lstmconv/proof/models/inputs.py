@@ -31,16 +31,16 @@ _SPREADS = (0.5, 2.0, 6.0)
 """Standard deviations of what an input adds to the first sums, sequence by sequence (as one LSTM's trials have)."""
 _BATCHES = (5, 2)
 _LONG = 1 << 8
-"""From so many steps on three sequences are run: one of each magnitude, padded right, left and with holes."""
+"""For this many steps and more, three sequences are run: one of each magnitude, padded right, left and with holes."""
 _LENGTHS = (4, 7, 11, 17, 29, 61, 127, 257, 509, 1021)
 """Lengths to try where they are open: 4 have a step from the first state, some from others, and places for padding of
 every kind."""
 _WINDOWS = 7
 """The shortest where windows run along time: with fewer, no step would have all its neighbours."""
 _LONGER = 2
-"""By so much the second length differs."""
+"""The second trial is this much longer."""
 _WIDE = 1 << 20
-"""From so many weights in one direction of a recurrent layer on, a step takes long: few are run, of three sequences."""
+"""If a direction of a recurrent layer has this many weights, few steps of three sequences are run: each takes long."""
 _WINDOWED = (kinds.Convolution, kinds.TransposedConvolution, kinds.Pooling, TimeDistributed)
 _SAME_PLACES = (kinds.Identity, kinds.Cast, kinds.Reshape, kinds.Permute, kinds.RepeatVector, kinds.Slice,
                 kinds.Concatenate, kinds.Stacking, kinds.Pad, kinds.Crop, kinds.Upsample)  # fmt: skip

@@ -28,7 +28,7 @@ from lstmconv.semantics.graph import compute, is_streamed
 __all__ = ["rare_models", "wrong_models"]
 
 _OPERATIONS = 10**10
-"""So many operations may the mistakes about all recurrent layers take: two seconds or so."""
+"""The operations that mistakes about all recurrent layers may take: about two seconds."""
 _GATES = 500
 """Operations that the gates of a unit take in a step, without the products."""
 _FEWEST = 6
@@ -51,7 +51,7 @@ def wrong_models(model: Model, trial: ModelTrial) -> list[Wrong]:
 
 
 def _most(model: Model, trial: ModelTrial) -> int:
-    """Return how many mistakes about one direction of a recurrent layer may be computed: of a large model, few."""
+    """Return how many mistakes about one direction of a recurrent layer are computed at most: few for a large model."""
     operations = 0
     directions = 1
     for call in model.calls:

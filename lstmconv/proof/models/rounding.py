@@ -26,7 +26,7 @@ from lstmconv.proof.weights import rounded
 __all__ = ["in_dtype", "widened"]
 
 _KEPT = 1 << 26
-"""So many weights of recurrent layers are kept in float64, 0.5 GB; of more, each use makes its own."""
+"""Up to this many weights of LSTM layers are kept in float64 (0.5 GB); of larger models each use makes its own copy."""
 
 
 def in_dtype(model: Model, dtype: str) -> Model:

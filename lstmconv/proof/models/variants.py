@@ -37,8 +37,8 @@ class Wrong:
 
     Attributes:
         mistake: What is wrong, and what mends it.
-        place: The layer that it is made in; ``""`` for the whole model.
-        calls: What stands in the place of calls, by their names.
+        place: The layer with the mistake; ``""`` for the whole model.
+        calls: What replaces calls, by the calls' names.
     """
 
     mistake: Mistake
@@ -153,7 +153,7 @@ class _Walk:
                 found, after = compute(other.layer, inputs, states, masks)
             else:
                 found, after = other(call, inputs, states, masks)
-        except (ValueError, IndexError):  # What cannot even be computed is no wrong version: it would show at once.
+        except (ValueError, IndexError):  # A version that cannot be computed would show at once: it is left out.
             self._lost.add(number)
             return
         self._keep(call, number, found, after)
@@ -173,7 +173,7 @@ class _Walk:
         masks = [None if mask is None else read(mask) for mask in call.masks]
         try:
             found, after = along(call.layer, inputs, states, masks, compute, len(numbers))
-        except (ValueError, IndexError):  # Of wrong numbers some may be no token ids: that version is left out.
+        except (ValueError, IndexError):  # Wrong numbers may be no token ids; the version that has them is left out.
             self._each(call, numbers)
             return
         for place, number in enumerate(numbers):

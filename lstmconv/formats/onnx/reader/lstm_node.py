@@ -1,4 +1,4 @@
-"""An ``LSTM`` node of any graph as LSTM directions: its weights, its functions, and what Keras has no word for.
+"""An ``LSTM`` node of any graph as LSTM directions: its weights and activations; what Keras' LSTM lacks is refused.
 
 Source: ONNX operator specification, LSTM-1, LSTM-7, LSTM-14, LSTM-22: W [directions, 4*hidden, input],
 R [directions, 4*hidden, hidden], B [directions, 8*hidden]; f, g, h default to Sigmoid, Tanh, Tanh; layout
@@ -47,7 +47,7 @@ _X, _W, _R, _B, _LENGTHS, _H, _C, _P = range(8)
 
 @dataclass(frozen=True)
 class Overrides:
-    """Activations that the user says over the file's head."""
+    """Activations that the user gives in place of the file's."""
 
     activation: Any = None
     recurrent_activation: Any = None

@@ -1,4 +1,4 @@
-"""One call of a layer on its way into a graph: what its inputs are, and how nodes, weights and constants are added."""
+"""Add one call of a layer to a graph: its inputs, and methods that add nodes, weights and constants."""
 
 from __future__ import annotations
 
