@@ -16,6 +16,7 @@ from lstmconv.activations import parse_activation
 from lstmconv.errors import LstmconvError, NoLSTMError, UnreadableFileError, UnsupportedModelError
 from lstmconv.formats.hashing import hashing
 from lstmconv.formats.mapped_file import MappedFile
+from lstmconv.formats.onnx.constant_names import is_constant
 from lstmconv.formats.onnx.reader.edges import Placed, Routes
 from lstmconv.formats.onnx.reader.inline_functions import without_functions
 from lstmconv.formats.onnx.reader.layer_names import layer_name, unique
@@ -27,7 +28,6 @@ from lstmconv.formats.onnx.reader.states_and_lengths import Giver, fixed_lengths
 from lstmconv.formats.onnx.reader.tensors import Tensors
 from lstmconv.formats.onnx.reader.time_flips import turns_round
 from lstmconv.formats.onnx.reader.values import Values
-from lstmconv.formats.onnx.writer.graph_builder import is_constant
 from lstmconv.formats.options import ReadOptions
 from lstmconv.formats.record import KEY, Record, parse_record
 from lstmconv.formats.restoring import Restored, restore

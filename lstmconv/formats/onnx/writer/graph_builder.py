@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,25 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmconv._optional import require
+from lstmconv.formats.onnx.constant_names import constant_name
 from lstmconv.formats.tensors import NamedTensor
 from lstmconv.model import Array
 
-__all__ = ["Graph", "Size", "is_constant"]
+__all__ = ["Graph", "Size"]
 
 Size = int | str | None
 """The size of an axis: a number, the name of a dynamic size, or ``None`` where the graph says nothing."""
-
-
-_CONSTANT = re.compile(r"lstmconv\.(bool|u?int\d+|b?float\d+)\.[^.]*\.")
-
-
-def is_constant(name: str) -> bool:
-    """Whether an initializer has a name that :meth:`Graph.constant` gives; a layer may be called ``lstmconv``.
-
-    >>> is_constant("lstmconv.float32..0.5"), is_constant("lstmconv.kernel")
-    (True, False)
-    """
-    return _CONSTANT.match(name) is not None
 
 
 @dataclass
@@ -108,11 +96,10 @@ class Graph:
     def constant(self, value: object, dtype: npt.DTypeLike = np.int64) -> str:
         """Return the name of a constant, made once; a plain number is a scalar."""
         values = np.array(value, dtype)
-        shape, numbers = "x".join(map(str, values.shape)), "_".join(map(str, values.ravel().tolist()))
-        key = f"{values.dtype.name}.{shape}.{numbers}"
-        if key not in self.constants:
-            self.constants[key] = self.tensor(f"lstmconv.{key}", values)
-        return self.constants[key]
+        name = constant_name(values)
+        if name not in self.constants:
+            self.constants[name] = self.tensor(name, values)
+        return self.constants[name]
 
     def take_input(self, name: str, element: int, shape: Sequence[Size]) -> str:
         """Declare an input."""
