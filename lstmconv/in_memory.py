@@ -34,7 +34,7 @@ def from_torch(module: nn.Module | Mapping[str, Tensor], *, name: str | None = N
 
     Raises:
         UsageError: It is neither.
-        UnsupportedModelError: It has no LSTM that converts (``proj_size``, quantised, weight_norm).
+        UnsupportedModelError: It has no LSTM that converts (``proj_size``, quantised, weight_norm, a subclass, hooks).
     """
     from lstmconv.torch import read_module
 

@@ -216,3 +216,49 @@ def test_an_extra_state_that_lstmconv_does_not_write_is_no_lstm(changed, tmp_pat
     torch.save(state, tmp_path / "m.pt")
     with pytest.raises(NoLSTMError, match="its _extra_state"):
         lstmconv.load(tmp_path / "m.pt")
+
+
+class Doubled(nn.LSTM):
+    """An nn.LSTM that returns something else."""
+
+    def forward(self, x, hx=None):
+        """Return twice what nn.LSTM returns."""
+        y, states = super().forward(x, hx)
+        return 2 * y, states
+
+
+def hooked():
+    module = nn.LSTM(3, 5)
+    module.register_forward_hook(lambda _, __, output: (2 * output[0], output[1]))
+    return module
+
+
+def replaced():
+    module = nn.LSTM(3, 5)
+    module.forward = lambda x: 2 * nn.LSTM.forward(module, x)[0]
+    return module
+
+
+@pytest.mark.filterwarnings("ignore")  # TorchScript warns that it is old, and of what it traces.
+@pytest.mark.parametrize(
+    "made",
+    [lambda: Doubled(3, 5), hooked, replaced, lambda: torch.jit.trace(Doubled(3, 5), torch.zeros(2, 7, 3))],
+    ids=["a subclass", "a hook", "another forward", "a traced subclass"],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_module_that_computes_something_else_is_no_lstm_in_memory_either(made, wrapped):
+    module = made()
+    with pytest.raises(NoLSTMError, match=r"its class is .*Doubled, which may|a hook runs with it"):
+        lstmconv.from_torch(nn.Sequential(module, module) if wrapped else module)  # One module under two names.
+    state = module.state_dict()  # The user says that it is an nn.LSTM's.
+    assert [layer.name for layer in lstmconv.from_torch(state).layers] == ["lstm"]
+
+
+@pytest.mark.filterwarnings("ignore")  # TorchScript warns that it is old, and of what it traces.
+def test_pytorchs_own_modules_are_read_in_memory_whatever_wraps_them():
+    lstm = nn.LSTM(3, 5, batch_first=True)
+    x = torch.zeros(2, 7, 3)
+    for module in (lstm, nn.LSTMCell(3, 5), torch.jit.script(lstm), torch.jit.trace(lstm, x), nn.DataParallel(lstm),
+                   torch.compile(lstm), torch.export.export(nn.Sequential(lstm), (x,)).module(),
+                   prune.l1_unstructured(nn.LSTM(3, 5), "weight_hh_l0", 0.5), lstmconv.torch.LSTM(3, 5)):  # fmt: skip
+        assert len(lstmconv.from_torch(module).layers) == 1

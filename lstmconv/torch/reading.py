@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats import open_file
 from lstmconv.formats.options import ReadOptions
+from lstmconv.formats.torch.opaque import class_of
 from lstmconv.formats.torch.parameters import read_parameters
+from lstmconv.formats.torch.pickled_modules import PickledModule
 from lstmconv.misuse import misfit
 from lstmconv.model import Checkpoint, LSTMLayer, Model, Provenance
 from lstmconv.torch.arrays import array_of
 from lstmconv.torch.layer import from_layer
 from lstmconv.torch.model import KerasModel, from_model
+from lstmconv.torch.modules import LSTM
 
 __all__ = ["load", "read_module", "to_torch"]
 
@@ -40,9 +43,31 @@ def read_module(module: nn.Module | Mapping[str, Tensor], name: str | None) -> C
     for key, value in state.items():
         if isinstance(value, Tensor) and not value.is_quantized and value.layout == torch.strided:
             arrays[prefix + key] = array_of(value.detach().cpu())
-        elif not isinstance(value, Tensor) or value.is_quantized:
+        else:  # It is no weight that is read, and yet its module holds it.
             arrays[prefix + key] = np.empty(0, np.int8)
-    return read_parameters(arrays, Provenance(called, "", "torch module"), None, ReadOptions())
+    known = {} if isinstance(module, Mapping) else dict(_facts(module, prefix))
+    return read_parameters(arrays, Provenance(called, "", "torch module"), None, ReadOptions(), known)
+
+
+def _facts(module: nn.Module, prefix: str) -> Iterator[tuple[str, PickledModule]]:
+    """Yield what may change the outputs of each module, its class and its hooks, by the prefix of its tensors."""
+    for path, part in module.named_modules(remove_duplicate=False):
+        hooks = [*getattr(part, "_forward_pre_hooks", {}).values(), *getattr(part, "_forward_hooks", {}).values()]
+        hooks += [part.__dict__["forward"]] if "forward" in part.__dict__ else []
+        yield f"{prefix}{path}." if path else prefix, PickledModule(_class_name(part), {}, tuple(map(_title, hooks)))
+
+
+def _class_name(module: nn.Module) -> str:
+    """Return a module's class; that of nn.LSTM for lstmconv's own, which says in its state what it computes."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return class_of(module._c._type().qualified_name())
+    return _title(nn.LSTM if type(module) in (LSTM, nn.Module) else type(module))
+
+
+def _title(named: Any) -> str:
+    """Return the full name of a class or a function, or of an object's class."""
+    own = named if hasattr(named, "__qualname__") else type(named)
+    return f"{own.__module__}.{own.__qualname__}"
 
 
 def to_torch(source: Model | Checkpoint | LSTMLayer) -> nn.Module:

@@ -21,7 +21,7 @@ def doubt(module: PickledModule) -> str | None:
     if module.class_name not in _PLAIN:
         return (
             f"its class is {module.class_name}, which may compute something else; "
-            "if it computes what nn.LSTM does, save its state_dict()"
+            "if it computes what nn.LSTM does, take its state_dict()"
         )
     if module.changed_by:
         return (
@@ -30,7 +30,7 @@ def doubt(module: PickledModule) -> str | None:
         )
     hook = next((hook for hook in module.hooks if not hook.startswith(_HARMLESS)), None)
     if hook is not None:
-        return f"a hook runs with it ({hook}), which may change what it computes; remove it and save the state_dict()"
+        return f"a hook runs with it ({hook}), which may change what it computes; remove it, or take the state_dict()"
     return None
 
 

@@ -177,9 +177,11 @@ def _collect(
         elif prefix in unbuilt:
             key = unbuilt[prefix]
             skipped.append(Skipped(names[prefix], "nn.LSTM", f"its {_split(key)[1]} is of the class {opaque[key]}"))
+        elif prefix in foreign:
+            continue
         elif prefix in known and (why := doubt(known[prefix])) is not None:
             skipped.append(Skipped(names[prefix], known[prefix].class_name, why))
-        elif prefix not in foreign:
+        else:
             kept.append(module)
     return kept, skipped
 
