@@ -135,12 +135,12 @@ def _load_model(path: Path, content: KerasContent, record: Record | None) -> _Lo
     config = content.config
     cudnn = _holds_cudnn(content, record)
     refuse_others(config)
-    if config is not None and content.version is not None and content.version.startswith(("0.", "1.")):
+    if config is not None and content.major is not None and content.major < 2:
         raise NotRunError("a model of Keras 1, which is not run: its weights are compared")
     if config is None and record is None:
         raise NotRunError("weights only, and nothing in the file says what they are for")
     with _quiet():
-        if _is_keras_2(config, content.version, record, cudnn=cudnn):
+        if _is_keras_2(content, record, cudnn=cudnn):
             keras = require("tf_keras", _PURPOSE)
             framework = f"tf_keras {keras.__version__}" + (", weights loaded into LSTM layers" if cudnn else "")
         else:
@@ -198,11 +198,11 @@ def _holds_cudnn(content: KerasContent, record: Record | None) -> bool:
     )
 
 
-def _is_keras_2(config: Mapping[str, Any] | None, version: str | None, record: Record | None, *, cudnn: bool) -> bool:
-    """Tell the Keras that a file is for; weights by object path are the same for both, their layers may not be."""
-    if version is not None:
-        return not version.startswith("3")
-    if cudnn or config is not None:
+def _is_keras_2(content: KerasContent, record: Record | None, *, cudnn: bool) -> bool:
+    """Whether a file is for Keras 2; weights by object path are stored alike for both, their layers may differ."""
+    if content.major is not None:
+        return content.major < 3
+    if cudnn or content.config is not None:
         return True
     layers = () if record is None else record.layers
     halves = [half for layer in layers for half in layer.directions]

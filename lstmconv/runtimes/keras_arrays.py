@@ -7,16 +7,15 @@ variables are told by the order in which each layer's ``build`` adds them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmconv.model import Array, GRUDirection, Layer, LSTMLayer, RecurrentLayer, Stack, TimeDistributed
+from lstmconv.model import Array, GRUDirection, Layer, LSTMLayer, RecurrentLayer, Stack, TimeDistributed, kinds
 from lstmconv.model.kinds import Kind
 from lstmconv.runtimes import DecodedLayer
-from lstmconv.runtimes.keras_file import KerasContent, array_of, decode_cell, strings
+from lstmconv.runtimes.keras_file import KerasContent, array_of, decode_cell, layer_places, strings
 
 __all__ = ["decode_model"]
 
@@ -59,7 +58,7 @@ def decode_model(content: KerasContent, layers: Sequence[Layer]) -> Mapping[str,
 def _layers(content: KerasContent) -> Iterator[tuple[str, _Found]]:
     """Yield every layer of the model, and those inside TimeDistributed."""
     assert content.config is not None
-    for entry, place in _listed(content.config["config"]["layers"], ""):
+    for entry, place in layer_places(content.config["config"]["layers"]):
         yield from _one(content, entry, place, entry["config"]["name"], ())
 
 
@@ -81,23 +80,12 @@ def _one(
         if inner["class_name"] != "Functional":
             yield from _one(content, inner, f"{place}/layer", owner, scope)
             return
-        for each, below in _listed(inner["config"]["layers"], f"{place}/layer/"):
+        for each, below in layer_places(inner["config"]["layers"], f"{place}/layer/"):
             own = (*scope, each["config"]["name"])
             yield from _one(content, each, below, owner, own)
         return
     parts = _legacy_parts(content, owner, scope) if content.legacy else _native_parts(content, place)
     yield name, _Found(entry["class_name"], config, parts)
-
-
-def _listed(entries: Sequence[Mapping[str, Any]], above: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Yield the layers of a model with their paths; Keras 3's operations are no layers."""
-    counts: dict[str, int] = {}
-    for entry in entries:
-        if str(entry.get("module", "")).startswith("keras.src.ops"):
-            continue
-        words = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", entry["class_name"]))
-        count = counts[words] = counts.get(words, -1) + 1
-        yield entry, f"{above}layers/{words.lower()}" + (f"_{count}" if count else "")
 
 
 _INSIDE = (
@@ -176,8 +164,8 @@ def _simple_rnn(kernel: Array, recurrent: Array, bias: Array | None = None) -> M
 
 def _arrays(layer: Kind, found: _Found) -> Mapping[str, Array]:
     """Return the arrays of a layer that is not recurrent, in the order in which its ``build`` adds them."""
-    kind, config = type(layer).__name__, found.config
-    if kind == "MultiHeadAttention":
+    config = found.config
+    if isinstance(layer, kinds.MultiHeadAttention):
         parts = zip(("query", "key", "value", "output"), found.parts, strict=True)
         return {
             f"{part}_{name}": array
@@ -186,34 +174,32 @@ def _arrays(layer: Kind, found: _Found) -> Mapping[str, Array]:
         }
     own = list(found.parts[0]) if found.parts else []
     names: tuple[str, ...]
-    if kind in ("BatchNormalization", "LayerNormalization"):
+    if isinstance(layer, kinds.BatchNormalization | kinds.LayerNormalization):
         scaled = (("gamma", config.get("scale", True)), ("beta", config.get("center", True)))
         names = tuple(name for name, there in scaled if there)
         if found.class_name == "RMSNormalization":
             names = ("gamma",)
-        names = (*names, "mean", "variance") if kind == "BatchNormalization" else names
-    elif kind == "Attention":
+        names = (*names, "mean", "variance") if isinstance(layer, kinds.BatchNormalization) else names
+    elif isinstance(layer, kinds.Attention):
         score = config.get("score_mode")
         names = (*(("scale",) if config.get("use_scale") else ()), *(("concat_score_weight",) * (score == "concat")))
-    elif kind == "Normalization":
-        names, own = ("mean", "variance"), [array.reshape(layer.arrays["mean"].shape) for array in own[:2]]
+    elif isinstance(layer, kinds.Normalization):
+        names, own = ("mean", "variance"), [array.reshape(layer.mean.shape) for array in own[:2]]
     else:
-        names = _NAMES.get(kind, ())
+        names = _NAMES.get(type(layer), ())
     if found.class_name.startswith("DepthwiseConv"):  # (..., input, multiplier)
         own[0] = own[0].reshape(*own[0].shape[:-2], 1, -1)
-    return dict(zip(names, own, strict=True)) if len(own) == len(names) or kind not in _NAMES else _biasless(names, own)
+    if type(layer) not in _NAMES:
+        return dict(zip(names, own, strict=True))
+    # A layer may have no bias. An array that is left over shows as one that the source does not have.
+    spare = {f"array {number}": array for number, array in enumerate(own[len(names) :], len(names))}
+    return dict(zip(names, own, strict=False)) | spare
 
 
-def _biasless(names: Sequence[str], own: Sequence[Array]) -> Mapping[str, Array]:
-    """Name the arrays of a layer without a bias; what is left over shows as an array that the source has not."""
-    named = dict(zip(names, own, strict=False))
-    return named | {f"array {number}": array for number, array in enumerate(own[len(names) :], len(names))}
-
-
-_NAMES: Mapping[str, tuple[str, ...]] = {
-    "Dense": ("kernel", "bias"),
-    "Embedding": ("table",),
-    "PReLU": ("slope",),
-    "Convolution": ("kernel", "bias"),
-    "TransposedConvolution": ("kernel", "bias"),
+_NAMES: Mapping[type[Kind], tuple[str, ...]] = {
+    kinds.Dense: ("kernel", "bias"),
+    kinds.Embedding: ("table",),
+    kinds.PReLU: ("slope",),
+    kinds.Convolution: ("kernel", "bias"),
+    kinds.TransposedConvolution: ("kernel", "bias"),
 }

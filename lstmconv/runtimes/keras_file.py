@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.model import Array, Gates, float_type
 from lstmconv.runtimes import DecodedDirection
 
-__all__ = ["KerasContent", "array_of", "decode_cell", "decode_layer", "read_content", "strings"]
+__all__ = ["KerasContent", "array_of", "decode_cell", "decode_layer", "layer_places", "read_content", "strings"]
 
 
 class Group(dict[str, Any]):
@@ -61,6 +61,12 @@ class KerasContent(NamedTuple):
     version: str | None
 
     @property
+    def major(self) -> int | None:
+        """The first number of the version; ``None`` if the file states none."""
+        stated = re.match(r"\d+", self.version or "")
+        return None if stated is None else int(stated[0])
+
+    @property
     def legacy(self) -> bool:
         """Whether the variables lie by layer name."""
         return any(key in self.weights.attrs for key in ("layer_names", "layer_names0"))
@@ -69,15 +75,15 @@ class KerasContent(NamedTuple):
 _ZIP = b"PK\x03\x04"
 
 
-def read_content(opened: MappedFile) -> KerasContent:
+def read_content(stored: MappedFile) -> KerasContent:
     """Read a ``.keras``, ``.weights.h5`` or legacy ``.h5`` file."""
     h5py = require("h5py", "Reading Keras files")
-    if not opened.head.startswith(_ZIP):
-        with h5py.File(opened.stream(), "r") as file:
+    if not stored.head.startswith(_ZIP):
+        with h5py.File(stored.stream(), "r") as file:
             return _content(Group(file), file.attrs.get("model_config"), file.attrs.get("keras_version"))
     import zipfile
 
-    with zipfile.ZipFile(opened.stream()) as archive:
+    with zipfile.ZipFile(stored.stream()) as archive:
         config, metadata = archive.read("config.json"), json.loads(archive.read("metadata.json"))
         body = io.BytesIO(archive.read("model.weights.h5"))
     with h5py.File(body, "r") as file:
@@ -177,18 +183,27 @@ def _saveable_cells(content: KerasContent, name: str) -> list[dict[str, Array]]:
 def _place(content: KerasContent, name: str) -> str | None:
     """Find a layer's group: the n-th of its class in the model's config, or the one that states the name."""
     if content.config is not None:
-        counts: dict[str, int] = {}
-        for entry in content.config["config"]["layers"]:
-            container = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", entry["class_name"]))
-            count = counts[container] = counts.get(container, -1) + 1
-            if entry["config"]["name"] == name:
-                return f"layers/{container.lower()}" + (f"_{count}" if count else "")
-        return None
+        listed = layer_places(content.config["config"]["layers"])
+        return next((place for entry, place in listed if entry["config"]["name"] == name), None)
     layers = content.file.get("layers", {})
     for key, group in layers.items():
         if "vars" in group and _text(group["vars"].attrs.get("name", key)) == name:
             return f"layers/{key}"
     return None
+
+
+def layer_places(entries: Sequence[Mapping[str, Any]], above: str = "") -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield the layers of a model with their paths in a ``.keras`` file; Keras 3's operations are no layers.
+
+    Source: keras/src/saving/saving_lib.py, ``_save_container_state``: the n-th layer of its class, in snake case.
+    """
+    counts: dict[str, int] = {}
+    for entry in entries:
+        if str(entry.get("module", "")).startswith("keras.src.ops"):
+            continue
+        words = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", entry["class_name"]))
+        count = counts[words] = counts.get(words, -1) + 1
+        yield entry, f"{above}layers/{words.lower()}" + (f"_{count}" if count else "")
 
 
 def _variables(owner: Any) -> dict[str, Array]:
