@@ -155,3 +155,18 @@ def test_json_has_no_numbers_that_json_does_not_have(command, weight, tmp_path):
         raise AssertionError(name)
 
     assert json.loads(found.stdout, parse_constant=refuse)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("suffix", [".onnx", ".pt"])
+@pytest.mark.parametrize("computes", ["mean", "multiply"])
+def test_floats_that_are_made_of_whole_numbers_round_too(computes, suffix, tmp_path):
+    """Their noise was nothing: Keras' mean of token ids, or an id times a float, failed right targets."""
+    import keras
+
+    ids, x = keras.Input((7,), dtype="int32", name="ids"), keras.Input((7,), name="x")
+    lstm = keras.layers.LSTM(5)(keras.layers.Embedding(11, 3)(ids))
+    other = keras.ops.mean(ids, axis=1, keepdims=True) if computes == "mean" else keras.ops.multiply(ids, x)
+    keras.Model([ids, x], keras.layers.Concatenate()([lstm, other, x])).save(tmp_path / "m.keras")
+    conversion = lstmconv.convert(tmp_path / "m.keras", tmp_path / f"m{suffix}", whole=True)
+    assert conversion.reports[0].passed

@@ -256,16 +256,18 @@ def _products(draw: Roundings, layer: Layer, inputs: Arrays, masks: Sequence[Any
 
 
 def _operation(draw: Roundings, layer: kinds.Operation, inputs: Arrays, masks: Sequence[Any]) -> tuple[Array, ...]:
-    exact = any(array.dtype.kind != "f" for array in inputs)
-    if exact or layer.function in kinds.COMPARISONS:
-        return (_exactly(layer, inputs, masks),)
-    return (_products if layer.function == "matmul" else _elementwise)(draw, layer, inputs, masks)
+    """Round a result that is a float, also that of whole numbers: a quotient, or one of them times a float."""
+    whole = all(array.dtype.kind != "f" for array in inputs)
+    product = layer.function == "matmul" and not whole
+    return (_products if product else _elementwise)(draw, layer, inputs, masks)
 
 
 def _reduce(draw: Roundings, layer: kinds.Reduce, inputs: Arrays, masks: Sequence[Any]) -> tuple[Array, ...]:
     value = _exactly(layer, inputs, masks)
-    if layer.function not in ("sum", "mean") or value.dtype.kind != "f" or inputs[0].dtype.kind != "f":
+    if layer.function not in ("sum", "mean") or value.dtype.kind != "f":
         return (value,)
+    if inputs[0].dtype.kind != "f":  # The sum of whole numbers is exact; the mean divides, or multiplies by 1 / n.
+        return (draw.moved(value, 2 * np.abs(value)),)
     terms = max(1, inputs[0].size // max(value.size, 1))
     squares = _exactly(layer, [np.square(inputs[0])]) / (terms if layer.function == "mean" else 1)
     return (draw.rounded(draw.summed(value, squares, terms)),)
