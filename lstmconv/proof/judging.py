@@ -26,6 +26,7 @@ from lstmconv.runtimes import NotRunError
 
 __all__ = [
     "MARGIN",
+    "NO_OUTPUT_IS_FINITE",
     "Weighed",
     "deviations",
     "judged",
@@ -47,6 +48,10 @@ MARGIN = 10
 rounding, even if the noise were out by half of that."""
 
 
+NO_OUTPUT_IS_FINITE = "no output is finite"
+"""Why outputs were not run that the reference computes as NaN or infinite."""
+
+
 def not_comparable(name: str, level: Level, layers: Iterable[Layer], settings: Settings) -> Check | None:
     """Return the check of weights that are not finite, which every framework computes in its own way; else ``None``."""
     first = next(not_finite_in(layers), None)
@@ -56,8 +61,8 @@ def not_comparable(name: str, level: Level, layers: Iterable[Layer], settings: S
     return Check(name, level, "not run" if settings.allow_not_finite else "failed", text, not_finite=True)
 
 
-def refused(name: str, level: Level, error: Exception) -> Check:
-    """Return the check of a file that a framework did not load or run.
+def refused(name: str, level: Level, error: Exception, sizes: str = "") -> Check:
+    """Return the check of a file that a framework did not load or run; ``sizes`` says on which inputs.
 
     Raises:
         LstmconvError: The error itself, if it is one of ours and no missing dependency.
@@ -66,7 +71,7 @@ def refused(name: str, level: Level, error: Exception) -> Check:
         return Check(name, level, "not run", in_one_line(error))
     if isinstance(error, LstmconvError):
         raise error
-    return Check(name, level, "failed", f"does not run: {type(error).__name__}: {in_one_line(error)}")
+    return Check(name, level, "failed", f"does not run{sizes}: {type(error).__name__}: {in_one_line(error)}")
 
 
 def misshapen(trial: Compared, found: Mapping[str, Any]) -> str | None:

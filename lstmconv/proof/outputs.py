@@ -14,6 +14,7 @@ from lstmconv.model import Stack
 from lstmconv.proof.diagnosis import locate
 from lstmconv.proof.judging import (
     MARGIN,
+    NO_OUTPUT_IS_FINITE,
     Weighed,
     deviations,
     judged,
@@ -35,8 +36,6 @@ from lstmconv.runtimes import Inputs, Loaded, Outputs, Precision, Session
 __all__ = ["check_outputs"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
-
-_NOT_FINITE = "no output is finite"
 
 
 def check_outputs(name: str, stack: Stack, session: Session, settings: Settings, way: int = 0) -> Check:
@@ -80,7 +79,7 @@ def check_outputs(name: str, stack: Stack, session: Session, settings: Settings,
     if problem is not None:
         return Check(name, "outputs", "failed", f"{problem} · {loaded.framework}")
     if not any(np.isfinite(values).any() for values in trial.expected.values()):
-        return Check(name, "outputs", "not run", _NOT_FINITE)
+        return Check(name, "outputs", "not run", NO_OUTPUT_IS_FINITE)
     returned = {
         one: {key: np.asarray(outputs[key], np.float64) for key in one.expected}
         for one, outputs in zip((probe, trial), found, strict=True)
@@ -131,7 +130,7 @@ def _check_sampled(
         return refused(name, "outputs", error)
     finite = any(np.isfinite(values).any() for trial in steps.returned for values in trial.expected.values())
     if not finite:
-        return Check(name, "outputs", "not run", _NOT_FINITE)
+        return Check(name, "outputs", "not run", NO_OUTPUT_IS_FINITE)
     weighed = weigh(deviations(steps.catalogue, steps.noises), steps.noises, settings)
     units = f"{min(SAMPLED, stack.first.hidden_size)} of {stack.first.hidden_size:,} units"
     return judged(name, "outputs", weighed, steps.returned, f"{units} · {loaded.framework}", lambda: None)

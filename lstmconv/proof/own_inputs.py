@@ -14,7 +14,6 @@ import numpy as np
 from lstmconv.errors import UsageError
 from lstmconv.formats.record import Record
 from lstmconv.model import Checkpoint, Model, Stack
-from lstmconv.model.renaming import renamed
 from lstmconv.proof.judging import judged, misshapen, refused, weigh
 from lstmconv.proof.models.inputs import ModelTrial
 from lstmconv.proof.models.locating import first_difference
@@ -22,7 +21,7 @@ from lstmconv.proof.models.noise import noise_of
 from lstmconv.proof.models.rounding import in_dtype
 from lstmconv.proof.report import Check, Level
 from lstmconv.proof.trials import Settings, rounded_inputs
-from lstmconv.proof.whole_file import as_keras_stores, in_stored_dtype
+from lstmconv.proof.whole_file import as_keras_stores, as_named_in_file, in_stored_dtype
 from lstmconv.runtimes import LoadedModel, Session
 from lstmconv.runtimes.alone import load_alone, model_of
 from lstmconv.runtimes.feeding import Given, fed
@@ -44,7 +43,7 @@ def check_own_model(source: Model, record: Record, session: Session, given: Give
     Raises:
         UsageError: An array does not fit.
     """
-    expected = renamed(source, {old: new for new, old in record.sources.items()})
+    expected = as_named_in_file(source, record)
     start = time.perf_counter()
     try:
         loaded = session.load_model()

@@ -20,7 +20,7 @@ from lstmconv.proof.sizes import weights_in_direction
 from lstmconv.runtimes import Inputs, named_outputs
 from lstmconv.semantics import CellType, cell_of, run_stack
 
-__all__ = ["Compared", "Settings", "Trial", "computed", "draw", "draw_large", "draw_steps", "rounded_inputs"]
+__all__ = ["SPREADS", "Compared", "Settings", "Trial", "computed", "draw", "draw_large", "draw_steps", "rounded_inputs"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 
@@ -29,7 +29,7 @@ _PROBE_STEPS = 3
 _WIDE = 1 << 20
 """If a direction has this many weights, the probe has as few steps as show W, R and b: one, or two from zero."""
 
-_SPREADS = (0.5, 2.0, 6.0)
+SPREADS = (0.5, 2.0, 6.0)
 """Standard deviations of what x adds to a gate, sequence by sequence: a sigmoid is nearly linear to 0.5, turns within
 2, and is saturated to 1e-2 at 4.6. The first is for the gate with the largest weights, the last for the smallest."""
 _LARGE = 2.0**10
@@ -99,7 +99,7 @@ def draw(stack: Stack, stored: str, settings: Settings, accepted: frozenset[str]
         accepted: What the target takes beside x: ``states``, ``lengths``.
     """
     random = np.random.default_rng(settings.seed)
-    batch = max(settings.batch + 1, len(_SPREADS))  # Another one: a file that has fixed its batch fails.
+    batch = max(settings.batch + 1, len(SPREADS))  # Another one: a file that has fixed its batch fails.
     wide = max(map(weights_in_direction, stack.directions)) >= _WIDE
     steps = _PROBE_STEPS if not wide else 1 if "states" in accepted else 2
     probe = _draw(stack, stored, random, (batch, steps), accepted, counted=False)
@@ -112,7 +112,7 @@ def draw_large(stack: Stack, stored: str, settings: Settings, accepted: frozense
     The arguments are those of :func:`draw`.
     """
     random = np.random.default_rng(settings.seed)
-    return _draw(stack, stored, random, (len(_SPREADS), 2), accepted, counted=False, scale=_LARGE)
+    return _draw(stack, stored, random, (len(SPREADS), 2), accepted, counted=False, scale=_LARGE)
 
 
 def _draw(
@@ -161,7 +161,7 @@ def draw_steps(
         accepted: As for :func:`draw`.
     """
     random = np.random.default_rng(settings.seed)
-    size = max(settings.batch, len(_SPREADS)), 2
+    size = max(settings.batch, len(SPREADS)), 2
     x, states = _values(stack, matrices, stored, random, size, accepted)
     lengths = np.full(size[0], 2) if "lengths" in accepted else None
     return Inputs(rounded_inputs(x, stored), tuple(rounded_inputs(state, stored) for state in states), lengths)
@@ -177,8 +177,8 @@ def _values(
 ) -> tuple[Float64, list[Float64]]:
     """Draw x ``(batch, steps, input)`` and all directions' states, zeros where the target takes none."""
     batch, steps = size
-    kinds = np.arange(batch) % len(_SPREADS)
-    spreads, scales = np.array(_SPREADS)[kinds], _scales(matrices, stored)
+    kinds = np.arange(batch) % len(SPREADS)
+    spreads, scales = np.array(SPREADS)[kinds], _scales(matrices, stored)
     x = random.normal(size=(batch, steps, stack.first.input_size)) * scales[kinds][:, None]
     states: list[Float64] = []
     for direction in stack.directions:
@@ -198,13 +198,13 @@ def _scales(matrices: Sequence[npt.ArrayLike], stored: str) -> Float64:
     sizes = np.sqrt(squares.mean(axis=0))
     largest = float(sizes.max(initial=0.0))
     if largest == 0.0:
-        return np.ones((len(_SPREADS), sizes.size))
+        return np.ones((len(SPREADS), sizes.size))
     features: Float64 = 1 / np.maximum(sizes, largest * _RAREST)
     gates = np.sqrt(squares @ np.square(features))
     widest = float(gates.max())
     narrowest = max(float(gates.min()), widest * _RAREST)
     reach = np.array([widest, np.sqrt(widest * narrowest), narrowest])
-    scales: Float64 = np.clip((np.array(_SPREADS) / reach)[:, None] * features, 2.0**-20, limits(stored).largest / 64)
+    scales: Float64 = np.clip((np.array(SPREADS) / reach)[:, None] * features, 2.0**-20, limits(stored).largest / 64)
     return scales
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmconv.arrays.bias_sums import cast_gates, comparable_biases
-from lstmconv.arrays.comparing import difference
+from lstmconv.arrays.comparing import ArrayDifference, Difference, difference
 from lstmconv.arrays.copying import BiasMode, place_bias
 from lstmconv.arrays.places import place_in
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack, sizes
@@ -22,7 +22,7 @@ from lstmconv.proof.report import Check
 from lstmconv.proof.rounding import limits
 from lstmconv.runtimes import DecodedDirection, Session
 
-__all__ = ["as_stored", "as_read", "check_structure", "check_weights", "computes_otherwise", "rounded"]
+__all__ = ["as_stored", "as_read", "check_structure", "check_weights", "computes_otherwise", "differs_at", "rounded"]
 
 _ROUNDINGS = 4
 """Two biases may be rounded to the target's dtype and then summed, or summed first in the source's dtype."""
@@ -165,11 +165,14 @@ def _difference(
     if stored.shape != expected.shape:
         return f"the {array} is {stored.shape}, expected {expected.shape}"
     differs = difference(expected, stored)
-    if differs is None:
-        return None
+    return None if differs is None else f"the {array} {differs_at(differs, where(differs.gate, differs.place))}"
+
+
+def differs_at(differs: Difference | ArrayDifference, where: str) -> str:
+    """Return how many numbers differ, and the first of them; ``where`` is its place."""
     return (
-        f"the {array} differs in {differs.wrong:,} of {differs.total:,} numbers, first at "
-        f"{where(differs.gate, differs.place)}: {differs.found} where the source has {differs.expected}"
+        f"differs in {differs.wrong:,} of {differs.total:,} numbers, first at {where}: {differs.found} where the "
+        f"source has {differs.expected}"
     )
 
 

@@ -39,11 +39,11 @@ from lstmconv.proof.models.rounding import in_dtype
 from lstmconv.proof.outputs import check_outputs
 from lstmconv.proof.report import Check
 from lstmconv.proof.trials import Settings
-from lstmconv.proof.weights import as_stored
+from lstmconv.proof.weights import as_stored, differs_at
 from lstmconv.runtimes import DecodedDirection, DecodedLayer, Session
 from lstmconv.semantics.graph import state_slots, stateful_calls
 
-__all__ = ["check_whole_file", "as_keras_stores", "in_stored_dtype"]
+__all__ = ["as_keras_stores", "as_named_in_file", "check_whole_file", "in_stored_dtype"]
 
 
 def check_whole_file(
@@ -58,7 +58,7 @@ def check_whole_file(
         settings: Inputs and tolerances.
         run: Run the file; else the model is reported as not run.
     """
-    expected = renamed(source, {old: new for new, old in record.sources.items()})
+    expected = as_named_in_file(source, record)
     start = time.perf_counter()
     decoded = session.decode_model(expected.layers, frameworks=run)
     spent = time.perf_counter() - start
@@ -84,6 +84,11 @@ def check_whole_file(
     start = time.perf_counter()
     expected = in_stored_dtype(expected, decoded)
     yield replace(_model(expected, session, settings, record), seconds=round(spent + time.perf_counter() - start, 3))
+
+
+def as_named_in_file(source: Model, record: Record) -> Model:
+    """Return the source's model with the layers' names that its file has."""
+    return renamed(source, {old: new for new, old in record.sources.items()})
 
 
 def in_stored_dtype(model: Model, decoded: Mapping[str, DecodedLayer]) -> Model:
@@ -304,7 +309,4 @@ def _difference(
     where = f"{array}[{', '.join(map(str, differs.place))}]"
     if isinstance(differs, Difference) and direction is not None:
         where = place_in(direction, array, differs.gate, differs.place)
-    return (
-        f"differs in {differs.wrong:,} of {differs.total:,} numbers, first at {where}: {differs.found} where the "
-        f"source has {differs.expected}"
-    )
+    return differs_at(differs, where)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +13,15 @@ from lstmconv.listing import counted
 from lstmconv.model import Call, Model
 from lstmconv.model.kinds import Constant
 from lstmconv.proof.diagnosis import explain_outputs
-from lstmconv.proof.judging import deviations, judged, misshapen, not_comparable, refused, weigh
+from lstmconv.proof.judging import (
+    NO_OUTPUT_IS_FINITE,
+    deviations,
+    judged,
+    misshapen,
+    not_comparable,
+    refused,
+    weigh,
+)
 from lstmconv.proof.models.inputs import ModelTrial, draw_trials
 from lstmconv.proof.models.locating import first_difference
 from lstmconv.proof.models.mistakes import rare_models, wrong_models
@@ -32,8 +39,6 @@ __all__ = ["Run", "check_model"]
 Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
 Run: TypeAlias = "Callable[[Arrays], Arrays]"
 """Runs the written file on inputs by name; floats come as float64, already rounded to what the file takes."""
-
-_NOT_FINITE = "no output is finite"
 
 
 def check_model(
@@ -82,13 +87,13 @@ def check_model(
         try:
             found = run(trial.inputs)
         except Exception as error:  # A framework refuses a file in its own kind of error.
-            return refused(model.name, "model", _with_sizes(error, right, trial, trials))
+            return refused(model.name, "model", error, _sizes_that_fail(right, trial, trials))
         problem = misshapen(trial, found)
         if problem is not None:
             return Check(model.name, "model", "failed", " · ".join(filter(None, (problem, framework))))
         returned[trial] = {name: np.asarray(found[name], np.float64) for name in trial.expected}
     if not any(np.isfinite(array).any() for trial in trials for array in trial.expected.values()):
-        return Check(model.name, "model", "not run", _NOT_FINITE)
+        return Check(model.name, "model", "not run", NO_OUTPUT_IS_FINITE)
     noises = {trial: noise_of(file_model, trial, precision) for trial in trials}
     first = trials[0]
     catalogue = _computed(right, first, wrong_models(right, first))
@@ -108,22 +113,12 @@ def _computed(model: Model, trial: ModelTrial, wrongs: Sequence[Wrong]) -> list[
     return [Outcome(wrong.mistake, wrong.place, trial, outputs) for wrong, outputs in returned_by(model, trial, wrongs)]
 
 
-@dataclass(frozen=True)
-class _SizeError(Exception):
-    """The result of running a framework on inputs of some sizes."""
-
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-
-def _with_sizes(error: Exception, model: Model, trial: ModelTrial, trials: Sequence[ModelTrial]) -> Exception:
-    """Say on which sizes a file does not run, where it ran on others."""
+def _sizes_that_fail(model: Model, trial: ModelTrial, trials: Sequence[ModelTrial]) -> str:
+    """Return on which sizes a file does not run if it ran on others, else nothing."""
     if trial is trials[0] or not model.inputs:
-        return error
-    shapes = [one.inputs[model.inputs[0].name].shape for one in (trials[0], trial)]
-    return _SizeError(f"on {shapes[1]}, while it runs on {shapes[0]}: {error}")
+        return ""
+    runs, fails = (each.inputs[model.inputs[0].name].shape for each in (trials[0], trial))
+    return f" on {fails}, while it runs on {runs}"
 
 
 def _streamed(model: Model, states: Collection[str] | None) -> tuple[Call, ...]:

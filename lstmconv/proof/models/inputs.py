@@ -20,15 +20,13 @@ from lstmconv.model.graph import TimeDistributed
 from lstmconv.model.shapes import infer
 from lstmconv.proof.rounding import limits
 from lstmconv.proof.sizes import directions_of, weights_in_direction
-from lstmconv.proof.trials import Settings, rounded_inputs
+from lstmconv.proof.trials import SPREADS, Settings, rounded_inputs
 from lstmconv.semantics.graph import Values, run_calls, state_slots
 
 __all__ = ["ModelTrial", "draw_trials"]
 
 Float64: TypeAlias = npt.NDArray[np.float64]
 
-_SPREADS = (0.5, 2.0, 6.0)
-"""Standard deviations of what an input adds to the first sums, sequence by sequence (as one LSTM's trials have)."""
 _BATCHES = (5, 2)
 _LONG = 1 << 8
 """For this many steps and more, three sequences are run: one of each magnitude, padded right, left and with holes."""
@@ -83,7 +81,7 @@ def _open_sizes(model: Model) -> Iterator[tuple[Shape, ...]]:
     wide = any(weights_in_direction(half) >= _WIDE for call in model.calls for half in directions_of(call.layer))
     windows = any(isinstance(call.layer, _WINDOWED) for call in model.calls) and not wide
     lengths = [length for length in _LENGTHS if not windows or length >= _WINDOWS]
-    batch = _BATCHES[0] if _padded_or_looked_up(model) and not wide else len(_SPREADS)
+    batch = _BATCHES[0] if _padded_or_looked_up(model) and not wide else len(SPREADS)
     first = next(filter(None, (_filled(model, batch, length) for length in lengths)), None)
     if first is None:
         raise UnsupportedModelError(f"{model.name}: no length of its open inputs fits all of its layers")
@@ -104,7 +102,7 @@ def _padded_or_looked_up(model: Model) -> bool:
 def _filled(model: Model, batch: int, length: int) -> tuple[Shape, ...] | None:
     """Fill in the open sizes; ``None`` where some layer cannot take them."""
     if any((entry.shape[1] or 0) >= _LONG for entry in model.inputs if len(entry.shape) == 3):
-        batch = min(batch, len(_SPREADS))
+        batch = min(batch, len(SPREADS))
     shapes = tuple(
         tuple((batch if axis == 0 else length) if size is None else size for axis, size in enumerate(entry.shape))
         for entry in model.inputs
@@ -166,7 +164,7 @@ def _input(model: Model, entry: Input, shape: Shape, random: np.random.Generator
         numbers = random.integers(0, 5, sizes)
         return lambda _: numbers
     middle, scale = _place(reached, sizes)
-    noise = random.normal(size=sizes) * np.resize(_SPREADS, sizes[0]).reshape(-1, *(1,) * (len(sizes) - 1))
+    noise = random.normal(size=sizes) * np.resize(SPREADS, sizes[0]).reshape(-1, *(1,) * (len(sizes) - 1))
     masks = [layer.value for layer in reached if isinstance(layer, (kinds.MaskSteps, kinds.StepIsUnmasked))]
     unmasked = _padded(sizes[:2], random)[..., None] if masks and len(sizes) == 3 else None
 
