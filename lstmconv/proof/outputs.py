@@ -154,8 +154,8 @@ def _ran(loaded: Loaded, inputs: Inputs, *, time_first: bool) -> Outputs:
     return {name: array.swapaxes(0, 1) if array.ndim == 3 else array for name, array in found.items()}
 
 
-def _all_told(wrong: Sequence[tuple[Outcome, Worst]], trial: Trial, noise: Noise) -> bool:
-    """Whether every mistake that leads off at all does so far over a trial's noise, and the noise says something."""
+def _all_distinguishable(wrong: Sequence[tuple[Outcome, Worst]], trial: Trial, noise: Noise) -> bool:
+    """Whether a trial's noise is narrow enough: every mistake that changes anything deviates ten times as far."""
     moved = [(outcome, worst) for outcome, worst in wrong if worst.deviation > 0.0]
     nearest = min((worst.deviation for _, worst in moved), default=0.0)
     return noise.largest * MARGIN <= nearest and all(
@@ -168,7 +168,7 @@ def _weighed(stack: Stack, trials: Sequence[Trial], precision: Precision, settin
     catalogue = list(outcomes(stack, *trials))
     noises = {trial: bound(stack, trial, precision) for trial in trials}
     wrong = deviations(catalogue, noises)
-    wide = [trial for trial in trials if not _all_told(wrong, trial, noises[trial])]
+    wide = [trial for trial in trials if not _all_distinguishable(wrong, trial, noises[trial])]
     if wide:
         noises |= {trial: spread(stack, trial, precision, noises[trial]) for trial in wide}
         wrong = deviations(catalogue, noises)

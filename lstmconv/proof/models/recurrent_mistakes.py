@@ -27,7 +27,7 @@ from lstmconv.model import (
 from lstmconv.model.recurrent import GRU_GATES
 from lstmconv.proof.mistakes import Mistake, Weights, mistakes_of, wrong
 from lstmconv.proof.models.kinds.activations import activations_for
-from lstmconv.proof.models.kinds.option import Made, Option, computed
+from lstmconv.proof.models.kinds.option import Made, Option, changed_output
 from lstmconv.proof.models.variants import Found
 from lstmconv.proof.power import WrongCell, weights_of
 from lstmconv.semantics.cells import CellType, cell_of
@@ -260,7 +260,7 @@ def _about_halves(layer: LSTMLayer | RecurrentLayer) -> Iterator[Option]:
     if layer.merge_mode == "concat":
         units = forward.hidden_size
         yield Option("outputs of the directions exchanged", "the forward direction's come first",
-                     computed(lambda y: np.concatenate([y[..., units:], y[..., :units]], axis=-1)))  # fmt: skip
+                     changed_output(lambda y: np.concatenate([y[..., units:], y[..., :units]], axis=-1)))  # fmt: skip
         if layer.return_sequences is not False:
             axis = 0 if layer.time_major else 1
 
@@ -268,7 +268,7 @@ def _about_halves(layer: LSTMLayer | RecurrentLayer) -> Iterator[Option]:
                 return np.concatenate([y[..., :units], np.flip(y[..., units:], axis)], axis=-1)
 
             fix = "flip the backward direction along time before it is merged"
-            yield Option("backward output not re-reversed", fix, computed(not_reversed))
+            yield Option("backward output not re-reversed", fix, changed_output(not_reversed))
 
 
 def _about_time(layer: LSTMLayer | RecurrentLayer) -> Iterator[Option]:
@@ -279,5 +279,5 @@ def _about_time(layer: LSTMLayer | RecurrentLayer) -> Iterator[Option]:
     if layer.return_sequences is not False:
         axis = 0 if layer.time_major else 1
         yield Option(
-            "outputs in the opposite order of time", "flip them along time", computed(lambda y: np.flip(y, axis))
+            "outputs in the opposite order of time", "flip them along time", changed_output(lambda y: np.flip(y, axis))
         )

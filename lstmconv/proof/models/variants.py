@@ -71,7 +71,7 @@ def along(
             None if states is None else [_folded(array) for array in states],
             [None if mask is None else _folded(mask) for mask in masks],
         )
-        return tuple(_apart(array, count) for array in found), tuple(_apart(array, count) for array in after)
+        return tuple(_unfolded(array, count) for array in found), tuple(_unfolded(array, count) for array in after)
     runs = [
         run(
             layer,
@@ -89,7 +89,7 @@ def _folded(array: Array) -> Array:
     return array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
 
 
-def _apart(array: Array, count: int) -> Array:
+def _unfolded(array: Array, count: int) -> Array:
     return array.reshape(count, len(array) // count, *array.shape[1:])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lstmconv.model import Call, kinds
-from lstmconv.proof.models.kinds.option import Option, Rules, Shapes, given
+from lstmconv.proof.models.kinds.option import Option, Rules, Shapes, changed_inputs
 from lstmconv.proof.models.variants import Found
 from lstmconv.semantics.graph import compute
 
@@ -29,7 +29,7 @@ def _attention(layer: kinds.Attention, shapes: Shapes) -> Iterator[Option]:
     yield _other_causality(layer)
     if len(shapes) > 2:
         fix = "the value comes before the key"
-        yield Option("key and value exchanged", fix, given(lambda inputs: [inputs[0], inputs[2], inputs[1]]))
+        yield Option("key and value exchanged", fix, changed_inputs(lambda inputs: [inputs[0], inputs[2], inputs[1]]))
 
 
 def _other_causality(layer: Any) -> Option:

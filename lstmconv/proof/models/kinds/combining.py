@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from lstmconv.model import Call, kinds
-from lstmconv.proof.models.kinds.option import Function, Option, Rules, Shapes, given, unchanged
+from lstmconv.proof.models.kinds.option import Function, Option, Rules, Shapes, changed_inputs, unchanged
 from lstmconv.proof.models.variants import Found
 from lstmconv.semantics.graph import compute
 
 __all__ = ["RULES"]
+
+_IN_REVERSE = changed_inputs(lambda inputs: list(reversed(inputs)))
 
 
 def _merge(layer: kinds.Merge, shapes: Shapes) -> Iterator[Option]:
@@ -24,12 +26,12 @@ def _merge(layer: kinds.Merge, shapes: Shapes) -> Iterator[Option]:
                 f"{other} for {layer.operation}", f"the operation is {layer.operation}", replace(layer, operation=other)
             )
     if layer.operation == "subtract":
-        yield Option("operands exchanged", "the second is subtracted", given(lambda inputs: list(reversed(inputs))))
+        yield Option("operands exchanged", "the second is subtracted", _IN_REVERSE)
 
 
 def _concatenate(layer: Any, shapes: Shapes) -> Iterator[Option]:
     if len(shapes) > 1:
-        yield Option("inputs in the opposite order", "keep Keras' order", given(lambda inputs: list(reversed(inputs))))
+        yield Option("inputs in the opposite order", "keep Keras' order", _IN_REVERSE)
     axes = [axis for axis in range(1, len(shapes[0])) if axis != layer.axis % len(shapes[0])]
     for axis in axes if isinstance(layer, kinds.Concatenate) else ():
         yield Option(f"along axis {axis}", f"the axis is {layer.axis}", _along_reshaped(axis))
@@ -55,7 +57,7 @@ def _dot(layer: kinds.Dot, _: Shapes) -> Iterator[Option]:
 
 def _operation(layer: kinds.Operation, shapes: Shapes) -> Iterator[Option]:
     if layer.function in ("subtract", "divide", "power", "floor_divide", "matmul", "less", "greater"):
-        yield Option("operands exchanged", "keep their order", given(lambda inputs: list(reversed(inputs))))
+        yield Option("operands exchanged", "keep their order", _IN_REVERSE)
     others = {"add": "subtract", "subtract": "add", "multiply": "divide", "divide": "multiply", "maximum": "minimum",
               "minimum": "maximum", "equal": "not_equal", "not_equal": "equal", "exp": "log", "log": "exp"}  # fmt: skip
     if layer.function in others:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lstmconv.model import kinds
 from lstmconv.proof.models.kinds.activations import activations_for
-from lstmconv.proof.models.kinds.option import Made, Option, Rules, Shapes, given, reshaped
+from lstmconv.proof.models.kinds.option import Made, Option, Rules, Shapes, changed_inputs, reshaped
 
 __all__ = ["RULES", "weighted"]
 
@@ -38,7 +38,7 @@ def _dense(layer: kinds.Dense, _: Shapes) -> Iterator[Option]:
 
 def _embedding(layer: kinds.Embedding, _: Shapes) -> Iterator[Option]:
     shifted = Made(lambda: replace(layer, table=np.roll(layer.table, 1, axis=0)))
-    ids = given(lambda inputs: [(inputs[0] - 1) % len(layer.table)])  # The same without a copy of the table.
+    ids = changed_inputs(lambda inputs: [(inputs[0] - 1) % len(layer.table)])  # The same without a copy of the table.
     yield Option("token ids shifted by one", "id 0 is the first row", shifted, ids)
     if layer.table.shape[0] == layer.table.shape[1] > 1:
         yield Option("table transposed", "a row is a token", replace(layer, table=layer.table.T))

@@ -12,7 +12,7 @@ from lstmconv.model import Array, Call, Layer
 from lstmconv.proof.models.variants import Found
 from lstmconv.semantics.graph import compute
 
-__all__ = ["Function", "Made", "Option", "Rules", "Shapes", "computed", "given", "reshaped", "unchanged"]
+__all__ = ["Function", "Made", "Option", "Rules", "Shapes", "changed_inputs", "changed_output", "reshaped", "unchanged"]
 
 Function: TypeAlias = "Callable[[Call, Sequence[Any], Any, Sequence[Any]], Found]"
 Shapes: TypeAlias = "Sequence[tuple[int, ...]]"
@@ -53,7 +53,7 @@ class Option:
         return None if callable(self.instead) else self.instead
 
 
-def computed(change: Callable[[Any], Any]) -> Function:
+def changed_output(change: Callable[[Any], Any]) -> Function:
     """Return a function that changes a call's first output."""
 
     def instead(call: Call, inputs: Sequence[Any], states: Any, masks: Sequence[Any]) -> Found:
@@ -63,7 +63,7 @@ def computed(change: Callable[[Any], Any]) -> Function:
     return instead
 
 
-def given(change: Callable[[Sequence[Any]], Sequence[Any]]) -> Function:
+def changed_inputs(change: Callable[[Sequence[Any]], Sequence[Any]]) -> Function:
     """Return a function that changes what a call is given."""
 
     def instead(call: Call, inputs: Sequence[Any], states: Any, masks: Sequence[Any]) -> Found:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lstmconv.model import kinds
-from lstmconv.proof.models.kinds.option import Option, Rules, Shapes, given, unchanged
+from lstmconv.proof.models.kinds.option import Option, Rules, Shapes, changed_inputs, unchanged
 
 __all__ = ["RULES"]
 
@@ -22,7 +22,7 @@ def _reshape(layer: kinds.Reshape, shapes: Shapes) -> Iterator[Option]:
     def first(inputs: Sequence[Any]) -> Sequence[Any]:
         return [np.ascontiguousarray(np.moveaxis(inputs[0], -1, 1)).reshape(inputs[0].shape)]
 
-    yield Option("channels first where they are last", fix, given(first))
+    yield Option("channels first where they are last", fix, changed_inputs(first))
 
 
 def _permute(layer: kinds.Permute, shapes: Shapes) -> Iterator[Option]:

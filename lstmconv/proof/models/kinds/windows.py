@@ -11,7 +11,7 @@ import numpy as np
 from lstmconv.model import Call, kinds
 from lstmconv.model.windows import same_padding, window_sizes
 from lstmconv.proof.models.kinds.dense import weighted
-from lstmconv.proof.models.kinds.option import Function, Option, Rules, Shapes, computed, reshaped
+from lstmconv.proof.models.kinds.option import Function, Option, Rules, Shapes, changed_output, reshaped
 from lstmconv.proof.models.variants import Found
 from lstmconv.semantics.graph import compute
 
@@ -78,7 +78,7 @@ def _padding(
 
 def _shifted(layer: Any) -> Function:
     axis = 2 if layer.channels_first else 1
-    return computed(lambda y: np.roll(y, 1, axis=axis))
+    return changed_output(lambda y: np.roll(y, 1, axis=axis))
 
 
 def _pooling(layer: kinds.Pooling, shapes: Shapes) -> Iterator[Option]:
