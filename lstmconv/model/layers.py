@@ -118,7 +118,7 @@ class LSTMLayer:
         masking: A mask reaches the layer in its model.
         zero_output_for_mask: Masked steps return zeros; otherwise they repeat the last output.
         time_major: Inputs and outputs are (time, batch, ...).
-        class_name: The class in the config, with wrappers: ``"TimeDistributed(LSTM)"``.
+        class_name: The class in the file, with its wrapper: ``"Bidirectional(LSTM)"``.
     """
 
     name: str

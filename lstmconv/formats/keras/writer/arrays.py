@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from lstmconv.arrays.copying import BiasMode, packed, place_bias
 from lstmconv.layouts import CUDNN_LSTM_LAYER, KERAS, Layout
-from lstmconv.model import Array, Gates, LSTMDirection, LSTMLayer
+from lstmconv.model import Array, LSTMDirection, LSTMLayer
 
 __all__ = ["CUDNN_LSTM", "LSTM", "CellClass", "WrittenHalf", "halves_of"]
 
@@ -64,28 +64,31 @@ class WrittenHalf:
         """Whether a bias is stored."""
         return self.cell is CUDNN_LSTM or bool({"bias_ih", "bias_hh"} & set(self.direction.arrays))
 
-    def arrays(self) -> Iterator[tuple[str, Array]]:
-        """Yield kernel ``(input, 4 hidden)``, recurrent_kernel ``(hidden, 4 hidden)`` and bias, if there is one.
+    @property
+    def arrays(self) -> Mapping[str, Callable[[], Array]]:
+        """Functions that make kernel ``(input, 4 hidden)``, recurrent_kernel ``(hidden, 4 hidden)`` and bias, if any.
 
-        A bias is ``(4 hidden,)``, two biases summed, or in a CuDNNLSTM ``(8 hidden,)``, both side by side.
-
-        Raises:
-            UnsupportedModelError: A weight does not fit the dtype.
+        A bias is ``(4 hidden,)``, two biases summed, or in a CuDNNLSTM ``(8 hidden,)``, both side by side. They raise
+        an UnsupportedModelError where a weight does not fit the dtype.
         """
         source, layout = self.direction, self.cell.layout
-        hidden = source.hidden_size
-        yield "kernel", packed(layout.input_matrix, source.weight_ih, (source.input_size, 4 * hidden), self.dtype)
-        yield "recurrent_kernel", packed(layout.recurrent_matrix, source.weight_hh, (hidden, 4 * hidden), self.dtype)
-        if self.use_bias:
-            yield "bias", np.concatenate([self._bias(gates) for gates in self._biases() if gates is not None])
+        hidden, inputs = source.hidden_size, source.input_size
+        arrays: dict[str, Callable[[], Array]] = {
+            "kernel": lambda: packed(layout.input_matrix, source.weight_ih, (inputs, 4 * hidden), self.dtype),
+            "recurrent_kernel": lambda: packed(
+                layout.recurrent_matrix, source.weight_hh, (hidden, 4 * hidden), self.dtype
+            ),
+        }
+        return {**arrays, "bias": self._bias} if self.use_bias else arrays
 
-    def _bias(self, gates: Gates) -> Array:
-        return packed(self.cell.layout.one_bias, gates, (4 * gates.shape[1],), self.dtype)
-
-    def _biases(self) -> tuple[Gates | None, Gates | None]:
+    def _bias(self) -> Array:
         if self.cell is CUDNN_LSTM:
-            return place_bias(self.direction, self.bias_mode, zeros=True)
-        return place_bias(self.direction, "single-input")
+            biases = place_bias(self.direction, self.bias_mode, zeros=True)
+        else:
+            biases = place_bias(self.direction, "single-input")
+        size = (4 * self.direction.hidden_size,)
+        one_bias = self.cell.layout.one_bias
+        return np.concatenate([packed(one_bias, gates, size, self.dtype) for gates in biases if gates is not None])
 
 
 def halves_of(

@@ -15,9 +15,20 @@ import numpy as np
 
 from lstmconv.activations import HARD_SIGMOID_KERAS_2, HARD_SIGMOID_KERAS_3, Activation, parse_activation
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.model import LSTMLayer, Stack
+from lstmconv.model import LSTMLayer, RecurrentLayer, Stack
 
-__all__ = ["KERAS_2", "KERAS_3", "Dialect", "by_version", "choose", "described", "neither", "obstacle", "refusal"]
+__all__ = [
+    "KERAS_2",
+    "KERAS_3",
+    "Dialect",
+    "by_version",
+    "choose",
+    "described",
+    "neither",
+    "obstacle",
+    "refusal",
+    "wiring_refusal",
+]
 
 
 @dataclass(frozen=True)
@@ -115,12 +126,20 @@ def _layer(class_name: str, name: str, numbers: Mapping[str, float | None], dtyp
     return {"module": "keras.layers", "class_name": class_name, "config": config, "registered_name": None}
 
 
-def refusal(layer: LSTMLayer, dialect: Dialect) -> str | None:
-    """Say why a Keras cannot hold a layer, or ``None``."""
+def wiring_refusal(layer: LSTMLayer | RecurrentLayer, dialect: Dialect) -> str | None:
+    """Say which way of running a recurrent layer a Keras does not have, or ``None``."""
     if dialect.major == 3 and layer.time_major:
         return "Keras 3 has no time_major"
-    if dialect.major == 3 and layer.bidirectional and layer.go_backwards:
+    if dialect.major == 3 and layer.backward is not None and layer.forward.go_backwards:
         return "Keras 3 refuses a Bidirectional whose forward direction runs backwards"
+    return None
+
+
+def refusal(layer: LSTMLayer, dialect: Dialect) -> str | None:
+    """Say why a Keras cannot hold a layer, or ``None``."""
+    reason = wiring_refusal(layer, dialect)
+    if reason is not None:
+        return reason
     for half in layer.directions:
         for activation in (half.activation, half.recurrent_activation):
             reason = None if activation is None else _activation_refusal(activation, dialect, layer.dtype)

@@ -1,36 +1,19 @@
-"""Which written layer takes which one's sequence, and the order in which Keras numbers and lists them.
-
-Keras reads a model's weights by position: the n-th LSTM of the file goes into the n-th of the model, and
-the model's order follows from its graph, not from its config. So files are written in that order.
-Source: keras/src/ops/function.py ``map_graph`` and ``_build_map``; tf_keras/src/engine/functional.py
-``_map_graph_network`` sorts alike.
-"""
+"""One Functional model of LSTM layers alone: which layer takes which one's sequence, and what the model returns."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
-from lstmconv.model import Checkpoint, LSTMLayer
+from lstmconv.formats.keras.writer.arrays import CellClass, halves_of
+from lstmconv.formats.keras.writer.dialect import Dialect
+from lstmconv.formats.keras.writer.lstm import lstm_part
+from lstmconv.formats.keras.writer.nodes import Graph, Inbound, Node, Ref, input_part
+from lstmconv.formats.keras.writer.order import ordered
+from lstmconv.formats.options import WriteOptions
+from lstmconv.formats.tensors import dtype_of
+from lstmconv.model import Checkpoint, LSTMLayer, Shape
 
-__all__ = ["Graph", "chained", "graph_of"]
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A model's layers and tensors.
-
-    Attributes:
-        order: All layers, InputLayers among them, as Keras orders them.
-        inputs: The InputLayers' names, by the LSTM layer that each feeds; in the checkpoint's order.
-        feeders: The LSTM layer whose sequence a layer takes, for those that take one.
-        outputs: ``(layer, tensor)``: what the model returns.
-    """
-
-    order: tuple[str, ...]
-    inputs: dict[str, str]
-    feeders: dict[str, str]
-    outputs: tuple[tuple[str, int], ...]
+__all__ = ["chained", "feeders_of", "graph_of"]
 
 
 def chained(checkpoint: Checkpoint) -> tuple[tuple[str, str], ...] | None:
@@ -41,30 +24,46 @@ def chained(checkpoint: Checkpoint) -> tuple[tuple[str, str], ...] | None:
     return tuple(dict.fromkeys([*(checkpoint.edges or ()), *inside]))
 
 
-def graph_of(checkpoint: Checkpoint) -> Graph:
-    """Lay out one model of all layers.
+def graph_of(checkpoint: Checkpoint, options: WriteOptions, cell: CellClass, dialect: Dialect) -> Graph:
+    """Lay out one model of all layers, of one class of cell.
 
-    An edge is followed where the feeding layer returns one sequence of the size that the other takes. What no
-    layer takes is an output: of a layer that feeds another its states, and its sequence where the source had
+    What no layer takes is an output: of a layer that feeds another its states, and its sequence where the source had
     another reader for it.
     """
-    feeders = _feeders(checkpoint)
-    taken = set(feeders.values())
-    outputs = [
-        (layer.name, tensor)
-        for layer in checkpoint.layers
-        for tensor in range(_sequences(layer) + _states(layer))
-        if layer.name not in taken or tensor or layer.name in checkpoint.branching
-    ]
+    feeders = feeders_of(checkpoint)
+    nodes: dict[str, Node] = {}
+    inputs: list[str] = []
+    specs: dict[Ref, tuple[Shape, str]] = {}
     names = {layer.name for layer in checkpoint.layers}
-    inputs: dict[str, str] = {}
     for layer in checkpoint.layers:
-        if layer.name not in feeders:
-            inputs[layer.name] = _free(f"{layer.name}_input", names | set(inputs.values()))
-    return Graph(tuple(_order(checkpoint, feeders, inputs, outputs)), inputs, feeders, tuple(outputs))
+        dtype = dtype_of(layer, options)
+        shape = (None, None, layer.input_size)
+        below = feeders.get(layer.name)
+        if below is None:
+            below = _free(f"{layer.name}_input", names | nodes.keys())
+            inputs.append(below)
+            # The layer's own dtype: float32 would round the inputs of a float64 layer.
+            nodes[below] = Node(below, input_part(shape, str(dtype), dialect))
+        specs[Ref(below)] = shape, str(dtype)
+        part = lstm_part(layer, halves_of(layer, cell, dtype, options.bias_mode), dialect)
+        nodes[layer.name] = Node(layer.name, part, [Inbound((Ref(below),), {})], shape)
+    taken = set(feeders.values())
+    outputs = tuple(
+        Ref(layer.name, 0, index)
+        for layer in checkpoint.layers
+        for index in range(_sequences(layer) + (2 * len(layer.directions) if layer.return_state else 0))
+        if layer.name not in taken or index or layer.name in checkpoint.branching
+    )
+    order = ordered(nodes, inputs, outputs)
+    first = str(dtype_of(checkpoint.layers[0], options))
+    return Graph(dialect.model_name, {name: nodes[name] for name in order}, tuple(inputs), outputs, specs, first)
 
 
-def _feeders(checkpoint: Checkpoint) -> dict[str, str]:
+def feeders_of(checkpoint: Checkpoint) -> dict[str, str]:
+    """Return, by a layer's name, the layer whose sequence it takes.
+
+    An edge is followed where the feeding layer returns one sequence of the size that the other takes.
+    """
     place = {layer.name: index for index, layer in enumerate(checkpoint.layers)}
     found: dict[str, str] = {}
     for below, above in chained(checkpoint) or ():
@@ -82,31 +81,9 @@ def _sequences(layer: LSTMLayer) -> int:
     return 2 if layer.bidirectional and layer.merge_mode == "none" else 1
 
 
-def _states(layer: LSTMLayer) -> int:
-    return 2 * len(layer.directions) if layer.return_state else 0
-
-
 def _free(name: str, taken: set[str]) -> str:
     numbered, count = name, 0
     while numbered in taken:
         count += 1
         numbered = f"{name}_{count}"
     return numbered
-
-
-def _order(
-    checkpoint: Checkpoint, feeders: dict[str, str], inputs: dict[str, str], outputs: list[tuple[str, int]]
-) -> list[str]:
-    """Sort by the distance to the farthest output, and among equals by when a walk from the outputs finds them."""
-    found: dict[str, int] = {}
-    for name, _ in outputs:
-        step: str | None = name
-        while step is not None and step not in found:
-            found[step] = len(found)
-            step = feeders.get(step, inputs.get(step))
-    depths: dict[str, int] = {}
-    for layer in reversed(checkpoint.layers):  # A layer comes after the one that feeds it.
-        depth = depths.setdefault(layer.name, 0)
-        below = feeders.get(layer.name, inputs.get(layer.name, ""))
-        depths[below] = max(depths.get(below, 0), depth + 1)
-    return sorted(found, key=lambda name: (-depths[name], found[name]))

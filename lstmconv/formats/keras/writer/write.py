@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from lstmconv.errors import UnsupportedModelError, UsageError
-from lstmconv.formats.keras.writer.arrays import LSTM, CellClass, halves_of
+from lstmconv.formats.keras.writer.arrays import LSTM, CellClass
 from lstmconv.formats.keras.writer.dialect import Dialect, choose
-from lstmconv.formats.keras.writer.layer_graph import graph_of
+from lstmconv.formats.keras.writer.layer_graph import feeders_of, graph_of
 from lstmconv.formats.keras.writer.naming import renamed
 from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.record import encode
@@ -55,25 +55,19 @@ def write_as(
     checkpoint: Checkpoint, path: Path, options: WriteOptions, cell: CellClass, kind: _Kind, dialect: Dialect
 ) -> None:
     """Write all layers as one class of cell, into one kind of file."""
-    from lstmconv.formats.keras.writer.hdf5_files import write_legacy, write_native, write_saveable
-    from lstmconv.formats.keras.writer.model_config import WrittenLayer, describe_model
+    from lstmconv.formats.keras.writer.config import describe_graph
+    from lstmconv.formats.keras.writer.files import write_legacy, write_native, write_saveable
 
     named, named_options = renamed(checkpoint, options, dialect)
-    graph = graph_of(named)
-    layers = {
-        layer.name: WrittenLayer(layer, halves_of(layer, cell, dtype_of(layer, options), options.bias_mode))
-        for layer in named.layers
-    }
-    record = encode(named, named_options)
+    graph, record = graph_of(named, options, cell, dialect), encode(named, named_options)
     if kind == "saveable":
-        write_saveable(path, layers, graph, dialect, record)
-    elif kind == "native":
-        config = describe_model(named, layers, graph, dialect, native=True)
-        write_native(path, config, layers, graph, dialect, record)
+        write_saveable(path, graph, dialect, record)
+    elif kind == "legacy weights":
+        write_legacy(path, None, graph, dialect, record)
     else:
-        whole = kind == "legacy model"
-        model = describe_model(named, layers, graph, dialect, native=False) if whole else None
-        write_legacy(path, model, layers, graph, dialect, record)
+        native = kind == "native"
+        config = describe_graph(graph, dialect, native=native, whole=False)
+        (write_native if native else write_legacy)(path, config, graph, dialect, record)
 
 
 def _kind(path: Path, options: WriteOptions) -> _Kind:
@@ -108,7 +102,7 @@ def _refuse_unequal_feeders(checkpoint: Checkpoint, kind: _Kind, dialect: Dialec
     """Refuse what Keras 3 rebuilds wrongly: Bidirectional.compute_output_shape takes twice the forward half's units."""
     if kind == "native" or dialect.major != 3:
         return
-    for above, below in graph_of(checkpoint).feeders.items():
+    for above, below in feeders_of(checkpoint).items():
         layer = checkpoint[below]
         if layer.merge_mode == "concat" and len({half.hidden_size for half in layer.directions}) > 1:
             raise UnsupportedModelError(
@@ -139,5 +133,3 @@ def _model_losses(layer: LSTMLayer) -> Iterator[str]:
         yield "is stateful; the written layer is not, because Keras needs a fixed batch size for that"
     if layer.return_sequences is None:
         yield "the source does not say return_sequences; the written layer returns every step"
-    if layer.class_name.startswith("TimeDistributed"):
-        yield "its model runs it in TimeDistributed; the written model has the LSTM alone"

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lstmconv.formats.hdf5.tree import Group
-from lstmconv.formats.keras.writer.whole.config import describe_graph
-from lstmconv.formats.keras.writer.whole.files import weight_names
+from lstmconv.formats.keras.writer.config import describe_graph
+from lstmconv.formats.keras.writer.files import weight_names
 from lstmconv.formats.keras.writer.whole.write import Planned, planned
 from lstmconv.formats.options import WriteOptions
 from lstmconv.listing import listed
@@ -37,7 +37,7 @@ def alteration(model: Model, found: Mapping[str, Any] | None, weights: Group, op
         return "it has no config"
     plan = planned(model, options)
     written = [
-        json.loads(json.dumps(describe_graph(plan.graph, plan.dialect, plan.dtype, native=native)))
+        json.loads(json.dumps(describe_graph(plan.graph, plan.dialect, native=native)))
         for native in (True, False)  # A legacy file's layers do not state their modules.
     ]
     problems = [next(_differences(each, found, "config"), None) for each in written]

@@ -14,10 +14,10 @@ import numpy as np
 
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.keras.writer.dialect import Dialect
+from lstmconv.formats.keras.writer.nodes import Graph, Inbound, Node, Part, Ref, Value, input_part
+from lstmconv.formats.keras.writer.order import ordered
 from lstmconv.formats.keras.writer.whole.functions import called
 from lstmconv.formats.keras.writer.whole.kinds import Place
-from lstmconv.formats.keras.writer.whole.nodes import Graph, Inbound, Node, Part, Ref, Value
-from lstmconv.formats.keras.writer.whole.order import ordered
 from lstmconv.model import Array, Call, Layer, Model, Shape, Tensor, kinds
 from lstmconv.model.shapes import infer
 
@@ -74,16 +74,13 @@ class Builder:
         outputs = tuple(self._output(name, tensor) for name, tensor in self.model.outputs.items())
         inputs = tuple(self._inputs[entry.name] for entry in self.model.inputs)
         order = ordered(self.nodes, inputs, outputs)
-        return Graph(self.model.name, {name: self.nodes[name] for name in order}, inputs, outputs, self.specs)
+        nodes = {name: self.nodes[name] for name in order}
+        return Graph(self.model.name, nodes, inputs, outputs, self.specs, str(self.dtype))
 
     def _input(self, name: str, shape: Shape, dtype: str) -> None:
         stated = str(self.dtype) if dtype.startswith(("float", "bfloat")) else dtype
-        shape_key = "batch_shape" if self.dialect.major == 3 else self.dialect.input_shape
-        options: dict[str, Any] = {shape_key: list(shape), "dtype": stated, "sparse": False}
-        if self.dialect.major == 2:
-            options["ragged"] = False
         own = self._inputs[name]
-        self.nodes[own] = Node(own, Part("InputLayer", options))
+        self.nodes[own] = Node(own, input_part(shape, stated, self.dialect))
         self.values[Tensor(name)] = Ref(own)
         self.specs[Ref(own)] = (shape, stated)
         self.forms[Tensor(name)] = "bool" if dtype == "bool" else "float" if "float" in dtype else "int"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lstmconv.formats.keras.writer.dialect import Dialect
-from lstmconv.formats.keras.writer.whole.nodes import OPERATIONS, Inbound, Part
+from lstmconv.formats.keras.writer.nodes import OPERATIONS, Inbound, Part
 
 __all__ = ["FUNCTIONS", "called"]
 

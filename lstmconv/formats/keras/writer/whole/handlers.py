@@ -11,9 +11,9 @@ import numpy as np
 from lstmconv.activations import Activation
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.keras.writer.dialect import described
+from lstmconv.formats.keras.writer.nodes import Inbound, Part, Ref, Value
 from lstmconv.formats.keras.writer.whole.building import Builder, Handlers
 from lstmconv.formats.keras.writer.whole.kinds import KINDS
-from lstmconv.formats.keras.writer.whole.nodes import Inbound, Part, Ref, Value
 from lstmconv.formats.keras.writer.whole.recurrent_calls import call_recurrent, call_stack
 from lstmconv.formats.keras.writer.whole.stepwise import stepwise
 from lstmconv.model import Call, LSTMLayer, RecurrentLayer, Stack, Tensor, TimeDistributed, kinds

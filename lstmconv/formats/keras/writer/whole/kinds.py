@@ -16,7 +16,7 @@ from lstmconv.activations import Activation
 from lstmconv.arrays.copying import copy_array
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.keras.writer.dialect import Dialect, described
-from lstmconv.formats.keras.writer.whole.nodes import Part, Variable
+from lstmconv.formats.keras.writer.nodes import Part, Variable
 from lstmconv.layouts.kinds import rows_of
 from lstmconv.model import Array, Shape, kinds
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from lstmconv.errors import UnsupportedModelError
+from lstmconv.formats.keras.writer.nodes import Inbound, Part, Ref
 from lstmconv.formats.keras.writer.whole.building import Builder
 from lstmconv.formats.keras.writer.whole.kinds import stored
-from lstmconv.formats.keras.writer.whole.nodes import Inbound, Part, Ref
 from lstmconv.formats.keras.writer.whole.recurrent import halves_alone, recurrent
 from lstmconv.model import Call, LSTMLayer, RecurrentLayer, Stack, Tensor
 

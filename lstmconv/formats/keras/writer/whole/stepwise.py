@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lstmconv.formats.keras.writer.whole.config import describe_graph, describe_part
-from lstmconv.formats.keras.writer.whole.nodes import Graph, Node, Part, Ref
-from lstmconv.formats.keras.writer.whole.places import objects_of, variables_of
+from lstmconv.formats.keras.writer.config import describe_graph, describe_part
+from lstmconv.formats.keras.writer.nodes import Graph, Node, Part, Ref
+from lstmconv.formats.keras.writer.places import objects_of, variables_of
 from lstmconv.model import TimeDistributed
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ def stepwise(layer: TimeDistributed, builder: Builder) -> Part:
     graph = type(builder)(layer.model, builder.dialect, builder.dtype, {entry.name: given}, builder.handlers).graph()
     only = _only(graph)
     if only is not None:
-        described = describe_part(only.name, only.part, builder.dialect, builder.dtype)
+        described = describe_part(only.name, only.part, builder.dialect, graph.dtype)
         variables = tuple(
             variable._replace(owner=f"layer/{variable.owner}".rstrip("/")) for variable in only.part.variables
         )
         inner = {"layer": only.name, **{f"layer/{path}": name for path, name in only.part.inner.items()}}
         return Part("TimeDistributed", {"layer": described}, variables, inner=inner)
     graph.name = layer.name  # A legal one.
-    described = describe_graph(graph, builder.dialect, builder.dtype, native=True)
+    described = describe_graph(graph, builder.dialect, native=True)
     variables = tuple(variable._replace(owner=f"layer/{variable.owner}") for variable in variables_of(graph))
     inner = {"layer": graph.name, **{f"layer/{path}": name for path, name in objects_of(graph).items()}}
     return Part("TimeDistributed", {"layer": described}, variables, inner=inner)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,11 +12,11 @@ import numpy as np
 
 from lstmconv.arrays.hard_sigmoid import rescaled_layers, with_hard_sigmoid_of
 from lstmconv.errors import UnsupportedModelError, UsageError
+from lstmconv.formats.keras.writer.config import describe_graph
 from lstmconv.formats.keras.writer.dialect import KERAS_2, KERAS_3, Dialect, by_version
+from lstmconv.formats.keras.writer.nodes import Graph
 from lstmconv.formats.keras.writer.whole.building import Builder
-from lstmconv.formats.keras.writer.whole.config import describe_graph
 from lstmconv.formats.keras.writer.whole.handlers import HANDLERS
-from lstmconv.formats.keras.writer.whole.nodes import Graph
 from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.record import encode
 from lstmconv.formats.tensors import dtype_of_model
@@ -133,7 +132,7 @@ def write_whole(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> No
         UnsupportedModelError: It has none, or no Keras can hold it.
         UsageError: The options or the suffix are none that Keras takes.
     """
-    from lstmconv.formats.keras.writer.whole.files import write_legacy, write_native
+    from lstmconv.formats.keras.writer.files import write_legacy, write_native
 
     model = checkpoint.model
     if model is None:
@@ -147,11 +146,9 @@ def write_whole(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> No
     if plan.dtype.name == "bfloat16" and not name.endswith(".keras"):
         raise UnsupportedModelError("Keras cannot load bfloat16 weights from a legacy .h5; write .keras")
     record = _record(checkpoint, model, plan, options)
-    config = describe_graph(plan.graph, plan.dialect, plan.dtype, native=name.endswith(".keras"))
-    if name.endswith(".keras"):
-        write_native(path, json.dumps(config), plan.graph, plan.dialect, record)
-    else:
-        write_legacy(path, json.dumps(config), plan.graph, plan.dialect, record)
+    native = name.endswith(".keras")
+    config = describe_graph(plan.graph, plan.dialect, native=native)
+    (write_native if native else write_legacy)(path, config, plan.graph, plan.dialect, record)
 
 
 def _record(checkpoint: Checkpoint, model: Model, plan: Planned, options: WriteOptions) -> str:

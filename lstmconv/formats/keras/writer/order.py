@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lstmconv.formats.keras.writer.whole.nodes import Node, Ref
+from lstmconv.formats.keras.writer.nodes import Node, Ref
 
 __all__ = ["ordered"]
 

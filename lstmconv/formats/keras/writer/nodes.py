@@ -6,9 +6,22 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from lstmconv.formats.keras.writer.dialect import Dialect
 from lstmconv.model import Array, Shape
 
-__all__ = ["LAYERS", "OPERATIONS", "Graph", "Inbound", "Node", "Part", "Ref", "Value", "Variable", "refs_in"]
+__all__ = [
+    "LAYERS",
+    "OPERATIONS",
+    "Graph",
+    "Inbound",
+    "Node",
+    "Part",
+    "Ref",
+    "Value",
+    "Variable",
+    "input_part",
+    "refs_in",
+]
 
 LAYERS = "keras.layers"
 OPERATIONS = "keras.src.ops"
@@ -50,11 +63,11 @@ class Part(NamedTuple):
 
     Attributes:
         class_name: Keras' class.
-        options: Its config without name and dtype.
+        options: Its config without its name, and without its dtype where that is the model's.
         variables: In Keras' order.
         module: Where the class is.
         shape_matters: Keras 3 is told the input's shape, which it may not infer itself.
-        inner: The names of the objects inside that own variables, by their paths.
+        inner: The names of the objects inside, by their paths; empty for one without a name beside its variables.
     """
 
     class_name: str
@@ -106,6 +119,7 @@ class Graph:
         inputs: The InputLayers.
         outputs: What the model returns.
         specs: The shape and the dtype of every tensor.
+        dtype: The dtype of the layers that do not state their own.
     """
 
     name: str
@@ -113,6 +127,13 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[Ref, ...]
     specs: Mapping[Ref, tuple[Shape, str]]
+    dtype: str
+
+
+def input_part(shape: Shape, dtype: str, dialect: Dialect) -> Part:
+    """Return an InputLayer."""
+    options: dict[str, Any] = {dialect.input_shape: list(shape), "dtype": dtype, "sparse": False}
+    return Part("InputLayer", options | ({"ragged": False} if dialect.major == 2 else {}))
 
 
 def refs_in(value: Any) -> Iterator[Ref]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lstmconv.formats.keras.names import snake_case
-from lstmconv.formats.keras.writer.whole.nodes import Graph, Variable
+from lstmconv.formats.keras.writer.nodes import Graph, Variable
 
 __all__ = ["objects_of", "places_of", "variables_of"]
 
@@ -27,7 +27,7 @@ def places_of(graph: Graph) -> dict[str, str]:
 
 
 def objects_of(graph: Graph) -> dict[str, str]:
-    """Return the names of all objects by their paths: the layers, and what owns variables inside them."""
+    """Return the names of all objects by their paths: the layers, and the objects inside them."""
     found: dict[str, str] = {}
     for name, place in places_of(graph).items():
         found[place] = name

@@ -7,39 +7,36 @@ tf_keras/src/engine/{functional,node}.py (2.21).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lstmconv.formats.keras.names import snake_case
 from lstmconv.formats.keras.writer.dialect import Dialect
-from lstmconv.formats.keras.writer.whole.nodes import LAYERS, Graph, Inbound, Node, Part, Ref
+from lstmconv.formats.keras.writer.nodes import LAYERS, Graph, Inbound, Node, Part, Ref
 
 __all__ = ["describe_graph", "describe_part"]
 
 Config = dict[str, Any]
-_NO_DTYPE = ("InputLayer",)
 
 
-def describe_part(
-    name: str | None, part: Part, dialect: Dialect, dtype: np.dtype[Any], *, native: bool = True
-) -> Config:
+def describe_part(name: str | None, part: Part, dialect: Dialect, dtype: str, *, native: bool = True) -> Config:
     """Describe a layer or an operation.
 
     Args:
         name: The layer's; ``None`` for Keras to make one.
         part: What it is.
         dialect: Who reads it.
-        dtype: The model's dtype.
+        dtype: The dtype of a layer that does not state its own.
         native: State the module; Keras 2 does not in a legacy file.
     """
     config: Config = {} if name is None else {"name": name}
     operation = part.module != LAYERS
-    if not operation and part.class_name not in _NO_DTYPE:
+    if not operation and part.class_name != "InputLayer":
         if dialect.major == 2:  # It states no module in a legacy file; this tells a layer from a function of Keras 3.
             config["trainable"] = True
-        config["dtype"] = str(dtype)
+        config["dtype"] = dtype
     config |= {key: _plain(value) for key, value in part.options.items()}
     described: Config = {"class_name": part.class_name, "config": config}
     if not native and dialect.major == 2:
@@ -48,18 +45,23 @@ def describe_part(
     return {"module": part.module, **described, "registered_name": registered}
 
 
-def describe_graph(graph: Graph, dialect: Dialect, dtype: np.dtype[Any], *, native: bool) -> Config:
-    """Describe a model; ``native`` as for :func:`describe_part`.
+def describe_graph(graph: Graph, dialect: Dialect, *, native: bool, whole: bool = True) -> Config:
+    """Describe a model.
 
-    Keras 3 gets a chain of layers as a Sequential model, which is what a person would have written. A single input or
-    output stands in a list, as Keras itself wrote it up to 3.6: 3.3 takes no other form.
+    Args:
+        graph: The model.
+        dialect: Who reads it.
+        native: As for :func:`describe_part`.
+        whole: It is a whole model. Keras 3 gets a chain of layers as a Sequential one, which is what a person would
+            have written. A single input or output stands in a list, as Keras itself wrote it up to 3.6: 3.3 takes no
+            other form. LSTM layers alone are a Functional model, which Keras 3 calls with one tensor without a list.
     """
-    if dialect.major == 3 and _is_chain(graph):
-        return _describe_chain(graph, dialect, dtype)
+    if whole and dialect.major == 3 and _is_chain(graph):
+        return _describe_chain(graph, dialect)
     entries: list[Config] = []
     for name, node in graph.nodes.items():
         stated = None if _is_named_by_keras(node, graph) else name
-        entry = describe_part(stated, node.part, dialect, dtype, native=native)
+        entry = describe_part(stated, node.part, dialect, graph.dtype, native=native)
         if dialect.major == 3 and node.build_shape is not None:
             entry["build_config"] = {"input_shape": list(node.build_shape)}
         inbound = [_inbound(call, node, graph, dialect) for call in node.calls]
@@ -68,13 +70,18 @@ def describe_graph(graph: Graph, dialect: Dialect, dtype: np.dtype[Any], *, nati
         "name": graph.name,
         "trainable": True,
         "layers": entries,
-        "input_layers": [list(Ref(name)) for name in graph.inputs],
-        "output_layers": [list(ref) for ref in graph.outputs],
+        "input_layers": _ends([Ref(name) for name in graph.inputs], listed=whole or dialect.major == 2),
+        "output_layers": _ends(graph.outputs, listed=whole or dialect.major == 2),
     }
     model: Config = {"class_name": "Functional", "config": config}
     if native or dialect.major == 3:
         model = {"module": dialect.functional, **model, "registered_name": "Functional"}
     return model
+
+
+def _ends(refs: Sequence[Ref], *, listed: bool) -> list[Any]:
+    ends: list[Any] = [list(ref) for ref in refs]
+    return ends if listed or len(ends) > 1 else ends[0]
 
 
 def _is_named_by_keras(node: Node, graph: Graph) -> bool:
@@ -105,10 +112,10 @@ def _is_chain(graph: Graph) -> bool:
     return list(graph.outputs) == [before]
 
 
-def _describe_chain(graph: Graph, dialect: Dialect, dtype: np.dtype[Any]) -> Config:
+def _describe_chain(graph: Graph, dialect: Dialect) -> Config:
     layers: list[Config] = []
     for name, node in graph.nodes.items():
-        entry = describe_part(name, node.part, dialect, dtype)
+        entry = describe_part(name, node.part, dialect, graph.dtype)
         if node.build_shape is not None:
             entry["build_config"] = {"input_shape": list(node.build_shape)}
         layers.append(entry)
