@@ -61,14 +61,9 @@ def _merge(layer: kinds.Merge, _: torch.dtype) -> Built:
     return Built(None, run)
 
 
-def _concatenate(layer: kinds.Concatenate, _: torch.dtype) -> Built:
-    axis = layer.axis
-    return Built(None, lambda _, inputs, __: (torch.cat(list(inputs), dim=axis),))
-
-
-def _stacking(layer: kinds.Stacking, _: torch.dtype) -> Built:
-    axis = layer.axis
-    return Built(None, lambda _, inputs, __: (torch.stack(list(inputs), dim=axis),))
+def _over(join: Callable[..., Tensor], axis: int) -> Built:
+    """Build a layer that joins its inputs along an axis."""
+    return Built(None, lambda _, inputs, __: (join(list(inputs), dim=axis),))
 
 
 def _dot(layer: kinds.Dot, _: torch.dtype) -> Built:
@@ -110,10 +105,10 @@ def _reduce(layer: kinds.Reduce, dtype: torch.dtype) -> Built:
 
 
 BUILDERS: Builders = {
-    kinds.Concatenate: _concatenate,
+    kinds.Concatenate: lambda layer, _: _over(torch.cat, layer.axis),
     kinds.Dot: _dot,
     kinds.Merge: _merge,
     kinds.Operation: _operation,
     kinds.Reduce: _reduce,
-    kinds.Stacking: _stacking,
+    kinds.Stacking: lambda layer, _: _over(torch.stack, layer.axis),
 }

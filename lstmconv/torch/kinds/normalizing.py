@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,11 +42,6 @@ def _layer_normalization(layer: kinds.LayerNormalization, _: torch.dtype) -> Bui
     return Built(None, run)
 
 
-def _unit_normalization(layer: kinds.UnitNormalization, _: torch.dtype) -> Built:
-    axes, epsilon = layer.axes, layer.epsilon
-    return simple(lambda x: unit(x, axes, epsilon))
-
-
 def _normalization(layer: kinds.Normalization, _: torch.dtype) -> Built:
     invert = layer.invert
     return Built(None, lambda m, inputs, _: (m.invert(inputs[0]) if invert else m(inputs[0]),))
@@ -61,5 +57,5 @@ BUILDERS: Builders = {
     kinds.LayerNormalization: _layer_normalization,
     kinds.Normalization: _normalization,
     kinds.Rescaling: _rescaling,
-    kinds.UnitNormalization: _unit_normalization,
+    kinds.UnitNormalization: lambda layer, _: simple(partial(unit, dim=layer.axes, eps=layer.epsilon)),
 }

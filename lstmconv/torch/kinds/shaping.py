@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,14 +16,6 @@ from lstmconv.model import kinds
 from lstmconv.torch.kinds.built import Builders, Built, Stated, simple
 
 __all__ = ["BUILDERS"]
-
-
-def _constant(layer: kinds.Constant, dtype: torch.dtype) -> Built:
-    return Built(Stated(dtype, value=layer.value), lambda m, _, __: (m.value,))
-
-
-def _identity(layer: kinds.Identity, _: torch.dtype) -> Built:
-    return simple(lambda x: x)
 
 
 def _reshape(layer: kinds.Reshape, _: torch.dtype) -> Built:
@@ -37,40 +32,24 @@ def _whole_shape(x: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (x.shape[0], *(rest if size == -1 else size for size in shape))
 
 
-def _permute(layer: kinds.Permute, _: torch.dtype) -> Built:
-    order = layer.order
-    return simple(lambda x: x.permute(order))
-
-
-def _repeat_vector(layer: kinds.RepeatVector, _: torch.dtype) -> Built:
-    count = layer.count
-    return simple(lambda x: x.unsqueeze(1).expand(-1, count, -1))
+def _repeated(x: Tensor, count: int) -> Tensor:
+    return x.unsqueeze(1).expand(-1, count, -1)
 
 
 def _pad(layer: kinds.Pad, _: torch.dtype) -> Built:
-    amounts, value = [amount for pair in reversed(layer.amounts) for amount in pair], layer.value
-    return simple(lambda x: F.pad(x, amounts, value=value))
+    amounts = [amount for pair in reversed(layer.amounts) for amount in pair]
+    return simple(partial(F.pad, pad=amounts, value=layer.value))
 
 
-def _crop(layer: kinds.Crop, _: torch.dtype) -> Built:
-    amounts = layer.amounts
-
-    def cut(x: Tensor) -> Tensor:
-        pairs = zip(amounts, x.shape, strict=True)
-        return x[tuple(slice(before, size - after) for (before, after), size in pairs)]
-
-    return simple(cut)
+def _cropped(x: Tensor, amounts: Sequence[tuple[int, int]]) -> Tensor:
+    pairs = zip(amounts, x.shape, strict=True)
+    return x[tuple(slice(before, size - after) for (before, after), size in pairs)]
 
 
-def _upsample(layer: kinds.Upsample, _: torch.dtype) -> Built:
-    factors = layer.factors
-
-    def repeat(x: Tensor) -> Tensor:
-        for axis, factor in enumerate(factors):
-            x = x if factor == 1 else x.repeat_interleave(factor, dim=axis)
-        return x
-
-    return simple(repeat)
+def _upsampled(x: Tensor, factors: Sequence[int]) -> Tensor:
+    for axis, factor in enumerate(factors):
+        x = x if factor == 1 else x.repeat_interleave(factor, dim=axis)
+    return x
 
 
 def _cast(layer: kinds.Cast, dtype: torch.dtype) -> Built:
@@ -81,47 +60,42 @@ def _cast(layer: kinds.Cast, dtype: torch.dtype) -> Built:
     return Built(Stated(dtype, like=np.zeros(0)), lambda m, inputs, _: (inputs[0].to(m.like.dtype),))
 
 
-def _slice(layer: kinds.Slice, _: torch.dtype) -> Built:
-    index = layer.index
-
-    def cut(x: Tensor) -> Tensor:
-        axis = 0
-        for entry in index:
-            if entry is None:
-                x = x.unsqueeze(axis)
-            elif isinstance(entry, int):
-                x = x.select(axis, entry)
-                continue
-            else:  # torch has no steps backwards.
-                places = range(*slice(*entry).indices(x.shape[axis]))
-                x = x.index_select(axis, torch.tensor(list(places), dtype=torch.long, device=x.device))
-            axis += 1
-        return x
-
-    return simple(cut)
+def _sliced(x: Tensor, index: Sequence[Any]) -> Tensor:
+    """Index as NumPy does; torch has no steps backwards."""
+    axis = 0
+    for entry in index:
+        if entry is None:
+            x = x.unsqueeze(axis)
+        elif isinstance(entry, int):
+            x = x.select(axis, entry)
+            continue
+        else:
+            places = range(*slice(*entry).indices(x.shape[axis]))
+            x = x.index_select(axis, torch.tensor(list(places), dtype=torch.long, device=x.device))
+        axis += 1
+    return x
 
 
-def _mask_steps(layer: kinds.MaskSteps, _: torch.dtype) -> Built:
-    value = layer.value
-    return simple(lambda x: x * (x != value).any(dim=-1, keepdim=True).to(x.dtype))
+def _masked_steps(x: Tensor, value: float) -> Tensor:
+    return x * (x != value).any(dim=-1, keepdim=True).to(x.dtype)
 
 
-def _step_is_unmasked(layer: kinds.StepIsUnmasked, _: torch.dtype) -> Built:
-    value = layer.value
-    return simple(lambda x: (x != value).any(dim=-1))
+def _is_unmasked(x: Tensor, value: float) -> Tensor:
+    return (x != value).any(dim=-1)
 
 
 BUILDERS: Builders = {
     kinds.Cast: _cast,
-    kinds.Constant: _constant,
-    kinds.Crop: _crop,
-    kinds.Identity: _identity,
-    kinds.MaskSteps: _mask_steps,
+    kinds.Constant: lambda layer, dtype: Built(Stated(dtype, value=layer.value), lambda m, _, __: (m.value,)),
+    kinds.Crop: lambda layer, _: simple(partial(_cropped, amounts=layer.amounts)),
+    kinds.Identity: lambda *_: simple(lambda x: x),
+    kinds.MaskSteps: lambda layer, _: simple(partial(_masked_steps, value=layer.value)),
     kinds.Pad: _pad,
-    kinds.Permute: _permute,
-    kinds.RepeatVector: _repeat_vector,
+    kinds.Permute: lambda layer, _: simple(partial(torch.permute, dims=layer.order)),
+    kinds.RepeatVector: lambda layer, _: simple(partial(_repeated, count=layer.count)),
     kinds.Reshape: _reshape,
-    kinds.Slice: _slice,
-    kinds.StepIsUnmasked: _step_is_unmasked,
-    kinds.Upsample: _upsample,
+    kinds.Slice: lambda layer, _: simple(partial(_sliced, index=layer.index)),
+    kinds.StepIsUnmasked: lambda layer, _: simple(partial(_is_unmasked, value=layer.value)),
+    kinds.Upsample: lambda layer, _: simple(partial(_upsampled, factors=layer.factors)),
 }
+"""Each row takes single options from its layer: a module that kept the layer would keep the source's arrays, too."""
