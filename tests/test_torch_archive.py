@@ -431,7 +431,7 @@ def test_objects_of_other_classes_are_passed_over(tmp_path, container):
         "objects of other classes (argparse.Namespace, numpy._core.multiarray.scalar, "
         "numpy._core.multiarray._reconstruct and 2 more) are ignored; nothing was executed",
     )
-    assert file.opaque["group/1/b"] == "argparse.Namespace"
+    assert file.unread["group/1/b"].name == "argparse.Namespace"
 
 
 def test_a_dictionary_with_a_default_is_a_dictionary(tmp_path):

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 from torch.nn import functional
@@ -262,3 +263,38 @@ def test_pytorchs_own_modules_are_read_in_memory_whatever_wraps_them():
                    torch.compile(lstm), torch.export.export(nn.Sequential(lstm), (x,)).module(),
                    prune.l1_unstructured(nn.LSTM(3, 5), "weight_hh_l0", 0.5), lstmconv.torch.LSTM(3, 5)):  # fmt: skip
         assert len(lstmconv.from_torch(module).layers) == 1
+
+
+class Other:
+    """A class of somebody else's."""
+
+
+BESIDE = {
+    "a mask": ("keep", lambda: torch.ones(5, dtype=torch.bool)),
+    "numbers that NumPy does not have": ("scale", lambda: torch.ones(5).to(torch.float8_e4m3fn)),
+    "an object": ("scaler", Other),
+    "a dictionary of get_extra_state": ("_extra_state", lambda: {"scale": 2.0}),
+    "tensors of get_extra_state": ("_extra_state", lambda: {"scale": torch.ones(1)}),
+    "an object of get_extra_state": ("_extra_state", Other),
+}
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("beside", BESIDE)
+def test_what_is_no_array_beside_an_lstms_parameters_is_more_than_an_lstm(beside, suffix, tmp_path):
+    name, made = BESIDE[beside]
+    state = {f"lstm.{key}": value for key, value in nn.LSTM(3, 5).state_dict().items()} | {f"lstm.{name}": made()}
+    path = tmp_path / f"m{suffix}"
+    if suffix == ".pt":
+        torch.save(state, path)
+    elif isinstance(state[f"lstm.{name}"], torch.Tensor):
+        safetensors.torch.save_file(state, path)
+    else:
+        pytest.skip("safetensors holds tensors alone")
+    with pytest.raises(NoLSTMError, match=rf"it holds {name} beside an LSTM's parameters|its _extra_state is not"):
+        lstmconv.load(path)
+
+
+def test_an_object_that_no_module_holds_is_passed_over(tmp_path):
+    torch.save(nn.LSTM(3, 5).state_dict() | {"args": Other()}, tmp_path / "m.pt")
+    assert [layer.name for layer in lstmconv.load(tmp_path / "m.pt").layers] == ["lstm"]

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+import numpy as np
+
 from lstmconv.errors import NoLSTMError, UnsupportedModelError
 from lstmconv.formats.options import ReadOptions, WriteOptions
 from lstmconv.formats.overrides import overruled
@@ -19,9 +21,11 @@ from lstmconv.formats.record import Record
 from lstmconv.formats.restoring import restore
 from lstmconv.formats.safety.limits import refuse_many_layers
 from lstmconv.formats.torch.agreement import refuse_disagreement
+from lstmconv.formats.torch.allowed_globals import Unread, shown
 from lstmconv.formats.torch.inference_weights import inference_weights
 from lstmconv.formats.torch.module_facts import compare_sizes, doubt, order_of_axes
 from lstmconv.formats.torch.module_layers import IncompleteError, ModuleParameters, layers_of
+from lstmconv.formats.torch.opaque import Unbuilt
 from lstmconv.formats.torch.pickled_modules import PickledModule
 from lstmconv.formats.torch.state_dict import path_of
 from lstmconv.formats.torch.state_dict import tensors as written_tensors
@@ -70,7 +74,7 @@ def read_parameters(
     record: Record | None,
     options: ReadOptions,
     known: Mapping[str, PickledModule] = MappingProxyType({}),
-    opaque: Mapping[str, str] = MappingProxyType({}),
+    unread: Mapping[str, Unread | Unbuilt] = MappingProxyType({}),
 ) -> Checkpoint:
     """Read every ``nn.LSTM`` and ``nn.LSTMCell`` of a state dict, or of modules that were saved whole.
 
@@ -80,18 +84,20 @@ def read_parameters(
         record: What lstmconv recorded in the file, or ``None``.
         options: Activations may be overruled.
         known: What the file says of its modules, where it holds them, by the prefix of their tensors.
-        opaque: The classes of objects that stand in place of tensors, by name.
+        unread: Tensors and objects that are not arrays, by name. An LSTM that holds one is not read.
 
     Raises:
         UnsupportedModelError: No LSTM in it that converts.
         UnreadableFileError: Arrays are missing, or their shapes do not belong together.
     """
+    # In the place of each, so that its module is seen to hold it.
+    tensors = {**tensors, **{key: np.empty(0, np.int8) for key, each in unread.items() if _in_a_module(key, each)}}
     if record is not None and record.model is not None:
         described = read_whole(record.model, tensors, provenance)
         refuse_disagreement(whole_tensors(described, WriteOptions()), tensors, provenance.source)
         return overruled(described, options)
     tensors = inference_weights(tensors, provenance.source) if record is None else tensors
-    collected, skipped = _collect(tensors, provenance.source, known, opaque, nested=record is not None)
+    collected, skipped = _collect(tensors, provenance.source, known, unread, nested=record is not None)
     prefixes = [module.prefix for module in collected]
     names = modules(prefixes) if record is None else {prefix: prefix[:-1] for prefix in prefixes}
     found: dict[str, list[LSTMLayer]] = {}
@@ -126,11 +132,17 @@ def read_parameters(
     return overruled(checkpoint, options)
 
 
+def _in_a_module(key: str, found: Unread | Unbuilt) -> bool:
+    """Whether an object may belong to a module; an object without a module in its name is the checkpoint's own."""
+    prefix, last = _split(key)
+    return isinstance(found, Unread) or prefix.endswith(".") or last == "_extra_state"
+
+
 def _collect(
     tensors: Mapping[str, Array],
     source: str,
     known: Mapping[str, PickledModule],
-    opaque: Mapping[str, str],
+    unread: Mapping[str, Unread | Unbuilt],
     *,
     nested: bool,
 ) -> tuple[list[ModuleParameters], list[Skipped]]:
@@ -140,7 +152,7 @@ def _collect(
         tensors: By name.
         source: The file's name.
         known: What the file says of its modules, by prefix.
-        opaque: The classes of objects that are not built, by name.
+        unread: Tensors and objects that are not arrays, by name.
         nested: Whether one LSTM's prefix may begin with another's, as layers are named in files of lstmconv's own.
     """
     collected: dict[str, ModuleParameters] = {}
@@ -166,7 +178,7 @@ def _collect(
     skipped = [Skipped(names[prefix], "nn.LSTM", reason) for prefix, reason in foreign.items()]
     skipped += _named_as_by_keras(tensors)
     further = _further(collected, others)
-    unbuilt = {_split(key)[0]: key for key in opaque if _PARAMETER.fullmatch(_split(key)[1])}
+    missing = {_split(key)[0]: key for key in unread if _PARAMETER.fullmatch(_split(key)[1])}
     kept: list[ModuleParameters] = []
     for prefix, module in collected.items():
         other = _other_class(module, names[prefix])
@@ -174,9 +186,10 @@ def _collect(
             skipped.append(other)
         elif prefix in further:
             skipped.append(Skipped(names[prefix], "unknown", _more_than_an_lstm(further[prefix])))
-        elif prefix in unbuilt:
-            key = unbuilt[prefix]
-            skipped.append(Skipped(names[prefix], "nn.LSTM", f"its {_split(key)[1]} is of the class {opaque[key]}"))
+        elif prefix in missing:
+            each = unread[missing[prefix]]
+            what = each.reason if isinstance(each, Unread) else f"of the class {shown(each.name)}"
+            skipped.append(Skipped(names[prefix], "nn.LSTM", f"its {_split(missing[prefix])[1]} is {what}"))
         elif prefix in foreign:
             continue
         elif prefix in known and (why := doubt(known[prefix])) is not None:

@@ -52,6 +52,8 @@ def named_objects(pickled: Pickled) -> Iterator[tuple[str, Tensor | Unread | Unb
         for key, found in level.entries:
             if isinstance(key, Unbuilt):  # A class of another's decides what it is equal to.
                 continue
+            if found is not None and _is_extra_state(key) and not isinstance(found, (*_LEAVES, Unbuilt)):
+                found = Unread(f"{kind(found)}, and no tensor")
             member = members_of(found) if isinstance(found, Unbuilt) else None
             if not isinstance(found, (*_LEAVES, Unbuilt)) and (not isinstance(found, _CONTAINERS) or not found):
                 continue
@@ -70,6 +72,11 @@ def named_objects(pickled: Pickled) -> Iterator[tuple[str, Tensor | Unread | Unb
             break
         else:
             pending.pop()
+
+
+def _is_extra_state(key: object) -> bool:
+    """Whether a module's ``get_extra_state`` made the value of a key (torch/nn/modules/module.py)."""
+    return isinstance(key, str) and key.rpartition(".")[2] == "_extra_state"
 
 
 def _joined(level: _Level, key: object) -> str:

@@ -77,7 +77,7 @@ def open_file(file: MappedFile, options: ReadOptions) -> Opened:
     def interpret() -> Checkpoint:
         if record is None and holds_keras_variables(content.tensors):
             return checkpoint_of(keras_file(content.tensors, file), options)
-        checkpoint = read_parameters(content.tensors, origin, record, options, content.modules, content.opaque)
+        checkpoint = read_parameters(content.tensors, origin, record, options, content.modules, content.unread)
         return replace(checkpoint, notes=(*content.notes, *checkpoint.notes))
 
     return Opened(record, content.tensors, interpret)

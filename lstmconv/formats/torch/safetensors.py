@@ -25,6 +25,7 @@ from lstmconv.formats.record import KEY, encode, parse_record
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
 from lstmconv.formats.tensors import NamedTensor
 from lstmconv.formats.torch import obstacle_of_model, tensors_to_write
+from lstmconv.formats.torch.allowed_globals import Unread
 from lstmconv.formats.torch.state_dict import losses, obstacle, terms
 from lstmconv.formats.torch.usage import usage
 from lstmconv.model import Array, Checkpoint, Provenance, float_type
@@ -43,6 +44,11 @@ __all__ = [
 ]
 
 _DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64", "uint8": "U8"}
+_OTHER_DTYPES = {
+    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16", "I32": "int32", "U32": "uint32",
+    "I64": "int64", "U64": "uint64",
+}  # fmt: skip
+"""safetensors/src/tensor.rs Dtype; no weights have these types, but the module that holds such a tensor is no LSTM."""
 
 
 def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
@@ -102,9 +108,14 @@ def open_file(file: MappedFile, options: ReadOptions) -> Opened:
     from lstmconv.formats.torch.parameters import read_parameters
 
     tensors, metadata = read_safetensors(file)
+    unread = {
+        name: Unread(f"of the type {entry['dtype']}, which NumPy does not have")
+        for name, entry in read_header(file)[1].items()
+        if name != "__metadata__" and name not in tensors
+    }
     record = parse_record(metadata.get(KEY))
     origin = Provenance(file.name, hashing(file), "PyTorch state dict in safetensors")
-    return Opened(record, tensors, lambda: read_parameters(tensors, origin, record, options))
+    return Opened(record, tensors, lambda: read_parameters(tensors, origin, record, options, unread=unread))
 
 
 def read_header(file: MappedFile) -> tuple[int, Mapping[str, Any]]:
@@ -139,19 +150,19 @@ def _checked(file: MappedFile) -> tuple[int, Mapping[str, Any], Mapping[str, str
 def read_safetensors(file: MappedFile) -> tuple[dict[str, Array], Mapping[str, str]]:
     """Return every tensor as a read-only view into the file, bfloat16 as ``ml_dtypes.bfloat16``, and the metadata.
 
-    Tensors of types that no weights have (float8, integers of other sizes) are left out.
+    Tensors of types that NumPy does not have (float8) are left out.
 
     Raises:
         UnreadableFileError: It is not a safetensors file, or a damaged one.
     """
     size, header, metadata = _checked(file)
-    types = {code: name for name, code in _DTYPES.items()} | {"I8": "int8", "I32": "int32", "I64": "int64"}
+    types = {code: float_type(name) for name, code in _DTYPES.items() if code != "U8"}
+    types |= {code: np.dtype(name) for code, name in _OTHER_DTYPES.items()}
     found: dict[str, Array] = {}
     for name, entry in header.items():
         if name == "__metadata__" or entry["dtype"] not in types:
             continue
-        dtype = types[entry["dtype"]]
-        element = np.dtype(dtype) if "int" in dtype else float_type(dtype)
+        element = types[entry["dtype"]]
         start, stop = (8 + size + offset for offset in entry["data_offsets"])
         found[name] = file.content[start:stop].view(element).reshape(entry["shape"])
     return found, metadata

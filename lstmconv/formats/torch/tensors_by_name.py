@@ -49,7 +49,7 @@ class TorchFile:
         description: Which container it is.
         modules: What is known of the modules in it, where it has modules and not only their tensors, by the prefix
             of their tensors: ``encoder.``.
-        opaque: The classes of objects that are not built, by their names, as tensors have them.
+        unread: Tensors whose numbers NumPy does not have, and objects that are not built, by their names.
     """
 
     tensors: Mapping[str, Array]
@@ -57,7 +57,7 @@ class TorchFile:
     notes: tuple[str, ...] = ()
     description: str = "PyTorch zip"
     modules: Mapping[str, PickledModule] = field(default_factory=dict)
-    opaque: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, Unread | Unbuilt] = field(default_factory=dict)
 
 
 def read_tensors(file: MappedFile) -> TorchFile:
@@ -131,8 +131,7 @@ def _refuse_lookalikes(head: bytes) -> None:
 def _resolve(container: Container) -> TorchFile:
     """Name the tensors of an object and see their storages' bytes through them."""
     tensors: dict[str, Array] = {}
-    notes: dict[str, str] = {}
-    opaque: dict[str, str] = {}
+    unread: dict[str, Unread | Unbuilt] = {}
     modules = dict(container.modules)
     most = TENSORS.value
     if isinstance(container.pickled.value, Tensor | Unread):
@@ -141,23 +140,22 @@ def _resolve(container: Container) -> TorchFile:
         if isinstance(found, PickledModule):
             modules[key] = found
         elif isinstance(found, Unbuilt):
-            opaque[key] = shown(found.name)
-        elif key in tensors or key in notes:
+            unread.setdefault(key, found)
+        elif key in tensors or isinstance(unread.get(key), Unread):
             raise Refused(f"two tensors have the name {shown(key)!r}; save the state dict alone")
-        elif len(tensors) + len(notes) >= most:
+        elif len(tensors) + len(unread) >= most:
             raise Refused(f"over {most:,} tensors; save the state dict alone, or, {TENSORS.way_out}")
         elif isinstance(found, Unread):
-            notes[key] = f"'{shown(key)}' is left out: {found.reason}"
+            unread[key] = found
         else:
             tensors[key] = _array(shown(key), found, container)
     if not tensors and container.record is None:  # A whole model may have no weights at all.
         raise _without_tensors(container)
-    said = list(notes.values())
-    if opaque:
-        said.append(
-            f"objects of other classes ({listed(dict.fromkeys(opaque.values()), 3)}) are ignored; nothing was executed"
-        )
-    return TorchFile(MappingProxyType(tensors), container.record, tuple(said), container.description, modules, opaque)
+    notes = [f"'{shown(key)}' is left out: {each.reason}" for key, each in unread.items() if isinstance(each, Unread)]
+    classes = dict.fromkeys(shown(each.name) for each in unread.values() if isinstance(each, Unbuilt))
+    if classes:
+        notes.append(f"objects of other classes ({listed(classes, 3)}) are ignored; nothing was executed")
+    return TorchFile(MappingProxyType(tensors), container.record, tuple(notes), container.description, modules, unread)
 
 
 def _without_tensors(container: Container) -> Refused:
