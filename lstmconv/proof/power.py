@@ -263,7 +263,7 @@ def mistakes_about_outputs(last: LSTMLayer, trial: Trial) -> Iterator[Outcome]:
 
 def _about_outputs(last: LSTMLayer, expected: Mapping[str, Float64]) -> Iterator[tuple[Mistake, Change]]:
     """Yield what may happen to the right outputs."""
-    sequences = {name: array for name, array in expected.items() if name.startswith("y") and array.ndim == 3}
+    sequences = {name: array for name, array in expected.items() if array.ndim == 3}
     if sequences:
         yield Mistake("outputs in the opposite order of time", "flip them along time"), lambda: _flipped(sequences)
     if last.backward is None or last.merge_mode != "concat":

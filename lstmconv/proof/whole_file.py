@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -220,10 +220,10 @@ def _weights(
             if part.name not in decoded:
                 continue
             try:
-                for name, wanted, found, direction in _pairs(part, decoded[part.name], record, one=one):
-                    problem = _difference(name, wanted, found, direction)
+                for pair in _pairs(part, decoded[part.name], record, one=one):
+                    problem = _difference(pair)
                     if problem is not None:
-                        detail = f"{part.name}: {name} {problem}"
+                        detail = f"{part.name}: {pair.half}{pair.array} {problem}"
                         return Check(expected.name, "weights", "failed", detail)
                 sizes += _sizes(part)
             except UnsupportedModelError as error:
@@ -246,13 +246,28 @@ def _sizes(layer: LSTMLayer | RecurrentLayer | Kind) -> list[int]:
     return [array.size for array in layer.arrays.values()]
 
 
+class _Pair(NamedTuple):
+    """One array of a layer, in the model's axes.
+
+    Attributes:
+        half: ``"forward "`` or ``"backward "``; ``""`` if the layer has one direction, or none.
+        array: Its name.
+        expected: The source's; ``None`` if the source has none.
+        found: The file's; ``None`` if it is missing there.
+        direction: The LSTM direction that it belongs to.
+    """
+
+    half: str
+    array: str
+    expected: Gates | Array | None
+    found: Gates | Array | None
+    direction: LSTMDirection | None = None
+
+
 def _pairs(
     layer: LSTMLayer | RecurrentLayer | Kind, decoded: DecodedLayer, record: Record, *, one: bool
-) -> Iterator[tuple[str, Any, Any, LSTMDirection | None]]:
-    """Pair each array of a layer, in the model's axes, with what the file holds of it; an LSTM's has its direction.
-
-    A format of one bias holds the sum of two.
-    """
+) -> Iterator[_Pair]:
+    """Pair each array of a layer with the file's; a format of one bias stores the sum of two."""
     if isinstance(layer, LSTMLayer | RecurrentLayer):
         zeros = isinstance(layer, LSTMLayer) and layer.has_bias
         halves = ("forward ", "backward ") if len(layer.directions) > 1 else ("",)
@@ -264,37 +279,32 @@ def _pairs(
                 yield from _lstm_pairs(half, direction, found, mode, zeros=zeros and not one)
             elif isinstance(found, Mapping):
                 for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-                    yield f"{half}{name}", getattr(direction, name, None), found.get(name), None
+                    yield _Pair(half, name, getattr(direction, name, None), found.get(name))
         return
-    found_arrays = decoded if isinstance(decoded, Mapping) else {}
-    for name, array in layer.arrays.items():
-        yield name, array, found_arrays.get(name), None
-    for name in found_arrays:
-        if name not in layer.arrays:
-            yield name, None, found_arrays[name], None
+    stored = decoded if isinstance(decoded, Mapping) else {}
+    for name in dict.fromkeys([*layer.arrays, *stored]):
+        yield _Pair("", name, layer.arrays.get(name), stored.get(name))
 
 
 def _lstm_pairs(
     half: str, direction: LSTMDirection, found: DecodedDirection, mode: BiasMode | None, *, zeros: bool
-) -> Iterator[tuple[str, Gates | None, Gates | None, LSTMDirection]]:
-    yield f"{half}weight_ih", direction.weight_ih, found.weight_ih, direction
-    yield f"{half}weight_hh", direction.weight_hh, found.weight_hh, direction
-    bias_ih, bias_hh = place_bias(direction, mode, zeros=zeros)
-    yield f"{half}bias_ih", bias_ih, found.bias_ih, direction
-    yield f"{half}bias_hh", bias_hh, found.bias_hh, direction
+) -> Iterator[_Pair]:
+    biases = place_bias(direction, mode, zeros=zeros)
+    expected = DecodedDirection(direction.weight_ih, direction.weight_hh, *biases)
+    for name, wanted, stored in zip(DecodedDirection._fields, expected, found, strict=True):
+        yield _Pair(half, name, wanted, stored, direction)
 
 
-def _difference(
-    name: str, wanted: Gates | Array | None, found: Gates | Array | None, direction: LSTMDirection | None
-) -> str | None:
+def _difference(pair: _Pair) -> str | None:
     """Say how an array differs; what a framework needs in place of a missing one (gamma 1, else 0) is no difference."""
+    wanted, found = pair.expected, pair.found
     if wanted is None and found is None:
         return None
     if found is None:
         return "is missing in the file"
     if wanted is None:
         neutral = np.asarray(found)
-        adds_nothing = (neutral == 1).all() if name in ("gamma", "variance") else not neutral.any()
+        adds_nothing = (neutral == 1).all() if pair.array in ("gamma", "variance") else not neutral.any()
         return None if adds_nothing else "is in the file and not in the source"
     if wanted.shape != found.shape:
         return f"is {found.shape}, expected {wanted.shape}"
@@ -305,8 +315,7 @@ def _difference(
         differs = array_difference(np.asarray(wanted), np.asarray(found))
     if differs is None:
         return None
-    array = name.rpartition(" ")[2]
-    where = f"{array}[{', '.join(map(str, differs.place))}]"
-    if isinstance(differs, Difference) and direction is not None:
-        where = place_in(direction, array, differs.gate, differs.place)
+    where = f"{pair.array}[{', '.join(map(str, differs.place))}]"
+    if isinstance(differs, Difference) and pair.direction is not None:
+        where = place_in(pair.direction, pair.array, differs.gate, differs.place)
     return differs_at(differs, where)
