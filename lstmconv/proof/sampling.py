@@ -151,8 +151,8 @@ def sample(
     outputs = found[2] if single else found[0]
     compared[trial] = {key: np.asarray(outputs[key], np.float64) for key in trial.expected}
     last = range(len(stack.directions) - len(stack.last.directions), len(stack.directions))
-    apart = 2 * max(float(loose[number][0].max()) for number in last) * len(last)
-    noises[trial] = Noise({key: np.full_like(values, apart) for key, values in trial.expected.items()}, "spread")
+    allowed = 2 * max(float(loose[number][0].max()) for number in last) * len(last)
+    noises[trial] = Noise({key: np.full_like(values, allowed) for key, values in trial.expected.items()}, "spread")
     if single:
         catalogue += mistakes_about_outputs(stack.last, trial)
     return Sampled(compared, noises, catalogue)

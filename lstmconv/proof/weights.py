@@ -46,14 +46,14 @@ def check_structure(name: str, stack: Stack, decoded: Sequence[DecodedDirection]
     return Check(name, "structure", "passed", f"{size}{layers}, {decoded[0].weight_ih.dtype}{way}{how}")
 
 
-def computes_otherwise(seen: Stack, held: Checkpoint, session: Session) -> str | None:
+def computes_otherwise(seen: Stack, read: Checkpoint, session: Session) -> str | None:
     """Return which option of the target differs: its cell, merge mode, an activation, a direction; else ``None``."""
-    found = next((stack for stack in held.stacks if stack.name == seen.name), None)
+    found = next((stack for stack in read.stacks if stack.name == seen.name), None)
     if found is None:
         names = {seen.name, *(layer.name for layer in seen.layers)}
-        skipped = next((entry for entry in held.skipped if entry.name in names), None)
+        skipped = next((entry for entry in read.skipped if entry.name in names), None)
         return None if skipped is None else f"{skipped.name} is no plain LSTM in the target: {skipped.reason}"
-    if held.assumed or len(found.directions) != len(seen.directions):
+    if read.assumed or len(found.directions) != len(seen.directions):
         return None
     for layer, own in zip(seen.layers, session.seen_by_target(found).layers, strict=True):
         differs = None if layer.bidirectional != own.bidirectional else next(option_differences(layer, own), None)
@@ -229,9 +229,9 @@ def _sum(biases: Sequence[Gates | None], shape: tuple[int, ...]) -> Any:
     return sum((np.asarray(bias, np.float64) for bias in biases if bias is not None), np.zeros(shape))
 
 
-def as_read(held: Checkpoint, name: str) -> tuple[DecodedDirection, ...]:
+def as_read(read: Checkpoint, name: str) -> tuple[DecodedDirection, ...]:
     """Return the arrays that lstmconv's reader found, for a foreign file that the runtime cannot decode itself."""
-    stack = next((stack for stack in held.stacks if stack.name == name), None)
+    stack = next((stack for stack in read.stacks if stack.name == name), None)
     return tuple(
         DecodedDirection(direction.weight_ih, direction.weight_hh, direction.bias_ih, direction.bias_hh)
         for direction in (stack.directions if stack is not None else ())

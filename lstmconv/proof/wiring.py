@@ -38,22 +38,22 @@ def check_wiring(
         settings: The seed and the sizes of the test inputs.
         run: Compute models; else only what the files tell is compared.
     """
-    held = target.checkpoint
-    if held.model is None or source.model is None:
+    read = target.checkpoint
+    if read.model is None or source.model is None:
         return None
     if target.record is not None:
-        problem = _between(held.model) or _rejoined(source, held, pairing)
-        return None if problem is None else Check(held.model.name, "structure", "failed", problem)
-    if run and not source.model.unknown and not held.model.unknown:
-        computed = _computed(source.model, held.model, settings)
+        problem = _between(read.model) or _rejoined(source, read, pairing)
+        return None if problem is None else Check(read.model.name, "structure", "failed", problem)
+    if run and not source.model.unknown and not read.model.unknown:
+        computed = _computed(source.model, read.model, settings)
         if computed.status == "passed":
-            unseen = unseen_difference(source.model, held.model)
+            unseen = unseen_difference(source.model, read.model)
             return computed if unseen is None else Check(source.model.name, "structure", "failed", unseen)
         if computed.status == "failed":
             return computed
     else:
         computed = None
-    problem = difference_of_namesakes(source.model, held.model)
+    problem = difference_of_namesakes(source.model, read.model)
     return computed if problem is None else Check(source.model.name, "structure", "failed", problem)
 
 
@@ -66,24 +66,24 @@ def _between(model: Model) -> str | None:
     return None
 
 
-def _rejoined(source: Checkpoint, held: Checkpoint, pairing: Pairing) -> str | None:
+def _rejoined(source: Checkpoint, read: Checkpoint, pairing: Pairing) -> str | None:
     """Say which edge of the target's graph the source does not have."""
     origin = {name: stack.first.name for name, stack in pairing.stacks if len(stack.layers) == 1}
     known = {*(source.edges or ()), *(pair for inside in source.joined.values() for pair in pairwise(inside))}
-    for below, above in held.edges or ():
+    for below, above in read.edges or ():
         pair = origin.get(below, below), origin.get(above, above)
         if pair not in known:
             return f"{below} feeds {above} in its graph, and not in the source's"
     return None
 
 
-def _computed(source: Model, held: Model, settings: Settings) -> Check:
+def _computed(source: Model, read: Model, settings: Settings) -> Check:
     """Compute both models on the same inputs, each by the reference."""
-    sizes = [(len(model.inputs), len(model.outputs)) for model in (source, held)]
+    sizes = [(len(model.inputs), len(model.outputs)) for model in (source, read)]
     if sizes[0] != sizes[1]:
         expected, found = (f"{inputs} inputs and {outputs} outputs" for inputs, outputs in sizes)
         return Check(source.name, "model", "failed", f"its model has {found}, expected {expected}")
-    names = [([entry.name for entry in model.inputs], list(model.outputs)) for model in (source, held)]
+    names = [([entry.name for entry in model.inputs], list(model.outputs)) for model in (source, read)]
     for what, own, others in zip(("inputs", "outputs"), *names, strict=True):
         if own != others and set(own) == set(others):  # Keras takes and returns lists.
             said = f"its {what} are {', '.join(others)}, expected {', '.join(own)}"
@@ -91,10 +91,10 @@ def _computed(source: Model, held: Model, settings: Settings) -> Check:
     inputs, outputs = (dict(zip(own, others, strict=True)) for own, others in zip(*names, strict=True))
 
     def run(given: Mapping[str, Array]) -> Mapping[str, npt.NDArray[np.float64]]:
-        found = run_model(held, {inputs[name]: given[name] for name in inputs})
+        found = run_model(read, {inputs[name]: given[name] for name in inputs})
         return {**found, **{name: found[own] for name, own in outputs.items()}}
 
-    precision = Precision("float64", _stored(held))
+    precision = Precision("float64", _stored(read))
     return check_model(source, run, precision, settings, framework="its graph computed in float64")
 
 

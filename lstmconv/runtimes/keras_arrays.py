@@ -2,7 +2,7 @@
 
 Nothing here knows :mod:`lstmconv.formats.keras` or the layouts: a layer is found as the n-th of its class in the
 config (keras/src/saving/saving_lib.py ``_save_container_state``) or by its name (legacy_h5_format.py), and its
-variables are told by the order in which each layer's ``build`` adds them.
+variables are identified by the order in which each layer's ``build`` adds them.
 """
 
 from __future__ import annotations

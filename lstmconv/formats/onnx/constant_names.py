@@ -1,4 +1,4 @@
-"""The names of an ONNX file's constants: given by the writer, and told from a layer's weights by the reader."""
+"""The names of an ONNX file's constants: the writer gives them, and the reader recognises them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes as layers, and as the stacks that lstmconv recorded when it wrote the file."""
+"""Group nodes into layers, and layers into the stacks that lstmconv recorded when it wrote the file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _layer(name: str, halves: Sequence[tuple[LSTMNode, int]]) -> Placed:
 
 
 def _recorded_layer(entry: RecordedLayer, nodes: Mapping[str, LSTMNode]) -> Placed | None:
-    """Return the layer that a record describes; ``None`` if the graph has it not, or computes something else."""
+    """Return the layer that a record describes; ``None`` if the graph does not have it or computes something else."""
     rows = _rows(entry.name, [half.go_backwards for half in entry.directions], nodes)
     try:
         agree = len(rows) == len(entry.directions) > 0 and all(
@@ -66,8 +66,8 @@ def _rows(name: str, ways: Sequence[bool], nodes: Mapping[str, LSTMNode]) -> lis
         node = nodes[name]
         order = sorted(range(len(ways)), key=lambda index: ways[index])  # ONNX keeps the forward way first.
         return [(node, order.index(index)) for index in range(len(ways))] if len(node.directions) == len(ways) else []
-    apart = [nodes[half] for index in range(len(ways)) if (half := f"{name}.half_{index}") in nodes]
-    return [(node, 0) for node in apart if len(node.directions) == 1]
+    halves = [nodes[half] for index in range(len(ways)) if (half := f"{name}.half_{index}") in nodes]
+    return [(node, 0) for node in halves if len(node.directions) == 1]
 
 
 def _agrees(direction: LSTMDirection, recorded: RecordedDirection) -> bool:

@@ -86,7 +86,7 @@ def read_file(
         model: What :func:`parse_file` returned.
         record: What :func:`record_of` returned, with its ``notes``.
         notes: Likewise.
-        options: What the user says of it.
+        options: What the user states about the file.
 
     Raises:
         UnreadableFileError: Its weights lie outside its folder.
@@ -102,7 +102,7 @@ def read_file(
 
 
 def _whole(file: MappedFile, record: Record) -> str:
-    """Say what of a whole model is not read."""
+    """Return the note that only the LSTM layers of a whole model are read."""
     return (
         f"{file.name}: holds the whole model of {record.source}, but lstmconv reads only the LSTM layers of an ONNX "
         f"file; convert {record.source} for the whole model"
@@ -130,7 +130,7 @@ def read_model(
         model: As ``onnx.load`` returns it.
         name: What errors call it.
         provenance: Where it came from.
-        options: What the user says of it.
+        options: What the user states about the file.
         folder: Where files with its weights lie; ``None`` refuses weights in other files.
 
     Raises:
@@ -143,7 +143,7 @@ def read_model(
 
 
 def record_of(model: onnx.ModelProto) -> tuple[Record | None, tuple[str, ...]]:
-    """Return what lstmconv recorded in the model, and what is to be said of a record that cannot be read."""
+    """Return what lstmconv recorded in the model, and a note if that cannot be read."""
     texts = [entry.value for entry in model.metadata_props if entry.key == KEY]
     record = parse_record(texts[0]) if texts else None
     return record, _UNREAD if texts and record is None else ()
@@ -235,7 +235,7 @@ def _nodes(scope: Scope, values: Values, overrides: Overrides, *, verbatim: bool
 
 
 def _leave_out_fixed_lengths(found: _Found, routes: Routes) -> None:
-    """Skip the nodes whose sequences end where the graph says once and for all."""
+    """Skip the nodes whose sequence lengths are stored in the graph."""
     for node in tuple(found.nodes):
         reason = fixed_lengths(node, routes)
         if reason is not None:
@@ -263,7 +263,7 @@ def _restored(
 
 
 def _as_used(placed: Placed, routes: Routes) -> tuple[LSTMLayer, list[str]]:
-    """Return a foreign graph's layer with what the graph makes of it, and what is to be said of that."""
+    """Return a foreign graph's layer with the options that the graph implies, and notes on them."""
     layer = placed.layer
     notes: list[str] = []
     sequences = any(routes.reads_sequence(node) for node in placed.nodes)
@@ -282,7 +282,7 @@ def _as_used(placed: Placed, routes: Routes) -> tuple[LSTMLayer, list[str]]:
 
 
 def _turned(placed: Placed, routes: Routes, notes: list[str]) -> LSTMLayer:
-    """Return a layer whose input the graph turns round first as the ``go_backwards`` layer that this is."""
+    """Return a layer with ``go_backwards`` if the graph reverses its input in time before the node reads it."""
     layer = placed.layer
     turns = {turns_round(node, routes) for node in placed.nodes}
     if turns == {False}:

@@ -1,7 +1,7 @@
 """What reaches an LSTM node beside its sequence: initial states and sequence lengths.
 
-A node whose states are not provably zeros starts from something that the layer alone does not hold: who gives it
-is said, and the target takes that state as an input. Lengths that are not provably all steps are a mask.
+A node whose states are not provably zeros starts from a state that is not part of the layer: a note names what gives
+it, and the target takes it as an input. Lengths that are not provably all steps are a mask.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def fixed_lengths(node: LSTMNode, routes: Routes) -> str | None:
     try:
         lengths = routes.values.constant(node.scope, node.lengths)
     except NotEvaluatedError:
-        return None  # An input, or computed from one: a mask, which is said.
+        return None  # An input, or computed from one: a mask, which a note names.
     shown = listed(lengths.ravel().tolist())
     return (
         f"its sequence lengths are stored in the graph ({shown}) and are not all steps; "

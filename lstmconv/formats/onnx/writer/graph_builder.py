@@ -28,7 +28,7 @@ class Graph:
 
     Attributes:
         opset: The operator set.
-        whole: It is a whole model, and the shapes inside it are noted.
+        whole: Whether it is a whole model; inferred shapes are then stored in the file.
     """
 
     opset: int

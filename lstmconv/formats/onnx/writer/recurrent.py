@@ -167,7 +167,7 @@ class RecurrentWriter:
         return self.graph.add("Concat", packed, self.named(f"{letter}.joined"), axis=0)
 
     def _whole(self, x: str, initial: States, *, batch_first: bool) -> Ran:
-        """One node whose halves stand in Keras' order and are concatenated: its outputs are the layer's."""
+        """Add one node whose halves are in Keras' order and are concatenated: its outputs are the layer's."""
         graph, layer = self.graph, self.layer
         units = sum(direction.hidden_size for direction in layer.directions)
         y, *finals = self._node(x, layer.directions, "", [initial[letter][0] for letter in self.letters])

@@ -56,9 +56,9 @@ def _declared(model: onnx.ModelProto, weights: Mapping[str, NamedTensor]) -> onn
     helper = require("onnx.helper", "Writing ONNX")
     declared = type(model)()
     declared.CopyFrom(model)
-    held = [tensor for tensor in model.graph.initializer if tensor.name not in weights]
+    constants = [tensor for tensor in model.graph.initializer if tensor.name not in weights]
     del declared.graph.initializer[:]
-    declared.graph.initializer.extend(held)
+    declared.graph.initializer.extend(constants)
     for tensor in model.graph.initializer:
         if tensor.name in weights:
             value = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)

@@ -127,7 +127,7 @@ class _ModelWriter:
             give_states(self.graph, layer, name, self.finals[name], self._batch(call), self.element("float"))
 
     def _streamed(self) -> Iterator[tuple[Call, LSTMLayer | RecurrentLayer, str]]:
-        """Yield the layers whose states go in and out; what the model computes, or has as a constant, stays that."""
+        """Yield the layers whose states are inputs and outputs: no other call and no constant gives them a state."""
         for call in self.model.calls:
             if not call.states and (self.options.states or is_stateful(call.layer)):
                 yield from ((call, layer, name) for layer, name in _recurrent_layers(call))
