@@ -134,7 +134,7 @@ def _inbound(call: Inbound, node: Node, graph: Graph, dialect: Dialect) -> Any:
     if isinstance(first, list):
         return [[*_history(value), kwargs] for value in first]
     one = [*_history(first), kwargs]
-    return one if node.part.class_name.endswith("OpLambda") else [one]
+    return one if node.part.is_function else [one]
 
 
 def _history(value: Any) -> list[Any]:

@@ -28,6 +28,10 @@ OPERATIONS = "keras.src.ops"
 """What the modules of Keras 3's operations begin with: they are no layers, and have no variables."""
 
 
+FUNCTION_LAYERS = ("TFOpLambda", "SlicingOpLambda")
+"""Layers of Keras 2 that compute one function of TensorFlow: any, and an index into a tensor."""
+
+
 class Ref(NamedTuple):
     """One output of one call of a layer."""
 
@@ -76,6 +80,11 @@ class Part(NamedTuple):
     module: str = LAYERS
     shape_matters: bool = False
     inner: Mapping[str, str] = {}
+
+    @property
+    def is_function(self) -> bool:
+        """Whether it is a layer of Keras 2 that computes one function of TensorFlow."""
+        return self.class_name in FUNCTION_LAYERS
 
 
 @dataclass(eq=False)

@@ -23,7 +23,7 @@ from lstmconv.model.shapes import infer
 
 __all__ = ["Builder", "Handlers"]
 
-Handlers: TypeAlias = "Mapping[type[Any], Callable[[Builder, Call], None]]"
+Handlers: TypeAlias = "Mapping[type[Any], Callable[[Builder, Call, Any], None]]"
 _BOOL_FUNCTIONS = (*kinds.COMPARISONS, "logical_and", "logical_or", "logical_not", "all", "any")
 
 
@@ -56,7 +56,7 @@ class Builder:
         """Return the Functional model.
 
         Raises:
-            UnsupportedModelError: This Keras cannot hold a layer; the text begins with its name.
+            UnsupportedModelError: This Keras cannot hold a layer, which the error is about.
         """
         for entry in self.model.inputs:
             self._input(entry.name, entry.shape, entry.dtype)
@@ -65,12 +65,9 @@ class Builder:
             try:
                 if handler is None:
                     raise UnsupportedModelError(f"Keras files of {type(call.layer).__name__} are not written")
-                handler(self, call)
+                handler(self, call, call.layer)
             except UnsupportedModelError as error:
-                text = str(error)
-                raise UnsupportedModelError(
-                    text if text.startswith(f"{call.layer.name}: ") else f"{call.layer.name}: {text}"
-                ) from error
+                raise UnsupportedModelError(error.reason, about=(call.layer.name, *error.about)) from error
         outputs = tuple(self._output(name, tensor) for name, tensor in self.model.outputs.items())
         inputs = tuple(self._inputs[entry.name] for entry in self.model.inputs)
         order = ordered(self.nodes, inputs, outputs)
@@ -136,6 +133,11 @@ class Builder:
         first = next(iter(inbound.refs), None)
         self.specs[ref] = self.specs.get(first, ((), str(self.dtype))) if first is not None else ((), str(self.dtype))
         return ref
+
+    def compute(self, call: Call, function: str, tensors: tuple[Any, ...], **options: Any) -> None:
+        """Compute a call as one function."""
+        ref = self.function(self.name_of(call), function, tensors, options)
+        self.returns(call, ref, form=self.form_of(call))
 
     def name_of(self, call: Call) -> str:
         """Return the layer's own name for its first call, and a free one for others: for what has no variables."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lstmconv.formats.keras.writer.dialect import Dialect
-from lstmconv.formats.keras.writer.nodes import OPERATIONS, Inbound, Part
+from lstmconv.formats.keras.writer.nodes import FUNCTION_LAYERS, OPERATIONS, Inbound, Part
 
 __all__ = ["FUNCTIONS", "called"]
 
@@ -95,5 +95,4 @@ def called(
     first, *rest = tensors
     kwargs: dict[str, Any] = dict.fromkeys([row.second], rest[0]) if rest else {}
     kwargs |= {row.options.get(name, name): value for name, value in options.items() if value is not None}
-    kind = "SlicingOpLambda" if function == "get_item" else "TFOpLambda"
-    return Part(kind, {"function": row.tensorflow}), Inbound((first,), kwargs)
+    return Part(FUNCTION_LAYERS[function == "get_item"], {"function": row.tensorflow}), Inbound((first,), kwargs)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from lstmconv.activations import Activation
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.keras.writer.dialect import described
-from lstmconv.formats.keras.writer.nodes import Inbound, Part, Ref, Value
+from lstmconv.formats.keras.writer.nodes import Inbound, Part, Ref
+from lstmconv.formats.keras.writer.whole import moves
+from lstmconv.formats.keras.writer.whole.attention import attention, multi_head
 from lstmconv.formats.keras.writer.whole.building import Builder, Handlers
 from lstmconv.formats.keras.writer.whole.kinds import KINDS
+from lstmconv.formats.keras.writer.whole.plain import plain
 from lstmconv.formats.keras.writer.whole.recurrent_calls import call_recurrent, call_stack
 from lstmconv.formats.keras.writer.whole.stepwise import stepwise
 from lstmconv.model import Call, LSTMLayer, RecurrentLayer, Stack, Tensor, TimeDistributed, kinds
@@ -21,47 +23,17 @@ from lstmconv.model.windows import same_padding
 
 __all__ = ["HANDLERS"]
 
-_ENDS_MASK = (kinds.GlobalPooling,)
-_JOINS = (kinds.Merge, kinds.Dot)
 
-
-def _plain(builder: Builder, call: Call) -> None:
-    """Call one layer of Keras on its only input, or on a list of all."""
-    part = KINDS[type(call.layer)](call.layer, builder.place(call))  # type: ignore[index]  # a kind
-    joins = isinstance(call.layer, _JOINS)
-    reads = joins or isinstance(call.layer, kinds.GlobalPooling)
-    refs = [builder.tensor(tensor, unmasked=reads) for tensor in call.inputs]
-    mask = {"mask": builder.tensor(call.masks[0])} if call.masks and call.masks[0] is not None else {}
-    if mask and isinstance(call.layer, kinds.GlobalPooling) and builder.dialect.major == 3:
-        refs = [_copied(builder, call, refs[0])]
-    inbound = Inbound((refs,) if joins else (refs[0],), mask)
-    ref = builder.layer(call.layer.name, part, inbound, builder.shapes[call.inputs[0]])
-    masked = not isinstance(call.layer, _ENDS_MASK) and builder.may_be_masked(call.inputs)
-    builder.returns(call, ref, masked=masked or isinstance(call.layer, kinds.MaskSteps))
-
-
-def _copied(builder: Builder, call: Call, ref: Ref) -> Ref:
-    """Copy what a masked average is taken of: Keras 3 to 3.11 on PyTorch sets its masked steps to zero in place.
-
-    Source: ``inputs *= mask`` in keras/src/layers/pooling/global_average_pooling1d.py.
-    """
-    copy = builder.function(builder.free(f"{call.layer.name}_copy"), "add", (ref, np.zeros(())), {})
-    builder.specs[copy] = builder.specs[ref]
-    return copy
-
-
-def _layer_normalization(builder: Builder, call: Call) -> None:
+def _layer_normalization(builder: Builder, call: Call, layer: kinds.LayerNormalization) -> None:
     """Move the normalised axes to the end: Keras 3 on PyTorch takes the last axes whatever the axes are.
 
     Source: keras/src/backend/torch/nn.py ``layer_normalization``.
     """
-    layer = call.layer
-    assert isinstance(layer, kinds.LayerNormalization)
     shape = builder.shapes[call.inputs[0]]
     axes = sorted(axis % len(shape) for axis in layer.axes)
     order = [*(axis for axis in range(len(shape)) if axis not in axes), *axes]
     if order == sorted(order) or builder.dialect.major == 2:
-        _plain(builder, call)
+        plain(builder, call, layer)
         return
     moved = replace(layer, axes=tuple(range(len(shape) - len(axes), len(shape))))
     turned_shape = tuple(shape[axis] for axis in order)
@@ -78,20 +50,18 @@ def _layer_normalization(builder: Builder, call: Call) -> None:
     builder.returns(call, back)
 
 
-def _pooling(builder: Builder, call: Call) -> None:
+def _pooling(builder: Builder, call: Call, layer: kinds.Pooling) -> None:
     """Pool; an average with padding "same" is written so that no backend counts a padded place.
 
     Keras 3 on PyTorch does (keras/src/backend/torch/nn.py ``average_pool``). The input is padded, and divided by the
     share of each window that lies on it: the average of ones padded alike.
     """
-    layer = call.layer
-    assert isinstance(layer, kinds.Pooling)
     shape = builder.shapes[call.inputs[0]]
     sizes = shape[2:] if layer.channels_first else shape[1:-1]
     amounts = [_same(size, *moves) for size, *moves in zip(sizes, layer.size, layer.strides, strict=True)]
     averaged = layer.function == "average" and layer.padding == "same" and builder.dialect.major == 3
     if not averaged or all(pair == (0, 0) for pair in amounts):
-        _plain(builder, call)
+        plain(builder, call, layer)
         return
     if None in amounts:
         raise UnsupportedModelError("Keras 3 on PyTorch counts padded places in an average, and the size is open")
@@ -118,25 +88,18 @@ def _same(size: int | None, window: int, stride: int) -> tuple[int, int] | None:
     return same_padding(size or 1, window, stride)
 
 
-def _function(builder: Builder, call: Call, function: str, tensors: tuple[Any, ...], **options: Any) -> None:
-    ref = builder.function(builder.name_of(call), function, tensors, options)
-    builder.returns(call, ref, form=builder.form_of(call))
+def _constant(builder: Builder, call: Call, layer: kinds.Constant) -> None:
+    builder.constant(Tensor(call.name), layer.value)
 
 
-def _constant(builder: Builder, call: Call) -> None:
-    builder.constant(Tensor(call.name), call.layer.value)  # type: ignore[union-attr]  # a Constant
-
-
-def _operation(builder: Builder, call: Call) -> None:
+def _operation(builder: Builder, call: Call, layer: kinds.Operation) -> None:
     values = tuple(builder.values[tensor] for tensor in call.inputs)
     if not any(isinstance(value, Ref) for value in values):
         raise UnsupportedModelError("it computes with constants alone")
-    _function(builder, call, call.layer.function, values)  # type: ignore[union-attr]  # an Operation
+    builder.compute(call, layer.function, values)
 
 
-def _cast(builder: Builder, call: Call) -> None:
-    layer = call.layer
-    assert isinstance(layer, kinds.Cast)
+def _cast(builder: Builder, call: Call, layer: kinds.Cast) -> None:
     dtype = layer.dtype
     wanted = str(builder.dtype) if dtype.startswith("float") else dtype
     ref = builder.function(builder.name_of(call), "cast", (builder.tensor(call.inputs[0]),), {"dtype": wanted})
@@ -144,130 +107,30 @@ def _cast(builder: Builder, call: Call) -> None:
     builder.returns(call, ref, form=form)
 
 
-def _reduce(builder: Builder, call: Call) -> None:
-    layer = call.layer
-    assert isinstance(layer, kinds.Reduce)
+def _reduce(builder: Builder, call: Call, layer: kinds.Reduce) -> None:
     axes = list(layer.axes)
     tensor = builder.tensor(call.inputs[0])
-    _function(builder, call, layer.function, (tensor,), axis=axes, keepdims=layer.keepdims)
+    builder.compute(call, layer.function, (tensor,), axis=axes, keepdims=layer.keepdims)
 
 
-def _stacking(builder: Builder, call: Call) -> None:
+def _stacking(builder: Builder, call: Call, layer: kinds.Stacking) -> None:
     refs = [builder.tensor(tensor) for tensor in call.inputs]
-    _function(builder, call, "stack", (refs,), axis=call.layer.axis)  # type: ignore[union-attr]  # a Stacking
+    builder.compute(call, "stack", (refs,), axis=layer.axis)
 
 
-def _concatenate(builder: Builder, call: Call) -> None:
+def _concatenate(builder: Builder, call: Call, layer: kinds.Concatenate) -> None:
     """Concatenate as a layer, masks too, where Keras' layer takes the axis and the number of tensors."""
-    layer = call.layer
-    assert isinstance(layer, kinds.Concatenate)
     refs = [builder.tensor(tensor, unmasked=True) for tensor in call.inputs]
     if layer.axis == 0 or len(refs) < 2:
-        _function(builder, call, "concatenate", (refs,), axis=layer.axis)
+        builder.compute(call, "concatenate", (refs,), axis=layer.axis)
         return
     part = KINDS[kinds.Concatenate](layer, builder.place(call))
     form = builder.forms.get(call.inputs[0], "float")
     builder.returns(call, builder.layer(layer.name, part, Inbound((refs,), {})), form=form)
 
 
-def _permute(builder: Builder, call: Call) -> None:
-    layer = call.layer
-    assert isinstance(layer, kinds.Permute)
-    if layer.order[0] == 0 and builder.forms.get(call.inputs[0]) == "float":
-        _plain(builder, call)
-        return
-    _function(builder, call, "transpose", (builder.tensor(call.inputs[0]),), axes=list(layer.order))
-
-
-def _reshape(builder: Builder, call: Call) -> None:
-    """Flatten, Reshape, or the function where the batch is part of the shape."""
-    layer = call.layer
-    assert isinstance(layer, kinds.Reshape)
-    tensor = builder.tensor(call.inputs[0])
-    if layer.fixed_batch or builder.forms.get(call.inputs[0]) != "float":
-        shape = list(layer.shape) if layer.fixed_batch else [-1, *layer.shape]
-        _function(builder, call, "reshape", (tensor,), newshape=shape)
-        return
-    flat = layer.shape == (-1,)
-    part = Part("Flatten", {"data_format": "channels_last"}) if flat else Part("Reshape", {"target_shape": layer.shape})
-    ref = builder.layer(layer.name, part, Inbound((tensor,), {}))
-    builder.returns(call, ref, masked=builder.may_be_masked(call.inputs))
-
-
-def _spatial(builder: Builder, call: Call, option: str, names: str) -> bool:
-    """Write padding or cropping as a layer, where it leaves the batch and the channels alone."""
-    amounts = call.layer.amounts  # type: ignore[union-attr]  # a Pad or a Crop
-    rank, still = len(amounts) - 2, (0, 0)
-    first = amounts[1] == still and amounts[-1] != still
-    spatial = amounts[2:] if first else amounts[1:-1]
-    others = (amounts[0], amounts[1] if first else amounts[-1])
-    if not 1 <= rank <= 3 or any(other != still for other in others) or (first and rank == 1):
-        return False
-    if builder.forms.get(call.inputs[0]) != "float":
-        return False
-    options: dict[str, Any] = {option: list(spatial[0]) if rank == 1 else [list(pair) for pair in spatial]}
-    if rank > 1:
-        options["data_format"] = "channels_first" if first else "channels_last"
-    inbound = Inbound((builder.tensor(call.inputs[0]),), {})
-    ref = builder.layer(call.layer.name, Part(f"{names}{rank}D", options), inbound)
-    builder.returns(call, ref, masked=builder.may_be_masked(call.inputs))
-    return True
-
-
-def _pad(builder: Builder, call: Call) -> None:
-    layer = call.layer
-    assert isinstance(layer, kinds.Pad)
-    if layer.value == 0 and _spatial(builder, call, "padding", "ZeroPadding"):
-        return
-    tensor = builder.tensor(call.inputs[0])
-    part_options = {"pad_width": [list(pair) for pair in layer.amounts], "mode": "CONSTANT"}
-    if builder.dialect.major == 3:
-        part_options["mode"] = "constant"
-    ref = builder.function(builder.name_of(call), "pad", (tensor,), part_options)
-    if layer.value:
-        builder.nodes[ref.node].calls[ref.call].kwargs = {
-            **builder.nodes[ref.node].calls[ref.call].kwargs,
-            "constant_values": layer.value,
-        }
-    builder.returns(call, ref, form=builder.form_of(call))
-
-
-def _crop(builder: Builder, call: Call) -> None:
-    layer = call.layer
-    assert isinstance(layer, kinds.Crop)
-    if _spatial(builder, call, "cropping", "Cropping"):
-        return
-    key = [slice(before, -after if after else None, None) for before, after in layer.amounts]
-    _function(builder, call, "get_item", (builder.tensor(call.inputs[0]), key))
-
-
-def _slice(builder: Builder, call: Call) -> None:
-    """Take places; Keras 3 turns axes round before, since PyTorch takes no negative steps."""
-    layer = call.layer
-    assert isinstance(layer, kinds.Slice)
-    value: Value = builder.tensor(call.inputs[0])
-    turned = [
-        axis
-        for axis, entry in enumerate(entry for entry in layer.index if entry is not None)
-        if entry == (None, None, -1)
-    ]
-    key: list[Any] = [slice(*entry) if isinstance(entry, tuple) else entry for entry in layer.index]
-    if builder.dialect.major == 3:
-        key = [slice(None) if entry == slice(None, None, -1) else entry for entry in key]
-        if any(isinstance(entry, slice) and (entry.step or 1) < 0 for entry in key):
-            raise UnsupportedModelError("Keras' PyTorch backend takes no slice that runs backwards")
-        if turned and all(entry == slice(None) for entry in key):
-            _function(builder, call, "flip", (value,), axis=turned)
-            return
-        if turned:
-            value = builder.function(builder.free(f"{layer.name}_flip"), "flip", (value,), {"axis": turned})
-    _function(builder, call, "get_item", (value, key))
-
-
-def _step_is_unmasked(builder: Builder, call: Call) -> None:
+def _step_is_unmasked(builder: Builder, call: Call, layer: kinds.StepIsUnmasked) -> None:
     """Compute Masking's mask: whether any feature differs from the value."""
-    layer = call.layer
-    assert isinstance(layer, kinds.StepIsUnmasked)
     tensor = builder.tensor(call.inputs[0])
     differs = builder.function(
         builder.free(f"{layer.name}_not_equal"), "not_equal", (tensor, np.array(layer.value)), {}
@@ -277,9 +140,7 @@ def _step_is_unmasked(builder: Builder, call: Call) -> None:
     builder.returns(call, ref, form="bool")
 
 
-def _activate(builder: Builder, call: Call) -> None:
-    layer = call.layer
-    assert isinstance(layer, kinds.Activate)
+def _activate(builder: Builder, call: Call, layer: kinds.Activate) -> None:
     mask = call.masks[0] if call.masks else None
     tensor = builder.tensor(call.inputs[0], unmasked=layer.activation.name == "softmax")
     rank = len(builder.shapes[call.inputs[0]])
@@ -293,10 +154,10 @@ def _activate(builder: Builder, call: Call) -> None:
     if layer.activation.coupled and not last:
         if layer.activation.name != "log_softmax":
             raise UnsupportedModelError(f"Keras has no {layer.activation} along axis {layer.axis}")
-        _function(builder, call, "log_softmax", (tensor,), axis=layer.axis)
+        builder.compute(call, "log_softmax", (tensor,), axis=layer.axis)
         return
     if layer.activation == Activation("gelu", (("approximate", 1.0),)):
-        _function(builder, call, "gelu", (tensor,), approximate=True)
+        builder.compute(call, "gelu", (tensor,), approximate=True)
         return
     ref = tensor
     for number, (name, part) in enumerate(_activation_parts(builder, layer)):
@@ -323,72 +184,14 @@ def _activation_parts(builder: Builder, layer: kinds.Activate) -> list[tuple[str
     return [(layer.name, Part("Activation", {"activation": config}))]
 
 
-def _attention(builder: Builder, call: Call) -> None:
-    layer = call.layer
-    assert isinstance(layer, kinds.Attention)
-    refs = [builder.tensor(tensor, unmasked=True) for tensor in call.inputs]
-    kwargs: dict[str, Any] = {}
-    if any(mask is not None for mask in call.masks):
-        kwargs["mask"] = [None if mask is None else builder.tensor(mask) for mask in call.masks[:2]]
-    kwargs |= {"use_causal_mask": True} if layer.causal else {}
-    kwargs |= {"return_attention_scores": True} if layer.return_scores else {}
-    part = KINDS[kinds.Attention](layer, builder.place(call))
-    builder.returns(call, builder.layer(layer.name, part, Inbound((refs,), kwargs)), masked=bool(call.masks))
-
-
-_HEAD_MASKS = ("query_mask", "value_mask", "key_mask", "attention_mask")
-
-
-def _multi_head(builder: Builder, call: Call) -> None:
-    """Give it one mask of queries and values, which Keras 2 and 3 take alike."""
-    layer = call.layer
-    assert isinstance(layer, kinds.MultiHeadAttention)
-    query, value, *key = (builder.tensor(tensor, unmasked=True) for tensor in call.inputs)
-    kwargs: dict[str, Any] = {"value": value} if builder.dialect.major == 2 else {}
-    if key:
-        kwargs["key"] = key[0]
-    mask = _joint_mask(builder, call)
-    kwargs |= {} if mask is None else {"attention_mask": mask}
-    kwargs |= {"use_causal_mask": True} if layer.causal else {}
-    kwargs |= {"return_attention_scores": True} if layer.return_scores else {}
-    part = KINDS[kinds.MultiHeadAttention](layer, builder.place(call))
-    args = (query,) if builder.dialect.major == 2 else (query, value)
-    builder.returns(call, builder.layer(layer.name, part, Inbound(args, kwargs)))
-
-
-def _joint_mask(builder: Builder, call: Call) -> Ref | None:
-    """Return the mask ``(batch, query steps, value steps)``: what all masks together leave."""
-    steps, all_ = slice(None), slice(None)
-    joint: Ref | None = None
-    for name, mask in zip(_HEAD_MASKS, call.masks, strict=False):
-        if mask is None:
-            continue
-        ref = builder.tensor(mask)
-        if name != "attention_mask":
-            key = [all_, steps, None] if name == "query_mask" else [all_, None, steps]
-            own = builder.free(f"{call.layer.name}_{name}")
-            ref = builder.function(own, "get_item", (ref, key), {})
-            batch, time = builder.shapes[mask]
-            builder.specs[ref] = ((batch, time, 1) if name == "query_mask" else (batch, 1, time), "bool")
-        if joint is not None:
-            shapes = [builder.specs[each][0] for each in (joint, ref)]
-            ref = builder.function(builder.free(f"{call.layer.name}_mask"), "logical_and", (joint, ref), {})
-            rows, columns = ((a if a != 1 else b) for a, b in zip(shapes[0][1:], shapes[1][1:], strict=True))
-            builder.specs[ref] = ((shapes[0][0], rows, columns), "bool")
-        joint = ref
-    return joint
-
-
-def _time_distributed(builder: Builder, call: Call) -> None:
-    layer = call.layer
-    assert isinstance(layer, TimeDistributed)
+def _time_distributed(builder: Builder, call: Call, layer: TimeDistributed) -> None:
     part = stepwise(layer, builder)
     tensor = builder.tensor(call.inputs[0], unmasked=True)
     builder.returns(call, builder.layer(layer.name, part, Inbound((tensor,), {})))
 
 
 HANDLERS: Handlers = {
-    **dict.fromkeys(KINDS, _plain),
+    **dict.fromkeys(KINDS, plain),
     kinds.LayerNormalization: _layer_normalization,
     kinds.Pooling: _pooling,
     kinds.Constant: _constant,
@@ -397,15 +200,15 @@ HANDLERS: Handlers = {
     kinds.Reduce: _reduce,
     kinds.Stacking: _stacking,
     kinds.Concatenate: _concatenate,
-    kinds.Permute: _permute,
-    kinds.Reshape: _reshape,
-    kinds.Pad: _pad,
-    kinds.Crop: _crop,
-    kinds.Slice: _slice,
+    kinds.Permute: moves.permute,
+    kinds.Reshape: moves.reshape,
+    kinds.Pad: moves.pad,
+    kinds.Crop: moves.crop,
+    kinds.Slice: moves.take,
     kinds.StepIsUnmasked: _step_is_unmasked,
     kinds.Activate: _activate,
-    kinds.Attention: _attention,
-    kinds.MultiHeadAttention: _multi_head,
+    kinds.Attention: attention,
+    kinds.MultiHeadAttention: multi_head,
     LSTMLayer: call_recurrent,
     RecurrentLayer: call_recurrent,
     Stack: call_stack,

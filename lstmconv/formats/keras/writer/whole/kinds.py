@@ -200,12 +200,8 @@ def _unit_normalization(layer: kinds.UnitNormalization, place: Place) -> Part:
     return Part("UnitNormalization", {"axis": [axis % place.rank for axis in layer.axes]})
 
 
-def _listed(array: Array) -> Any:
-    return array.tolist()
-
-
 def _rescaling(layer: kinds.Rescaling, place: Place) -> Part:
-    return Part("Rescaling", {"scale": _listed(layer.scale), "offset": _listed(layer.offset)})
+    return Part("Rescaling", {"scale": layer.scale.tolist(), "offset": layer.offset.tolist()})
 
 
 def _normalization(layer: kinds.Normalization, place: Place) -> Part:
@@ -296,8 +292,8 @@ def _multi_head(layer: kinds.MultiHeadAttention, place: Place) -> Part:
     arrays = layer.arrays
     variables: list[Variable] = []
     inner: dict[str, str] = {}
-    biases = [name for name in arrays if name.endswith("_bias")]
-    if len(biases) not in (0, 4):
+    biases = [name for part, _ in _PROJECTIONS if (name := f"{part}_bias") in arrays]
+    if len(biases) not in (0, len(_PROJECTIONS)):
         raise UnsupportedModelError("some of its projections have a bias and some have none")
     for part, name in _PROJECTIONS:
         owner = f"{'' if place.dialect.major == 3 else '_'}{part}_dense"

@@ -17,10 +17,8 @@ from lstmconv.model import Call, LSTMLayer, RecurrentLayer, Stack, Tensor
 __all__ = ["call_recurrent", "call_stack"]
 
 
-def call_recurrent(builder: Builder, call: Call) -> None:
+def call_recurrent(builder: Builder, call: Call, layer: LSTMLayer | RecurrentLayer) -> None:
     """Write one recurrent layer, as several where this Keras has none that computes it."""
-    layer = call.layer
-    assert isinstance(layer, LSTMLayer | RecurrentLayer)
     mask = builder.tensor(call.masks[0]) if call.masks and call.masks[0] is not None else None
     x = builder.tensor(call.inputs[0], unmasked=mask is None)
     states = _states(builder, call, x)
@@ -154,10 +152,8 @@ def _batch_major(
         builder.value(tensor, ref)
 
 
-def call_stack(builder: Builder, call: Call) -> None:
+def call_stack(builder: Builder, call: Call, layer: Stack) -> None:
     """Run the layers of an RNN of several cells one after another."""
-    layer = call.layer
-    assert isinstance(layer, Stack)
     mask = builder.tensor(call.masks[0]) if call.masks and call.masks[0] is not None else None
     x = builder.tensor(call.inputs[0], unmasked=mask is None)
     states = _states(builder, call, x)

@@ -43,7 +43,7 @@ def stepwise(layer: TimeDistributed, builder: Builder) -> Part:
 def _only(graph: Graph) -> Node | None:
     """Return the one layer of a graph that is called once on its input, if that is all."""
     layers = [node for node in graph.nodes.values() if node.name not in graph.inputs]
-    if len(layers) != 1 or layers[0].is_operation or layers[0].part.class_name.endswith("OpLambda"):
+    if len(layers) != 1 or layers[0].is_operation or layers[0].part.is_function:
         return None
     (node,) = layers
     (call,) = node.calls if len(node.calls) == 1 else (None,)
