@@ -33,7 +33,7 @@ def assign_legacy(
     members = top_level(model)
     groups = group_names(file.weights)
     stored = {name: _stored(file, name) for name in dict.fromkeys(groups)}
-    if outside and not {each.name for each in members if _has_variables(each, counts)} <= set(groups):
+    if outside and not {each.name for each in members if counts.any_in(each)} <= set(groups):
         pairs = _by_order(file, members, stored, counts, notes)
     else:
         pairs = [(member, member.name) for member in members if member.name in stored]
@@ -49,22 +49,14 @@ def _stored(file: KerasFile, name: str) -> list[Stored]:
     return [] if group is None else group_arrays(name, group)
 
 
-def _has_variables(member: Member, counts: Counts) -> bool | None:
-    """Whether a layer has variables; ``None`` if nobody knows."""
-    known = [counts.of(leaf.entry) for leaf in leaves(member.entry, member.name)]
-    if any(count is not None and sum(count) for count in known):
-        return True
-    return None if None in known else False
-
-
 def _by_order(
     file: KerasFile, members: Sequence[Member], stored: Mapping[str, Sequence[Stored]], counts: Counts, notes: list[str]
 ) -> list[tuple[Member, str]]:
     """Match a config whose layers are named otherwise as load_weights does: layer by layer, those with weights."""
     groups = [name for name, arrays in stored.items() if arrays]
-    wanting = [member for member in members if _has_variables(member, counts) is not False]
+    wanting = [member for member in members if counts.any_in(member) is not False]
     if len(groups) != len(wanting):
-        wanting = [member for member in wanting if _has_variables(member, counts)]
+        wanting = [member for member in wanting if counts.any_in(member)]
     if len(groups) != len(wanting):
         raise UnsupportedModelError(
             f"the config does not belong to these weights: it has "

@@ -8,8 +8,9 @@ from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.keras.reader.assigning_legacy import by_names
 from lstmconv.formats.keras.reader.cells_legacy import scope_of
 from lstmconv.formats.keras.reader.cells_named import own_variables
-from lstmconv.formats.keras.reader.counting import CELL_CLASSES, Counts, known_variables
+from lstmconv.formats.keras.reader.counting import Counts, known_variables
 from lstmconv.formats.keras.reader.entries import Entry, ModelEntry
+from lstmconv.formats.keras.reader.kinds.entry import CELL_CLASSES
 from lstmconv.formats.keras.reader.open_file import KerasFile
 from lstmconv.formats.keras.reader.stored import Leaf, Stored, leaves, top_level
 

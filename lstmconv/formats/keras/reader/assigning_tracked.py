@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.hdf5.tree import Group
 from lstmconv.formats.keras.reader.assigning_named import assign_named
-from lstmconv.formats.keras.reader.counting import CELL_CLASSES, Counts, known_variables
+from lstmconv.formats.keras.reader.counting import Counts, known_variables
 from lstmconv.formats.keras.reader.entries import Entry, Member, ModelEntry
+from lstmconv.formats.keras.reader.kinds.entry import CELL_CLASSES
 from lstmconv.formats.keras.reader.open_file import KerasFile
-from lstmconv.formats.keras.reader.stored import Stored, leaves
+from lstmconv.formats.keras.reader.stored import Stored
 from lstmconv.formats.keras.reader.tracked import Tracked, arrays_below, by_full_names
 from lstmconv.listing import listed
 
@@ -126,18 +127,18 @@ class _Assigning:
             and not arrays_below(in_order[0])
         ):
             in_order = in_order[1:]
-        wanting = [member for member in members if self._has_variables(member)]
+        wanting = [member for member in members if self.counts.any_in(member)]
         if len(in_order) == len(members):
             pairs = list(zip(members, in_order, strict=True))
             held = {id(found) for found in weighty}
             differing = [
                 member.name
                 for member, found in pairs
-                if self._has_variables(member) is not None and self._has_variables(member) != (id(found) in held)
+                if self.counts.any_in(member) is not None and self.counts.any_in(member) != (id(found) in held)
             ]
             if differing:
                 raise self._do_not_belong(f"only one of the config and the file has weights at {listed(differing)}")
-        elif all(self._has_variables(member) is not None for member in members) and len(wanting) == len(weighty):
+        elif all(self.counts.any_in(member) is not None for member in members) and len(wanting) == len(weighty):
             pairs = list(zip(wanting, weighty, strict=True))
         else:
             raise self._do_not_belong(
@@ -146,13 +147,6 @@ class _Assigning:
             )
         self._compare_names(pairs)
         return pairs
-
-    def _has_variables(self, member: Member) -> bool | None:
-        """Whether a layer has variables; ``None`` if nobody knows."""
-        known = [self.counts.of(leaf.entry) for leaf in leaves(member.entry, member.name)]
-        if any(count is not None and sum(count) for count in known):
-            return True
-        return None if None in known else False
 
     def _compare_names(self, pairs: Sequence[tuple[Member, Tracked]]) -> None:
         """Refuse a config whose layers have the file's names in another order; say where names differ."""

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from lstmconv.formats.hdf5.tree import StoredArray
 
-__all__ = ["FUSED", "LSTM_KINDS", "PER_GATE", "Cell", "CellKind", "HalfSpec", "natural"]
+__all__ = ["FUSED", "LSTM_KINDS", "PER_GATE", "Cell", "CellKind", "HalfSpec", "in_natural_order", "natural"]
 
 CellKind: TypeAlias = Literal["LSTM", "LSTM per gate", "CuDNNLSTM", "GRU", "SimpleRNN", "ConvLSTM", "unknown"]
 
@@ -104,3 +104,9 @@ def natural(text: str) -> list[tuple[int, str]]:
     """Sort key that puts ``lstm_2`` before ``lstm_10``: HDF5 lists names alphabetically."""
     # Up to 18 digits at a time: Python refuses to parse numbers of thousands.
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]{1,18})", text)]
+
+
+def in_natural_order(cell: Cell) -> list[list[tuple[int, str]]]:
+    """Sort key that puts cells in the order of their paths, and forward halves first."""
+    halves = {"forward_layer": "0", "backward_layer": "1"}
+    return [natural(halves.get(part, part)) for part in cell.group.split("/")]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.hdf5.tree import Group, StoredArray
-from lstmconv.formats.keras.reader.cells import FUSED, Cell, natural
+from lstmconv.formats.keras.reader.cells import FUSED, Cell, in_natural_order, natural
 from lstmconv.formats.safety.limits import refuse_many_layers
 
 __all__ = ["OLDER_ROOT", "cell_at", "is_numbered", "saveable_cells", "stands_beside", "user_name"]
@@ -31,12 +31,7 @@ def saveable_cells(root: Group) -> list[Cell]:
     """
     cells = list(_below(root, root, ()))
     refuse_many_layers(len(cells), "the file")
-    return sorted(cells, key=_order)
-
-
-def _order(cell: Cell) -> list[list[tuple[int, str]]]:
-    parts = [part.replace("forward_layer", "0").replace("backward_layer", "1") for part in cell.group.split("/")]
-    return [natural(part) for part in parts]
+    return sorted(cells, key=in_natural_order)
 
 
 def _below(root: Group, group: Group, path: tuple[str, ...]) -> Iterator[Cell]:

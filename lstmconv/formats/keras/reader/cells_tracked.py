@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from lstmconv.formats.hdf5.tree import StoredArray
-from lstmconv.formats.keras.reader.cells import Cell, natural
+from lstmconv.formats.keras.reader.cells import Cell, in_natural_order
 from lstmconv.formats.keras.reader.tracked import Tracked, arrays_below
 from lstmconv.formats.safety.limits import refuse_many_layers
 
@@ -27,7 +27,7 @@ def tracked_cells(root: Tracked) -> list[Cell]:
         if all(name in owner.children and owner.children[name].array for name in ("kernel", "recurrent_kernel")):
             cells.append(Cell(owner.path, (), {**arrays_below(owner), **_beside(root, owner)}))
             refuse_many_layers(len(cells), "the file")
-    return sorted(cells, key=_order)
+    return sorted(cells, key=in_natural_order)
 
 
 def name_of_tracked(root: Tracked, path: str) -> str:
@@ -57,8 +57,3 @@ def _beside(root: Tracked, cell: Tracked) -> dict[str, StoredArray]:
     if last != "cell" or layer is None:
         return {}
     return {f"../{key}": array for key, array in arrays_below(layer).items() if not key.startswith("cell/")}
-
-
-def _order(cell: Cell) -> list[list[tuple[int, str]]]:
-    parts = [part.replace("forward_layer", "0").replace("backward_layer", "1") for part in cell.group.split("/")]
-    return [natural(part) for part in parts]

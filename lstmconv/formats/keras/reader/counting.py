@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from lstmconv.errors import LstmconvError
 from lstmconv.formats.keras.reader.config import KerasVersion
-from lstmconv.formats.keras.reader.entries import Entry
+from lstmconv.formats.keras.reader.entries import Entry, Member
 from lstmconv.formats.keras.reader.kinds import LayerEntry, variables_of
+from lstmconv.formats.keras.reader.kinds.entry import CELL_CLASSES
 from lstmconv.formats.keras.reader.kinds.row import Variable
+from lstmconv.formats.keras.reader.stored import leaves
 from lstmconv.model import Shape
 
-__all__ = ["CELL_CLASSES", "Counts", "known_variables"]
+__all__ = ["Counts", "known_variables"]
 
 _NOT_TRAINABLE = {"moving_mean", "moving_variance", "mean", "variance", "count"}
-CELL_CLASSES = {"LSTMCell": "LSTM", "GRUCell": "GRU", "SimpleRNNCell": "SimpleRNN"}
-"""The layer whose variables a cell has."""
 _RANKS = (3, 2, 4, 5)
 
 
@@ -33,6 +33,13 @@ class Counts:
         if id(entry) not in self.known:
             self.known[id(entry)] = self._count(entry)
         return self.known[id(entry)]
+
+    def any_in(self, member: Member) -> bool | None:
+        """Whether a layer of a model, or any inside it, has variables; ``None`` if nobody knows."""
+        known = [self.of(leaf.entry) for leaf in leaves(member.entry, member.name)]
+        if any(count is not None and sum(count) for count in known):
+            return True
+        return None if None in known else False
 
     def _count(self, entry: Entry) -> tuple[int, int] | None:
         if entry.package is not None:

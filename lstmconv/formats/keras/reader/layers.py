@@ -8,7 +8,7 @@ from dataclasses import replace
 from lstmconv.errors import LstmconvError, UnreadableFileError, UnsupportedModelError
 from lstmconv.formats.keras.reader.config import KerasVersion, objects_in
 from lstmconv.formats.keras.reader.entries import Entry
-from lstmconv.formats.keras.reader.kinds import LayerEntry, build, per_step
+from lstmconv.formats.keras.reader.kinds import LayerEntry, build
 from lstmconv.formats.keras.reader.lstm import WrongArraysError, build_lstm, is_lstm
 from lstmconv.formats.keras.reader.producer import Producer
 from lstmconv.formats.keras.reader.stored import Stored
@@ -131,10 +131,6 @@ class Layers:
         except (UnreadableFileError, UnsupportedModelError) as error:
             return (Unknown(name, entry.title, str(error), {}),)
         return build(self.described(entry, name, options), arrays, self._shapes(entry, shapes), self.producer.notes)
-
-    def steps(self, name: str, layers: Sequence[Layer], shape: Shape) -> tuple[Layer, ...]:
-        """Return TimeDistributed of a layer's records."""
-        return per_step(name, layers, shape)
 
     def unknown(self, entry: Entry, name: str, reason: str) -> Unknown:
         """Return a layer that is not computed, with its arrays as far as they can be read."""

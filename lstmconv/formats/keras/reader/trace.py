@@ -20,7 +20,7 @@ from lstmconv.formats.keras.reader.call_outputs import (
 )
 from lstmconv.formats.keras.reader.calls import Calls
 from lstmconv.formats.keras.reader.entries import GIVEN, RECURRENT, Entry, Member, ModelEntry
-from lstmconv.formats.keras.reader.kinds import OPERATOR_LAYERS, MaskRule, mask_rule
+from lstmconv.formats.keras.reader.kinds import OPERATOR_LAYERS, MaskRule, mask_rule, per_step
 from lstmconv.formats.keras.reader.layers import Layers
 from lstmconv.formats.keras.reader.masked_steps import masked_steps_not_followed
 from lstmconv.formats.keras.reader.masks import Value, masks_by_version, output_mask
@@ -253,7 +253,7 @@ class _Tracer:
             shape = (None, None, None)
         step: Shape = (shape[0], *shape[2:])
         if inner.model is None and not inner.own("TimeDistributed", *RECURRENT, "Bidirectional"):
-            return self.layers.steps(own, self.layers.build(inner, own, (step,), {}), shape)
+            return per_step(own, self.layers.build(inner, own, (step,), {}), shape)
         tracer = _Tracer(self.layers, self.depth)
         tracer.calls.names.add("step")
         value = Value(Tensor("step"), step)

@@ -5,6 +5,8 @@ Sources: tf_keras/src/layers/attention (2.16), keras/src/layers/attention (3.15)
 
 from __future__ import annotations
 
+from typing import Any
+
 from lstmconv.formats.keras.reader.kinds import masks
 from lstmconv.formats.keras.reader.kinds.entry import REQUIRED, NotUnderstoodError, is_integer
 from lstmconv.formats.keras.reader.kinds.row import Place, Row, Variable
@@ -73,18 +75,15 @@ def _multi_head(place: Place) -> tuple[MultiHeadAttention]:
     axes = place.options["attention_axes"]
     if any(len(shape) != 3 for shape in place.input_shapes) or axes not in (None, 1, [1], (1,), -2, [-2], (-2,)):
         raise NotUnderstoodError(f"attention over axes {axes!r} of inputs of shapes {place.input_shapes}")
-    arrays = place.arrays
+    arrays: dict[str, Any] = {
+        f"{field}_{kind}": place.arrays.get(f"{part}/{kind}")
+        for field, part in (("query", "query"), ("key", "key"), ("value", "value"), ("output", "attention_output"))
+        for kind in ("kernel", "bias")
+    }
     return (
         MultiHeadAttention(
             place.name,
-            arrays["query/kernel"],
-            arrays["key/kernel"],
-            arrays["value/kernel"],
-            arrays["attention_output/kernel"],
-            arrays.get("query/bias"),
-            arrays.get("key/bias"),
-            arrays.get("value/bias"),
-            arrays.get("attention_output/bias"),
+            **arrays,
             causal=bool(place.options["use_causal_mask"]),
             return_scores=bool(place.options["return_attention_scores"]),
         ),

@@ -11,12 +11,16 @@ from lstmconv.errors import UnsupportedModelError
 if TYPE_CHECKING:
     from lstmconv.formats.keras.reader.config import KerasVersion
 
-__all__ = ["NOTHING", "OPERATOR_LAYERS", "REQUIRED", "LayerEntry", "NotUnderstoodError", "is_integer"]
+__all__ = ["CELL_CLASSES", "NOTHING", "OPERATOR_LAYERS", "REQUIRED", "LayerEntry", "NotUnderstoodError", "is_integer"]
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 OPERATOR_LAYERS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
 """Layers of tf.keras that hold one function; Keras 3's operations are recognised by their module."""
+
+
+CELL_CLASSES: Mapping[str, str] = {"LSTMCell": "LSTM", "GRUCell": "GRU", "SimpleRNNCell": "SimpleRNN"}
+"""The layer whose variables a cell has."""
 
 
 class NotUnderstoodError(UnsupportedModelError):

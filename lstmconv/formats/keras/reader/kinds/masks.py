@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from lstmconv.formats.keras.reader.kinds.entry import LayerEntry
 
-__all__ = ["MaskOutput", "MaskRule", "attention", "concatenates", "embedding", "merges", "multi_head", "passes",
-    "passes_from_keras_3", "reads_and_stops", "recurrent", "softmax", "stops", "time_distributed"]  # fmt: skip
+__all__ = ["MaskOutput", "MaskRule", "attention", "concatenates", "cudnn", "embedding", "merges", "multi_head",
+    "passes", "passes_from_keras_3", "reads_and_stops", "recurrent", "softmax", "stops", "time_distributed",
+]  # fmt: skip
 
 MaskOutput: TypeAlias = Literal[
     "stops",
@@ -115,10 +116,13 @@ def keras_1_merge(entry: LayerEntry) -> MaskRule:
 
 
 def recurrent(entry: LayerEntry) -> MaskRule:
-    """Skip masked steps. A CuDNN layer takes no mask."""
-    if entry.class_name.startswith("CuDNN"):
-        return MaskRule("stops", refuses=f"{entry.class_name} takes no masks")
+    """Skip masked steps."""
     return MaskRule("recurrent", reads=True)
+
+
+def cudnn(entry: LayerEntry) -> MaskRule:
+    """Take no mask."""
+    return MaskRule("stops", refuses=f"{entry.class_name} takes no masks")
 
 
 def time_distributed(entry: LayerEntry) -> MaskRule:

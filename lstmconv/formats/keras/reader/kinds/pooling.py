@@ -57,14 +57,13 @@ def _window_row(function: str, *names: str) -> Row:
     )
 
 
-def _global_row(function: str, *names: str) -> Row:
-    averages_steps = function == "average" and names[0].endswith("1D")
+def _global_row(function: str, *names: str, reads_masks: bool = False) -> Row:
     return Row(
         names=names,
         options={"data_format": None, "keepdims": False},
         renamed=_KERAS_1,
         build=lambda place: _global(place, function),
-        masks=masks.reads_and_stops if averages_steps else masks.stops,
+        masks=masks.reads_and_stops if reads_masks else masks.stops,
     )
 
 
@@ -75,6 +74,6 @@ ROWS = tuple(
         _window_row("max", f"MaxPooling{rank}D", f"MaxPool{rank}D"),
         _window_row("average", f"AveragePooling{rank}D", f"AvgPool{rank}D"),
         _global_row("max", f"GlobalMaxPooling{rank}D", f"GlobalMaxPool{rank}D"),
-        _global_row("average", f"GlobalAveragePooling{rank}D", f"GlobalAvgPool{rank}D"),
+        _global_row("average", f"GlobalAveragePooling{rank}D", f"GlobalAvgPool{rank}D", reads_masks=rank == 1),
     )
 )

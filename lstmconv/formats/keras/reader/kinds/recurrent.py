@@ -14,7 +14,7 @@ import numpy as np
 
 from lstmconv.activations import SIGMOID, TANH
 from lstmconv.formats.keras.reader.kinds import masks
-from lstmconv.formats.keras.reader.kinds.entry import REQUIRED, LayerEntry, NotUnderstoodError
+from lstmconv.formats.keras.reader.kinds.entry import CELL_CLASSES, REQUIRED, LayerEntry, NotUnderstoodError
 from lstmconv.formats.keras.reader.kinds.options import read_options
 from lstmconv.formats.keras.reader.kinds.row import Place, Row, Variable
 from lstmconv.model import Array
@@ -43,7 +43,7 @@ def _features(place: Place) -> int | None:
 
 
 def _where(place: Place) -> str:
-    return "" if place.entry.class_name.startswith("CuDNN") else "cell"
+    return "" if place.entry.class_name == "CuDNNGRU" else "cell"
 
 
 def _gru_variables(place: Place) -> tuple[Variable, ...]:
@@ -155,7 +155,11 @@ _GRU = Row(
     inputs=(1, 2**31),
 )
 _CUDNN_GRU = replace(
-    _GRU, names=("CuDNNGRU",), options={**_LAYER, "use_bias": True, "reset_after": True}, only={"reset_after": (True,)}
+    _GRU,
+    names=("CuDNNGRU",),
+    options={**_LAYER, "use_bias": True, "reset_after": True},
+    only={"reset_after": (True,)},
+    masks=masks.cudnn,
 )
 _SIMPLE = replace(
     _GRU,
@@ -174,7 +178,7 @@ def _unwrapped(entry: Any) -> tuple[str, dict[str, Any]]:
     cell = config.get("cell")
     if name == "RNN" and isinstance(cell, Mapping) and cell.get("class_name") in ("GRUCell", "SimpleRNNCell"):
         outer = {key: value for key, value in config.items() if key != "cell"}
-        return str(cell["class_name"]).removesuffix("Cell"), {**outer, **cell["config"]}
+        return CELL_CLASSES[cell["class_name"]], {**outer, **cell["config"]}
     return name, config
 
 

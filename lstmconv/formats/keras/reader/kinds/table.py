@@ -19,7 +19,7 @@ MODULES = (
 
 _READ_ELSEWHERE = {
     "LSTM": masks.recurrent,
-    "CuDNNLSTM": masks.recurrent,
+    "CuDNNLSTM": masks.cudnn,
     "TimeDistributed": masks.time_distributed,
     "InputLayer": masks.stops,
 }
