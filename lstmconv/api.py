@@ -17,9 +17,8 @@ from lstmconv.model import Checkpoint
 from lstmconv.model.notes import LayerNote
 from lstmconv.opening import load_file, open_artifact
 from lstmconv.publishing import publish, refuse_existing, staging
-from lstmconv.python_errors import speaks_python
 from lstmconv.selection import Stacking, Wish
-from lstmconv.spelling import in_python
+from lstmconv.spelling import in_python, speaks_python
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -11,7 +11,7 @@ from lstmconv.errors import UnsupportedModelError, UsageError
 from lstmconv.formats import ReadOptions, WriteOptions
 from lstmconv.misuse import misfit
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Model, Provenance, Stack
-from lstmconv.python_errors import speaks_python
+from lstmconv.spelling import speaks_python
 
 if TYPE_CHECKING:
     import onnx

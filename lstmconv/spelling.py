@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
-__all__ = ["in_python"]
+from lstmconv.errors import LstmconvError
+
+__all__ = ["in_python", "speaks_python"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _ARGUMENTS = {
     "lstm-only": "whole=False",
@@ -51,3 +58,21 @@ def _argument(found: re.Match[str]) -> str:
         return f"{name}={value}" if value.isdecimal() else f'{name}="{value}"'
     rest = "" if value is None else f" {value}"
     return _ARGUMENTS.get(option, name) + rest
+
+
+def speaks_python(function: Function) -> Function:
+    """Let the errors of a function name options as arguments."""
+
+    @wraps(function)
+    def spoken(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except LstmconvError as error:
+            error.reason = in_python(error.reason)
+            text = ": ".join((*error.about, error.reason))  # A file may have an option in its name.
+            error.args = (text, *error.args[1:])
+            if isinstance(error, ImportError):  # It prints this.
+                error.msg = text
+            raise
+
+    return cast(Function, spoken)

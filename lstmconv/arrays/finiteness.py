@@ -10,10 +10,10 @@ import numpy as np
 from lstmconv.arrays.mapping import let_go
 from lstmconv.arrays.places import place_in
 from lstmconv.model import GATES, Array, Checkpoint, Gates, Layer, LSTMDirection, LSTMLayer, Stack
-from lstmconv.model.kinds import Constant, Kind
+from lstmconv.model.kinds import Constant
 from lstmconv.model.recurrent import RecurrentLayer
 
-__all__ = ["NotFinite", "not_finite", "not_finite_arrays", "not_finite_in", "weighted_layers"]
+__all__ = ["NotFinite", "not_finite_arrays", "not_finite_in", "weighted_layers"]
 
 _BLOCK = 1 << 22
 """Numbers that are looked at at a time: memory holds one block."""
@@ -44,26 +44,19 @@ def weighted_layers(checkpoint: Checkpoint) -> tuple[Layer, ...]:
 
 
 def not_finite_in(layers: Iterable[Layer]) -> Iterator[NotFinite]:
-    """Yield every array of some layers that holds NaN or an infinity."""
+    """Yield every array of some layers that holds NaN or an infinity; its text begins with one direction of two."""
     for layer in layers:
-        yield from (NotFinite(name, text) for name, text in not_finite(layer))
-
-
-def not_finite(layer: Layer) -> Iterator[tuple[str, str]]:
-    """Yield the arrays of one layer that hold NaN or an infinity, each with the name of its layer: a stack has several.
-
-    The text begins with the direction where there are two.
-    """
-    if isinstance(layer, Stack):
-        for part in layer.layers:
-            yield from not_finite(part)
-    elif isinstance(layer, LSTMLayer | RecurrentLayer):
-        for number, direction in enumerate(layer.directions):
-            way = f"{('forward', 'backward')[number]} direction: " if layer.backward is not None else ""
-            found = _of_lstm(direction) if isinstance(direction, LSTMDirection) else not_finite_arrays(vars(direction))
-            yield from ((layer.name, way + text) for text in found)
-    elif isinstance(layer, Kind):
-        yield from ((layer.name, text) for text in not_finite_arrays(layer.arrays))
+        if isinstance(layer, Stack):
+            yield from not_finite_in(layer.layers)
+        elif isinstance(layer, LSTMLayer | RecurrentLayer):
+            for half, direction in zip(("forward", "backward"), layer.directions, strict=False):
+                lead = f"{half} direction: " if layer.backward is not None else ""
+                found = (
+                    _of_lstm(direction) if isinstance(direction, LSTMDirection) else not_finite_arrays(vars(direction))
+                )
+                yield from (NotFinite(layer.name, lead + text) for text in found)
+        else:
+            yield from (NotFinite(layer.name, text) for text in not_finite_arrays(layer.arrays))
 
 
 def _of_lstm(direction: LSTMDirection) -> Iterator[str]:

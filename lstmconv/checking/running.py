@@ -19,7 +19,7 @@ from lstmconv.errors import LstmconvError, MissingDependencyError, in_one_line
 from lstmconv.formats import FORMATS, format_of_name, place_of, stem
 from lstmconv.misuse import path_of
 from lstmconv.model import Checkpoint
-from lstmconv.python_errors import speaks_python
+from lstmconv.spelling import speaks_python
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

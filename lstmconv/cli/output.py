@@ -119,8 +119,7 @@ def bar(results: Iterable[Result], total: int, show: Callable[[Result], None] | 
 
 def show_converted(result: Converted) -> None:
     """Print one line for one of many files; an error goes to stderr."""
-    for note in result.notes:
-        _print(f"{typer.style('note:', fg='yellow')} {printable(note)}", err=True)
+    show_notes(result.notes)
     if result.status in ("failed", "not equal"):
         show_error(result.detail)
         return
@@ -142,8 +141,7 @@ def _proved(reports: Sequence[Mapping[str, Any]]) -> str:
 def show_totals(statuses: Sequence[str]) -> None:
     """Print the number of files for each status."""
     counts = [(status, statuses.count(status)) for status in dict.fromkeys(statuses)]
-    files = "1 file" if len(statuses) == 1 else f"{len(statuses):,} files"
-    _print(f"{files}: " + ", ".join(f"{count:,} {status}" for status, count in counts))
+    _print(f"{counted(len(statuses), 'file')}: " + ", ".join(f"{count:,} {status}" for status, count in counts))
 
 
 def show_json(value: Mapping[str, Any]) -> None:

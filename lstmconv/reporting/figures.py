@@ -69,21 +69,21 @@ def _written(figure: Figure, name: str, title: str, description: str) -> str:
 
     Args:
         figure: What was drawn.
-        name: Leads its ids, so that no two of a page are alike.
+        name: Salts its ids, so that no two of a page are alike.
         title: What it is, for those who do not see it.
         description: What it shows, likewise.
     """
     import matplotlib as mpl
 
     content = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": name}):  # Without salt ids are drawn at random.
+    with mpl.rc_context({"svg.hashsalt": name}):
         figure.savefig(content, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     root = ET.fromstring(content.getvalue())
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag.endswith("}metadata"):
                 parent.remove(child)
-    _own_ids(root, name)
+    _without_unused_ids(root)
     for element in root.iter():
         element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
         style = element.get("style", "")
@@ -100,21 +100,15 @@ def _written(figure: Figure, name: str, title: str, description: str) -> str:
     return ET.tostring(root, encoding="unicode").replace(_INK, "currentColor")
 
 
-def _own_ids(root: ET.Element, name: str) -> None:
-    """Remove unused ids, and make the others unique to the figure."""
-    text = ET.tostring(root, encoding="unicode")
-    used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', text))
-    wanted = {first or second for first, second in used}
+def _without_unused_ids(root: ET.Element) -> None:
+    """Remove the ids that nothing refers to; the others are hashes, which the salt makes unique to the figure."""
+    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', ET.tostring(root, encoding="unicode")))
     for element in root.iter():
-        own = element.attrib.pop("id", None)
-        if own in wanted:
-            element.set("id", f"{name}-{own}")
+        if element.get("id") not in used:
+            element.attrib.pop("id", None)
         link = element.attrib.pop(f"{{{_XLINK}}}href", None)
         if link is not None:
-            element.set("href", f"#{name}-{link[1:]}" if link.startswith("#") else link)
-        for key, value in element.attrib.items():
-            if "url(#" in value:
-                element.set(key, value.replace("url(#", f"url(#{name}-"))
+            element.set("href", link)
 
 
 def _coloured(picture: npt.NDArray[np.float64], limit: float) -> npt.NDArray[np.uint8]:

@@ -11,8 +11,8 @@ from lstmconv.errors import UsageError
 from lstmconv.misuse import misfit
 from lstmconv.model import Array, Checkpoint, Layer, LSTMLayer, Model, RecurrentLayer, Stack
 from lstmconv.model.kinds import Kind
-from lstmconv.python_errors import speaks_python
 from lstmconv.semantics.graph import compute, run_model
+from lstmconv.spelling import speaks_python
 
 __all__ = ["reference"]
 
