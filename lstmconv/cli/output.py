@@ -334,18 +334,16 @@ def _show_stack(name: str, layers: Sequence[str]) -> None:
 
 
 def _show_layer(layer: Mapping[str, Any]) -> None:
+    from lstmconv.explaining.inspection import kind_text, returns_text
     from lstmconv.model import sizes
 
-    kind = layer["class_name"] + (f", merge {layer['merge_mode']}" if layer["merge_mode"] else "")
     size = sizes(layer["input_size"], layer["hidden_size"])
-    _print(f"\n{_bold(printable(layer['name']))}  {printable(kind)}, {size}, {layer['dtype']}")
+    _print(f"\n{_bold(printable(layer['name']))}  {printable(kind_text(layer))}, {size}, {layer['dtype']}")
     for number, direction in enumerate(layer["directions"]):
         if len(layer["directions"]) == 2:
             _print(f"  {_bold(('forward', 'backward')[number] + ' direction')}")
         _show_direction(direction)
-    sequences = {True: "every step", False: "the last step", None: "unknown"}[layer["return_sequences"]]
-    flags = [flag for flag in ("return_state", "stateful", "masking", "time_major") if layer[flag]]
-    _line("returns", ", ".join([sequences, *flags]))
+    _line("returns", returns_text(layer))
     _show_targets(layer["targets"])
 
 

@@ -15,6 +15,7 @@ from lstmconv.escaping import printable
 from lstmconv.explaining.blocks import FormatLayout
 from lstmconv.explaining.console_blocks import COLOURS, FEW_COLOURS, STYLES, chip, gate_blocks
 from lstmconv.explaining.explanation import Explanation
+from lstmconv.explaining.inspection import describe_layer, kind_text
 from lstmconv.explaining.steps import GateSums, Step
 from lstmconv.model import LSTMLayer, sizes
 
@@ -65,7 +66,7 @@ def _wrapped(line: Text, console: Console, width: int) -> Iterator[Text]:
 
 def _head(explanation: Explanation) -> Iterator[Text]:
     for layer in explanation.layers:
-        kind = layer.class_name + (f", merge {layer.merge_mode}" if layer.bidirectional else "")
+        kind = kind_text(describe_layer(layer))
         line = Text(printable(layer.name), "bold")
         line.append(f"  {printable(kind)}, {sizes(layer.input_size, layer.hidden_size)}, {layer.dtype}", "not bold")
         yield line

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -26,7 +25,7 @@ from lstmconv.explaining.blocks import (
 from lstmconv.explaining.equations import equations
 from lstmconv.explaining.inspection import describe_layer, describe_options
 from lstmconv.explaining.layout_names import LAYOUT_NAMES
-from lstmconv.explaining.steps import GateSums, Step, one_step
+from lstmconv.explaining.steps import Step, one_step
 from lstmconv.layouts import KERAS, Layout, by_name
 from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Provenance, Stack
 
@@ -184,11 +183,13 @@ def _journey(direction: LSTMDirection, own: Layout, half: HalfLayout) -> BiasJou
     return BiasJourney(stored, 4 * direction.hidden_size, summed, rounding_of_sum(direction), modes)
 
 
-def to_json(explanation: Explanation) -> dict[str, Any]:
-    """Return an explanation as plain data; docs/json.md documents the fields.
+_GATE_FIELDS = (
+    "gate", "input_product", "recurrent_product", "input_side", "recurrent_side", "biases", "activated"
+)  # fmt: skip
 
-    Numbers that are not finite are ``None``.
-    """
+
+def to_json(explanation: Explanation) -> dict[str, Any]:
+    """Return an explanation as plain data; docs/json.md documents the fields. Numbers may be NaN or infinite."""
     step, bias = explanation.step, explanation.bias
     return {
         "source": explanation.source,
@@ -211,10 +212,10 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
             "x": step.x.tolist(),
             "h": step.h.tolist(),
             "c": step.c,
-            "gates": [dict(_sums(gate)) for gate in step.gates],
-            "new_c": None if step.new_c is None else [_finite(value) for value in step.new_c],
-            "new_h": None if step.new_h is None else [_finite(value) for value in step.new_h],
-            "difference": _finite(step.difference),
+            "gates": [{name: getattr(gate, name) for name in _GATE_FIELDS} for gate in step.gates],
+            "new_c": step.new_c,
+            "new_h": step.new_h,
+            "difference": step.difference,
             "omitted": step.omitted,
         },
         "others": list(explanation.others),
@@ -237,15 +238,3 @@ def _layout(layout: FormatLayout) -> dict[str, Any]:
         "size": layout.size,
         "halves": [asdict(half) for half in layout.halves],
     }
-
-
-def _sums(gate: GateSums) -> Iterator[tuple[str, Any]]:
-    yield "gate", gate.gate
-    for name in ("input_product", "recurrent_product", "input_side", "recurrent_side"):
-        yield name, _finite(getattr(gate, name))
-    yield "biases", [_finite(bias) for bias in gate.biases]
-    yield "activated", None if gate.activated is None else _finite(gate.activated)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

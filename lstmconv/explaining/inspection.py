@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from lstmconv.formats import TARGETS, Format
 from lstmconv.layouts import Layout, by_name
 from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Stack
 
-__all__ = ["describe_checkpoint", "describe_layer", "describe_options"]
+__all__ = ["describe_checkpoint", "describe_layer", "describe_options", "kind_text", "returns_text"]
 
 
 def describe_checkpoint(checkpoint: Checkpoint, *, hashed: bool = True) -> dict[str, Any]:
@@ -64,6 +65,19 @@ def describe_options(direction: LSTMDirection) -> dict[str, Any]:
         "recurrent_activation": describe_activation(direction.recurrent_activation),
         "go_backwards": direction.go_backwards,
     }
+
+
+def kind_text(described: Mapping[str, Any]) -> str:
+    """Name the kind of a layer that :func:`describe_layer` described: ``Bidirectional(LSTM), merge concat``."""
+    merge = described["merge_mode"]
+    return str(described["class_name"]) + ("" if merge is None else f", merge {merge}")
+
+
+def returns_text(described: Mapping[str, Any]) -> str:
+    """Say what a layer of :func:`describe_checkpoint` returns, and what else is set: ``every step, stateful``."""
+    steps = {True: "every step", False: "the last step", None: "unknown"}[described["return_sequences"]]
+    flags = ("return_state", "stateful", "masking", "time_major")
+    return ", ".join([steps, *(flag for flag in flags if described[flag])])
 
 
 def _layer(layer: LSTMLayer, unknown: str | None) -> dict[str, Any]:

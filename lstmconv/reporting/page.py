@@ -12,6 +12,7 @@ from lstmconv.checking.weight_rules import EXPLODED_NORM, INPUT_BOUND, MOVED
 from lstmconv.escaping import printable
 from lstmconv.explaining.blocks import FormatLayout
 from lstmconv.explaining.gates import GATE_COLOURS, GATE_NAMES, GATE_TITLES
+from lstmconv.explaining.inspection import kind_text, returns_text
 from lstmconv.explaining.overview import shape_text
 from lstmconv.explaining.panels import Panel, Scale, Side, panels
 from lstmconv.listing import listed
@@ -298,19 +299,16 @@ def _chains(values: ReportValues) -> Iterator[_Chain]:
 def _layers(values: ReportValues) -> Iterator[dict[str, Any]]:
     edges = values.described["edges"]
     for layer in values.described["layers"]:
-        kind = layer["class_name"] + (f", merge {layer['merge_mode']}" if layer["merge_mode"] else "")
-        flags = [flag for flag in ("return_state", "stateful", "masking", "time_major") if layer[flag]]
-        returns = {True: "every step", False: "the last step", None: "unknown"}[layer["return_sequences"]]
         activations = dict.fromkeys(
             half["activations"] + (", backwards" if half["go_backwards"] else "") for half in layer["directions"]
         )
         yield {
             "name": layer["name"],
-            "kind": kind,
+            "kind": kind_text(layer),
             "sizes": sizes(layer["input_size"], layer["hidden_size"]),
             "dtype": layer["dtype"],
             "activations": "; ".join(activations),
-            "returns": ", ".join([returns, *flags]),
+            "returns": returns_text(layer),
             "fed": None if edges is None else [below for below, above in edges if above == layer["name"]],
             "feeds": None if edges is None else [above for below, above in edges if below == layer["name"]],
             "targets": layer["targets"],

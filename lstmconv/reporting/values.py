@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +130,7 @@ def _target(checkpoint: Checkpoint, target: Path) -> TargetValues:
 
 
 def to_json(values: ReportValues) -> dict[str, Any]:
-    """Return a report as plain data; docs/json.md documents the fields. Numbers that are not finite are ``None``."""
+    """Return a report as plain data; docs/json.md documents the fields. Numbers may be NaN or infinite."""
     described = values.described
     return {
         "source": described["source"],
@@ -166,10 +165,10 @@ def _half(half: HalfWeights) -> dict[str, Any]:
                 "gates": {
                     gate: {
                         "shape": list(scan.shape),
-                        "min": _finite(scan.smallest),
-                        "max": _finite(scan.largest),
-                        "mean": _finite(scan.mean),
-                        "std": _finite(scan.deviation),
+                        "min": scan.smallest,
+                        "max": scan.largest,
+                        "mean": scan.mean,
+                        "std": scan.deviation,
                         "zeros": scan.zeros,
                         "nan": scan.nan,
                         "infinite": scan.infinite,
@@ -182,7 +181,3 @@ def _half(half: HalfWeights) -> dict[str, Any]:
         ],
         "units": [{"gate": mark.gate, "kind": mark.kind, "units": list(mark.units)} for mark in half.marks],
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
