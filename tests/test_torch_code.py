@@ -114,6 +114,13 @@ def test_sources_of_all_golden_models_are_as_formatters_and_linters_want_them(tm
         assert done.returncode == 0, done.stdout
 
 
+def test_every_definition_can_be_copied_and_has_a_name_of_its_own():
+    files = Path("lstmconv/torch/definitions").glob("*.py")
+    trees = [ast.parse(path.read_text()) for path in files]
+    names = [node.name for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert sorted(names) == sorted(defined())
+
+
 def test_a_plain_model_is_a_plain_source(tmp_path):
     lstmconv.convert(SAMPLE, tmp_path / "net.py", verify=False)
     text = (tmp_path / "net.py").read_text()

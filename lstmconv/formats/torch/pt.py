@@ -23,9 +23,9 @@ from lstmconv.formats.mapped_file import MappedFile
 from lstmconv.formats.options import ReadOptions, WriteOptions
 from lstmconv.formats.record import KEY, encode, parse_record
 from lstmconv.formats.tensors import NamedTensor
-from lstmconv.formats.torch import obstacle_of_model, tensors_to_write
 from lstmconv.formats.torch.state_dict import losses, obstacle, terms
 from lstmconv.formats.torch.usage import usage
+from lstmconv.formats.torch.whole import obstacle_of_model, tensors_to_write
 from lstmconv.model import Checkpoint, Provenance
 
 __all__ = ["losses", "obstacle", "obstacle_of_model", "open_file", "terms", "usage", "write"]

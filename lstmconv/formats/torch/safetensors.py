@@ -24,10 +24,10 @@ from lstmconv.formats.options import ReadOptions, WriteOptions
 from lstmconv.formats.record import KEY, encode, parse_record
 from lstmconv.formats.safety.limits import JSON_BYTES, parse_json
 from lstmconv.formats.tensors import NamedTensor
-from lstmconv.formats.torch import obstacle_of_model, tensors_to_write
 from lstmconv.formats.torch.allowed_globals import Unread
 from lstmconv.formats.torch.state_dict import losses, obstacle, terms
 from lstmconv.formats.torch.usage import usage
+from lstmconv.formats.torch.whole import obstacle_of_model, tensors_to_write
 from lstmconv.model import Array, Checkpoint, Provenance, float_type
 
 __all__ = [

@@ -24,6 +24,7 @@ from lstmconv.formats.torch.state_dict import (
     prefix_of,
     require_two_biases,
     stack_tensors,
+    tensors,
     without_equal_names,
 )
 from lstmconv.layouts.kinds import ArrayLayout, rows_of
@@ -58,6 +59,7 @@ __all__ = [
     "obstacle_of_model",
     "projections_joined",
     "recurrent_extra_state",
+    "tensors_to_write",
     "whole_tensors",
 ]
 
@@ -81,6 +83,16 @@ def _unknown_activation(layer: Layer) -> str | None:
         if any(half.activation is None or half.recurrent_activation is None for half in lstm.directions):
             return "its activations are unknown; pass --config or --recurrent-activation"
     return None
+
+
+def tensors_to_write(checkpoint: Checkpoint, options: WriteOptions) -> list[NamedTensor]:
+    """List the tensors of the LSTM layers, or with ``options.whole`` of the model.
+
+    Raises:
+        UnsupportedModelError: A layer does not fit ``nn.LSTM``, its activations are unknown, or a whole model is asked
+            for and the checkpoint has none.
+    """
+    return whole_tensors(checkpoint, options) if options.whole else tensors(checkpoint, options)
 
 
 def whole_tensors(checkpoint: Checkpoint, options: WriteOptions) -> list[NamedTensor]:
@@ -132,9 +144,6 @@ def _tensor(name: str, array: Array, row: ArrayLayout, options: WriteOptions) ->
     return NamedTensor(name, shape, _dtype(array, options), parts)
 
 
-# LSTM
-
-
 def _lstm(layer: LSTMLayer | Stack, prefix: str, options: WriteOptions) -> Iterator[NamedTensor]:
     """One nn.LSTM; else its layers as ``0``, ``1``; else a layer's halves as ``forward_layer``, ``backward_layer``."""
     stack = layer if isinstance(layer, Stack) else Stack(layer.name, (layer,))
@@ -149,9 +158,6 @@ def _lstm(layer: LSTMLayer | Stack, prefix: str, options: WriteOptions) -> Itera
         # Each half runs forwards; the layer turns its input round.
         alone = LSTMLayer(name, replace(half, go_backwards=False))
         yield from stack_tensors(Stack(name, (alone,)), f"{prefix}{name}.", options)
-
-
-# GRU, SimpleRNN
 
 
 def _recurrent(layer: RecurrentLayer, prefix: str, options: WriteOptions) -> Iterator[NamedTensor]:
@@ -223,9 +229,6 @@ def recurrent_extra_state(layer: RecurrentLayer) -> dict[str, object] | None:
         "merge_mode": layer.merge_mode if layer.backward is not None else "concat",
         **({"reset_after": first.reset_after} if isinstance(first, GRUDirection) else {}),
     }
-
-
-# Other kinds
 
 
 def _kind(layer: Kind, prefix: str, options: WriteOptions) -> Iterator[NamedTensor]:

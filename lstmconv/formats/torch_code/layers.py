@@ -27,9 +27,6 @@ def _arguments(*values: object, **named: object) -> str:
     return ", ".join([*map(literal, values), *(f"{name}={literal(value)}" for name, value in named.items())])
 
 
-# Modules
-
-
 def constructor(layer: Kind) -> str | None:
     """Return the expression that makes a layer's module; ``None`` for a layer without arrays."""
     rule = CONSTRUCTORS.get(type(layer))
@@ -37,9 +34,6 @@ def constructor(layer: Kind) -> str | None:
     if made is None:
         return None
     return f"{'' if made.own else 'nn.'}{made.class_name}({_arguments(*made.arguments, **made.options)})"
-
-
-# Runs
 
 
 def _run_dense(layer: kinds.Dense, read: Read) -> list[str]:

@@ -44,9 +44,6 @@ class RecurrentRead(NamedTuple):
     targets: Mapping[int, str]
 
 
-# Modules
-
-
 def module_of(layer: LSTMLayer | Stack | RecurrentLayer) -> str:
     """Return the constructor of a layer's module.
 
@@ -151,9 +148,6 @@ def kept_states(layer: LSTMLayer | Stack | RecurrentLayer, path: str) -> list[tu
     if len(layers) > 1:
         return [kept for number, own in enumerate(layers) for kept in kept_states(own, f"{path}.{number}")]
     return [(f"{path}.{half}_layer", letters) for half in ("forward", "backward")]
-
-
-# Runs
 
 
 def run_recurrent(layer: LSTMLayer | Stack | RecurrentLayer, read: RecurrentRead) -> list[str]:
