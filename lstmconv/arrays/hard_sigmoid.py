@@ -94,7 +94,7 @@ def _both(layer: _Recurrent, major: int) -> _Recurrent:
     halves: list[Any] = [_half(half, major) for half in layer.directions]
     if all(new is old for new, old in zip(halves, layer.directions, strict=True)):
         return layer
-    return replace(layer, forward=halves[0], backward=halves[1] if len(halves) > 1 else None)
+    return layer.with_directions(halves)
 
 
 def _half(half: _Half, major: int) -> _Half:

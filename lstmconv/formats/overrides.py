@@ -25,7 +25,7 @@ def overruled(checkpoint: Checkpoint, options: ReadOptions) -> Checkpoint:
     notes = list(checkpoint.notes)
     for layer in checkpoint.layers:
         halves = [replace(half, **chosen) for half in layer.directions]  # type: ignore[arg-type]  # both are Activations
-        layers.append(replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None))
+        layers.append(layer.with_directions(halves))
         notes += [
             LayerNote(layer.name, f"{key} is {value} instead of {getattr(layer, key)}, as asked")
             for key, value in chosen.items()

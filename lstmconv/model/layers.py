@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -172,6 +172,11 @@ class LSTMLayer:
     def directions(self) -> tuple[LSTMDirection, ...]:
         """The forward half, then the backward half if there is one."""
         return (self.forward,) if self.backward is None else (self.forward, self.backward)
+
+    def with_directions(self, directions: Sequence[LSTMDirection]) -> LSTMLayer:
+        """Return the layer with other directions, as many as it has, the forward half first."""
+        forward, *backward = directions
+        return replace(self, forward=forward, backward=backward[0] if backward else None)
 
     @property
     def has_bias(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from lstmconv.activations import SIGMOID, TANH, Activation
 from lstmconv.errors import UnsupportedModelError
@@ -106,6 +107,11 @@ class RecurrentLayer:
     def __repr__(self) -> str:
         kind = "GRU" if isinstance(self.forward, GRUDirection) else "SimpleRNN"
         return f"RecurrentLayer({self.name!r}, {kind}, {sizes(self.forward.input_size, self.forward.hidden_size)})"
+
+    def with_directions(self, directions: Sequence[GRUDirection | SimpleRNNDirection]) -> RecurrentLayer:
+        """Return the layer with other directions, as many as it has, the forward half first."""
+        forward, *backward = directions
+        return replace(self, forward=forward, backward=backward[0] if backward else None)
 
     @property
     def directions(self) -> tuple[GRUDirection | SimpleRNNDirection, ...]:

@@ -89,7 +89,7 @@ def _compared(
     arrays = fed(where, loaded.inputs, loaded.states, given)
     inputs = {
         entry.name: rounded_inputs(arrays[entry.name].astype(np.float64), dtype)
-        if entry.dtype.startswith("float")
+        if entry.is_float
         else arrays[entry.name]
         for entry in entries
     }

@@ -188,7 +188,7 @@ def _rounded(layer: LSTMLayer, dtype: np.dtype[Any]) -> LSTMLayer:
     for direction in layer.directions:
         arrays: dict[str, Any] = {name: cast_gates(gates, dtype) for name, gates in direction.arrays.items()}
         halves.append(replace(direction, **arrays))
-    return replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None)
+    return layer.with_directions(halves)
 
 
 def as_stored(stack: Stack, decoded: Sequence[DecodedDirection]) -> Stack:
@@ -205,7 +205,7 @@ def as_stored(stack: Stack, decoded: Sequence[DecodedDirection]) -> Stack:
     layers: list[LSTMLayer] = []
     for layer in rounded(stack, decoded[0].weight_ih.dtype).layers:
         halves = [_with_biases(direction, next(found), stack.dtype) for direction in layer.directions]
-        layers.append(replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None))
+        layers.append(layer.with_directions(halves))
     return Stack(stack.name, tuple(layers))
 
 

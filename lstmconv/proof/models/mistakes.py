@@ -209,21 +209,17 @@ def _exchanged_directions(a: LSTMLayer | RecurrentLayer, b: LSTMLayer | Recurren
     ]
     if shapes[0] != shapes[1]:
         return None
-    swapped: list[Layer] = []
-    for layer, other in ((a, b), (b, a)):
-        halves = [
-            replace(theirs, **_options_kept(own, theirs))
-            for own, theirs in zip(layer.directions, other.directions, strict=True)
-        ]
-        changes: dict[str, Any] = {"forward": halves[0], "backward": halves[1] if len(halves) > 1 else None}
-        swapped.append(replace(layer, **changes))
-    return swapped[0], swapped[1]
+    return _with_arrays_of(a, b), _with_arrays_of(b, a)
 
 
-def _options_kept(own: Any, theirs: Any) -> dict[str, Any]:
-    """Return the options of a direction, which stay where they are."""
-    names = ("activation", "recurrent_activation", "reset_after", "go_backwards")
-    return {name: getattr(own, name) for name in names if hasattr(theirs, name)}
+def _with_arrays_of(layer: LSTMLayer | RecurrentLayer, other: LSTMLayer | RecurrentLayer) -> Layer:
+    """Return a layer with another's arrays; the options of its directions stay."""
+    options = ("activation", "recurrent_activation", "reset_after", "go_backwards")
+    halves: list[Any] = [
+        replace(theirs, **{name: getattr(own, name) for name in options if hasattr(theirs, name)})
+        for own, theirs in zip(layer.directions, other.directions, strict=True)
+    ]
+    return layer.with_directions(halves)
 
 
 def _about_inputs(model: Model) -> Iterator[Wrong]:

@@ -64,8 +64,7 @@ def _wide(layer: LSTMLayer | Stack) -> LSTMLayer | Stack:
 
 
 def _wide_layer(layer: LSTMLayer) -> LSTMLayer:
-    forward = _wide_direction(layer.forward)
-    return replace(layer, forward=forward, backward=None if layer.backward is None else _wide_direction(layer.backward))
+    return layer.with_directions(list(map(_wide_direction, layer.directions)))
 
 
 def _wide_direction(direction: LSTMDirection) -> LSTMDirection:
@@ -82,8 +81,7 @@ def _layer(layer: Layer, dtype: str) -> Layer:
     if isinstance(layer, LSTMLayer):
         return rounded(Stack(layer.name, (layer,)), narrow).first if _rounds(layer.dtype, narrow) else layer
     if isinstance(layer, RecurrentLayer):
-        halves = [_arrays(half, vars(half), narrow) for half in layer.directions]
-        return replace(layer, forward=halves[0], backward=halves[1] if len(halves) > 1 else None)
+        return layer.with_directions([_arrays(half, vars(half), narrow) for half in layer.directions])
     if isinstance(layer, TimeDistributed):
         return replace(layer, model=in_dtype(layer.model, dtype))
     if isinstance(layer, kinds.Unknown):

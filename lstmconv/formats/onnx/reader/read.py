@@ -324,5 +324,4 @@ def _overruled(layer: LSTMLayer, overrides: Overrides, notes: list[str]) -> LSTM
     if not chosen:
         return layer
     notes += [LayerNote(layer.name, f"{key} is {value}, as asked") for key, value in chosen.items()]
-    halves = [replace(half, **chosen) for half in layer.directions]
-    return replace(layer, forward=halves[0], backward=halves[1] if layer.bidirectional else None)
+    return layer.with_directions([replace(half, **chosen) for half in layer.directions])
