@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import h5py
 import keras
@@ -123,6 +124,27 @@ def test_a_model_trained_further_keeps_its_record(files, tmp_path, scope):
     (layer,) = lstmconv.load(tmp_path / "m.safetensors").layers
     assert str(layer.recurrent_activation) == "hard_sigmoid(alpha=0.1666667, beta=0.5)"
     np.testing.assert_array_equal(layer.forward.weight_hh.i, 2 * tensors["l.weight_hh_l0"][:UNITS])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["layers"][0]["directions"][0].update(recurrent_activation={"name": "sigmoid"}),
+        lambda record: record["layers"][0].update(return_sequences=False),
+        lambda record: record["layers"].clear(),
+        lambda record: record["stacks"][0].update(name="s"),
+        lambda record: record.pop("model"),
+    ],
+    ids=["activation", "option", "no layer", "stack", "no model"],
+)
+def test_a_record_whose_layers_are_not_those_of_its_model_is_not_used(files, tmp_path, change):
+    tensors, metadata = tensors_and_metadata(files / "hard_whole.safetensors")
+    record = json.loads(metadata["lstmconv"])
+    change(record)
+    save_file(tensors, tmp_path / "m.safetensors", metadata | {"lstmconv": json.dumps(record)})
+    assert lstmconv.load(files / "hard_whole.safetensors").model is not None
+    with suppress(lstmconv.LstmconvError):
+        assert lstmconv.load(tmp_path / "m.safetensors").model is None
 
 
 def test_weights_of_keras_with_the_record_of_another_file_are_refused(files, tmp_path):

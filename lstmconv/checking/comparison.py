@@ -71,7 +71,7 @@ def _whole_differs(source: Model, record: Record, artifact: Artifact) -> list[Vi
 
 def _pairs(source: Checkpoint, twin: Checkpoint, record: Record | None) -> list[tuple[LSTMLayer, LSTMLayer]] | None:
     """Pair the twin's layers with the source's: by the record, by name, or by order if all sizes agree."""
-    origins = {} if record is None else {entry.name: entry.source for entry in record.layers}
+    origins = {} if record is None else record.origins
     names = [layer.name for layer in twin.layers]
     for wanted in ([origins.get(name, name) for name in names], names):
         chosen = named(source, wanted)

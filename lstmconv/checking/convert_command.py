@@ -64,7 +64,7 @@ def _layers(source: Checkpoint, twin: CheckedFile) -> Iterator[str]:
 
 def _written_from(source: Checkpoint, record: Record) -> list[str]:
     """Return the names of the source's layers that the file was written from."""
-    origins = {entry.source for entry in record.layers}
+    origins = set(record.origins.values())
     return [layer.name for layer in source.layers if layer.name in origins]
 
 
@@ -76,7 +76,8 @@ def _chosen(source: Checkpoint, record: Record) -> list[str]:
 
 def _stacks(record: Record) -> dict[str, tuple[str, ...]]:
     """Return the source's names of each written stack's layers."""
-    return {name: tuple(layer.source for layer in layers) for name, layers in record.modules.items()}
+    origins = record.origins
+    return {name: tuple(origins[layer.name] for layer in layers) for name, layers in record.modules.items()}
 
 
 def _stacking(source: Checkpoint, record: Record) -> str | None:
@@ -107,7 +108,7 @@ def _written(record: Record) -> Iterator[str]:
 
 def _renames(source: Checkpoint, record: Record) -> Iterator[str]:
     """Yield the renames; renaming a stack of the source also renames its layers."""
-    origins, stacks = {entry.name: entry.source for entry in record.layers}, _stacks(record)
+    origins, stacks = record.origins, _stacks(record)
     stack_of = {tuple(names): stack for stack, names in source.joined.items()}
     renamed = {stack_of[layers]: name for name, layers in stacks.items() if layers in stack_of}
     within = {layer for layers in stacks.values() if layers in stack_of for layer in layers}

@@ -3,22 +3,24 @@
 It lies under the name ``lstmconv`` in ONNX' metadata_props, in safetensors' ``__metadata__`` and as an HDF5
 attribute, and as ``extra/lstmconv.json`` in a ``.pt`` archive. The dataclasses below are its schema: a text that
 does not fit them was written by something else, and is not used.
+
+The LSTM layers of a whole model stand in the description of the model. ``layers`` and ``stacks`` repeat them for
+readers that look for LSTM layers alone; a record in which they say anything else is not used either.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lstmconv._version import __version__
-from lstmconv.activations import describe_activation
 from lstmconv.arrays.copying import BiasMode
 from lstmconv.errors import UnreadableFileError
 from lstmconv.formats.options import WriteOptions
 from lstmconv.formats.safety.limits import parse_json
-from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, MergeMode
+from lstmconv.model import Checkpoint, MergeMode
 
 __all__ = [
     "KEY",
@@ -61,11 +63,9 @@ class RecordedLayer:
 
     Attributes:
         name: Its name in this file.
-        source: Its name in the source.
     """
 
     name: str
-    source: str
     class_name: str
     input_size: int
     dtype: str
@@ -150,7 +150,7 @@ class Record:
     weights_only: bool = False
 
     def __post_init__(self) -> None:
-        """Check that names are unique and that stacks hold recorded layers, each one once.
+        """Check that names are unique, that stacks hold recorded layers, each one once, and that the model has them.
 
         Raises:
             ValueError: They are not.
@@ -161,6 +161,16 @@ class Record:
             raise ValueError("two recorded layers or stacks have one name")
         if self.stacks and sorted(stacked) != sorted(names):
             raise ValueError("the recorded stacks do not hold the recorded layers, each one once")
+        if (self.model is None) != (self.scope == "layers"):
+            raise ValueError("a model is recorded where the file is a whole one, and only there")
+        if self.model is not None:
+            import msgspec
+
+            described = _layers_and_stacks(*_of_model(self.model))
+            if msgspec.convert(described["layers"], tuple[RecordedLayer, ...]) != self.layers:
+                raise ValueError("the recorded layers are not those of the recorded model")
+            if msgspec.convert(described["stacks"], tuple[RecordedStack, ...]) != self.stacks:
+                raise ValueError("the recorded stacks are not those of the recorded model")
 
     @property
     def modules(self) -> dict[str, tuple[RecordedLayer, ...]]:
@@ -169,6 +179,11 @@ class Record:
         if not self.stacks:
             return {name: (layer,) for name, layer in layers.items()}
         return {stack.name: tuple(layers[name] for name in stack.layers) for stack in self.stacks}
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """The layers' names in the source by their names in this file."""
+        return {layer.name: self.sources.get(layer.name, layer.name) for layer in self.layers}
 
     @property
     def options(self) -> WriteOptions:
@@ -190,43 +205,44 @@ class Record:
         return self.sha256 == checkpoint.provenance.sha256
 
 
-def describe(checkpoint: Checkpoint, options: WriteOptions) -> Record:
-    """Return the record of a file about to be written."""
-    from lstmconv.formats.model_record import describe_model
+def describe(checkpoint: Checkpoint, options: WriteOptions) -> dict[str, Any]:
+    """Return the record of a file about to be written, as JSON."""
+    from lstmconv.formats.model_record import describe_layer, describe_model
 
-    origin = checkpoint.provenance
-    sources = options.sources or {}
-    return Record(
-        version=__version__,
-        source=origin.source,
-        sha256=origin.sha256,
-        layers=tuple(_layer(layer, sources.get(layer.name, layer.name)) for layer in checkpoint.layers),
-        format=origin.format,
-        keras_version=origin.keras_version,
-        stacks=tuple(
-            RecordedStack(stack.name, tuple(layer.name for layer in stack.layers)) for stack in checkpoint.stacks
-        ),
-        edges=checkpoint.edges,
-        notes=checkpoint.notes,
-        activations_given=checkpoint.activations_given,
-        sources={new: old for new, old in sources.items() if new != old},
-        asked=options.asked,
-        scope="whole" if options.whole else "layers",
-        model=describe_model(checkpoint.model) if options.whole and checkpoint.model is not None else None,
-        dtype=options.dtype,
-        bias_mode=options.bias_mode,
-        prefix=options.prefix,
-        opset=options.opset,
-        states=options.states,
-        lengths=options.lengths,
-        keras_version_written=options.keras_version,
-        weights_only=options.weights_only,
+    origin, model = checkpoint.provenance, checkpoint.model if options.whole else None
+    content: dict[str, Any] = {
+        "version": __version__,
+        "source": origin.source,
+        "sha256": origin.sha256,
+        "format": origin.format,
+        "keras_version": origin.keras_version,
+        "edges": checkpoint.edges,
+        "notes": checkpoint.notes,
+        "activations_given": checkpoint.activations_given,
+        "sources": {new: old for new, old in (options.sources or {}).items() if new != old},
+        "asked": options.asked,
+        "scope": "layers" if model is None else "whole",
+        "dtype": options.dtype,
+        "bias_mode": options.bias_mode,
+        "prefix": options.prefix,
+        "opset": options.opset,
+        "states": options.states,
+        "lengths": options.lengths,
+        "keras_version_written": options.keras_version,
+        "weights_only": options.weights_only,
+    }
+    if model is not None:
+        content["model"] = describe_model(model)
+        return content | _layers_and_stacks(*_of_model(content["model"]))
+    return content | _layers_and_stacks(
+        [describe_layer(layer) for layer in checkpoint.layers],
+        {stack.name: [layer.name for layer in stack.layers] for stack in checkpoint.stacks},
     )
 
 
 def encode(checkpoint: Checkpoint, options: WriteOptions) -> str:
     """Return the record of a file about to be written as one line of JSON."""
-    return json.dumps(asdict(describe(checkpoint, options)), ensure_ascii=True)
+    return json.dumps(describe(checkpoint, options), ensure_ascii=True)
 
 
 def parse_record(text: str | bytes | None) -> Record | None:
@@ -237,7 +253,7 @@ def parse_record(text: str | bytes | None) -> Record | None:
 
     try:
         record: Record = msgspec.convert(parse_json(text, KEY), Record)
-    except (UnreadableFileError, msgspec.ValidationError):
+    except (UnreadableFileError, msgspec.ValidationError, KeyError, TypeError, IndexError):
         return None
     return record
 
@@ -255,23 +271,45 @@ def lacking(source: Checkpoint, record: Record | None, held: Collection[str]) ->
     return [name for name in names if name not in held and (not asked or name in asked)]
 
 
-def _layer(layer: LSTMLayer, source: str) -> RecordedLayer:
-    return RecordedLayer(
-        name=layer.name,
-        source=source,
-        input_size=layer.input_size,
-        dtype=str(layer.dtype),
-        directions=tuple(map(_direction, layer.directions)),
-        merge_mode=layer.merge_mode if layer.bidirectional else None,
-        **{name: getattr(layer, name) for name in _OPTIONS},
-    )
+def _of_model(model: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], dict[str, list[str]]]:
+    """Return the LSTM layers of a described model, also those inside TimeDistributed, and their names by stack."""
+    layers: list[Mapping[str, Any]] = []
+    stacks: dict[str, list[str]] = {}
+    for layer in model["layers"]:
+        if layer["kind"] == "TimeDistributed":
+            inner, inner_stacks = _of_model(layer["model"])
+            layers += inner
+            stacks |= inner_stacks
+        elif layer["kind"] in ("LSTMLayer", "Stack"):
+            parts = layer.get("layers", [layer])
+            layers += parts
+            stacks[layer["name"]] = [part["name"] for part in parts]
+    return layers, stacks
 
 
-def _direction(direction: LSTMDirection) -> RecordedDirection:
-    return RecordedDirection(
-        hidden_size=direction.hidden_size,
-        activation=describe_activation(direction.activation),
-        recurrent_activation=describe_activation(direction.recurrent_activation),
-        go_backwards=direction.go_backwards,
-        biases=tuple(name for name in ("bias_ih", "bias_hh") if name in direction.arrays),
-    )
+def _layers_and_stacks(layers: Iterable[Mapping[str, Any]], stacks: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the two as a record has them; each layer as :func:`describe_layer` describes it."""
+    return {
+        "layers": [_layer(layer) for layer in layers],
+        "stacks": [{"name": name, "layers": names} for name, names in stacks.items()],
+    }
+
+
+def _layer(described: Mapping[str, Any]) -> dict[str, Any]:
+    halves = [half for half in (described["forward"], described["backward"]) if half is not None]
+    return {
+        "name": described["name"],
+        "input_size": halves[0]["weight_ih"]["shape"][2],
+        "dtype": halves[0]["weight_ih"]["dtype"],
+        "directions": [_direction(half) for half in halves],
+        "merge_mode": described["merge_mode"] if len(halves) == 2 else None,
+        **{name: described[name] for name in _OPTIONS},
+    }
+
+
+def _direction(described: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "hidden_size": described["weight_hh"]["shape"][1],
+        "biases": [name for name in ("bias_ih", "bias_hh") if described[name] is not None],
+        **{name: described[name] for name in ("activation", "recurrent_activation", "go_backwards")},
+    }

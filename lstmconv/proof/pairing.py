@@ -72,4 +72,4 @@ def _stacks(record: Record | None, read: Checkpoint) -> tuple[dict[str, list[str
         stacks = {stack.name: [layer.name for layer in stack.layers] for stack in read.stacks}
         return stacks, {layer.name: layer.name for layer in read.layers}
     modules = {name: [layer.name for layer in layers] for name, layers in record.modules.items()}
-    return modules, {entry.name: entry.source for entry in record.layers}
+    return modules, record.origins

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +74,6 @@ def _write_raw(
         for space in spaces:
             manifests[space.name]["fileOffset"] = file.tell()
             file.writelines(space.slabs())
-    described = {CUDNN_KEY: manifests, KEY: asdict(describe(checkpoint, options))}
+    described = {CUDNN_KEY: manifests, KEY: describe(checkpoint, options)}
     sidecar.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     return [path, sidecar]
