@@ -66,7 +66,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
 
     name = path.name.lower()
     if not name.endswith((".h5", ".hdf5")) or name.endswith(".weights.h5"):
-        raise UsageError(f"{path.name}: CuDNNLSTM layers go into a legacy .h5 file")
+        raise UsageError("CuDNNLSTM layers go into a legacy .h5 file", about=path.name)
     if options.keras_version not in (None, 2):
         raise UsageError(f"Keras {options.keras_version} has no CuDNNLSTM layer; pass --keras-version 2, or --to keras")
     if options.bias_mode not in _TWO_BIASES:
@@ -74,10 +74,10 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     for layer in checkpoint.layers:
         reason = _refusal(layer)
         if reason is not None:
-            raise UnsupportedModelError(f"{layer.name}: {reason}")
+            raise UnsupportedModelError(reason, about=layer.name)
         if str(dtype_of(layer, options)) == "bfloat16":
             raise UnsupportedModelError(
-                f"{layer.name}: Keras cannot load bfloat16 weights from a legacy .h5; pass --dtype float32"
+                "Keras cannot load bfloat16 weights from a legacy .h5; pass --dtype float32", about=layer.name
             )
     options = replace(options, bias_mode=options.bias_mode or "double")  # Recorded in the file: both, zeros if need be.
     write_as(

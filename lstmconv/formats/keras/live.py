@@ -26,7 +26,7 @@ def read_live(model: Any) -> Checkpoint:
     if not is_keras_model(model):
         raise misfit("from_keras", model, "a Keras model")
     if not model.weights:
-        raise UnsupportedModelError(f"{model.name}: the model has no weights yet; build it, or call it once")
+        raise UnsupportedModelError("the model has no weights yet; build it, or call it once", about=model.name)
     from lstmconv.formats import open_file
 
     # Keras 3 calls .h5 a legacy; TensorFlow 2.13 names the groups of a .keras file in a way of its own.
@@ -43,7 +43,7 @@ def read_live(model: Any) -> Checkpoint:
                     model.save(str(path), include_optimizer=False)
         except Exception as error:  # Keras refuses in its own kinds of errors.
             raise UnsupportedModelError(
-                f"{name}: Keras cannot save it: {type(error).__name__}: {in_one_line(error)}"
+                f"Keras cannot save it: {type(error).__name__}: {in_one_line(error)}", about=name
             ) from error
         read = open_file(path, ReadOptions()).checkpoint
         origin = read.provenance

@@ -37,8 +37,9 @@ def assign_named(file: KerasFile, model: ModelEntry, counts: Counts) -> dict[Ent
     found = by_names(list(owners.values()), stored)
     if found is None:
         raise UnsupportedModelError(
-            f"{file.name}: cannot tell which layers of the config its variables belong to: "
-            f"{', '.join(list(variables)[:6])}{', ...' if len(variables) > 6 else ''}"
+            "cannot tell which layers of the config its variables belong to: "
+            f"{', '.join(list(variables)[:6])}{', ...' if len(variables) > 6 else ''}",
+            about=file.name,
         )
     return {entry: _in_order(file.name, entry, arrays, counts) for entry, arrays in found.items()}
 
@@ -55,7 +56,8 @@ def _in_order(name: str, entry: Entry, arrays: Sequence[Stored], counts: Counts)
     order = [variable.name.split("/")[-1] for variable in known]
     if len(by_own) != len(arrays) or sorted(order) != sorted(by_own):
         raise UnsupportedModelError(
-            f"{name}: '{entry.name}' has the variables {', '.join(order) or 'none'}, and the file "
-            f"{', '.join(each.name for each in arrays)}"
+            f"'{entry.name}' has the variables {', '.join(order) or 'none'}, and the file "
+            f"{', '.join(each.name for each in arrays)}",
+            about=name,
         )
     return [by_own[own] for own in order]

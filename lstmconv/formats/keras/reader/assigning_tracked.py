@@ -78,8 +78,9 @@ def _model_in(root: Tracked, name: str) -> Tracked:
     if not models:
         found = listed(root.children) or "none"
         raise UnsupportedModelError(
-            f"{name}: its layers are attributes of a custom class ({found}), which no config describes; convert "
-            "it without --config"
+            f"its layers are attributes of a custom class ({found}), which no config describes; convert it without "
+            "--config",
+            about=name,
         )
     if models[0] is not root and len(models) > 1:
         raise UnsupportedModelError(
@@ -164,7 +165,7 @@ class _Assigning:
         ]
 
     def _do_not_belong(self, what: str) -> UnsupportedModelError:
-        return UnsupportedModelError(f"{self.name}: the config does not belong to these weights: {what}")
+        return UnsupportedModelError(f"the config does not belong to these weights: {what}", about=self.name)
 
     def visit(self, found: Tracked, entry: Entry) -> None:
         """Visit a layer, a half of a Bidirectional, or a cell."""
@@ -211,7 +212,7 @@ class _Assigning:
             keys[missing[0]] = left.pop()
         elif missing and len(missing) == len(left):
             raise UnsupportedModelError(
-                f"{self.name}: cannot tell which of {listed(left)} of '{entry.name}' is its {listed(missing)}"
+                f"cannot tell which of {listed(left)} of '{entry.name}' is its {listed(missing)}", about=self.name
             )
         in_order = [keys[variable.name] for variable in known or () if variable.name in keys]
         return [Stored(key, arrays[key]) for key in (*in_order, *left)]

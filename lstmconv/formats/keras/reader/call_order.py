@@ -33,7 +33,8 @@ def call_order(model: ModelEntry, given: Mapping[tuple[str, int], object]) -> It
         missing = next((source for source in sources if source not in position), None)
         if missing is not None:
             raise UnreadableFileError(
-                f"the model config: '{calls[index][0]}' reads call {missing[1]} of '{missing[0]}', which is not there"
+                f"'{calls[index][0]}' reads call {missing[1]} of '{missing[0]}', which is not there",
+                about="the model config",
             )
         waiting.append(len(sources))
         for source in sources:
@@ -50,7 +51,7 @@ def call_order(model: ModelEntry, given: Mapping[tuple[str, int], object]) -> It
                 heapq.heappush(ready, reader)
     if done < len(calls):
         circle = [calls[index][0] for index, count in enumerate(waiting) if count]
-        raise UnreadableFileError(f"the model config: layers feed each other in a circle: {listed(circle)}")
+        raise UnreadableFileError(f"layers feed each other in a circle: {listed(circle)}", about="the model config")
 
 
 def value_of(ref: Ref, values: Mapping[tuple[str, int], list[Value]], model: ModelEntry) -> Value:
@@ -61,14 +62,14 @@ def value_of(ref: Ref, values: Mapping[tuple[str, int], list[Value]], model: Mod
     """
     outputs = values.get((ref.layer, ref.node - model.first.get(ref.layer, 0)))
     if outputs is None:
-        raise UnreadableFileError(f"the model config: '{ref.layer}' is read, and nothing computes it")
+        raise UnreadableFileError(f"'{ref.layer}' is read, and nothing computes it", about="the model config")
     if 0 <= ref.tensor < len(outputs):
         return outputs[ref.tensor]
     last = outputs[-1]
     if last.shape is None and 0 <= ref.tensor < 1000:  # How many an unknown layer returns is not known either.
         return Value(Tensor(last.tensor.source, ref.tensor), None)
     raise UnreadableFileError(
-        f"the model config: '{ref.layer}' returns {len(outputs)} tensors, and number {ref.tensor} is read"
+        f"'{ref.layer}' returns {len(outputs)} tensors, and number {ref.tensor} is read", about="the model config"
     )
 
 

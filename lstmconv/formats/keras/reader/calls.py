@@ -43,7 +43,7 @@ class Calls:
         """
         if len(self.made) >= MODEL_CALLS.value:
             raise UnreadableFileError(
-                f"the model config: more than {MODEL_CALLS.value:,} calls of layers; {MODEL_CALLS.way_out}"
+                f"more than {MODEL_CALLS.value:,} calls of layers; {MODEL_CALLS.way_out}", about="the model config"
             )
         name = self.unique(name)
         self.made.append(Call(name, layer, tuple(inputs), tuple(states), tuple(masks)))

@@ -53,7 +53,7 @@ def checkpoint_of(file: KerasFile, options: ReadOptions) -> Checkpoint:
     if found.layers or found.model is None or not found.model.unknown:
         return found
     if found.skipped:
-        raise NoLSTMError(_no_lstm(file.name, found.skipped), found.skipped)
+        raise _no_lstm(file.name, found.skipped)
     first = found.model.unknown[0]
     raise NoLSTMError(
         f"no LSTM layer in it, and the model does not convert whole: {first.described}",
@@ -143,7 +143,7 @@ def _described(entry: Entry, cells: Sequence[Cell], producer: Producer, *, outsi
     if not lstms and not layers.skipped and cells:
         return None
     if not lstms and entry.package is not None:
-        raise NoLSTMError(_no_lstm(file.name, skipped), skipped)
+        raise _no_lstm(file.name, skipped)
     chains = chains_of(model)
     return Checkpoint(
         layers=lstms,
@@ -200,9 +200,9 @@ def _discovered(cells: list[Cell], producer: Producer, options: ReadOptions) -> 
         except UnsupportedModelError as error:
             skipped.append(Skipped(each.name, each.class_name, str(error)))
     if not layers:
-        raise NoLSTMError(_no_lstm(file.name, skipped), skipped)
+        raise _no_lstm(file.name, skipped)
     if options.merge_mode is not None and not any(layer.bidirectional for layer in layers):
-        raise UsageError(f"{file.name}: no layer has two directions to merge; leave out --merge-mode")
+        raise UsageError("no layer has two directions to merge; leave out --merge-mode", about=file.name)
     if file.record is not None and producer.config is None:
         return _restored(file, file.record, layers, skipped, options)
     if any(is_numbered(file.weights, cell.group) for each in found for cell in each.cells):
@@ -287,8 +287,8 @@ def _container_names(entries: Sequence[RecordedLayer]) -> dict[str, str]:
     return named
 
 
-def _no_lstm(name: str, skipped: Sequence[Skipped]) -> str:
-    if not skipped:
-        return f"{name}: a Keras file without a recurrent layer; only LSTM layers convert"
-    found = "; ".join(entry.described for entry in skipped)
-    return f"{name}: no LSTM layer that converts; found {found}"
+def _no_lstm(name: str, skipped: Sequence[Skipped]) -> NoLSTMError:
+    reason = "a Keras file without a recurrent layer; only LSTM layers convert"
+    if skipped:
+        reason = f"no LSTM layer that converts; found {'; '.join(entry.described for entry in skipped)}"
+    return NoLSTMError(reason, skipped, about=name)

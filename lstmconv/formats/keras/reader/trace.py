@@ -75,7 +75,7 @@ def _inputs(model: ModelEntry, layers: Layers) -> Iterator[Input]:
         if ref.layer != GIVEN:
             entry = by_name.get(ref.layer)
             if entry is None or not entry.own("InputLayer"):
-                raise UnreadableFileError(f"the model config: its input '{ref.layer}' is no InputLayer")
+                raise UnreadableFileError(f"its input '{ref.layer}' is no InputLayer", about="the model config")
             yield Input(stated, _shape_of(entry), _input_dtype(entry))
         elif first is not None:
             starting = _starting(first, ref.tensor)
@@ -141,7 +141,7 @@ class _Tracer:
             path: What the names of its layers begin with.
         """
         if self.depth > _MAX_NESTING:
-            raise UnreadableFileError(f"the model config: models nest deeper than {_MAX_NESTING} levels")
+            raise UnreadableFileError(f"models nest deeper than {_MAX_NESTING} levels", about="the model config")
         self.depth += 1
         values = self._given(model, given)
         taken = masks_taken(model) if self.layers.takes_masks else {}
@@ -156,7 +156,8 @@ class _Tracer:
     def _given(self, model: ModelEntry, given: Sequence[Value]) -> dict[tuple[str, int], list[Value]]:
         if len(given) != len(model.inputs):
             raise UnreadableFileError(
-                f"the model config: '{model.name}' is called with {len(given)} tensors, and has {len(model.inputs)}"
+                f"'{model.name}' is called with {len(given)} tensors, and has {len(model.inputs)}",
+                about="the model config",
             )
         values: dict[tuple[str, int], list[Value]] = {}
         for ref, value in zip(model.inputs, given, strict=True):

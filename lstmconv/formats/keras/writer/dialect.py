@@ -202,14 +202,12 @@ def choose(layers: Sequence[LSTMLayer], version: int | None) -> Dialect:
                 continue
             cure = neither(layer)
             other = 5 - dialect.major
-            raise UnsupportedModelError(
-                f"{layer.name}: {reason}; pass --keras-version {other}" if cure is None else f"{layer.name}: {cure}"
-            )
+            raise UnsupportedModelError(cure or f"{reason}; pass --keras-version {other}", about=layer.name)
         return dialect
     for layer in layers:
         cure = neither(layer)
         if cure is not None:
-            raise UnsupportedModelError(f"{layer.name}: {cure}")
+            raise UnsupportedModelError(cure, about=layer.name)
     refused = {dialect.major: [layer for layer in layers if refusal(layer, dialect)] for dialect in (KERAS_2, KERAS_3)}
     if not refused[3]:
         return KERAS_3

@@ -45,7 +45,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     for layer in checkpoint.layers:
         reason = _file_refusal(layer, str(dtype_of(layer, options)), kind, dialect)
         if reason is not None:
-            raise UnsupportedModelError(f"{layer.name}: {reason}")
+            raise UnsupportedModelError(reason, about=layer.name)
     _refuse_unequal_feeders(checkpoint, kind, dialect)
     write_as(checkpoint, path, options, LSTM, kind, dialect)
     return [path]
@@ -74,13 +74,15 @@ def _kind(path: Path, options: WriteOptions) -> _Kind:
     name = path.name.lower()
     if name.endswith(".keras"):
         if options.weights_only:
-            raise UsageError(f"{path.name}: a .keras file is a whole model; weights alone go into .weights.h5 or .h5")
+            raise UsageError(
+                "a .keras file is a whole model; weights alone go into .weights.h5 or .h5", about=path.name
+            )
         return "native"
     if name.endswith(".weights.h5"):
         return "saveable"
     if name.endswith((".h5", ".hdf5")):
         return "legacy weights" if options.weights_only else "legacy model"
-    raise UsageError(f"{path.name}: expected .keras, .weights.h5, .h5 or .hdf5 for a Keras file")
+    raise UsageError("expected .keras, .weights.h5, .h5 or .hdf5 for a Keras file", about=path.name)
 
 
 def _file_refusal(layer: LSTMLayer, dtype: str, kind: _Kind, dialect: Dialect) -> str | None:

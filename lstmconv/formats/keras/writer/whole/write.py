@@ -140,7 +140,7 @@ def write_whole(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> No
     name = path.name.lower()
     if name.endswith(".weights.h5") or not name.endswith((".keras", ".h5", ".hdf5")):
         raise UsageError(
-            f"{path.name}: expected .keras, .h5 or .hdf5 for a whole model; .weights.h5 holds weights alone"
+            "expected .keras, .h5 or .hdf5 for a whole model; .weights.h5 holds weights alone", about=path.name
         )
     plan = planned(model, options)
     if plan.dtype.name == "bfloat16" and not name.endswith(".keras"):
