@@ -156,13 +156,13 @@ def read_safetensors(file: MappedFile) -> tuple[dict[str, Array], Mapping[str, s
         UnreadableFileError: It is not a safetensors file, or a damaged one.
     """
     size, header, metadata = _checked(file)
-    types = {code: float_type(name) for name, code in _DTYPES.items() if code != "U8"}
-    types |= {code: np.dtype(name) for code, name in _OTHER_DTYPES.items()}
+    floats = {code: name for name, code in _DTYPES.items() if code not in _OTHER_DTYPES}
     found: dict[str, Array] = {}
     for name, entry in header.items():
-        if name == "__metadata__" or entry["dtype"] not in types:
+        code = None if name == "__metadata__" else entry["dtype"]
+        if code not in floats and code not in _OTHER_DTYPES:
             continue
-        element = types[entry["dtype"]]
+        element = float_type(floats[code]) if code in floats else np.dtype(_OTHER_DTYPES[code])
         start, stop = (8 + size + offset for offset in entry["data_offsets"])
         found[name] = file.content[start:stop].view(element).reshape(entry["shape"])
     return found, metadata
