@@ -43,12 +43,11 @@ __all__ = [
     "write_file",
 ]
 
-_DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64", "uint8": "U8"}
-_OTHER_DTYPES = {
-    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16", "I32": "int32", "U32": "uint32",
-    "I64": "int64", "U64": "uint64",
+_DTYPES = {
+    "float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64", "bool": "BOOL", "uint8": "U8",
+    "int8": "I8", "int16": "I16", "uint16": "U16", "int32": "I32", "uint32": "U32", "int64": "I64", "uint64": "U64",
 }  # fmt: skip
-"""safetensors/src/tensor.rs Dtype; no weights have these types, but the module that holds such a tensor is no LSTM."""
+"""safetensors/src/tensor.rs Dtype, those that NumPy and ml_dtypes have."""
 
 
 def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
@@ -156,13 +155,13 @@ def read_safetensors(file: MappedFile) -> tuple[dict[str, Array], Mapping[str, s
         UnreadableFileError: It is not a safetensors file, or a damaged one.
     """
     size, header, metadata = _checked(file)
-    floats = {code: name for name, code in _DTYPES.items() if code not in _OTHER_DTYPES}
+    types = {code: name for name, code in _DTYPES.items()}
     found: dict[str, Array] = {}
     for name, entry in header.items():
-        code = None if name == "__metadata__" else entry["dtype"]
-        if code not in floats and code not in _OTHER_DTYPES:
+        if name == "__metadata__" or entry["dtype"] not in types:
             continue
-        element = float_type(floats[code]) if code in floats else np.dtype(_OTHER_DTYPES[code])
+        dtype = types[entry["dtype"]]
+        element = float_type(dtype) if "float" in dtype else np.dtype(dtype)
         start, stop = (8 + size + offset for offset in entry["data_offsets"])
         found[name] = file.content[start:stop].view(element).reshape(entry["shape"])
     return found, metadata
