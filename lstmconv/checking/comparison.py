@@ -133,8 +133,8 @@ def _arrays(
     if free:
         expected, stored, summed = comparable_biases(source, stored, twin.weight_ih.dtype)
         words[0] = "sums of two biases" if summed else "biases"
-    for array, said, one, other in zip(("bias_ih", "bias_hh"), words, expected, stored, strict=True):
-        yield array, said, one or _zeros(source), other or _zeros(twin)
+    for array, text, one, other in zip(("bias_ih", "bias_hh"), words, expected, stored, strict=True):
+        yield array, text, one or _zeros(source), other or _zeros(twin)
 
 
 def _zeros(direction: LSTMDirection) -> Gates:

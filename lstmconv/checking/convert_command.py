@@ -132,7 +132,7 @@ def _activations(source: Checkpoint, record: Record) -> Iterator[str]:
 
 
 def _wiring(record: Record) -> Iterator[str]:
-    """Yield what the user said of layers of which the source says their arrays alone."""
+    """Yield the options that the user gave for a source of arrays alone."""
     returns = {entry.return_sequences for entry in record.layers}
     if returns in ({True}, {False}):
         yield "--return-sequences" if returns == {True} else "--last-step"

@@ -84,7 +84,7 @@ class CheckedFile(NamedTuple):
 
     @property
     def record(self) -> Record | None:
-        """What lstmconv recorded where it wrote the file."""
+        """The record, if lstmconv wrote the file."""
         return None if self.artifact is None else self.artifact.record
 
 

@@ -119,10 +119,10 @@ def _outcomes(
     if executor is None:
         from lstmconv.jobs import workers
 
-        return workers.run(run.several, groups, jobs)
+        return workers.run(run.all_of, groups, jobs)
     from lstmconv.jobs import executors
 
-    work = [(group, partial(run.in_folder(group[0].parent).several, group)) for group in groups]
+    work = [(group, partial(run.in_folder(group[0].parent).all_of, group)) for group in groups]
     return executors.run(executor, work)
 
 
@@ -157,7 +157,7 @@ class _Run:
         checked = frozenset(file for file in self._checked if file.parent in near)
         return _Run(self._cache, checked, settings, {}, deep=self._deep)
 
-    def several(self, paths: Sequence[Path]) -> list[CheckResult]:
+    def all_of(self, paths: Sequence[Path]) -> list[CheckResult]:
         """Return the results of several files."""
         return [self.one(path) for path in paths]
 
@@ -200,10 +200,10 @@ class _Run:
         if source is not None:
             differences = self._with_source(Pair(source, path))
             violations += differences
-            equal += [source] if _in_step(differences) else []
+            equal += [source] if _same_weights(differences) else []
         violations += self._with_twins(path, file.checkpoint, beside, settings, equal)
         if source is None:
-            violations += self._alone(path, file.checkpoint, beside, settings, paired=bool(equal))
+            violations += self._original(path, file.checkpoint, beside, settings, paired=bool(equal))
         return self._result(path, settings, "passed", violations, names, equal)
 
     def _with_source(self, pair: Pair) -> list[Violation]:
@@ -222,15 +222,15 @@ class _Run:
         """Compare the files that were converted from this one; add the equal ones to ``equal``."""
         for twin in beside:
             differences = self._compared(Pair(path, twin), checkpoint)
-            if _in_step(differences):
+            if _same_weights(differences):
                 equal.append(twin)
             if twin.absolute() not in self._checked or settings.ignores(twin):  # Else the twin's own result has it.
                 yield from (
-                    violation._replace(message=f"{twin.name}: {_named(violation)}", layer=None)
+                    violation._replace(message=f"{twin.name}: {_with_layer(violation)}", layer=None)
                     for violation in differences
                 )
 
-    def _alone(
+    def _original(
         self,
         path: Path,
         checkpoint: Checkpoint,
@@ -251,7 +251,7 @@ class _Run:
         """Compare a pair once, even if both files are checked."""
         if pair not in self._pairs:
             violations = twins.compare_pair(pair, self._cache, source)
-            self._pairs[pair] = violations if violations or not self._deep else list(_run(pair, source))
+            self._pairs[pair] = violations if violations or not self._deep else list(_run_twin(pair, source))
         return self._pairs[pair]
 
     def _result(
@@ -263,24 +263,25 @@ class _Run:
         names: tuple[str, ...] = (),
         equal: Sequence[Path] = (),
     ) -> CheckResult:
-        weighed = [
+        findings = [
             Finding(violation.rule, settings.severity_of(violation.rule), *violation[1:]) for violation in violations
         ]
         kept = sorted(
-            (one for one in weighed if one.severity != "off"), key=lambda one: (one.severity, one.rule != "not-finite")
+            (finding for finding in findings if finding.severity != "off"),
+            key=lambda finding: (finding.severity, finding.rule != "not-finite"),
         )
-        failed = any(one.severity == "error" for one in kept)
+        failed = any(finding.severity == "error" for finding in kept)
         return CheckResult(
             str(path), "failed" if failed else status, tuple(kept), names, tuple(str(twin) for twin in equal)
         )
 
 
-def _in_step(violations: Sequence[Violation]) -> bool:
+def _same_weights(violations: Sequence[Violation]) -> bool:
     """Whether a pair has the same weights, also if it was not run."""
     return all(violation.rule == "twin-not-run" for violation in violations)
 
 
-def _named(violation: Violation) -> str:
+def _with_layer(violation: Violation) -> str:
     return violation.message if violation.layer is None else f"{violation.layer}: {violation.message}"
 
 
@@ -319,7 +320,7 @@ def _bound_for_pytorch(
     yield from (violation for violation in violations if violation is not None)
 
 
-def _run(pair: Pair, source: Checkpoint) -> Iterator[Violation]:
+def _run_twin(pair: Pair, source: Checkpoint) -> Iterator[Violation]:
     """Run a twin in its own framework, and yield the differences."""
     from lstmconv.api import verify
 

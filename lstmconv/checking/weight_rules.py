@@ -37,7 +37,7 @@ _FLOAT16_LIMIT = 65520.0
 
 
 def violations_of(layer: LSTMLayer) -> Iterator[Violation]:
-    """Yield the rules that a layer's weights break; of weights that are not finite nothing more is to be said."""
+    """Yield the rules that a layer's weights break; weights that are not finite break no other rule."""
     for number, direction in enumerate(layer.directions):
         half = f"the {('forward', 'backward')[number]} direction: " if layer.bidirectional else ""
         for rule, text in _suspicious(direction) if _is_finite(direction) else ():

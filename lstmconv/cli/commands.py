@@ -15,7 +15,7 @@ from lstmconv.cli.options import (
     Source,
     SourceOptions,
     choice,
-    listed,
+    one_of,
     takes_source_options,
 )
 from lstmconv.explaining.layout_names import LAYOUT_NAMES, SHOWN
@@ -57,7 +57,7 @@ def explain(
             LAYOUT_NAMES,
             "--format",
             metavar="FORMAT",
-            help=f"Format to draw: {listed(LAYOUT_NAMES)}. Default: the file's own and {', '.join(SHOWN)}. Repeatable.",
+            help=f"Format to draw: {one_of(LAYOUT_NAMES)}. Default: the file's own and {', '.join(SHOWN)}. Repeatable.",
         ),
     ] = None,
     reading: SourceOptions,
@@ -150,7 +150,7 @@ def run(
             FRAMEWORK_NAMES,
             "--with",
             metavar="FRAMEWORK",
-            help=f"Run it in {listed(FRAMEWORK_NAMES)}; a file of another framework is converted and verified first. "
+            help=f"Run it in {one_of(FRAMEWORK_NAMES)}; a file of another framework is converted and verified first. "
             "Default: the float64 reference; for a file that does not contain its model, its own framework.",
         ),
     ] = None,

@@ -16,7 +16,7 @@ from lstmconv.cli.options import (
     Json,
     SourceOptions,
     choice,
-    listed,
+    one_of,
     takes_source_options,
 )
 from lstmconv.errors import UsageError
@@ -63,7 +63,7 @@ def convert(
         choice(
             TARGET_NAMES,
             metavar="FORMAT",
-            help=f"Format of the target: {listed(TARGET_NAMES)}. Default: decided by its suffix. Repeatable.",
+            help=f"Format of the target: {one_of(TARGET_NAMES)}. Default: decided by its suffix. Repeatable.",
         ),
     ] = None,
     whole: Annotated[
@@ -96,7 +96,9 @@ def convert(
     dtype: Annotated[
         str | None,
         choice(
-            DTYPES, metavar="TYPE", help=f"Element type of the target: {listed(DTYPES)}. Default: as in the source."
+            DTYPES,
+            metavar="TYPE",
+            help=f"Element type of the target: {one_of(DTYPES)}. Default: as in the source.",
         ),
     ] = None,
     opset: Annotated[
@@ -180,7 +182,7 @@ def convert(
     lstmconv convert lstm.pt lstm.keras
     lstmconv convert 'models/*.h5' --to onnx --into converted
     """  # noqa: D301  # typer keeps the lines after a backspace as they are
-    from lstmconv.cli.patterns import several, targets_of
+    from lstmconv.cli.patterns import all_are_sources, targets_of
     from lstmconv.converting import ConvertOptions, is_folder
     from lstmconv.selection import Wish
 
@@ -205,7 +207,7 @@ def convert(
         ),
     )
     paths = [Path(each).expanduser() for each in files]
-    if several(paths, into, options.to, force=force):
+    if all_are_sources(paths, into, options.to, force=force):
         _convert_many(paths, into, options, jobs=jobs, dask=dask, skip_existing=skip_existing, json=json)
         return
     if skip_existing or jobs is not None or dask is not None:
@@ -232,8 +234,8 @@ def _convert_one(source: Path, target: "Path | list[Path] | None", options: "Con
         raise typer.Exit(1) from error
     output.show_notes(done.notes)
     if json:
-        said = _as_json(done.source.provenance.source, options, done.reports, done.notes)
-        output.show_json({**said, "paths": [str(path) for path in done.paths], "usage": list(done.usage)})
+        shown = _as_json(done.source.provenance.source, options, done.reports, done.notes)
+        output.show_json({**shown, "paths": [str(path) for path in done.paths], "usage": list(done.usage)})
         return
     for report in done.reports:
         output.show_report(report)

@@ -20,17 +20,16 @@ from lstmconv.formats.options import DTYPES, MERGE_MODES, BufferSizes, ReadOptio
 from lstmconv.suggesting import suggestion
 
 __all__ = [
-    "FORMAT_NAMES",
     "TARGET_NAMES",
     "AllowNotFinite",
-    "FRAMEWORK_NAMES",
     "Dask",
+    "FRAMEWORK_NAMES",
     "Json",
     "MANY",
     "Source",
     "SourceOptions",
     "choice",
-    "listed",
+    "one_of",
     "takes_source_options",
 ]
 
@@ -39,10 +38,10 @@ FRAMEWORK_NAMES = tuple(sorted({entry.framework for entry in FORMATS if entry.fr
 TARGET_NAMES = tuple(sorted(entry.name for entry in TARGETS))
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence lists them.
+def one_of(names: Sequence[str]) -> str:
+    """Return names as alternatives in a sentence.
 
-    >>> listed(("input", "recurrent", "none"))
+    >>> one_of(("input", "recurrent", "none"))
     'input, recurrent or none'
     """
     return f"{', '.join(names[:-1])} or {names[-1]}"
@@ -77,7 +76,7 @@ Source = Annotated[
     ),
 ]
 MANY = "Many files"
-"""What the help puts the options for many files under."""
+"""The heading of the options for many files in the help."""
 Dask = Annotated[
     str | None,
     typer.Option(
@@ -100,7 +99,7 @@ _BUFFER = "The source is a bare cuDNN buffer"
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What a user may say about the source; each field is an option of every command that reads one."""
+    """The options about the source; every command that reads one has an option for each field."""
 
     config: Annotated[
         Path | None,
@@ -132,7 +131,7 @@ class SourceOptions:
             "--from",
             metavar="FORMAT",
             rich_help_panel=_SOURCE,
-            help=f"Format of the source: {listed(FORMAT_NAMES)}. Default: decided by the file's content.",
+            help=f"Format of the source: {one_of(FORMAT_NAMES)}. Default: decided by the file's content.",
         ),
     ] = None
     return_sequences: Annotated[
@@ -156,7 +155,7 @@ class SourceOptions:
             MERGE_MODES,
             metavar="MODE",
             rich_help_panel=_WEIGHTS,
-            help=f"How bidirectional layers join their outputs: {listed(MERGE_MODES)}. Default: concat.",
+            help=f"How bidirectional layers join their outputs: {one_of(MERGE_MODES)}. Default: concat.",
         ),
     ] = None
     input_size: Annotated[int | None, typer.Option(rich_help_panel=_BUFFER, help="Features.")] = None
@@ -171,12 +170,12 @@ class SourceOptions:
             BUFFER_BIAS_MODES,
             metavar="MODE",
             rich_help_panel=_BUFFER,
-            help=f"Biases in the source: {listed(BUFFER_BIAS_MODES)}. Default: double.",
+            help=f"Biases in the source: {one_of(BUFFER_BIAS_MODES)}. Default: double.",
         ),
     ] = None
     buffer_dtype: Annotated[
         str,
-        choice(DTYPES, metavar="TYPE", rich_help_panel=_BUFFER, help=f"Element type of the source: {listed(DTYPES)}."),
+        choice(DTYPES, metavar="TYPE", rich_help_panel=_BUFFER, help=f"Element type of the source: {one_of(DTYPES)}."),
     ] = "float32"
 
     @property

@@ -1,4 +1,4 @@
-"""What the command line shows: results on stdout; notes, errors and progress on stderr."""
+"""Print results on stdout; notes, errors and progress on stderr."""
 
 from __future__ import annotations
 
@@ -191,8 +191,8 @@ def show_report(report: Report) -> None:
     for check in report.checks:
         status = "not run: " if check.status == "not run" else ""
         cost = "" if check.seconds is None else f" · {check.seconds:.1f} s"
-        said = f"{printable(check.layer).ljust(width)}  {check.level:9}  {status}{printable(check.detail)}{cost}"
-        _print(f"  {_mark(check.status)} {said}")
+        text = f"{printable(check.layer).ljust(width)}  {check.level:9}  {status}{printable(check.detail)}{cost}"
+        _print(f"  {_mark(check.status)} {text}")
 
 
 def show_outputs(name: str, ran: Ran) -> None:
@@ -234,10 +234,10 @@ def _summary(results: Sequence[CheckResult]) -> str:
     words = {"failed": "failed", "not done": "could not be checked", "no lstm": "without LSTM", "ignored": "ignored"}
     passed = f"{count['passed']} passed" + (f" ({warned} with warnings)" if warned else "")
     parts = [passed, *(f"{count[status]} {word}" for status, word in words.items() if count[status])]
-    said = f"{counted(len(results), 'file')}: {', '.join(parts)}"
+    text = f"{counted(len(results), 'file')}: {', '.join(parts)}"
     if count["ignored"] < len(results):
-        return said
-    return f"{said}; nothing was checked: by its name no file is a checkpoint, or the settings ignore it"
+        return text
+    return f"{text}; nothing was checked: by its name no file is a checkpoint, or the settings ignore it"
 
 
 def show_annotations(results: Sequence[CheckResult]) -> None:
@@ -322,7 +322,7 @@ def _show_targets(targets: Mapping[str, Any]) -> None:
 
 
 def _show_stack(name: str, layers: Sequence[str]) -> None:
-    """Print what the layers of one module are in each target; of a layer alone its own lines say it."""
+    """Print how each target holds the layers of one module; a single layer has its own lines."""
     if len(layers) == 1:
         return
     count = len(layers)
@@ -356,8 +356,8 @@ def _show_direction(direction: Mapping[str, Any]) -> None:
         # Two biases in one line, whose sizes are added in the JSON.
         each = direction["biases"] == 2 and name == row.arrays[2] and len(row.bias_names) == 2
         sizes = [size // 2 for size in shape] if each else shape
-        said = f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''}){' each' if each else ''}"
-        _line(name, f"{said}  {next(meanings)}")
+        text = f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''}){' each' if each else ''}"
+        _line(name, f"{text}  {next(meanings)}")
     if not direction["biases"]:
         _line("bias", "none")
     columns = ", ".join(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lstmconv.errors import UsageError
 
-__all__ = ["expand", "is_pattern", "several", "targets_of"]
+__all__ = ["all_are_sources", "expand", "targets_of"]
 
 
 def expand(arguments: Sequence[Path]) -> list[Path]:
@@ -21,7 +21,7 @@ def expand(arguments: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for argument in arguments:
         matches = [argument]
-        if is_pattern(argument):
+        if _is_pattern(argument):
             matches = [Path(name) for name in sorted(glob(str(argument), recursive=True))]  # noqa: PTH207  # absolute too
             if not matches:
                 raise UsageError(f"no file matches the pattern {argument}; check the folder and the spelling")
@@ -29,14 +29,14 @@ def expand(arguments: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
-def is_pattern(path: Path) -> bool:
+def _is_pattern(path: Path) -> bool:
     """Whether a path is a pattern and not an existing file."""
     from glob import has_magic
 
     return has_magic(str(path)) and not path.exists()
 
 
-def several(arguments: Sequence[Path], folder: Path | None, to: Sequence[str], *, force: bool) -> bool:
+def all_are_sources(arguments: Sequence[Path], folder: Path | None, to: Sequence[str], *, force: bool) -> bool:
     """Return whether all arguments are sources; otherwise they are a source and its target.
 
     Three or more paths with a format, a pattern, or a folder for the targets: every path is a source. Three or more
@@ -46,7 +46,7 @@ def several(arguments: Sequence[Path], folder: Path | None, to: Sequence[str], *
         UsageError: Two arguments are ambiguous: the second would be replaced, but its suffix is not the format's; or
             several targets are files already.
     """
-    if folder is not None or any(is_pattern(path) for path in arguments):
+    if folder is not None or any(_is_pattern(path) for path in arguments):
         return True
     if len(arguments) > 2:
         there = next((path for path in arguments[1:] if path.is_file()), None)

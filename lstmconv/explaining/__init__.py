@@ -1,1 +1,1 @@
-"""What a file holds and how its layers compute, as values, and drawn on a terminal."""
+"""Explain the layers of a file: as values, as JSON, and as drawings on a terminal."""

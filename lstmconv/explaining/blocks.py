@@ -23,9 +23,9 @@ __all__ = [
     "FormatLayout",
     "HalfLayout",
     "bias_names",
-    "placed",
-    "shown",
-    "shown_names",
+    "bias_contents",
+    "default_formats",
+    "layout_in",
     "stored_biases",
 ]
 
@@ -114,12 +114,12 @@ class FormatLayout:
     halves: tuple[HalfLayout, ...]
 
 
-def bias_names(row: Layout, held: Sequence[bool], hidden: int, place: str = "") -> tuple[str, ...]:
+def bias_names(row: Layout, present: Sequence[bool], hidden: int, place: str = "") -> tuple[str, ...]:
     """Name the biases that a row stores; parts of one array by their ranges.
 
     Args:
         row: The layout.
-        held: Whether the input's and the recurrent bias are there; of one bias, either.
+        present: Whether the input's and the recurrent bias exist; for a format with one bias, either counts.
         hidden: Units.
         place: Where PyTorch keeps the direction: its names end in it.
 
@@ -132,10 +132,10 @@ def bias_names(row: Layout, held: Sequence[bool], hidden: int, place: str = "") 
     names = ("b_*",) if row.one_bias.gate_axis is None else row.bias_names
     if len(names) == 2:
         suffix = place if row.directions == "names" else ""
-        return tuple(f"{name}{suffix}" for name, there in zip(names, held, strict=True) if there)
-    if all(held):
+        return tuple(f"{name}{suffix}" for name, there in zip(names, present, strict=True) if there)
+    if all(present):
         return tuple(f"{names[0]}[{4 * hidden * k}:{4 * hidden * (k + 1)}]" for k in range(2))
-    return names if any(held) else ()
+    return names if any(present) else ()
 
 
 def stored_biases(direction: LSTMDirection) -> tuple[bool, bool]:
@@ -143,7 +143,7 @@ def stored_biases(direction: LSTMDirection) -> tuple[bool, bool]:
     return direction.bias_ih is not None, direction.bias_hh is not None
 
 
-def placed(
+def bias_contents(
     direction: LSTMDirection, names: Sequence[str], mode: BiasMode | None, *, zeros: bool
 ) -> tuple[str | None, ...]:
     """Return what a target's input and recurrent bias hold: a name of the source's, ``"zeros"``, a sum, or ``None``.
@@ -175,13 +175,13 @@ def _alike(array: Array) -> Gates:
     return Gates(array, array, array, array)
 
 
-def shown_names(own: Layout) -> tuple[str, ...]:
+def default_formats(own: Layout) -> tuple[str, ...]:
     """Return the names of the layouts that are shown by default: the source's own, and one of each framework."""
     first = next(name for name, row in LAYOUTS_BY_NAME.items() if row is own)
     return tuple(dict.fromkeys((first, *SHOWN)))
 
 
-def shown(stack: Stack, name: str, own: Layout) -> FormatLayout:
+def layout_in(stack: Stack, name: str, own: Layout) -> FormatLayout:
     """Lay out a stack in one format; no array is read.
 
     Args:
@@ -248,8 +248,8 @@ def _arrays(direction: LSTMDirection, row: Layout, place: str, contents: Sequenc
     own_names = row.gate_matrices or (None, None)
     yield _matrix(direction, "input matrix", row.input_matrix, f"{matrix}{suffix}", own_names[0])
     yield _matrix(direction, "recurrent matrix", row.recurrent_matrix, f"{recurrent}{suffix}", own_names[1])
-    held = stored_biases(direction) if len(contents) == 1 else (bool(contents),) * 2
-    names = bias_names(row, held, direction.hidden_size)
+    present = stored_biases(direction) if len(contents) == 1 else (bool(contents),) * 2
+    names = bias_names(row, present, direction.hidden_size)
     inside = row.bias_array is not None and len(names) == 2
     roles: tuple[Role, ...] = ("input bias", "recurrent bias") if row.two_biases else ("bias",)
     pattern = row.one_bias
@@ -271,9 +271,9 @@ def _arrays(direction: LSTMDirection, row: Layout, place: str, contents: Sequenc
 def _contents(direction: LSTMDirection, row: Layout, names: Sequence[str], *, zeros: bool) -> tuple[str, ...]:
     """Return what each bias that a target stores holds, input before recurrent."""
     if not row.two_biases:
-        both = placed(direction, names, "single-input", zeros=False)
+        both = bias_contents(direction, names, "single-input", zeros=False)
     else:
-        both = placed(direction, names, None, zeros=zeros or row.always_biased)
+        both = bias_contents(direction, names, None, zeros=zeros or row.always_biased)
     return tuple(content for content in both if content is not None)
 
 
@@ -308,8 +308,8 @@ def _packed(stack: Stack, name: str, row: Layout, own: Layout) -> FormatLayout:
         params = [param for param in described["params"] if param["pseudoLayer"] == pseudo]
         place = _place(layer, own, stack.layers.index(layer), index)
         names = bias_names(own, stored_biases(direction), direction.hidden_size, place)
-        held = placed(direction, names, mode, zeros=stack.has_bias)
-        contents = iter([content for content in held if content is not None])
+        both = bias_contents(direction, names, mode, zeros=stack.has_bias)
+        contents = iter([content for content in both if content is not None])
         arrays = []
         for start in range(0, len(params), 4):
             four = params[start : start + 4]

@@ -124,21 +124,21 @@ def _bias(explanation: Explanation, width: int) -> Iterator[Text]:
             "  Both biases are added to the same sum, so only their sum matters. A format with two biases keeps both; "
             "Keras' single bias is their sum."
         )
-    placed = [layout for layout in explanation.layouts if layout.obstacle is None and not layout.own]
-    said = [(layout.row.name, _held(layout), layout.row.gates) for layout in placed]
-    if len(bias.stored) == 2 and all(layout.row.two_biases for layout in placed):
-        said.append(("Keras 2, 3", f"bias = {bias.summed}", "ifgo"))
-    if said:
+    others = [layout for layout in explanation.layouts if layout.obstacle is None and not layout.own]
+    rows = [(layout.row.name, _contents(layout), layout.row.gates) for layout in others]
+    if len(bias.stored) == 2 and all(layout.row.two_biases for layout in others):
+        rows.append(("Keras 2, 3", f"bias = {bias.summed}", "ifgo"))
+    if rows:
         yield Text(f"  {', '.join(bias.stored)}  ({bias.size} numbers{' each' if len(bias.stored) == 2 else ''})")
-    longest = max((len(held) for _, held, _ in said), default=0)
-    for number, (name, held, gates) in enumerate(said):
-        line = Text(f"    {'├' if number < len(said) - 1 else '└'}─→ {name:12}{held:{longest}}  ")
+    longest = max((len(contents) for _, contents, _ in rows), default=0)
+    for number, (name, contents, gates) in enumerate(rows):
+        line = Text(f"    {'├' if number < len(rows) - 1 else '└'}─→ {name:12}{contents:{longest}}  ")
         for gate in gates if line.cell_len + 12 <= width else "":
             line.append_text(chip(gate))
         yield line
-    if any(layout.size is not None for layout in placed):
+    if any(layout.size is not None for layout in others):
         stored = {
-            mode: [name for name, held in zip(("bW", "bR"), parts, strict=True) if held]
+            mode: [name for name, content in zip(("bW", "bR"), parts, strict=True) if content]
             for mode, parts in bias.cudnn_modes.items()
         }
         modes = [f"{mode.removeprefix('CUDNN_RNN_')} {' and '.join(names)}" for mode, names in stored.items()]
@@ -148,7 +148,7 @@ def _bias(explanation: Explanation, width: int) -> Iterator[Text]:
         yield Text(f"  The sum of this layer's two biases {exact}.")
 
 
-def _held(layout: FormatLayout) -> str:
+def _contents(layout: FormatLayout) -> str:
     biases = [array for array in layout.halves[0].arrays if "bias" in array.role]
     return ", ".join(f"{'b' if array.axis == 'apart' else array.name} = {array.content}" for array in biases)
 

@@ -22,7 +22,7 @@ from lstmconv.listing import counted
 __all__ = ["COLOURS", "FEW_COLOURS", "STYLES", "chip", "gate_blocks"]
 
 STYLES = {gate: f"gate.{gate}" for gate in GATE_COLOURS}
-"""What a gate's style is called; the terminal's colours say what it looks like."""
+"""The names of the gates' styles. The theme gives each its colours."""
 COLOURS = {STYLES[gate]: f"bold {colours.text} on {colours.fill}" for gate, colours in GATE_COLOURS.items()}
 FEW_COLOURS = {STYLES[gate]: f"bold {colours.few}" for gate, colours in GATE_COLOURS.items()}
 
@@ -124,12 +124,12 @@ def _picture(drawn: DrawnArray, lines: int, *, numbered: bool) -> Picture:
     if array.axis == "columns":
         above = [(k * across, str(end)) for k, end in enumerate(ends)]
         return ruled([(0, drawn.name)], above, down, grid([cells], across, length, torn))
-    apart = []
+    boxes = []
     for number, (block, cell) in enumerate(zip(array.blocks, cells, strict=True)):
         above = [(0, "0"), (across - len(str(block.stop)) + 1, str(block.stop))]
         box = grid([[cell]], across, length, torn)
-        apart.append(ruled([(0, block.array)], above, [] if number else down, box))
-    return beside(apart, 1)
+        boxes.append(ruled([(0, block.array)], above, [] if number else down, box))
+    return beside(boxes, 1)
 
 
 def _flat(drawn: DrawnArray, half: Sequence[DrawnArray], width: int) -> Picture:

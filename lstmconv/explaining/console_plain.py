@@ -39,8 +39,8 @@ def _page(explained: PlainExplanation, width: int) -> Iterator[Text]:
     drawn = [array for array in explained.arrays if len(array.stored[0].axes) > 1]
     if drawn:
         gates = any(array.stored[0].gates for array in drawn)
-        said = "Gates are named." if gates else "▒ marks the same numbers in every drawing of an array."
-        yield Text(f"  Drawn to scale. {said}")
+        legend = "Gates are named." if gates else "▒ marks the same numbers in every drawing of an array."
+        yield Text(f"  Drawn to scale. {legend}")
     for array in explained.arrays:
         yield Text("")
         yield _sentence(array)
@@ -67,7 +67,7 @@ def _axes(stored: StoredArray) -> str:
 
 
 def _picture(first: StoredArray, stored: StoredArray) -> Picture:
-    """Draw the last two axes as a box; those before them are said. Gates are boxes one behind the other."""
+    """Draw the last two axes as a box, and write the others below it. Each gate is a box of its own."""
     *leading, upright, across = stored.axes if len(stored.axes) > 1 else (Axis("", 1), *stored.axes)
     longest = max(axis.size for axis in stored.axes)
     wide = max(4, round(_WIDEST * across.size / longest))

@@ -16,10 +16,10 @@ from lstmconv.errors import NoLSTMError, UsageError
 from lstmconv.explaining.blocks import (
     FormatLayout,
     HalfLayout,
+    bias_contents,
     bias_names,
-    placed,
-    shown,
-    shown_names,
+    default_formats,
+    layout_in,
     stored_biases,
 )
 from lstmconv.explaining.equations import equations
@@ -43,7 +43,7 @@ class BiasJourney:
     """Where a direction's bias goes.
 
     Attributes:
-        stored: Its names in the source: none, one, or the input's and the recurrent one.
+        stored: The names of its biases in the source: none, one, or the input's and the recurrent one.
         size: Elements of each.
         summed: What Keras' single bias holds.
         rounding: Largest rounding of the sum of two biases, in units in the last place; ``None`` without two.
@@ -65,7 +65,7 @@ class Explanation:
         source: The file's name; ``None`` for the built-in example.
         file_format: What kind of file it is.
         layers: The layers explained: one, or those of a stack.
-        stack: What holds them; it may hold more.
+        stack: The stack that the layers are part of.
         own: The source's layout.
         layouts: The layers in each format, in the order asked for.
         equations: One step of the first layer's forward half, a line each.
@@ -113,7 +113,7 @@ def explain(checkpoint: Checkpoint, layer: str | None = None, formats: Sequence[
     """Explain a layer, or the layers of a stack; only the weights that are shown are read.
 
     Args:
-        checkpoint: Its layers.
+        checkpoint: The content of a file.
         layer: A layer or a stack by its name; the first by default.
         formats: Some of :data:`~lstmconv.explaining.layout_names.LAYOUT_NAMES`; by default the source's own, PyTorch,
             ONNX and cuDNN.
@@ -128,10 +128,10 @@ def explain(checkpoint: Checkpoint, layer: str | None = None, formats: Sequence[
             raise UsageError(f"unknown layout {name!r}; expected one of {', '.join(LAYOUT_NAMES)}")
     direction = layers[0].forward
     own = by_name(direction.layout)
-    own_name, *_ = default = shown_names(own)
+    own_name, *_ = default = default_formats(own)
     wanted = dict.fromkeys(formats or default)
-    every = {name: _only(shown(stack, name, own), layers) for name in dict.fromkeys((own_name, *wanted))}
-    held = every[own_name]
+    every = {name: _only(layout_in(stack, name, own), layers) for name in dict.fromkeys((own_name, *wanted))}
+    source_layout = every[own_name]
     return Explanation(
         source=checkpoint.provenance.source or None,
         file_format=checkpoint.provenance.format,
@@ -139,8 +139,8 @@ def explain(checkpoint: Checkpoint, layer: str | None = None, formats: Sequence[
         stack=stack,
         own=own,
         layouts=tuple(every[name] for name in wanted),
-        equations=equations(direction, held, held.halves[0].arrays),
-        bias=_journey(direction, own, held.halves[0]),
+        equations=equations(direction, source_layout, source_layout.halves[0].arrays),
+        bias=_journey(direction, own, source_layout.halves[0]),
         step=one_step(direction, own.gates),
         others=tuple(other.name for other in checkpoint.layers if other not in layers),
         notes=checkpoint.all_notes,
@@ -178,8 +178,12 @@ def _only(layout: FormatLayout, layers: tuple[LSTMLayer, ...]) -> FormatLayout:
 def _journey(direction: LSTMDirection, own: Layout, half: HalfLayout) -> BiasJourney:
     stored = tuple(array.name for array in half.arrays if "bias" in array.role)
     names = bias_names(own, stored_biases(direction), direction.hidden_size, half.place)
-    modes = {name: placed(direction, names, mode, zeros=False) for name, mode in _CUDNN_MODES.items()} if stored else {}
-    summed = placed(direction, names, "single-input", zeros=False)[0]
+    modes = (
+        {name: bias_contents(direction, names, mode, zeros=False) for name, mode in _CUDNN_MODES.items()}
+        if stored
+        else {}
+    )
+    summed = bias_contents(direction, names, "single-input", zeros=False)[0]
     return BiasJourney(stored, 4 * direction.hidden_size, summed, rounding_of_sum(direction), modes)
 
 
@@ -202,7 +206,7 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
             "size": bias.size,
             "summed": bias.summed,
             "rounding_ulps": bias.rounding,
-            "cudnn_modes": {name: list(held) for name, held in bias.cudnn_modes.items()},
+            "cudnn_modes": {name: list(contents) for name, contents in bias.cudnn_modes.items()},
         },
         "step": {
             "layer": explanation.first.name,

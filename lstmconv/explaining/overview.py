@@ -29,7 +29,7 @@ class LayerLine:
 
     Attributes:
         name: As in the file.
-        kind: Its class, or the kind that lstmconv takes its class for: ``Convolution`` for a Conv1D.
+        kind: The layer's class in Keras, or lstmconv's kind for that class: ``Convolution`` for a Conv1D.
         shape: The shape that its first call returns, with the batch; ``None`` if it is not known.
         parameters: How many numbers it stores.
         calls: How often the model calls it; 0 for a layer that a TimeDistributed one calls.

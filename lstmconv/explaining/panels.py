@@ -1,4 +1,4 @@
-"""What is drawn of a stack's arrays, whatever the medium: which panels, how long each array is, what its title says.
+"""Panels of a stack's arrays for any medium: which there are, how long each array is drawn, what each title says.
 
 :mod:`lstmconv.explaining.blocks` says where the gates lie. A painter chooses a scale and puts the panels on its
 medium: :mod:`lstmconv.explaining.console_blocks` on a terminal, ``page.html`` of :mod:`lstmconv.reporting` on a page.
@@ -49,7 +49,7 @@ class DrawnArray:
 
     Attributes:
         array: Its blocks. ``rows`` lie below each other; ``columns``, ``apart`` and ``flat`` beside each other.
-        name: Its name without the ending that the panel's title says.
+        name: The array's name without the ending that the panel's title gives.
         length: Length of the axis along which no gates lie, in the medium's unit; of a bias the shortest.
         fit: Whether that length is true to scale.
         share: Elements of the array in a flat buffer, relative to the longest array of its direction.
@@ -73,7 +73,7 @@ class Panel:
     Attributes:
         layout: The format.
         layer: Number of the layer in its stack, from 0.
-        facts: Whose arrays these are, and what the format's names do not say.
+        facts: The layer or direction that the arrays belong to, and what the format's names leave out.
         arrays: Empty where the format cannot hold the layers.
     """
 
@@ -88,7 +88,7 @@ def panels(stack: Stack, layouts: Sequence[FormatLayout], scale: Scale) -> list[
 
     Args:
         stack: The layers.
-        layouts: Them, or some of them, in each format.
+        layouts: All or some of the layers in each format.
         scale: The medium's.
     """
     return [panel for layout in layouts for panel in _panels(stack, layout, scale)]
@@ -114,8 +114,10 @@ def _appearance(half: HalfLayout) -> object:
 
 
 def _facts(stack: Stack, layout: FormatLayout, halves: Sequence[HalfLayout], *, several: bool) -> Iterator[str]:
-    told = layout.row.directions in ("names", "groups")  # The place itself says which direction it is of.
-    places = " and ".join(half.place if told or half.half is None else f"{half.place} {half.half}" for half in halves)
+    distinct = layout.row.directions in ("names", "groups")  # Each direction has a place of its own name.
+    places = " and ".join(
+        half.place if distinct or half.half is None else f"{half.place} {half.half}" for half in halves
+    )
     if several:
         yield halves[0].layer
     if layout.row.directions == "names":

@@ -130,8 +130,8 @@ def _arrays(layer: Layer, formats: Sequence[str]) -> Iterator[ArrayInFormats]:
     if isinstance(layer, RecurrentLayer):
         for direction, lead in zip(layer.directions, ("", "backward "), strict=False):
             rows = rows_of("GRU" if isinstance(direction, GRUDirection) else "SimpleRNN")
-            held = {key: array for key in rows if (array := getattr(direction, key, None)) is not None}
-            yield from (_array(f"{lead}{key}", rows[key], array, formats) for key, array in held.items())
+            stored = {key: array for key in rows if (array := getattr(direction, key, None)) is not None}
+            yield from (_array(f"{lead}{key}", rows[key], array, formats) for key, array in stored.items())
         return
     if isinstance(layer, LSTMLayer | Stack):
         return

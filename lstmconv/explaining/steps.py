@@ -163,11 +163,11 @@ def _omitted(direction: LSTMDirection) -> str | None:
     """Return why a unit's gates cannot be computed, or ``None``."""
     for kind in ("activation", "recurrent_activation"):
         activation: Activation | None = getattr(direction, kind)
-        said = kind.replace("_", " ")
+        name = kind.replace("_", " ")
         if activation is None:
-            return f"the {said} is unknown; pass --config or --{kind.replace('_', '-')}"
+            return f"the {name} is unknown; pass --config or --{kind.replace('_', '-')}"
         if activation.coupled:
-            return f"the {said} {activation.name} needs all units at once"
+            return f"the {name} {activation.name} needs all units at once"
     return None
 
 

@@ -1,6 +1,6 @@
 """The report of a file as one HTML page: ``lstmconv report``.
 
-:mod:`~lstmconv.reporting.values` gathers what it says, :mod:`~lstmconv.reporting.figures` draws it with matplotlib,
+:mod:`~lstmconv.reporting.values` gathers its content, :mod:`~lstmconv.reporting.figures` draws it with matplotlib,
 :mod:`~lstmconv.reporting.page` puts it into the page of ``page.html`` with Jinja. The page has no script and asks
 nothing of any network.
 """

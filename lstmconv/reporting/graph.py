@@ -58,7 +58,7 @@ def parts(model: Model, overview: Overview) -> list[Part]:
 
 @dataclass(frozen=True)
 class _Box:
-    """What stands in a box: two lines, its class in the page's style sheet, and what is said when it is pointed at."""
+    """The content of a box: two lines, its class in the page's style sheet, and the text of its tooltip."""
 
     first: str
     second: str

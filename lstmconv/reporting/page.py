@@ -32,7 +32,7 @@ _GATE_PIXELS = 44
 _SIDE = Side(_GATE_PIXELS, shortest=18, longest=220)
 _DRAWN = 24
 """Draw the weights of at most so many directions, so that the page stays below 2 MB; tables show the others."""
-_LISTED = 24
+_MOST_RUNS = 24
 _NAMED = 6
 """The verdict names at most so many layers."""
 _AXES = {"W": "feature", "R": "previous unit"}
@@ -54,7 +54,7 @@ def rendered(values: ReportValues) -> str:
 
     folder = resources.files("lstmconv.reporting")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"shown": printable, "number": number, "listed": _listed, "deviation": _deviation}
+    environment.filters |= {"shown": printable, "number": number, "ranges": _ranges, "deviation": _deviation}
     template = environment.from_string((folder / "page.html").read_text("utf-8"))
     return template.render(
         version=__version__,
@@ -96,10 +96,10 @@ def _deviation(value: float) -> str:
     return deviation_number(value).replace("-", "−")
 
 
-def _listed(units: Sequence[int]) -> str:
+def _ranges(units: Sequence[int]) -> str:
     """List units, runs as ranges.
 
-    >>> _listed((0, 1, 2, 5))
+    >>> _ranges((0, 1, 2, 5))
     '0–2, 5'
     """
     runs: list[list[int]] = []
@@ -108,7 +108,7 @@ def _listed(units: Sequence[int]) -> str:
             runs[-1][1] = unit
         else:
             runs.append([unit, unit])
-    shown = [f"{first}" if first == last else f"{first}–{last}" for first, last in runs[:_LISTED]]
+    shown = [f"{first}" if first == last else f"{first}–{last}" for first, last in runs[:_MOST_RUNS]]
     more = len(runs) - len(shown)
     return ", ".join(shown) + (f" and {more:,} more runs" if more else "")
 
@@ -128,15 +128,15 @@ def _overall(values: ReportValues) -> dict[str, Any]:
     """Return the worst verdict of all targets, and a sentence for each target."""
     found = [target.verdict for target in values.targets]
     if not found:
-        said = "No target was given: nothing was compared, and nothing is proven. The report shows the source alone."
-        return {"kind": "not run", "mark": "–", "word": "Nothing compared", "said": [said]}
+        text = "No target was given: nothing was compared, and nothing is proven. The report shows the source alone."
+        return {"kind": "not run", "mark": "–", "word": "Nothing compared", "sentences": [text]}
     kind = next(one for one in ("not equal", "not finite", "not run", "equal so far", "equal") if one in found)
     mark, word = _VERDICTS[kind]
     alone = values.overview is None and len(values.stacks) == 1  # The file holds nothing else.
     if kind == "equal" and not alone and not all(_ran_model(target) for target in values.targets):
         word = "LSTM layers equal"
     source = printable(values.described["source"])
-    said_of = {
+    sentences = {
         "not finite": f"holds the same weights as {source}, and they are not finite: outputs were not compared.",
         "not equal": f"does not hold or compute the same as {source}.",
         "not run": f"was not compared with {source}, so it is neither proven equal nor different.",
@@ -144,11 +144,11 @@ def _overall(values: ReportValues) -> dict[str, Any]:
     lines = []
     for target in values.targets:
         if target.verdict == "equal so far":
-            text = f"{_said_held(source, target)}; the checks that did not run are named below."
+            text = f"{_same_weights(source, target)}; the checks that did not run are named below."
         else:
-            text = said_of.get(target.verdict) or _said_equal(values, target)
+            text = sentences.get(target.verdict) or _equal_sentence(values, target)
         lines.append(f"{printable(target.report.target)} {text}")
-    return {"kind": kind, "mark": mark, "word": word, "said": lines}
+    return {"kind": kind, "mark": mark, "word": word, "sentences": lines}
 
 
 def _ran_model(target: TargetValues) -> bool:
@@ -156,25 +156,25 @@ def _ran_model(target: TargetValues) -> bool:
     return any(check.level == "model" and check.status == "passed" for check in target.report.checks)
 
 
-def _said_held(source: str, target: TargetValues) -> str:
+def _same_weights(source: str, target: TargetValues) -> str:
     """Say which weights a target holds."""
     if any(check.rescaled for check in target.report.checks):
         return f"holds the weights of {source}, rescaled for the hard_sigmoid of its Keras"
     return f"holds the same weights as {source} bit for bit"
 
 
-def _said_equal(values: ReportValues, target: TargetValues) -> str:
+def _equal_sentence(values: ReportValues, target: TargetValues) -> str:
     """Say what was compared of a target that is equal, and what was not."""
     source = printable(values.described["source"])
     if _ran_model(target):
-        return f"{_said_held(source, target)}. Run from its inputs to its outputs, it computes the same."
+        return f"{_same_weights(source, target)}. Run from its inputs to its outputs, it computes the same."
     if values.overview is None and len(values.stacks) == 1:
         return f"holds the same weights bit for bit and computes the same as {source}."
     names = list(dict.fromkeys(check.layer for check in target.report.checks if check.level == "outputs"))
     layers = printable(listed(names, _NAMED))
-    said = f"holds the same weights bit for bit, and computes the same, as {layers} of {source}, each run alone."
+    text = f"holds the same weights bit for bit, and computes the same, as {layers} of {source}, each run alone."
     others = 0 if values.overview is None else len(values.overview.layers) - len(values.checkpoint.layers)
-    return f"{said} The other layers of the model were not compared." if others > 0 else said
+    return f"{text} The other layers of the model were not compared." if others > 0 else text
 
 
 def _proof(index: int, target: Any) -> dict[str, Any]:
@@ -209,12 +209,12 @@ def _caption(evidence: Evidence) -> str:
     """Say what a chart draws: which number is worst, and how far the nearest mistake would have been, in one unit."""
     unit = unit_of(evidence)
     drawn = "At each step, the number of the first output that is worst" if evidence.steps else "The worst number"
-    said = f"{drawn}, in units of {unit}. Worst of all: {evidence.place}, {times(evidence.found_ratio)} of {unit}"
-    said += f" ({_deviation(evidence.found)} of {_deviation(evidence.noise)})."
+    text = f"{drawn}, in units of {unit}. Worst of all: {evidence.place}, {times(evidence.found_ratio)} of {unit}"
+    text += f" ({_deviation(evidence.found)} of {_deviation(evidence.noise)})."
     if evidence.nearest_ratio is None:
-        return said
+        return text
     nearest = f"{times(evidence.nearest_ratio)} times {unit} ({evidence.mistake})"
-    return f"{said} The nearest of {evidence.mistakes} mistakes would have deviated {nearest}."
+    return f"{text} The nearest of {evidence.mistakes} mistakes would have deviated {nearest}."
 
 
 def _not_run(values: ReportValues) -> Iterator[str]:
@@ -353,11 +353,11 @@ def _drawings(name: str, array: ArrayWeights, marks: Sequence[Mark]) -> list[tup
         title = f"{array.letter}, {GATE_NAMES[gate]} gate"
         axis = _AXES.get(array.letter, "")
         args = (scan, array.limit, GATE_COLOURS[gate].fill, own, axis)
-        found.append((gate, figures.weights(f"{name}-{gate}", title, _said(scan, own), *args)))
+        found.append((gate, figures.weights(f"{name}-{gate}", title, _described(scan, own), *args)))
     return found
 
 
-def _said(scan: Scan, marks: Sequence[Mark]) -> str:
+def _described(scan: Scan, marks: Sequence[Mark]) -> str:
     """Describe a heat map and its histogram in words."""
     parts = [f"{scan.shape[0]:,} by {scan.shape[1]:,} weights from {number(scan.smallest)} to {number(scan.largest)}"]
     parts.append(f"mean {number(scan.mean)}, standard deviation {number(scan.deviation)}")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from lstmconv.arrays.mapping import let_go
 from lstmconv.model import Array
 
-__all__ = ["BINS", "PICTURE", "Scan", "counted", "scanned"]
+__all__ = ["Scan", "scan_gate", "with_histogram"]
 
 PICTURE = 96
 """Largest number of cells of a picture along each axis: about as many as a figure has pixels."""
@@ -34,7 +34,7 @@ class Scan:
         smallest: The smallest finite weight; 0 if there is none. The next three count finite weights only, too.
         largest: Likewise.
         mean: Likewise, in float64.
-        deviation: The standard deviation; computed by :func:`counted`.
+        deviation: The standard deviation; computed by :func:`with_histogram`.
         zeros: How many are zero.
         nan: How many are NaN.
         infinite: How many are infinite.
@@ -44,7 +44,7 @@ class Scan:
         picture: At most :data:`PICTURE` cells along each axis; each is the weight of its block that is largest in
             magnitude, with its sign; not finite where one of the block is not.
         block: Units and features of a cell.
-        counts: ``(BINS,)``; computed by :func:`counted`.
+        counts: ``(BINS,)``; computed by :func:`with_histogram`.
     """
 
     shape: tuple[int, int]
@@ -90,7 +90,7 @@ def _two_axes(values: Array) -> Array:
     return values[:, None] if values.ndim == 1 else values
 
 
-def scanned(values: Array) -> Scan:
+def scan_gate(values: Array) -> Scan:
     """Read a gate's weights, ``(unit, feature)`` or ``(unit,)``, for the first time."""
     values = _two_axes(values)
     units, features = values.shape
@@ -148,7 +148,7 @@ def _largest(part: Array, block: tuple[int, int]) -> Float64:
     return np.where(np.abs(low) > np.abs(high), low, high).astype(np.float64)
 
 
-def counted(values: Array, scan: Scan, limit: float) -> Scan:
+def with_histogram(values: Array, scan: Scan, limit: float) -> Scan:
     """Read the weights a second time, for the histogram over ``-limit`` to ``limit``, and the deviation."""
     counts = np.zeros(BINS, np.int64)
     off = 0.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lstmconv.explaining.blocks import FormatLayout, shown, shown_names
+from lstmconv.explaining.blocks import FormatLayout, default_formats, layout_in
 from lstmconv.explaining.inspection import describe_checkpoint
 from lstmconv.explaining.overview import Overview, overview
 from lstmconv.formats.record import Record
@@ -56,8 +56,8 @@ class ReportValues:
 
     Attributes:
         checkpoint: The source.
-        described: It, as ``lstmconv inspect`` describes it.
-        overview: Its whole model; ``None`` if the file does not contain it.
+        described: The source as ``lstmconv inspect`` describes it.
+        overview: The source's whole model; ``None`` if the file does not contain it.
         halves: Its weights, layer by layer.
         stacks: Its layouts.
         targets: In the order given.
@@ -106,7 +106,7 @@ def gather(
 
 def _layouts(stack: Stack) -> tuple[FormatLayout, ...]:
     own = by_name(stack.first.forward.layout)
-    return tuple(shown(stack, name, own) for name in shown_names(own))
+    return tuple(layout_in(stack, name, own) for name in default_formats(own))
 
 
 def verdict(report: Report) -> Verdict:

@@ -1,4 +1,4 @@
-"""What a layer's weights look like, array by array and gate by gate, and the units that stand out."""
+"""Statistics of a layer's weights for each array and gate, and the units that stand out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from lstmconv.arrays.places import stored_name
 from lstmconv.checking.weight_rules import EXPLODED_NORM, MOVED, Rows, reach
 from lstmconv.model import GATES, Gates, LSTMDirection, LSTMLayer
-from lstmconv.reporting.scanning import Scan, counted, scanned
+from lstmconv.reporting.scanning import Scan, scan_gate, with_histogram
 
 __all__ = ["ArrayWeights", "HalfWeights", "Kind", "Mark", "weights_of"]
 
@@ -41,8 +41,8 @@ class ArrayWeights:
     """One array of a direction.
 
     Attributes:
-        letter: ``W``, ``R``, ``b``, or of two biases ``bW`` and ``bR``, as ONNX and cuDNN call them.
-        name: What the source calls it.
+        letter: ``W``, ``R`` and ``b``, or ``bW`` and ``bR`` for two biases, as ONNX and cuDNN call them.
+        name: The array's name in the source.
         gates: In the order i, f, g, o.
         limit: The largest finite magnitude of all four.
     """
@@ -86,10 +86,10 @@ def _arrays(direction: LSTMDirection) -> Iterator[ArrayWeights]:
 
 
 def _array(letter: str, name: str, gates: Gates) -> ArrayWeights:
-    scans = [scanned(gate) for gate in gates]
+    scans = [scan_gate(gate) for gate in gates]
     limit = max(max(abs(scan.smallest), abs(scan.largest)) for scan in scans)
     return ArrayWeights(
-        letter, name, tuple(counted(gate, scan, limit) for gate, scan in zip(gates, scans, strict=True)), limit
+        letter, name, tuple(with_histogram(gate, scan, limit) for gate, scan in zip(gates, scans, strict=True)), limit
     )
 
 
@@ -101,7 +101,7 @@ def _marks(direction: LSTMDirection, arrays: tuple[ArrayWeights, ...]) -> Iterat
         w, r = scans[0], scans[1]
         biases = [gates for gates in (direction.bias_ih, direction.bias_hh) if gates is not None]
         bias = np.zeros(direction.hidden_size)
-        with np.errstate(all="ignore"):  # Units that are not finite are told apart above.
+        with np.errstate(all="ignore"):  # Units that are not finite have a mark of their own.
             for gates in biases:
                 bias += np.asarray(tuple(gates)[index], np.float64)
             rows = Rows(w.magnitudes, r.magnitudes, np.sqrt(w.squares + r.squares), bias)

@@ -106,10 +106,10 @@ def test_convert_prints_its_object_also_when_the_proof_fails(source, tmp_path, m
 def test_a_report_draws_weights_whose_range_does_not_fit_their_dtype(source, tmp_path):
     import numpy as np
 
-    from lstmconv.reporting.scanning import counted, scanned
+    from lstmconv.reporting.scanning import scan_gate, with_histogram
 
     values = np.array([[-3e38, 3e38], [1e38, 0.0]], np.float32)
-    counts = counted(values, scanned(values), float(np.abs(values).max())).counts
+    counts = with_histogram(values, scan_gate(values), float(np.abs(values).max())).counts
     assert (counts.sum(), counts[0], counts[-1]) == (4, 1, 1)
 
 
