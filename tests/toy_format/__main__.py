@@ -30,6 +30,7 @@ LAYOUT = lstm.Layout(
     biases="one",
     arrays=("w", "r", "b"),
     source="tests/toy_format",
+    bias_names=("b",),
 )
 formats.FORMATS = (ROW, *formats.FORMATS)
 formats.TARGETS = (ROW, *formats.TARGETS)
