@@ -49,11 +49,11 @@ def load(
     merge_mode: str | None = None,
     buffer: BufferSizes | None = None,
 ) -> Checkpoint:
-    """Read every LSTM layer of a file; weights are read-only views into it.
+    """Read every LSTM layer of a file, and its model if the file contains it; weights are read-only views into it.
 
     Args:
-        path: A Keras file of any version, a PyTorch state dict (``.pt``, ``.safetensors``), an ONNX model or a
-            cuDNN weight space. The content decides which.
+        path: A file or folder of any format that lstmconv reads (docs/formats.md): Keras, TensorFlow, PyTorch, ONNX,
+            cuDNN. The content decides which.
         from_: The file's format, by a name from ``lstmconv.formats.FORMATS``; by default, the content decides.
         config: A file with ``model.to_json()``, or a Keras file with a config, for a weights-only Keras file.
         activation: Keras name of the activation; replaces the file's.
@@ -63,7 +63,7 @@ def load(
 
     Raises:
         UnreadableFileError: The file is of no known format, or damaged.
-        UnsupportedModelError: The file has no LSTM.
+        UnsupportedModelError: The file has no LSTM, and no model that lstmconv knows whole.
         UsageError: ``path`` is no path, ``from_`` is unknown, or a bare buffer is without its sizes.
 
     >>> import lstmconv

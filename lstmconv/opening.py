@@ -17,7 +17,7 @@ def open_artifact(path: Path, options: ReadOptions | None = None) -> Artifact:
 
     Raises:
         UnreadableFileError: There is no such file, or it is damaged.
-        UnsupportedModelError: It has no LSTM.
+        UnsupportedModelError: It has no LSTM, and no model that lstmconv knows whole.
         UsageError: The options do not fit it.
     """
     refuse_no_file(path)

@@ -28,7 +28,7 @@ _MANY_FILES = 16
 
 @takes_source_options
 def inspect(source: Source, *, reading: SourceOptions, json: Json = False) -> None:
-    """Show a file's LSTM layers: shapes, gate order, bias, activations, and which target can hold them."""
+    """Show a file's model and LSTM layers: shapes, gate order, bias, activations, and which target can hold them."""
     from lstmconv.cli import output
     from lstmconv.explaining import inspection
     from lstmconv.opening import open_artifact

@@ -72,7 +72,8 @@ def choice(
 Source = Annotated[
     Path,
     typer.Argument(
-        help="A Keras file of any version, .pt, .safetensors, .onnx or .cudnn.safetensors.", show_default=False
+        help="A model or weights in any format that lstmconv reads: a Keras file, a TensorFlow folder, .pt, .onnx, ...",
+        show_default=False,
     ),
 ]
 MANY = "Many files"
@@ -106,7 +107,7 @@ class SourceOptions:
         typer.Option(
             metavar="FILE",
             rich_help_panel=_SOURCE,
-            help="Config of the model, for a weights-only Keras file: model.json, .h5 or .keras.",
+            help="Config of the model, for a source without one: model.json, .h5, .keras, or a SavedModel's folder.",
         ),
     ] = None
     activation: Annotated[
