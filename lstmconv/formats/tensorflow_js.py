@@ -121,16 +121,15 @@ def _read(file: MappedFile) -> KerasFile:
                 raise UnreadableFileError(f"holds '{name}' twice", about=file.name)
             variables[name] = array
     return KerasFile(
-        file.name,
-        "named",
-        Group("", {}, variables),
-        config,
-        config.version,
-        "tensorflow",
-        "TensorFlow.js model",
-        hashing(file, *parts.values()),
-        None,
-        tuple(parts),
+        name=file.name,
+        kind="named",
+        weights=Group("", {}, variables),
+        description="TensorFlow.js model",
+        hashed=hashing(file, *parts.values()),
+        config=config,
+        version=config.version,
+        backend="tensorflow",
+        parts=tuple(parts),
     )
 
 

@@ -49,12 +49,11 @@ def keras_file(tensors: Mapping[str, Array], file: MappedFile) -> KerasFile:
             )
         found.setdefault(path, StoredArray(path, array.shape, array.dtype, {}, array))
     return KerasFile(
-        file.name,
-        "named",
-        Group("", {}, found),
-        None,
-        KerasVersion("3"),
-        "torch",
-        "state dict of a Keras 3 model on PyTorch",
-        hashing(file),
+        name=file.name,
+        kind="named",
+        weights=Group("", {}, found),
+        description="state dict of a Keras 3 model on PyTorch",
+        hashed=hashing(file),
+        version=KerasVersion("3"),
+        backend="torch",
     )

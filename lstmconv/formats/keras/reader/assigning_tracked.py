@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats.hdf5.tree import Group
@@ -53,7 +54,7 @@ def assign_tracked(
     """
     found = _model_in(root, file.name)
     if not _has_layers_in_order(found):
-        named = file._replace(weights=Group("", {}, by_full_names(found, file.name)))
+        named = replace(file, weights=Group("", {}, by_full_names(found, file.name)))
         return assign_named(named, model, counts), {}
     assigning = _Assigning(file.name, counts, notes, outside=outside)
     assigning.model(found, model)

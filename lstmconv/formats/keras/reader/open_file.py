@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from lstmconv.errors import ForeignFileError, NoLSTMError, UnreadableFileError
 from lstmconv.formats.hashing import hashing, sha256_of_all
@@ -35,7 +35,8 @@ __all__ = ["KerasFile", "open_config", "open_file"]
 _CELL_VARIABLE = re.compile(r".+/recurrent_kernel(:0)?")
 
 
-class KerasFile(NamedTuple):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KerasFile:
     """An opened Keras file.
 
     Attributes:
@@ -43,11 +44,11 @@ class KerasFile(NamedTuple):
         kind: ``"legacy"``, ``"saveable"``, ``"tracked"``, ``"named"``, or ``"listed"``: arrays without names in
             Keras' order.
         weights: The group that holds the layers' groups; of a ``named`` or ``listed`` file all variables.
+        description: ``"Keras HDF5 (whole model)"`` and the like, for people.
+        hashed: As :attr:`lstmconv.model.Provenance.hashed`.
         config: The model config, where the file has one.
         version: The Keras that wrote the weights, if the file states it.
         backend: As the file states it.
-        description: ``"Keras HDF5 (whole model)"`` and the like.
-        hashed: As :attr:`lstmconv.model.Provenance.hashed`.
         record: What lstmconv recorded where it wrote the file.
         parts: The shards, by name.
         objects: The root of a ``tracked`` file.
@@ -58,15 +59,15 @@ class KerasFile(NamedTuple):
     name: str
     kind: Literal["legacy", "saveable", "tracked", "named", "listed"]
     weights: Group
-    config: Config | None
-    version: KerasVersion | None
-    backend: str | None
     description: str
     hashed: str | Callable[[], str]
+    config: Config | None = None
+    version: KerasVersion | None = None
+    backend: str | None = None
     record: Record | None = None
     parts: tuple[str, ...] = ()
     objects: Tracked | None = None
-    layers: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def open_file(file: MappedFile) -> KerasFile:
@@ -145,35 +146,42 @@ def _from_tree(name: str, tree: Group, hashed: str | Callable[[], str]) -> Keras
     whole = tree.group("model_weights")
     config = None if config_text is None else config_from(_json(config_text.encode(), name), version)
     weights = whole if whole is not None and whole.strings("layer_names") is not None else tree
+    record = parse_record(tree.text(KEY))
     if weights.strings("layer_names") is not None or "nb_layers" in weights.attributes:
-        version = (
-            version or weights.text("keras_version") or (config.version.text if config and config.version else None)
+        stated = _version(version or weights.text("keras_version"))
+        return KerasFile(
+            name=name,
+            kind="legacy",
+            weights=weights,
+            description="Keras HDF5 (whole model)" if config else "Keras HDF5 (weights only)",
+            hashed=hashed,
+            config=config,
+            version=stated or (config.version if config else None),
+            backend=backend or weights.text("backend"),
+            record=record,
         )
-        backend = backend or weights.text("backend")
-        description = "Keras HDF5 (whole model)" if config else "Keras HDF5 (weights only)"
-        stated = KerasVersion(version) if version else None
-        record = parse_record(tree.text(KEY))
-        return KerasFile(name, "legacy", weights, config, stated, backend, description, hashed, record)
-    if config is None and not any(group.path.endswith("vars") for group in tree.walk()):
+    if config is None and not any(group.path.rpartition("/")[2] == "vars" for group in tree.walk()):
         found = listed([f"'{child}'" for child in tree.children])
         if not found:
             raise UnreadableFileError("an HDF5 file that holds nothing; save it again", about=name)
         raise NoLSTMError(
             f"an HDF5 file without Keras weights (it holds {found}), expected layer_names or layers/", about=name
         )
-    description = "Keras .weights.h5"
-    stated = KerasVersion(version) if version else None
     return KerasFile(
-        name,
-        "saveable",
-        _with_slashes(tree, name),
-        config,
-        stated,
-        backend,
-        description,
-        hashed,
-        parse_record(tree.text(KEY)),
+        name=name,
+        kind="saveable",
+        weights=_with_slashes(tree, name),
+        description="Keras .weights.h5",
+        hashed=hashed,
+        config=config,
+        version=_version(version),
+        backend=backend,
+        record=record,
     )
+
+
+def _version(text: object) -> KerasVersion | None:
+    return KerasVersion(text) if isinstance(text, str) and text else None
 
 
 def _open_zip(file: MappedFile) -> KerasFile:
@@ -191,11 +199,12 @@ def _open_zip(file: MappedFile) -> KerasFile:
                 "np.savez(path, *model.get_weights()), with --config, or arrays by their variables' names",
                 about=file.name,
             )
-        return KerasFile(file.name, kind, Group("", {}, arrays), None, None, None, "NumPy archive", hashing(file))
+        weights = Group("", {}, arrays)
+        return KerasFile(name=file.name, kind=kind, weights=weights, description="NumPy archive", hashed=hashing(file))
     tree, texts = read_archive(file)
     found = {name: _json(text, f"{file.name}:{name}") for name, text in texts.items()}
     return _archive(
-        file.name, tree, found.get("config.json"), found.get("metadata.json"), hashing(file), ".keras archive"
+        file.name, tree, found.get("config.json"), found.get("metadata.json"), hashing(file), "Keras .keras archive"
     )
 
 
@@ -217,7 +226,7 @@ def _open_folder(path: Path) -> KerasFile:
     weights = MappedFile(body)
     hashed = sha256_of_all(sorted((weights, *files.values()), key=lambda file: file.path))
     tree = read_tree(weights, f"{path.name}/{body.name}")
-    return _archive(path.name, tree, texts.get("config"), texts.get("metadata"), hashed, ".keras folder")
+    return _archive(path.name, tree, texts.get("config"), texts.get("metadata"), hashed, "Keras .keras folder")
 
 
 def _archive(
@@ -226,15 +235,18 @@ def _archive(
     config: Mapping[str, Any] | None,
     metadata: Mapping[str, Any] | None,
     hashed: str | Callable[[], str],
-    kind: str,
+    description: str,
 ) -> KerasFile:
-    version = (metadata or {}).get("keras_version")
-    text = version if isinstance(version, str) else None
-    described = None if config is None else config_from(config, text)
-    stated = KerasVersion(text) if text else None
-    record = parse_record(tree.text(KEY))
+    version = _version((metadata or {}).get("keras_version"))
     return KerasFile(
-        name, "saveable", _with_slashes(tree, name), described, stated, None, f"Keras {kind}", hashed, record
+        name=name,
+        kind="saveable",
+        weights=_with_slashes(tree, name),
+        description=description,
+        hashed=hashed,
+        config=None if config is None else config_from(config, None if version is None else version.text),
+        version=version,
+        record=parse_record(tree.text(KEY)),
     )
 
 
@@ -268,9 +280,14 @@ def _open_shards(file: MappedFile) -> KerasFile:
             raise UnreadableFileError(f"the shard {name} is missing beside it", about=path.name)
         parts.append(MappedFile(shard))
         merged = _merge(merged, read_tree(parts[-1], name))
-    beside = tuple(part.name for part in parts)
-    hashed = sha256_of_all(parts, head)
-    return KerasFile(path.name, "saveable", merged, None, None, None, "Keras sharded weights", hashed, parts=beside)
+    return KerasFile(
+        name=path.name,
+        kind="saveable",
+        weights=merged,
+        description="Keras sharded weights",
+        hashed=sha256_of_all(parts, head),
+        parts=tuple(part.name for part in parts),
+    )
 
 
 def _with_slashes(tree: Group, name: str) -> Group:

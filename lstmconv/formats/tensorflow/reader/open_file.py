@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from lstmconv.errors import ForeignFileError, UnreadableFileError
@@ -83,7 +84,7 @@ def _open_saved_model(folder: Path) -> KerasFile:
     config = config_of(described, name)
     parts = (*described, bundle.index, *bundle.shards)
     file = _file(name, bundle, config, "TensorFlow SavedModel", parts, folder)
-    return file if config is not None else file._replace(layers=layer_configs(described, name))
+    return file if config is not None else replace(file, layers=layer_configs(described, name))
 
 
 def _open_checkpoint(index: Path) -> KerasFile:
@@ -95,7 +96,6 @@ def _file(
     name: str, bundle: Bundle, config: Config | None, description: str, files: tuple[MappedFile, ...], source: Path
 ) -> KerasFile:
     """Join a checkpoint with its config; one without a graph of objects keeps variables by their names."""
-    version = None if config is None else config.version
     parts = tuple(file.path.relative_to(source.parent).as_posix() for file in files if file.path != source)
     graph = bundle.text(GRAPH_KEY)
     objects = None if graph is None else read_objects(graph, bundle, name)
@@ -108,14 +108,14 @@ def _file(
     else:
         variables = Group("", {}, {key: bundle.array(key) for key in bundle.entries})
     return KerasFile(
-        name,
-        "named" if objects is None else "tracked",
-        variables,
-        config,
-        version,
-        "tensorflow",
-        description,
-        hashing(*files),
+        name=name,
+        kind="named" if objects is None else "tracked",
+        weights=variables,
+        description=description,
+        hashed=hashing(*files),
+        config=config,
+        version=None if config is None else config.version,
+        backend="tensorflow",
         parts=parts,
         objects=objects,
     )
