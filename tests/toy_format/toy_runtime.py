@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from lstmconv.model import Gates, Stack
-from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, Outputs, Precision, Session, numbered_states
+from lstmconv.runtimes import Decoded, DecodedDirection, Inputs, Loaded, Outputs, Precision, Session, named_outputs
 
 
 class Toy(Session):
@@ -34,7 +34,7 @@ class Toy(Session):
                 c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
                 h = sigmoid(o) * np.tanh(c)
                 steps.append(h)
-            return {"y": np.stack(steps, axis=1), **numbered_states([h], [c])}
+            return named_outputs([np.stack(steps, axis=1)], [h], [c])
 
         return Loaded("toy 1", Precision("float64", "float64"), compute)
 
