@@ -12,7 +12,7 @@ from lstmconv.activations import SIGMOID, TANH
 from lstmconv.arrays.copying import BiasMode, place_bias
 from lstmconv.explaining.layout_names import LAYOUT_NAMES, SHOWN
 from lstmconv.formats import by_name
-from lstmconv.formats.cudnn import manifest
+from lstmconv.formats.cudnn.packing import BIAS_MODES, manifest
 from lstmconv.layouts import LAYOUTS, Layout, Pattern
 from lstmconv.model import Array, Gates, LSTMDirection, LSTMLayer, Stack
 
@@ -299,7 +299,8 @@ def _packed(stack: Stack, name: str, row: Layout, own: Layout) -> FormatLayout:
     obstacle = None if row is own else _obstacle(stack, name)
     if obstacle is not None:
         return FormatLayout(name, row, False, obstacle, None, ())
-    mode = _stored_mode(stack) if row is own else None
+    stored = stored_biases(stack.directions[0])  # All pseudo-layers have the same.
+    mode = next(biases.mode for biases in BIAS_MODES.values() if biases.stored == stored) if row is own else None
     described = manifest(stack, mode)
     item = stack.dtype.itemsize
     sides = [(layer, index) for layer in stack.layers for index in range(len(layer.directions))]
@@ -332,15 +333,3 @@ _PACKED: Mapping[tuple[str, int], tuple[str, Role]] = {
     ("bias", 4): ("bR", "recurrent bias"),
 }
 """cuDNN's four kinds of arrays by the linLayerID of their first gate."""
-
-
-def _stored_mode(stack: Stack) -> BiasMode:
-    """Return the bias mode of a buffer that was read: one for all its pseudo-layers."""
-    modes: Mapping[tuple[bool, bool], BiasMode] = {
-        (True, True): "double",
-        (True, False): "single-input",
-        (False, True): "single-recurrent",
-        (False, False): "none",
-    }
-    first = stack.directions[0]
-    return modes[stored_biases(first)]

@@ -149,7 +149,7 @@ def _bias(explanation: Explanation, width: int) -> Iterator[Text]:
 
 
 def _contents(layout: FormatLayout) -> str:
-    biases = [array for array in layout.halves[0].arrays if "bias" in array.role]
+    biases = [array for array in layout.halves[0].arrays if array.content is not None]
     return ", ".join(f"{'b' if array.axis == 'apart' else array.name} = {array.content}" for array in biases)
 
 

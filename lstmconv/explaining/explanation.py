@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmconv.arrays.copying import BiasMode, rounding_of_sum
+from lstmconv.arrays.copying import rounding_of_sum
 from lstmconv.errors import NoLSTMError, UsageError
 from lstmconv.explaining.blocks import (
     FormatLayout,
@@ -26,16 +26,11 @@ from lstmconv.explaining.equations import equations
 from lstmconv.explaining.inspection import describe_layer, describe_options
 from lstmconv.explaining.layout_names import LAYOUT_NAMES
 from lstmconv.explaining.steps import Step, one_step
+from lstmconv.formats.cudnn.packing import BIAS_MODES
 from lstmconv.layouts import KERAS, Layout, by_name
 from lstmconv.model import Checkpoint, LSTMDirection, LSTMLayer, Provenance, Stack
 
 __all__ = ["BiasJourney", "Explanation", "example", "explain", "to_json"]
-
-_CUDNN_MODES: Mapping[str, BiasMode] = {
-    "CUDNN_RNN_DOUBLE_BIAS": "double",
-    "CUDNN_RNN_SINGLE_INP_BIAS": "single-input",
-    "CUDNN_RNN_SINGLE_REC_BIAS": "single-recurrent",
-}
 
 
 @dataclass(frozen=True)
@@ -176,13 +171,13 @@ def _only(layout: FormatLayout, layers: tuple[LSTMLayer, ...]) -> FormatLayout:
 
 
 def _journey(direction: LSTMDirection, own: Layout, half: HalfLayout) -> BiasJourney:
-    stored = tuple(array.name for array in half.arrays if "bias" in array.role)
+    stored = tuple(array.name for array in half.arrays if array.content is not None)
     names = bias_names(own, stored_biases(direction), direction.hidden_size, half.place)
-    modes = (
-        {name: bias_contents(direction, names, mode, zeros=False) for name, mode in _CUDNN_MODES.items()}
-        if stored
-        else {}
-    )
+    modes = {
+        name: bias_contents(direction, names, biases.mode, zeros=False)
+        for name, biases in BIAS_MODES.items()
+        if stored and biases.mode != "none"
+    }
     summed = bias_contents(direction, names, "single-input", zeros=False)[0]
     return BiasJourney(stored, 4 * direction.hidden_size, summed, rounding_of_sum(direction), modes)
 

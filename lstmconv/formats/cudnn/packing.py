@@ -47,10 +47,10 @@ class Biases(NamedTuple):
 
 
 BIAS_MODES: Mapping[str, Biases] = {
-    "CUDNN_RNN_NO_BIAS": Biases("none", (False, False)),
+    "CUDNN_RNN_DOUBLE_BIAS": Biases("double", (True, True)),
     "CUDNN_RNN_SINGLE_INP_BIAS": Biases("single-input", (True, False)),
     "CUDNN_RNN_SINGLE_REC_BIAS": Biases("single-recurrent", (False, True)),
-    "CUDNN_RNN_DOUBLE_BIAS": Biases("double", (True, True)),
+    "CUDNN_RNN_NO_BIAS": Biases("none", (False, False)),
 }
 DATA_TYPES = {
     "float16": "CUDNN_DATA_HALF",
