@@ -21,6 +21,7 @@ from lstmconv import reporting
 from lstmconv.cli import app
 from lstmconv.formats.hdf5 import tree
 from lstmconv.formats.onnx.reader import parse_lazily
+from lstmconv.formats.record import Record
 from lstmconv.formats.torch import containers
 from lstmconv.formats.torch import safetensors as safetensors_format
 from lstmconv.opening import load_file
@@ -92,7 +93,7 @@ def counted(monkeypatch):
     count(safetensors, "safe_open", "safe_open")
     count(parse_lazily, "refuse_many_messages", "protobuf")
     count(onnx, "load", "protobuf")
-    count(msgspec, "convert", "record")
+    count(msgspec, "convert", "record", reading=lambda _, wanted: wanted is Record)
     count(torch, "load", "torch.load")
     count(safetensors.torch, "load_file", "load_file")
     count(onnxruntime, "InferenceSession", "InferenceSession")
