@@ -355,13 +355,10 @@ LAYOUTS = (KERAS, KERAS_1, CUDNN_LSTM_LAYER, TORCH, ONNX, CUDNN)
 """All rows, in the order of ``lstmconv formats``."""
 
 
-_BY_NAME = {row.name: row for row in LAYOUTS}
-
-
 def by_name(name: str | None) -> Layout:
     """Return the row with this name, or the row of Keras 2 and 3 for ``None``.
 
     Raises:
         KeyError: The table has no such row.
     """
-    return KERAS if name is None else _BY_NAME[name]
+    return KERAS if name is None else {row.name: row for row in LAYOUTS}[name]
