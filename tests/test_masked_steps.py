@@ -19,6 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning"),
 ]
 
+GOLDEN = Path(__file__).parent / "golden" / "masked_steps"
 BATCH, STEPS, PLACES, WORDS, FEATURES, UNITS = 3, 5, 4, 7, 3, 2
 
 
@@ -89,6 +90,17 @@ def test_a_layer_that_takes_no_mask_computes_the_same_under_one(
     path = tmp_path / "model.keras"
     model.save(path)
     np.testing.assert_allclose(lstmconv.reference(lstmconv.load(path), x), model.predict(x, verbose=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("maker", ["embedding", "masking"])
+def test_a_mask_that_the_layer_inside_makes_is_refused(maker: str):
+    """Keras 2's TimeDistributed asks the layer that it wraps for the mask of each step; the next one hands it on."""
+    recorded = np.load(GOLDEN / f"{maker}.npz")
+    assert np.abs(recorded["masked"] - recorded["unmasked"]).max() > 0.1, "tf-keras follows the mask"
+    model = lstmconv.load(GOLDEN / f"{maker}.h5").model
+    assert model is not None
+    unknown, *_ = model.unknown
+    assert (unknown.name, unknown.reason) == ("steps", "each of its steps has a mask of its own")
 
 
 def cells(*, stateful: bool) -> keras.Layer:

@@ -1,7 +1,7 @@
-"""What TimeDistributed does with a mask: it hands each step's part of it to the layer that it wraps.
+"""What TimeDistributed does with masks: the layer that it wraps gets each step's part of one, and may make its own.
 
-Sources: ``TimeDistributed.call`` in tf_keras 2.21, keras 3.15, keras-team Keras 2.2.4 and 2.3.1; that of 1.2.2 and
-2.0.8 takes no mask.
+Sources: ``TimeDistributed.call`` and ``compute_mask`` in tf_keras 2.21, keras 3.15, keras-team Keras 2.2.4 and 2.3.1;
+that of 1.2.2 and 2.0.8 takes no mask.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from lstmconv.formats.keras.reader.entries import Entry
 from lstmconv.formats.keras.reader.kinds import LayerEntry, mask_rule
 
-__all__ = ["masked_steps_not_followed"]
+__all__ = ["makes_masks_of_steps", "masked_steps_not_followed"]
 
 _FIRST_THAT_HANDS_ON = (2, 1)
 
@@ -28,6 +28,15 @@ def masked_steps_not_followed(entry: Entry, described: Callable[[Entry], LayerEn
     if inner is None:
         return ""
     return f"a mask reaches '{inner.name}' ({inner.class_name}) on each step, which lstmconv does not compute"
+
+
+def makes_masks_of_steps(inner: Entry, described: Callable[[Entry], LayerEntry]) -> bool:
+    """Tell whether TimeDistributed of a single layer returns a mask that this layer makes: Embedding, Masking.
+
+    Its ``compute_mask`` asks the wrapped layer where there is no mask yet; that of Keras 3 hands on the input's alone.
+    """
+    entry = described(inner)
+    return _FIRST_THAT_HANDS_ON <= entry.release < (3,) and mask_rule(entry).output == "makes"
 
 
 def _that_reads_masks(entry: Entry, described: Callable[[Entry], LayerEntry]) -> Entry | None:

@@ -22,7 +22,7 @@ from lstmconv.formats.keras.reader.calls import Calls
 from lstmconv.formats.keras.reader.entries import GIVEN, RECURRENT, Entry, Member, ModelEntry
 from lstmconv.formats.keras.reader.kinds import OPERATOR_LAYERS, MaskRule, mask_rule, per_step
 from lstmconv.formats.keras.reader.layers import Layers
-from lstmconv.formats.keras.reader.masked_steps import masked_steps_not_followed
+from lstmconv.formats.keras.reader.masked_steps import makes_masks_of_steps, masked_steps_not_followed
 from lstmconv.formats.keras.reader.masks import Value, masks_by_version, output_mask
 from lstmconv.formats.keras.reader.nodes import Node
 from lstmconv.formats.keras.reader.running import masks_taken
@@ -42,6 +42,7 @@ __all__ = ["trace"]
 _MAX_NESTING = 32
 _READ_MASKS = (LSTMLayer, Stack, RecurrentLayer, GlobalPooling, Activate, Attention, MultiHeadAttention)
 _ALONG = ("Softmax", "LogSoftmax")
+_MASKS_OF_STEPS = "each of its steps has a mask of its own"
 """Operations of Keras 3 that take ``axis=None`` for the whole tensor; TensorFlow's take it for the last axis."""
 
 
@@ -254,6 +255,8 @@ class _Tracer:
             shape = (None, None, None)
         step: Shape = (shape[0], *shape[2:])
         if inner.model is None and not inner.own("TimeDistributed", *RECURRENT, "Bidirectional"):
+            if makes_masks_of_steps(inner, lambda one: self.layers.described(one, own)):
+                return (self.layers.unknown(entry, own, _MASKS_OF_STEPS),)
             return per_step(own, self.layers.build(inner, own, (step,), {}), shape)
         tracer = _Tracer(self.layers, self.depth)
         tracer.calls.names.add("step")
@@ -267,7 +270,7 @@ class _Tracer:
         if len(outputs) != 1:
             return (self.layers.unknown(entry, own, f"what it wraps returns {len(outputs)} tensors"),)
         if outputs[0].mask is not None and self.layers.major != 3:
-            return (self.layers.unknown(entry, own, "each of its steps has a mask of its own"),)
+            return (self.layers.unknown(entry, own, _MASKS_OF_STEPS),)
         calls = tracer.calls.needed([outputs[0].tensor])
         unknown = next((call.layer for call in calls if isinstance(call.layer, Unknown)), None)
         made = Model(own, (Input("step", (None, *step[1:])),), calls, {"output": outputs[0].tensor})
