@@ -62,6 +62,9 @@ class Activation:
         found = tuple(key for key, _ in self.parameters)
         if found != expected:
             raise UnsupportedModelError(f"activation {self.name} takes the parameters {expected}, found {found}")
+        for key, value in self.parameters:
+            if not math.isfinite(value) and value != ACTIVATIONS[self.name].defaults[key]:
+                raise UnsupportedModelError(f"{key} of activation {self.name} is {value}, expected a finite number")
 
     def __call__(self, x: Float64) -> Float64:
         """Compute the function on float64 ``(batch, units)``; softmax-like ones run along units."""

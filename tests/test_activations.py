@@ -19,6 +19,8 @@ from lstmconv.activations import (
     SIGMOID,
     TANH,
     Activation,
+    describe_activation,
+    described_activation,
     parse_activation,
 )
 from lstmconv.errors import UnsupportedModelError
@@ -266,3 +268,23 @@ def test_the_coupled_ones_are_those_whose_units_cannot_be_computed_alone():
         activation = Activation(name, tuple(ACTIVATIONS[name].defaults.items()))
         alone = np.concatenate([activation(z[:, k : k + 1]) for k in range(3)], axis=1)
         assert activation.coupled == (not np.array_equal(alone, activation(z))), name
+
+
+@pytest.mark.parametrize(
+    ("layer", "config", "named"),
+    [
+        ("ReLU", {"max_value": float("nan")}, "max_value of activation relu is nan"),
+        ("ReLU", {"threshold": float("-inf")}, "threshold of activation relu is -inf"),
+        ("LeakyReLU", {"alpha": float("inf")}, "negative_slope of activation relu is inf"),
+        ("ELU", {"alpha": float("nan")}, "alpha of activation elu is nan"),
+    ],
+)
+def test_a_parameter_that_is_no_number_is_refused(layer, config, named):
+    """A record in JSON writes an unlimited max_value as null, and would read all of these back as that."""
+    with pytest.raises(UnsupportedModelError, match=named):
+        parse_activation({"class_name": layer, "config": config}, 3)
+
+
+def test_an_unlimited_relu_is_described_and_read_back():
+    unlimited = parse_activation({"class_name": "ReLU", "config": {"max_value": None}}, 3)
+    assert described_activation(describe_activation(unlimited)) == unlimited
