@@ -1,4 +1,4 @@
-"""The members of a ``.keras`` zip (Keras 2.11 and later): the HDF5 body mapped where it is stored, JSON texts whole."""
+"""Read a ``.keras`` zip (Keras 2.11 and later): the HDF5 weights as a view of the file, the JSON texts in full."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _MODELS = (".h5", ".hdf5", ".keras", ".pt", ".pth", ".onnx", ".safetensors", "sa
 
 
 def read_archive(file: MappedFile) -> tuple[Group, dict[str, bytes]]:
-    """Return the tree of weights, and the texts that are there, by name.
+    """Return the tree of weights, and the JSON texts that the zip contains, by name.
 
     Raises:
-        UnreadableFileError: It is damaged, no Keras file, or a member claims too much.
+        UnreadableFileError: The zip is damaged, is no Keras file, or a member claims more bytes than the limit.
     """
     try:
         archive = open_archive(file)
@@ -32,7 +32,7 @@ def read_archive(file: MappedFile) -> tuple[Group, dict[str, bytes]]:
         texts = {name: inflated(file.name, archive, archive.getinfo(name), most) for name in _TEXTS if name in names}
     except LstmconvError:
         raise
-    except Exception as error:  # zipfile raises what struct, zlib and the file raise, EOFError among it.
+    except Exception as error:  # zipfile passes on errors of struct, zlib and the file, such as EOFError.
         reason = str(error) or type(error).__name__
         raise UnreadableFileError(
             f"damaged zip file ({reason}); restore or download it again", about=file.name

@@ -24,11 +24,11 @@ class Given(NamedTuple):
     """The arguments of one call.
 
     Attributes:
-        inputs: Its tensors.
-        listed: They come as a list in one argument.
+        inputs: The input tensors.
+        listed: Whether the inputs come as a list in one argument.
         states: The initial state, as tensors or numbers.
-        explicit: The masks of an explicit ``mask=``.
-        options: Arguments that are no tensors.
+        explicit: The masks of an explicit ``mask=``; ``None`` without one.
+        options: The other keyword arguments, which are no tensors.
     """
 
     inputs: tuple[Value, ...]
@@ -42,7 +42,7 @@ def _values_in(value: Any) -> Iterator[Value]:
     if isinstance(value, Value):
         yield value
     elif isinstance(value, Mapping):
-        for key in sorted(value):  # As Keras flattens a dictionary of tensors.
+        for key in sorted(value):  # Keras flattens a dictionary of tensors in this order.
             yield from _values_in(value[key])
     elif isinstance(value, list | tuple):
         for inner in value:
@@ -50,7 +50,7 @@ def _values_in(value: Any) -> Iterator[Value]:
 
 
 def as_operands(value: Any, values: list[Value]) -> Any:
-    """Put an operand in the place of every tensor, at any depth, and collect the tensors."""
+    """Replace every tensor by an operand, at any depth, and append the tensors to ``values``."""
     from lstmconv.formats.keras.reader.kinds.steps import Operand
 
     if isinstance(value, Value):
@@ -64,7 +64,7 @@ def as_operands(value: Any, values: list[Value]) -> Any:
 
 
 def mask_not_followed(entry: Entry, given: Given) -> str:
-    """Say which masks of Keras 3's MultiHeadAttention are not followed: it joins or applies them in ways of its own."""
+    """Return why the masks of a call of Keras 3's MultiHeadAttention, which joins them itself, are not supported."""
     if not entry.own("MultiHeadAttention") or all(value.mask is None for value in given.inputs):
         return ""
     if given.explicit is not None:
@@ -82,7 +82,7 @@ def arguments(entry: Entry, args: Sequence[Any], kwargs: Mapping[str, Any]) -> G
         constants = entry.config.get("num_constants") or 0
         states = (*inputs[1:], *(_flat_states(kwargs.get("initial_state"))))
         if kwargs.get("constants") or constants:
-            states = (*states, None)  # One more than any layer has: it is not known.
+            states = (*states, None)  # One state more than any layer has, so the call counts as unknown.
         inputs = inputs[:1]
     explicit = None
     if any(kwargs.get(key) is not None for key in _MASK_ARGUMENTS):
@@ -95,7 +95,7 @@ def arguments(entry: Entry, args: Sequence[Any], kwargs: Mapping[str, Any]) -> G
 
 
 def _flat_states(value: Any) -> Iterator[Any]:
-    """Yield initial states, tensors or tables of numbers, of however many cells."""
+    """Yield the initial states of all cells, each a tensor or an array of numbers."""
     if value is None:
         return
     if isinstance(value, Value):

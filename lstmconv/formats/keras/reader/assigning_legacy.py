@@ -1,4 +1,4 @@
-"""Give each layer of a config its arrays in a legacy file: by groups, then by names, else by Keras' order."""
+"""Assign the arrays of a legacy file to the layers of a config: by groups, then by names, else by Keras' order."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["assign_legacy", "by_names"]
 def assign_legacy(
     file: KerasFile, model: ModelEntry, counts: Counts, notes: list[str], *, outside: bool
 ) -> dict[Entry, list[Stored]]:
-    """Return the arrays of every object that owns some, in Keras' order.
+    """Return the arrays of every object that owns arrays, in Keras' order.
 
     Args:
         file: A legacy file.
-        model: Its config.
+        model: The config.
         counts: How many variables each object has.
-        notes: What was assumed is added here.
-        outside: The config is not the file's own, so that its layers may be named otherwise.
+        notes: Receives a note for every assumption.
+        outside: Whether the config comes from another file, so that its layers may have other names.
 
     Raises:
-        UnreadableFileError: An array that the file announces is not there.
-        UnsupportedModelError: The file leaves a choice, or does not belong to the config.
+        UnreadableFileError: An array that the file lists is missing.
+        UnsupportedModelError: Several assignments are possible, or the file does not belong to the config.
     """
     members = top_level(model)
     groups = group_names(file.weights)
@@ -52,7 +52,7 @@ def _stored(file: KerasFile, name: str) -> list[Stored]:
 def _by_order(
     file: KerasFile, members: Sequence[Member], stored: Mapping[str, Sequence[Stored]], counts: Counts, notes: list[str]
 ) -> list[tuple[Member, str]]:
-    """Match a config whose layers are named otherwise as load_weights does: layer by layer, those with weights."""
+    """Match layers with weights to groups one by one, as ``load_weights`` does if the names differ."""
     groups = [name for name, arrays in stored.items() if arrays]
     wanting = [member for member in members if counts.any_in(member) is not False]
     if len(groups) != len(wanting):
@@ -73,7 +73,7 @@ def _by_order(
 def _within(
     file: KerasFile, member: Member, group: str, stored: list[Stored], counts: Counts
 ) -> Mapping[Entry, list[Stored]]:
-    """Divide one group's arrays among the objects that it consists of."""
+    """Divide the arrays of one group among the layer and the objects inside it."""
     owners = list(leaves(member.entry, member.name))
     if len(owners) == 1:
         return {owners[0].entry: stored}
@@ -100,7 +100,7 @@ def _within(
 
 
 def by_names(owners: Sequence[Leaf], stored: Sequence[Stored]) -> dict[Entry, list[Stored]] | None:
-    """Divide arrays by the scopes of their names; ``None`` where one names no owner, or several equally well."""
+    """Assign arrays by the scopes of their names; ``None`` if a scope fits no owner, or several equally well."""
     by_scope: dict[tuple[str, ...], list[Stored]] = {}
     for each in stored:
         by_scope.setdefault(scope_of(each.name), []).append(each)
@@ -115,7 +115,7 @@ def by_names(owners: Sequence[Leaf], stored: Sequence[Stored]) -> dict[Entry, li
 
 
 def _score(owner: Leaf, scope: Sequence[str]) -> int:
-    """Count how many parts of a place a scope names; none where it does not name the owner itself."""
+    """Count how many levels of an owner's path occur in a scope; 0 if the owner's own name does not."""
     *above, own = owner.levels
     if not own.matches(scope):
         return 0

@@ -1,13 +1,13 @@
-"""Give each layer of a config its arrays out of ``model.get_weights()``: a list in the order of that Keras.
+"""Assign the arrays of ``model.get_weights()``, a list in the order of that Keras version, to the layers of a config.
 
-Sources, each with the arrays of genuine models in tests/golden/get_weights:
+Sources; tests/golden/get_weights has arrays of real models for each:
 
-* Keras 3: keras/src/layers/layer.py ``Layer.weights``: what an object owns itself, then the objects inside it one after
-  another; what is frozen stays in its place.
-* tf.keras 2: keras/engine/training.py ``Model.weights``: layer by layer, also of models within models; within one layer
-  base_layer.py ``Layer.weights``: what is trainable, then the rest.
-* Keras 1 and 2 of keras-team: engine/network.py ``Network.get_weights``: layer by layer; ``Network.weights`` of a model
-  within a model: what is trainable, then the rest.
+* Keras 3: keras/src/layers/layer.py ``Layer.weights``: an object's own variables, then those of the objects inside it,
+  one object after another; frozen variables stay in their place.
+* tf.keras 2: keras/engine/training.py ``Model.weights``: layer by layer, also inside nested models; within one layer
+  (base_layer.py ``Layer.weights``) the trainable variables, then the others.
+* Keras 1 and 2 of keras-team: engine/network.py ``Network.get_weights``: layer by layer; in a nested model
+  (``Network.weights``) the trainable variables, then the others.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _Counted = Mapping[int, tuple[int, int]]
 def assign_listed(
     file: KerasFile, model: ModelEntry, counts: Counts, version: KerasVersion | None, notes: list[str]
 ) -> dict[Entry, list[Stored]]:
-    """Return the arrays of every object that owns some, in Keras' order.
+    """Return the arrays of every object that owns arrays, in Keras' order.
 
     Args:
-        file: Whose arrays have no names.
+        file: A file whose arrays have no names.
         model: The config.
         counts: How many variables each object has.
-        version: The Keras of the config, which is taken for that of the arrays.
-        notes: What was assumed is added here.
+        version: The Keras version of the config; the arrays are assumed to have the same.
+        notes: Receives a note for every assumption.
 
     Raises:
-        UnsupportedModelError: Keras' order is not known for this model, or there are more or fewer arrays.
+        UnsupportedModelError: Keras' order for this model is unknown, or the number of arrays is wrong.
     """
     listed = [Stored(key, array) for key, array in file.weights.children.items() if isinstance(array, StoredArray)]
     owners = [leaf for member in top_level(model) for leaf in leaves(member.entry, member.name)]
@@ -72,13 +72,14 @@ def assign_listed(
 
 
 def _refuse_parts_frozen_alone(model: ModelEntry, name: str) -> None:
-    """Refuse a config that freezes one half of a Bidirectional, or one cell of several, and not the others.
+    """Refuse a config that freezes one direction of a Bidirectional, or one of several cells, and not the others.
 
-    The config does not decide where Keras 2 lists it: one that was frozen later stands last, one that its constructor
-    froze in its place, for the wrapper's own ``trainable`` overrules it (tf-keras 2.21 bidirectional.py ``__init__``).
+    The config does not say where Keras 2 lists the frozen part. If it was frozen after construction, it comes last. If
+    its constructor froze it, it keeps its place, because the wrapper's own ``trainable`` overrides it (tf-keras 2.21
+    bidirectional.py ``__init__``).
 
     Raises:
-        UnsupportedModelError: There is one.
+        UnsupportedModelError: The config freezes such a part.
     """
     for member in model.members:
         _refuse_in(member.entry, name)
@@ -98,10 +99,10 @@ def _refuse_in(entry: Entry, name: str) -> None:
 
 
 def _order(model: ModelEntry, counts: _Counted, version: KerasVersion | None, name: str) -> list[Entry]:
-    """Return the owner of each array; where the version is not known, only what all versions agree upon.
+    """Return the owner of each array; if the version is unknown, only if all versions have the same order.
 
     Raises:
-        UnsupportedModelError: They do not agree.
+        UnsupportedModelError: The version is unknown, and the orders differ.
     """
     members = [member.entry for member in top_level(model)]
     keras_3, tensorflow, keras_team = (
@@ -122,7 +123,7 @@ def _order(model: ModelEntry, counts: _Counted, version: KerasVersion | None, na
 
 
 def _once(owners: Iterable[Entry], counts: _Counted) -> list[Entry]:
-    """List each variable where it comes first: a shared layer's are not repeated."""
+    """List each variable only where it comes first: those of a shared layer are not repeated."""
     left = {key: sum(count) for key, count in counts.items()}
     listed: list[Entry] = []
     for owner in owners:

@@ -1,4 +1,4 @@
-"""Give each layer of a config its arrays in a checkpoint that keeps variables by their names in the graph."""
+"""Assign the variables of a checkpoint, stored by their names in the graph, to the layers of a config."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["assign_named"]
 
 
 def assign_named(file: KerasFile, model: ModelEntry, counts: Counts) -> dict[Entry, list[Stored]]:
-    """Return the arrays of every object that owns some, in Keras' order, by the scopes of their names.
+    """Return the arrays of every object that owns arrays, in Keras' order, by the scopes of their names.
 
     Raises:
-        UnsupportedModelError: A name fits several layers, or a layer has other variables than its class.
+        UnsupportedModelError: A name fits several layers, or a layer's variables are not those of its class.
     """
     owners: dict[int, Leaf] = {}
     for member in top_level(model):
         for leaf in leaves(member.entry, member.name):
             owners.setdefault(id(leaf.entry), leaf)
     variables = own_variables(file.weights)
-    # What no layer's name is in is an optimizer's own; a layer that is left without its variables is refused later.
+    # A variable whose scope contains no layer's name is an optimizer's. A layer without variables is refused later.
     stored = [
         Stored(name, array)
         for name, array in variables.items()
@@ -45,9 +45,9 @@ def assign_named(file: KerasFile, model: ModelEntry, counts: Counts) -> dict[Ent
 
 
 def _in_order(name: str, entry: Entry, arrays: Sequence[Stored], counts: Counts) -> list[Stored]:
-    """Return a layer's variables in the order of its class: an index lists names alphabetically."""
+    """Return a layer's variables in the order of its class, because a checkpoint lists names alphabetically."""
     class_name = CELL_CLASSES.get(entry.class_name, entry.class_name)
-    if entry.package is not None or class_name in ("LSTM", "CuDNNLSTM"):  # Their reader goes by the names itself.
+    if entry.package is not None or class_name in ("LSTM", "CuDNNLSTM"):  # build_lstm uses the names.
         return list(arrays)
     known = known_variables(entry, class_name, counts.version)
     if known is None:

@@ -1,7 +1,7 @@
-"""Give each layer of a config its arrays in a ``.keras`` or ``.weights.h5`` file: by the path of each object.
+"""Assign the arrays of a ``.keras`` or ``.weights.h5`` file to the layers of a config: by the path of each object.
 
 Source: keras/src/saving/saving_lib.py ``_save_state``, ``_save_container_state``: objects are visited in the order of
-the layers, each once: a shared one is stored where it was visited first.
+the layers, each once, so a shared object is stored where it was visited first.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _INSIDE: Mapping[str, tuple[str, ...]] = {
         f"{underscore}{part}_dense" for part in ("query", "key", "value", "output") for underscore in ("", "_")
     ),
 }
-"""The objects that own a layer's variables, by its class, in Keras' order; other layers own theirs themselves.
+"""The inner objects that own a layer's variables, by the layer's class, in Keras' order; other layers have none.
 
-tf-keras writes the attribute's own name, ``_query_dense``, Keras 3 leaves the underscore out."""
+tf-keras writes the name of the attribute, ``_query_dense``; Keras 3 leaves the underscore out."""
 
 
 def assign_saveable(file: KerasFile, model: ModelEntry) -> tuple[dict[Entry, list[Stored]], dict[Entry, str]]:
-    """Return the arrays of every object that owns some, and the path of every object.
+    """Return the arrays of every object that owns arrays, and the path of every object.
 
-    Layers of the config that turn out to be one object become one entry.
+    Layers of the config that are the same object become one entry.
 
     Raises:
-        UnsupportedModelError: A layer's place is empty, and several others could be the same object.
+        UnsupportedModelError: A layer's path has no arrays, and several other layers could be the same object.
     """
     root = file.weights
     paths = paths_of(root, model)
@@ -55,10 +55,10 @@ def _unite(
     paths: Mapping[Entry, str],
     full: dict[tuple[str, str], list[Entry]],
 ) -> None:
-    """Find the object that an empty place shows again: a shared layer is stored where it was visited first.
+    """Replace entries without arrays by the shared layer they repeat, which is stored where it was visited first.
 
-    Keras 3 gives a shared layer's id to its later places alone; that it is the same object shows in its whole config,
-    where the objects inside, such as initializers, have their ids too.
+    Keras 3 writes a shared layer's id only at its later places. The layers are compared by their whole configs, in
+    which inner objects, such as initializers, have ids too.
     """
     for member in model.members:
         entry = member.entry
@@ -80,7 +80,7 @@ def _unite(
 
 
 def paths_of(root: Group, model: ModelEntry) -> dict[Entry, str]:
-    """Return where a file keeps each object: a layer, a half of a Bidirectional, a cell of an RNN."""
+    """Return the path of each object in a file: a layer, a half of a Bidirectional, a cell of an RNN."""
     container = OLDER_ROOT if OLDER_ROOT in root.children else "layers"
     paths: dict[Entry, str] = {}
     _visit_model(root, model, "", container, paths)
@@ -92,7 +92,7 @@ def _visit_model(root: Group, model: ModelEntry, path: str, container: str, path
     used: Counter[str] = Counter()
     for member in model.members:
         entry = member.entry
-        if entry.is_operation:  # No layer, and not in model.layers.
+        if entry.is_operation:  # An operation is no layer, so model.layers does not list it.
             continue
         name = _class_name(entry)
         count = used[name]
@@ -109,10 +109,10 @@ def _class_name(entry: Entry) -> str:
 
 
 def _older_name(group: Group | None, name: str, count: int) -> str:
-    """Return what Keras 2.12 to 2.14 call the n-th layer of a class.
+    """Return the name that Keras 2.12 to 2.14 give the n-th layer of a class.
 
-    There a layer that has weights is listed twice (``layer_with_weights-0``, ``layer-1``; functional.py
-    ``_layer_checkpoint_dependencies``) and counted twice: the second LSTM lies at ``lstm_2``.
+    These versions list a layer with weights twice (``layer_with_weights-0``, ``layer-1``; functional.py
+    ``_layer_checkpoint_dependencies``) and count it twice, so the second LSTM is stored at ``lstm_2``.
     """
     pattern = re.compile(re.escape(name) + r"(_\d+)?")
     siblings = sorted((key for key in group.children if pattern.fullmatch(key)), key=natural) if group else []
@@ -141,7 +141,7 @@ def _visit(root: Group, entry: Entry, path: str, container: str, paths: dict[Ent
 
 
 def _arrays(root: Group, entry: Entry, path: str) -> Iterator[Stored]:
-    """Yield an object's own variables, then those of the objects inside it that belong to it."""
+    """Yield an object's own variables, then those of its inner objects (:data:`_INSIDE`)."""
     inside = _INSIDE.get(entry.class_name, ()) if entry.package is None else None
     if inside is None:
         yield from _below(root.group(path), "")
@@ -155,7 +155,7 @@ def _arrays(root: Group, entry: Entry, path: str) -> Iterator[Stored]:
 
 
 def _below(group: Group | None, path: str) -> Iterator[Stored]:
-    """Yield all arrays of an object that is not known, by their paths."""
+    """Yield all arrays of an unknown object, by their paths."""
     for key, child in group.children.items() if group is not None else ():
         here = f"{path}/{key}".lstrip("/")
         if isinstance(child, StoredArray):

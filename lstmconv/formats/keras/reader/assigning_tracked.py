@@ -1,9 +1,9 @@
-"""Give each layer of a config its arrays in what TensorFlow tracked: by the way to each object, then by names.
+"""Assign the variables of a TensorFlow 2 checkpoint to the layers of a config: by the path of objects, then by names.
 
 Source: keras/engine/functional.py ``_layer_checkpoint_dependencies`` (2.2 to 2.15; network.py before): the layers of a
 model are ``layer-0``, ``layer-1``, ... in the order of ``model.layers``, and those with weights also
-``layer_with_weights-0``, ``-1``, ...; everything else is a child by its attribute's name. By these names TensorFlow's
-``load_weights`` puts variables into layers.
+``layer_with_weights-0``, ``-1``, ...; every other child has the name of its attribute. TensorFlow's ``load_weights``
+uses these names too.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = ["assign_tracked"]
 
 _IN_ORDER = re.compile(r"layer-(\d{1,6})")
 _KERAS_3 = frozenset({"_functional", "_operations"})
-"""What a Sequential and a Functional model of Keras 3 have (keras/src/models/sequential.py, ops/function.py).
+"""Children of a Sequential and a Functional model of Keras 3 (keras/src/models/sequential.py, ops/function.py).
 
-These track no ``layer-N``; the names of their variables, which are the layers' paths, decide.
+These models have no ``layer-N``; their variables are assigned by their names, which are the layers' paths.
 """
 _WITH_WEIGHTS = re.compile(r"layer_with_weights-(\d{1,6})")
 
@@ -37,17 +37,17 @@ _WITH_WEIGHTS = re.compile(r"layer_with_weights-(\d{1,6})")
 def assign_tracked(
     file: KerasFile, root: Tracked, model: ModelEntry, counts: Counts, notes: list[str], *, outside: bool
 ) -> tuple[dict[Entry, list[Stored]], dict[Entry, str]]:
-    """Return the arrays of every object that owns some, in Keras' order, and the path of every object.
+    """Return the arrays of every object that owns arrays, in Keras' order, and the path of every object.
 
-    Layers of the config that turn out to be one object become one entry.
+    Layers of the config that are the same object become one entry.
 
     Args:
         file: The checkpoint.
-        root: Its objects.
+        root: The root of the checkpoint's objects.
         model: The config.
         counts: How many variables each layer has.
-        notes: What was assumed is added here.
-        outside: The config is not the file's own.
+        notes: Receives a note for every assumption.
+        outside: Whether the config comes from another file.
 
     Raises:
         UnsupportedModelError: The objects and the config do not belong together.
@@ -62,7 +62,7 @@ def assign_tracked(
 
 
 def assign_layer(file: KerasFile, found: Tracked, entry: Entry, counts: Counts) -> _Assigning:
-    """Give one layer, which stands alone, its arrays: as ``stored`` and ``paths`` of what is returned."""
+    """Assign the arrays of a single layer; the result has them in ``stored``, and the paths in ``paths``."""
     assigning = _Assigning(file.name, counts, [], outside=False)
     assigning.visit(found, entry)
     return assigning
@@ -73,7 +73,7 @@ def _has_layers_in_order(found: Tracked) -> bool:
 
 
 def _model_in(root: Tracked, name: str) -> Tracked:
-    """Return the model: what was saved itself, or an attribute of it (``tf.train.Checkpoint(model=...)``)."""
+    """Return the model: the saved object itself, or an attribute of it (``tf.train.Checkpoint(model=...)``)."""
     candidates = [root, *root.children.values()]
     models = [each for each in candidates if _has_layers_in_order(each) or _KERAS_3 & each.children.keys()]
     if not models:
@@ -114,10 +114,10 @@ class _Assigning:
                 self.visit(found, member.entry)
 
     def _pairs(self, owner: Tracked, model: ModelEntry) -> list[tuple[Member, Tracked]]:
-        """Give each layer its object.
+        """Pair each layer with its object.
 
-        The InputLayer of a Sequential is none of ``model.layers``; in TensorFlow 1 it is tracked all the same, and the
-        config lacks it.
+        ``model.layers`` of a Sequential leaves out the InputLayer. TensorFlow 1 tracks it nevertheless, and its config
+        does not list it.
         """
         members = [member for member in model.members if not member.entry.is_operation]
         in_order, weighty = _numbered(owner, _IN_ORDER), _numbered(owner, _WITH_WEIGHTS)
@@ -132,11 +132,11 @@ class _Assigning:
         wanting = [member for member in members if self.counts.any_in(member)]
         if len(in_order) == len(members):
             pairs = list(zip(members, in_order, strict=True))
-            held = {id(found) for found in weighty}
+            with_weights = {id(found) for found in weighty}
             differing = [
                 member.name
                 for member, found in pairs
-                if self.counts.any_in(member) is not None and self.counts.any_in(member) != (id(found) in held)
+                if self.counts.any_in(member) is not None and self.counts.any_in(member) != (id(found) in with_weights)
             ]
             if differing:
                 raise self._do_not_belong(f"only one of the config and the file has weights at {listed(differing)}")
@@ -151,7 +151,7 @@ class _Assigning:
         return pairs
 
     def _compare_names(self, pairs: Sequence[tuple[Member, Tracked]]) -> None:
-        """Refuse a config whose layers have the file's names in another order; say where names differ."""
+        """Refuse a config whose layers have the file's names in another order; note the names that differ."""
         if not self.outside:
             return
         named = [(member, _name_of(found)) for member, found in pairs if member.entry.model is None]
@@ -194,11 +194,11 @@ class _Assigning:
         self.visit(found, entry)
 
     def _arrays(self, found: Tracked, entry: Entry) -> list[Stored]:
-        """Return all weights of a layer, in the order of its class; others of the file behind them."""
+        """Return all arrays of a layer: those of its class in the order of the class, then the others."""
         arrays = arrays_below(found)
         class_name = CELL_CLASSES.get(entry.class_name, entry.class_name)
         known = None if entry.package is not None else known_variables(entry, class_name, self.counts.version)
-        if class_name in ("LSTM", "CuDNNLSTM"):  # Their reader goes by the names itself.
+        if class_name in ("LSTM", "CuDNNLSTM"):  # build_lstm uses the names.
             known = None
         keys: dict[str, str] = {}
         for variable in known or ():
@@ -209,7 +209,7 @@ class _Assigning:
                 keys[variable.name] = fitting[0]
         missing = [variable.name for variable in known or () if variable.name not in keys]
         left = [key for key in arrays if key not in keys.values()]
-        if len(missing) == len(left) == 1:  # A depthwise_kernel is what the table calls kernel.
+        if len(missing) == len(left) == 1:  # For example depthwise_kernel, which the table calls kernel.
             keys[missing[0]] = left.pop()
         elif missing and len(missing) == len(left):
             raise UnsupportedModelError(
@@ -226,13 +226,13 @@ def _is_at(key: str, where: str, name: str) -> bool:
 
 
 def _called(found: Tracked, key: str, name: str, where: str) -> bool:
-    """Whether a layer's own variable is called so by the graph: the attribute ``adapt_mean`` is ``.../mean``."""
+    """Whether a layer's own variable has this name in the graph: the attribute ``adapt_mean`` is ``.../mean``."""
     variable = found.find(key)
     return not where and "/" not in key and variable is not None and variable.full_name.split("/")[-1] == name
 
 
 def _numbered(owner: Tracked, pattern: re.Pattern[str]) -> list[Tracked]:
-    """List the children of numbered names, in the order of the numbers; none may be missing."""
+    """List the children with numbered names, in the order of the numbers; empty if a number is missing."""
     found: dict[int, Tracked] = {}
     for key, child in owner.children.items():
         match = pattern.fullmatch(key)
@@ -242,6 +242,6 @@ def _numbered(owner: Tracked, pattern: re.Pattern[str]) -> list[Tracked]:
 
 
 def _name_of(found: Tracked) -> str:
-    """Return a layer's own name, with which the graph's names of its variables begin; empty where none tells."""
+    """Return the layer name with which all its variables' names in the graph begin; empty if there is none."""
     names = {each.full_name.split("/")[0] for each in found.walk() if each.array is not None and "/" in each.full_name}
     return names.pop() if len(names) == 1 else ""

@@ -1,4 +1,4 @@
-"""The order of a model's calls, and the tensors that each reads."""
+"""The order of a model's calls, and the tensors that each call reads."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["call_order", "resolved", "value_of", "without_masks"]
 
 
 def call_order(model: ModelEntry, given: Mapping[tuple[str, int], object]) -> Iterator[tuple[str, int]]:
-    """Yield the calls so that each stands after what it reads, otherwise in the config's order.
+    """Yield each call after the calls whose outputs it reads, otherwise in the config's order.
 
     Raises:
-        UnreadableFileError: A call reads one that is not there, or itself by way of others.
+        UnreadableFileError: A call reads the output of a missing call, or calls form a circle.
     """
     calls = [(member.name, index) for member in model.members for index in range(len(member.nodes))]
     position = {call: index for index, call in enumerate(calls)}
@@ -55,10 +55,10 @@ def call_order(model: ModelEntry, given: Mapping[tuple[str, int], object]) -> It
 
 
 def value_of(ref: Ref, values: Mapping[tuple[str, int], list[Value]], model: ModelEntry) -> Value:
-    """Return the tensor that a config's reference means.
+    """Return the tensor for a reference in the config.
 
     Raises:
-        UnreadableFileError: Nothing computes it.
+        UnreadableFileError: No call computes this tensor.
     """
     outputs = values.get((ref.layer, ref.node - model.first.get(ref.layer, 0)))
     if outputs is None:
@@ -66,7 +66,7 @@ def value_of(ref: Ref, values: Mapping[tuple[str, int], list[Value]], model: Mod
     if 0 <= ref.tensor < len(outputs):
         return outputs[ref.tensor]
     last = outputs[-1]
-    if last.shape is None and 0 <= ref.tensor < 1000:  # How many an unknown layer returns is not known either.
+    if last.shape is None and 0 <= ref.tensor < 1000:  # An unknown layer may return more tensors.
         return Value(Tensor(last.tensor.source, ref.tensor), None)
     raise UnreadableFileError(
         f"'{ref.layer}' returns {len(outputs)} tensors, and number {ref.tensor} is read", about="the model config"
@@ -76,7 +76,7 @@ def value_of(ref: Ref, values: Mapping[tuple[str, int], list[Value]], model: Mod
 def without_masks(
     values: dict[tuple[str, int], list[Value]], taken: frozenset[Ref]
 ) -> Mapping[tuple[str, int], list[Value]]:
-    """Take the masks from some tensors."""
+    """Return the values, without masks for the tensors in ``taken``."""
     if not taken:
         return values
     seen: ChainMap[tuple[str, int], list[Value]] = ChainMap({}, values)
@@ -88,7 +88,7 @@ def without_masks(
 
 
 def resolved(value: Any, values: Mapping[tuple[str, int], list[Value]], model: ModelEntry) -> Any:
-    """Put the values in the place of their histories, at any depth."""
+    """Replace every :class:`Ref` by its value, at any depth."""
     if isinstance(value, Ref):
         return value_of(value, values, model)
     if isinstance(value, Value):

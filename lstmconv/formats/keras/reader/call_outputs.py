@@ -29,11 +29,11 @@ __all__ = ["changes_nothing", "dtype_of_states", "masked", "output_dtype", "stat
 
 _KEEP_DTYPE = (Operation, Reduce, Slice, Permute, Reshape, Concatenate, Stacking, Identity)
 _TO_THE_END = ((None, None), (None, 1))
-"""Where a slice ends that takes every step."""
+"""Stop and step of a slice that keeps every element."""
 
 
 def changes_nothing(layer: Layer, value: Value) -> bool:
-    """Whether a layer returns its input as it is."""
+    """Whether a layer returns its input unchanged."""
     shape = value.shape
     if isinstance(layer, Reshape):
         return shape is not None and layer.shape in (shape, shape[1:])
@@ -47,7 +47,7 @@ def changes_nothing(layer: Layer, value: Value) -> bool:
 
 
 def output_dtype(layer: Layer, inputs: Sequence[Value]) -> str:
-    """Return the dtype of what a layer returns."""
+    """Return the dtype of a layer's output."""
     if isinstance(layer, Cast):
         return layer.dtype
     if isinstance(layer, Operation) and (layer.function.startswith("logical") or layer.function in COMPARISONS):
@@ -60,7 +60,7 @@ def output_dtype(layer: Layer, inputs: Sequence[Value]) -> str:
 
 
 def state_count(layer: LSTMLayer | Stack | RecurrentLayer) -> int:
-    """Return how many states a layer has: two a direction for an LSTM."""
+    """Return how many states a layer has: for an LSTM, two per direction."""
     if isinstance(layer, RecurrentLayer):
         return len(layer.directions)
     return 2 * len(layer.directions)
@@ -74,7 +74,7 @@ def dtype_of_states(layer: Layer) -> Any:
 
 
 def masked(outputs: list[Value], layer: Layer, mask: Tensor | None) -> list[Value]:
-    """Put a mask beside the outputs that have one: sequences, not last steps, states or attention weights."""
+    """Attach a mask to the outputs that are sequences, and not to last steps, states or attention weights."""
     if mask is None:
         return outputs
     sequences = 1

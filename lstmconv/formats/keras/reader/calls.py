@@ -1,4 +1,4 @@
-"""The calls of a model while its config is read: named, counted, and rid of masks that nobody reads."""
+"""Collect the calls of a model while its config is read: unique names, a limit, no mask that nothing reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Calls"]
 
 
 class Calls:
-    """The calls of one model, in the order in which they are made."""
+    """The calls of one model, in the order in which they are added."""
 
     def __init__(self) -> None:
         self.made: list[Call] = []
@@ -20,7 +20,7 @@ class Calls:
         self._helpers: set[str] = set()
 
     def unique(self, name: str) -> str:
-        """Return a name that no call has: ``name``, else ``name:1``, ``name:2``."""
+        """Return a name that no other call has: ``name``, else ``name:1``, ``name:2``."""
         unique, count = name, 0
         while unique in self.names:
             count += 1
@@ -39,7 +39,7 @@ class Calls:
         """Add a call and return its name.
 
         Raises:
-            UnreadableFileError: There are more than any model has.
+            UnreadableFileError: The model has more calls than the limit allows.
         """
         if len(self.made) >= MODEL_CALLS.value:
             raise UnreadableFileError(
@@ -50,7 +50,7 @@ class Calls:
         return name
 
     def helper(self, name: str, make: Callable[[str], Layer], inputs: Sequence[Tensor]) -> Tensor:
-        """Add a call that computes a mask, which is left out again if nothing reads it."""
+        """Add a call that computes a mask; :meth:`needed` leaves it out if nothing reads it."""
         own = name
         count = 0
         while own in self.names:

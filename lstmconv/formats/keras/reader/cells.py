@@ -1,8 +1,8 @@
-"""One recurrent cell as a file holds it, and what kind it is by the names and shapes of its arrays.
+"""One recurrent cell of a file, and its kind, determined by the names and shapes of its arrays.
 
 A *cell* is one direction's arrays: ``kernel``, ``recurrent_kernel``, ``bias``, or Keras 1's twelve.
-Which class of layer it belongs to follows from the shapes: the recurrent kernel of H units has 4H
-columns in an LSTM, 3H in a GRU, H in a SimpleRNN; a bias of 8H tells a CuDNNLSTM.
+The shapes determine the class of the layer: the recurrent kernel of H units has 4H columns in an LSTM,
+3H in a GRU, H in a SimpleRNN; a bias of length 8H means a CuDNNLSTM.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ FUSED = ("kernel", "recurrent_kernel", "bias")
 
 
 class Cell(NamedTuple):
-    """One direction's arrays as the file holds them.
+    """One direction's arrays as the file stores them.
 
     Attributes:
         group: The top-level layer (legacy), or the object's path (saveable).
-        scope: What stands between the group and the variable's name, in parts.
+        scope: The parts of the path between the group and the variable's name.
         arrays: By Keras' names: ``kernel``, ``recurrent_kernel``, ``bias``; or ``W_i`` ... ``b_o``.
-        beside: The paths of arrays at the place of the cell's layer that belong to no cell: normalisation, peepholes.
+        beside: The paths of the layer's other arrays, which belong to no cell: normalisation, peepholes.
     """
 
     group: str
@@ -47,7 +47,7 @@ class Cell(NamedTuple):
 
     @property
     def kind(self) -> CellKind:
-        """The class of layer, by the names and the shapes of the arrays."""
+        """The class of the layer, by the names and shapes of the arrays."""
         if "W_i" in self.arrays or "W_z" in self.arrays:
             if any(len(array.shape) > 2 for array in self.arrays.values()):
                 return "ConvLSTM"
@@ -67,7 +67,7 @@ class Cell(NamedTuple):
 
     @property
     def hidden_size(self) -> int | None:
-        """Units, by the recurrent kernel."""
+        """The number of units, by the recurrent kernel."""
         array = self.arrays.get("recurrent_kernel") or self.arrays.get("U_i")
         return array.shape[0] if array is not None and array.shape else None
 
@@ -76,8 +76,8 @@ class HalfSpec(NamedTuple):
     """One LSTM cell as a config describes it.
 
     Attributes:
-        config: The LSTM's config, or the RNN's and its LSTMCell's together.
-        cudnn: It is a CuDNNLSTM.
+        config: The LSTM's config, or the configs of an RNN and its LSTMCell, merged.
+        cudnn: Whether it is a CuDNNLSTM.
     """
 
     config: Mapping[str, Any]
@@ -85,7 +85,7 @@ class HalfSpec(NamedTuple):
 
     @property
     def units(self) -> int | None:
-        """Units; ``output_dim`` in Keras 1."""
+        """The number of units; ``output_dim`` in Keras 1."""
         units = self.config.get("units", self.config.get("output_dim"))
         return units if isinstance(units, int) else None
 
@@ -95,18 +95,18 @@ class HalfSpec(NamedTuple):
         return bool(self.config.get("use_bias", True))
 
     def describes(self, cell: Cell) -> bool:
-        """Whether a cell's arrays are those of such an LSTM."""
+        """Whether a cell's arrays have this config's units and bias."""
         has_bias = "bias" in cell.arrays or "b_i" in cell.arrays
         return self.units in (None, cell.hidden_size) and self.use_bias == has_bias
 
 
 def natural(text: str) -> list[tuple[int, str]]:
-    """Sort key that puts ``lstm_2`` before ``lstm_10``: HDF5 lists names alphabetically."""
-    # Up to 18 digits at a time: Python refuses to parse numbers of thousands.
+    """Return a sort key that puts ``lstm_2`` before ``lstm_10``: HDF5 lists names alphabetically."""
+    # Up to 18 digits at a time: Python refuses to parse numbers of thousands of digits.
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]{1,18})", text)]
 
 
 def in_natural_order(cell: Cell) -> list[list[tuple[int, str]]]:
-    """Sort key that puts cells in the order of their paths, and forward halves first."""
+    """Return a sort key for cells: the order of their paths, with forward halves first."""
     halves = {"forward_layer": "0", "backward_layer": "1"}
     return [natural(halves.get(part, part)) for part in cell.group.split("/")]

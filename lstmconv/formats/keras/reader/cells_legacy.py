@@ -1,7 +1,7 @@
 """Find the cells of a legacy HDF5 file: ``layer_names``, and ``weight_names`` in each layer's group.
 
-The names of one generation's writers differ from the next's in every way but two: the variable's
-own name comes last, and the order inside a cell is that of creation.
+Each Keras generation writes other names. Only two things are always true: the variable's own name
+comes last, and the arrays of a cell are listed in the order of creation.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from lstmconv.formats.safety.limits import refuse_many_layers
 __all__ = ["cell_of", "group_arrays", "group_names", "legacy_cells", "scope_of", "split_name"]
 
 _NAMELESS = re.compile(r"(.*/)?param_\d+")
-"""Variables that Theano, and Keras 0, left without a name."""
+"""Names of variables that Theano and Keras 0 left unnamed."""
 _OF_A_CELL = re.compile(r"kernel|recurrent_kernel|bias|[WUb]_[icfozrh]")
 _OWN_CELL = re.compile(r"(forward_|backward_)?(lstm|cu_?dnn_?lstm)(_\d+)?")
-"""Default names of layers that keep a cell's arrays themselves."""
+"""Default names of layers that own the cell's arrays themselves."""
 _KERAS_1_NAMES = {"W": "kernel", "U": "recurrent_kernel", "b": "bias"}
 
 
@@ -33,7 +33,7 @@ def group_names(weights: Group) -> list[str]:
         return names
     count = weights.attributes.get("nb_layers")  # Keras 0.x
     announced = int(count) if isinstance(count, float) and count < math.inf else 0
-    # One more than there are is enough to find that one is missing.
+    # One name more than there are groups is enough to notice a missing group.
     return [f"layer_{index}" for index in range(min(announced, len(weights.children) + 1))]
 
 
@@ -41,10 +41,10 @@ def legacy_cells(weights: Group) -> list[Cell]:
     """Find the cells of a legacy file, layer by layer in the model's order.
 
     Raises:
-        UnreadableFileError: A layer or an array that the file announces is not there.
+        UnreadableFileError: A layer or an array that the file lists is missing.
     """
     cells: list[Cell] = []
-    # A layer that is announced twice is one layer.
+    # A layer that is listed twice is one layer.
     for name in dict.fromkeys(group_names(weights)):
         group = weights.group(name)
         if group is None:
@@ -58,7 +58,7 @@ def group_arrays(layer: str, group: Group) -> list[Stored]:
     """Return one layer group's arrays in the order of ``weight_names``.
 
     Raises:
-        UnreadableFileError: An array that is announced is not there.
+        UnreadableFileError: An array that the group lists is missing.
     """
     names = group.strings("weight_names")
     if names is None:
@@ -73,12 +73,12 @@ def group_arrays(layer: str, group: Group) -> list[Stored]:
 
 
 def scope_of(name: str) -> tuple[str, ...]:
-    """Return what stands before a variable's own name."""
+    """Return the parts of a name before the variable's own name."""
     return () if _NAMELESS.fullmatch(name) else split_name(name)[0]
 
 
 def cell_of(place: str, stored: Sequence[Stored]) -> Cell:
-    """See the arrays of one recurrent cell by the variables' names, or by their order where they have none."""
+    """Name the arrays of one recurrent cell by the variables' names, or by their order if they have none."""
     named = {split_name(each.name)[1]: each.array for each in stored if not _NAMELESS.fullmatch(each.name)}
     if len(named) < len(stored) or not set(named) & {"kernel", "W_i"}:
         names = PER_GATE if len(stored) == len(PER_GATE) else (*FUSED, *(each.name for each in stored[len(FUSED) :]))
@@ -87,7 +87,7 @@ def cell_of(place: str, stored: Sequence[Stored]) -> Cell:
 
 
 def _group_cells(layer: str, group: Group) -> Iterator[Cell]:
-    """Split one layer group's arrays into cells: by the names' scope, in the order of weight_names."""
+    """Split one layer group's arrays into cells by the scopes of their names, in the order of weight_names."""
     by_scope: dict[tuple[str, ...], dict[str, StoredArray]] = {}
     nameless: list[StoredArray] = []
     others: list[str] = []
@@ -109,9 +109,10 @@ def _group_cells(layer: str, group: Group) -> Iterator[Cell]:
 
 
 def _stands_at(group: str, scope: tuple[str, ...], name: str) -> bool:
-    """Whether an array that is no cell's belongs to the layer of the cell of this scope.
+    """Whether an array outside all cells belongs to the layer of the cell with this scope.
 
-    A group may hold a whole nested model: ``dense/kernel`` beside ``lstm/lstm_cell/kernel`` is another layer's.
+    A group may contain a whole nested model, where ``dense/kernel`` beside ``lstm/lstm_cell/kernel`` belongs to another
+    layer.
 
     >>> _stands_at("rnn", ("rnn", "my_cell"), "rnn/norm/gamma:0"), _stands_at("lstm", ("lstm",), "lstm_gamma")
     (True, True)
@@ -119,7 +120,7 @@ def _stands_at(group: str, scope: tuple[str, ...], name: str) -> bool:
     (False, False)
     """
     above = list(scope)
-    # A cell is named by its class or its user, an LSTM that has no cell of its own (before TensorFlow 2) ``lstm_1``.
+    # A cell has its class's or the user's name. An LSTM without a cell object (before TensorFlow 2) is ``lstm_1``.
     if len(above) > 1 and not _OWN_CELL.fullmatch(above[-1]):
         above.pop()
     while len(above) > 1 and above[-1].startswith(("forward_", "backward_", "stacked_rnn_cells")):
@@ -148,7 +149,7 @@ def split_name(name: str) -> tuple[tuple[str, ...], str]:
 
 
 def _by_position(arrays: list[StoredArray]) -> Iterator[dict[str, StoredArray]]:
-    """Name arrays that have no names (Keras 0, and Theano's ``param_0``) by how many there are."""
+    """Name unnamed arrays (Keras 0, and Theano's ``param_0``) by their number and order."""
     for names in (PER_GATE, FUSED):
         size = len(names)
         if len(arrays) not in (size, 2 * size):

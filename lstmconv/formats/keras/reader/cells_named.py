@@ -1,4 +1,4 @@
-"""Find the cells of a checkpoint that keeps variables by their names in a graph, where no config names them.
+"""Find the cells of a checkpoint that stores variables by their names in a graph, without a config.
 
 Source: tensorflow/python/training/saver.py; a slot of an optimizer is named after its variable:
 ``lstm/kernel/Adam``, ``training/Adam/lstm/kernel/m`` (slot_creator.py, optimizer_v2.py).
@@ -14,11 +14,11 @@ from lstmconv.formats.safety.limits import refuse_many_layers
 __all__ = ["named_cells", "own_variables"]
 
 _MOST_PARTS = 32
-"""The most parts of a name; longer names are no layer's."""
+"""The most parts of a variable's name; longer names belong to no layer."""
 
 
 def own_variables(weights: Group) -> dict[str, StoredArray]:
-    """Return the variables by their names, without the slots of optimizers: whose names hold another's whole name."""
+    """Return the variables by name, without optimizer slots, whose names contain another variable's whole name."""
     found = {key: array for key, array in weights.children.items() if isinstance(array, StoredArray)}
     names = {tuple(key.split("/")) for key in found if "/" in key}
     return {key: array for key, array in found.items() if not _is_slot(tuple(key.split("/")), names)}
@@ -32,10 +32,10 @@ def _is_slot(parts: tuple[str, ...], names: set[tuple[str, ...]]) -> bool:
 
 
 def named_cells(weights: Group) -> list[Cell]:
-    """Find the cells: the variables of one scope, ``recurrent_kernel`` among them.
+    """Find the cells: scopes with the variables ``kernel`` and ``recurrent_kernel``.
 
     Raises:
-        UnreadableFileError: There are more than any model has.
+        UnreadableFileError: The file has more cells than the limit allows.
     """
     by_scope: dict[tuple[str, ...], dict[str, StoredArray]] = {}
     for key, array in own_variables(weights).items():
@@ -51,6 +51,6 @@ def named_cells(weights: Group) -> list[Cell]:
 
 
 def _layer_of(scope: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the scope of a cell's layer: without the cell's own and the half's."""
+    """Return the scope of a cell's layer: the cell's scope without the parts for the cell and the half."""
     kept = [part for part in scope if not part.startswith(("forward_", "backward_", "lstm_cell"))]
     return tuple(kept) or scope

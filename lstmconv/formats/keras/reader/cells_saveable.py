@@ -16,7 +16,7 @@ from lstmconv.formats.safety.limits import refuse_many_layers
 __all__ = ["OLDER_ROOT", "cell_at", "is_numbered", "saveable_cells", "stands_beside", "user_name"]
 
 OLDER_ROOT = "_layer_checkpoint_dependencies"
-"""What Keras 2.12 to 2.14 call ``layers``."""
+"""The name of ``layers`` in Keras 2.12 to 2.14."""
 
 _CONTAINERS = {"layers", OLDER_ROOT, "cells"}
 _INNER = {"cell", "forward_layer", "backward_layer", "layer"}
@@ -27,7 +27,7 @@ def saveable_cells(root: Group) -> list[Cell]:
     """Find all cells, in natural order (``lstm_2`` before ``lstm_10``), forward halves first.
 
     Raises:
-        UnreadableFileError: A cell that is only partly there, or more cells than any model has.
+        UnreadableFileError: A cell is incomplete, or the file has more cells than the limit allows.
     """
     cells = list(_below(root, root, ()))
     refuse_many_layers(len(cells), "the file")
@@ -44,10 +44,10 @@ def _below(root: Group, group: Group, path: tuple[str, ...]) -> Iterator[Cell]:
 
 
 def user_name(root: Group, path: str) -> str:
-    """Name the layer at an object path: the user's names where the file has them, else Keras' path.
+    """Name the layer at an object path: by the user's names if the file has them, else by Keras' path.
 
-    ``layers/functional/layers/lstm/cell`` is ``functional/lstm``, or ``encoder/memory`` where the
-    groups' ``vars`` carry those names (Keras 3.6 and later).
+    ``layers/functional/layers/lstm/cell`` is ``functional/lstm``, or ``encoder/memory`` if the
+    groups' ``vars`` have those names (Keras 3.6 and later).
     """
     parts = path.split("/")
     names: list[tuple[str, str | None]] = []
@@ -56,15 +56,15 @@ def user_name(root: Group, path: str) -> str:
             continue
         variables = root.group("/".join([*parts[:depth], "vars"]))
         names.append((part, variables.text("name") if variables is not None else None))
-    # Lists and dicts of layers have no name of their own where layers have one.
+    # If layers have names, lists and dicts of layers still have none.
     named = [own for _, own in names if own is not None]
     return "/".join(named if names and names[-1][1] is not None else [own or part for part, own in names])
 
 
 def is_numbered(root: Group, path: str) -> bool:
-    """Whether a layer at an object path is named by its class and a number, and its own name is not in the file.
+    """Whether the file names a layer by its class and a number only, and not by its own name.
 
-    Keras up to 3.5 names ``layers/lstm_1`` after the second LSTM of a model, whatever the model calls it.
+    In Keras up to 3.5 ``layers/lstm_1`` is the second LSTM of a model, whatever its own name is.
     """
     parts = path.split("/")
     own = max((depth for depth, part in enumerate(parts) if part not in _CONTAINERS | _INNER), default=0)
@@ -75,10 +75,10 @@ def is_numbered(root: Group, path: str) -> bool:
 
 
 def stands_beside(root: Group, path: str) -> tuple[str, ...]:
-    """Return the arrays at the place of a layer whose cell lies at ``path`` that are no LSTM's own.
+    """Return the paths of a layer's arrays that an LSTM does not have; the layer's cell is at ``path``.
 
-    Those that Keras' LSTM has there itself are left out: seeds of dropout, and the states (batch, units) of a
-    stateful layer (keras/src/layers/rnn/rnn.py ``_create_state_variables``).
+    Other variables of Keras' LSTM are left out: seeds of dropout, and the states (batch, units) of a stateful layer
+    (keras/src/layers/rnn/rnn.py ``_create_state_variables``).
     """
     cell = root.group(path)
     inside = () if cell is None else _arrays_below(cell, without={"vars", _SEEDS})
@@ -106,12 +106,12 @@ def _arrays_below(group: Group, without: set[str]) -> Iterator[tuple[str, Stored
 
 
 def cell_at(root: Group, path: str) -> Cell | None:
-    """Read the cell whose ``vars`` lie at ``path``: 0 kernel, 1 recurrent_kernel, 2 bias.
+    """Read the cell whose ``vars`` are at ``path``: 0 kernel, 1 recurrent_kernel, 2 bias.
 
-    Returns ``None`` where the arrays are another layer's.
+    Returns ``None`` if the arrays belong to another class of layer.
 
     Raises:
-        UnreadableFileError: Only some of a cell's arrays are there.
+        UnreadableFileError: Some of the cell's arrays are missing.
     """
     variables = root.group(f"{path}/vars")
     if variables is None:
@@ -131,5 +131,5 @@ def cell_at(root: Group, path: str) -> Cell | None:
     if "recurrent_kernel" not in named:
         return None
     cell = Cell(path, (), named)
-    # Outside a cell only a CuDNNLSTM keeps its arrays; other layers may have three arrays too.
+    # Only a CuDNNLSTM stores its arrays outside a cell; other layers may have three arrays too.
     return cell if inside_a_cell or cell.kind == "CuDNNLSTM" else None

@@ -1,4 +1,4 @@
-"""Find the cells among the objects that TensorFlow tracked, where no config names them."""
+"""Find the cells among the objects of a TensorFlow 2 checkpoint without a config."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def tracked_cells(root: Tracked) -> list[Cell]:
     """Find all cells, in the order of their paths, forward halves first.
 
     Raises:
-        UnreadableFileError: There are more than any model has.
+        UnreadableFileError: The file has more cells than the limit allows.
     """
     cells: list[Cell] = []
     for owner in root.walk():
@@ -31,9 +31,9 @@ def tracked_cells(root: Tracked) -> list[Cell]:
 
 
 def name_of_tracked(root: Tracked, path: str) -> str:
-    """Name the layer of a cell as the graph calls its variables, without the name of a class of the user's own.
+    """Name the layer of a cell by its variables' names in the graph, without the name of the user's model class.
 
-    Without such names it is called by its path: ``encoder/memory`` after attributes.
+    Without such names the layer is named by its path of attributes: ``encoder/memory``.
     """
     parts = [part for part in path.split("/") if part not in _INNER]
     cell = root.find(path)
@@ -51,7 +51,7 @@ def _all_begin_with(root: Tracked, name: str) -> bool:
 
 
 def _beside(root: Tracked, cell: Tracked) -> dict[str, StoredArray]:
-    """Return the weights at the place of a cell's layer that are not in the cell: no LSTM has any."""
+    """Return the weights of a cell's layer that are outside the cell; an LSTM has none."""
     above, _, last = cell.path.rpartition("/")
     layer = root.find(above)
     if last != "cell" or layer is None:

@@ -1,4 +1,4 @@
-"""A model config, and the Keras that wrote it."""
+"""A model config, and the Keras version that wrote it."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class KerasVersion:
 
     @property
     def names_a_release(self) -> bool:
-        """False for ``-tf`` versions (TF 1.15 to 2.2), which do not tell which LSTM class they had."""
+        """False for ``-tf`` versions (TF 1.15 to 2.2), which do not say which of their LSTM classes was used."""
         return not self.text.endswith("-tf")
 
     @property
     def is_keras_team(self) -> bool:
-        """Whether this is keras-team Keras up to 2.3, which has its own rules for masks; later ones share TensorFlow's.
+        """Whether this is keras-team Keras up to 2.3, whose mask rules differ from TensorFlow's.
 
         >>> [KerasVersion(text).is_keras_team for text in ("2.2.4", "2.2.4-tf", "2.4.0")]
         [True, False, False]
@@ -67,11 +67,11 @@ class Config:
 
     @cached_property
     def major(self) -> int | None:
-        """The major version of Keras, from the stated version or from the keys that only one of them writes."""
+        """The major version of Keras, from the stated version or from keys that only one version writes."""
         if self.version is not None:
             return self.version.major
         # tf.keras and tf-keras write time_major into every RNN's config, and keras_version into every
-        # to_json(); Keras 3 writes neither, and "module" and "registered_name" on every object.
+        # to_json(). Keras 3 writes neither, but "module" and "registered_name" for every object.
         keys = {key for each in objects_in(self.model) for key in each}
         if "time_major" in keys:
             return 2
@@ -84,7 +84,7 @@ class Config:
 
 
 def config_from(stated: Mapping[str, Any], version: str | None = None) -> Config:
-    """Return a config that ``model.to_json()`` states; ``version`` stands in for one that it does not state."""
+    """Return the config for ``model.to_json()``; ``version`` is used if the JSON states no version."""
     own = stated.get("keras_version")
     text = own if isinstance(own, str) else version
     return Config(stated, KerasVersion(text) if text else None)

@@ -1,4 +1,4 @@
-"""How many variables each object of a config has: where one layer's arrays end and the next one's begin."""
+"""Count the variables of each object of a config, which tells where one layer's arrays end and the next begin."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _RANKS = (3, 2, 4, 5)
 
 
 class Counts:
-    """The number of trainable and of other variables of each object, by what its class and config say.
+    """The number of trainable and of other variables of each object, by its class and config.
 
     Args:
-        version: The Keras that wrote the config.
+        version: The Keras version that wrote the config.
     """
 
     def __init__(self, version: KerasVersion | None) -> None:
@@ -29,13 +29,13 @@ class Counts:
         self.known: dict[int, tuple[int, int] | None] = {}
 
     def of(self, entry: Entry) -> tuple[int, int] | None:
-        """Return both numbers, or ``None`` for a layer that is not known."""
+        """Return both numbers, or ``None`` for an unknown layer."""
         if id(entry) not in self.known:
             self.known[id(entry)] = self._count(entry)
         return self.known[id(entry)]
 
     def any_in(self, member: Member) -> bool | None:
-        """Whether a layer of a model, or any inside it, has variables; ``None`` if nobody knows."""
+        """Whether a layer of a model, or any layer inside it, has variables; ``None`` if unknown."""
         known = [self.of(leaf.entry) for leaf in leaves(member.entry, member.name)]
         if any(count is not None and sum(count) for count in known):
             return True
@@ -48,7 +48,7 @@ class Counts:
             return 0, 0
         class_name = CELL_CLASSES.get(entry.class_name, entry.class_name)
         if class_name == "LSTM":
-            gates_apart = entry.config.get("consume_less", "gpu") != "gpu"  # Keras 1, except for GPUs.
+            gates_apart = entry.config.get("consume_less", "gpu") != "gpu"  # Keras 1, unless for a GPU.
             return (12 if gates_apart else 2 + bool(entry.config.get("use_bias", True))), 0
         if class_name == "CuDNNLSTM":
             return 3, 0
@@ -60,9 +60,9 @@ class Counts:
 
 
 def known_variables(entry: Entry, class_name: str, version: KerasVersion | None) -> tuple[Variable, ...] | None:
-    """Return the variables of a layer, in Keras' order; ``None`` where the layer is not known.
+    """Return the variables of a layer, in Keras' order; ``None`` for an unknown layer.
 
-    Which there are does not depend on sizes, but an input of the right number of axes is asked for.
+    The variables do not depend on the sizes of the input, but on its number of axes; several are tried.
     """
     named = LayerEntry(entry.name, class_name, entry.config, version)
     for rank in _RANKS:

@@ -1,6 +1,6 @@
-"""Read the LSTM layers of a model class of the user's own, where the file has the config of each layer.
+"""Read the LSTM layers of a custom model class, for which the file has the config of each layer.
 
-TensorFlow's SavedModels have (``keras_metadata.pb``): what the class computes between its layers stays unknown.
+TensorFlow's SavedModels have these configs (``keras_metadata.pb``). The code between the layers stays unknown.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["Described", "described_layers"]
 
 
 class Described(NamedTuple):
-    """What the configs of single layers tell.
+    """The layers that have a config, and the cells that have none.
 
     Attributes:
         layers: The LSTM layers, by the paths of their objects.
-        skipped: Those that do not convert.
-        undescribed: The cells that belong to none of either.
+        skipped: The layers that do not convert.
+        undescribed: The cells that belong to no layer with a config.
     """
 
     layers: Mapping[str, LSTMLayer | Stack]
@@ -36,10 +36,10 @@ class Described(NamedTuple):
 
 
 def described_layers(cells: Sequence[Cell], producer: Producer) -> Described:
-    """Read the layers that have configs, and leave the other cells.
+    """Read the layers that have configs, and return the other cells as ``undescribed``.
 
     Raises:
-        UnreadableFileError: The config of a layer is not one that Keras writes.
+        UnreadableFileError: A layer's config is not one that Keras writes.
     """
     file = producer.file
     found: dict[str, LSTMLayer | Stack] = {}
@@ -75,6 +75,6 @@ def described_layers(cells: Sequence[Cell], producer: Producer) -> Described:
 
 def _entry(path: str, description: object) -> Entry:
     try:
-        return read_entries(description)  # type: ignore[arg-type]  # What is no mapping raises what is caught here.
+        return read_entries(description)  # type: ignore[arg-type]  # If it is no mapping, the error is caught here.
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise UnreadableFileError(f"the config of '{path}' is not one that Keras writes ({error!r})") from error

@@ -18,7 +18,7 @@ _SIDES = ("forward_", "backward_")
 _OTHER = {"forward": "backward", "backward": "forward"}
 _MISSING = "its {} half is missing: a truncated or filtered file"
 _CELL = re.compile(r"cells?|lstm_cell.*|stacked_rnn_cells.*|\d+")
-"""What the parts of a path are called that lie inside a layer."""
+"""Names of the parts of a path inside a layer."""
 
 
 class Discovered(NamedTuple):
@@ -54,7 +54,7 @@ def discover(file: KerasFile, cells: list[Cell]) -> tuple[list[Discovered], list
         elif len(found[index].cells) == 1 and _are_halves(found[index].cells[0], cell):
             halves = sorted((*found[index].cells, cell), key=lambda half: _side(half) == "backward")
             found[index] = Discovered(name, f"Bidirectional({cell.kind})", tuple(halves))
-        else:  # Another layer of the same name, in another part of the model.
+        else:  # Another part of the model has a layer of the same name.
             found.append(Discovered(cell.where, class_name, (cell,)))
     alone = {id(each): half for each in found if (half := _half_alone(each)) is not None}
     skipped += [
@@ -66,7 +66,7 @@ def discover(file: KerasFile, cells: list[Cell]) -> tuple[list[Discovered], list
 
 
 def _names(file: KerasFile, cells: list[Cell]) -> list[str]:
-    """Name each cell's layer; layers that the file gives the same name are called by their paths."""
+    """Name each cell's layer; layers with the same name in the file are named by their paths."""
     if file.kind in ("legacy", "named"):
         return [_legacy_name(cell, cells) for cell in cells]
     owners = [re.sub(r"/(forward|backward)_layer(/.*)?$", "", cell.group) for cell in cells]
@@ -84,15 +84,15 @@ def _names(file: KerasFile, cells: list[Cell]) -> list[str]:
 
 
 def _are_halves(a: Cell, b: Cell) -> bool:
-    """Whether two cells of one name are the two halves of a Bidirectional; nameless ones (Keras 0) are."""
+    """Whether two cells of one name are the halves of a Bidirectional; two unnamed cells (Keras 0) are."""
     sides = {_side(a), _side(b)}
     return sides == {"forward", "backward"} or (sides == {None} and not a.scope and not b.scope)
 
 
 def _half_alone(layer: Discovered) -> str | None:
-    """Return which half of a Bidirectional a layer is whose other half is not in the file; ``None`` if it is none.
+    """Return ``forward`` or ``backward`` if a layer is one half of a Bidirectional without its other half.
 
-    A layer that is itself called ``forward_lstm`` is none.
+    ``None`` for every other layer, also for one whose own name is ``forward_lstm``.
     """
     if len(layer.cells) > 1 or any(part.startswith(_SIDES) for part in layer.name.split("/")):
         return None

@@ -1,4 +1,4 @@
-"""Read a model config of any generation: its layers as objects, and the calls of each as nodes.
+"""Read a model config of any Keras generation: its layers as objects, and the calls of each layer as nodes.
 
 Sources: get_config of Sequential, Model, Functional, Bidirectional, RNN, TimeDistributed, Merge in keras-team/keras
 1.2.2 to 2.3.1, tf_keras 2.21 and keras 3.x; serialization_lib.py for ``module``, ``registered_name`` and
@@ -21,28 +21,28 @@ __all__ = ["GIVEN", "RECURRENT", "Entry", "Member", "ModelEntry", "read_entries"
 _MODELS = {"Sequential", "Functional", "Model"}
 _MAX_NESTING = 32
 GIVEN = ""
-"""Stands in a :class:`Ref` for the inputs of a Sequential that lists no InputLayer."""
+"""The layer of a :class:`Ref` to the inputs of a Sequential without an InputLayer."""
 _UNTRAINABLE = {*_MODELS, "InputLayer"}
-"""The classes, besides operations, whose configs do not say whether they are trainable."""
+"""The classes, besides operations, whose configs have no ``trainable``."""
 RECURRENT = {"LSTM", "GRU", "SimpleRNN", "CuDNNLSTM", "CuDNNGRU", "RNN"}
 """Keras' own recurrent layers, whose calls take states."""
 
 
 @dataclass(eq=False)
 class Entry:
-    """One layer or model, however many places of the config show it.
+    """One layer or model object; the config may list it in several places.
 
     Attributes:
-        name: Its own name; empty in a nested Sequential of Keras 1, whose config has none.
-        class_name: Without a package.
-        package: ``my`` of a registered ``my>LSTM``, the module of an unregistered class; ``None`` for Keras' own.
-        module: As the config states it.
-        config: What its ``get_config`` returned.
-        trainable: False where it is frozen.
-        shape: The shape that it was built with, where the config tells (``build_config``).
-        model: Its layers, where it is a model of Keras' own.
-        parts: What it wraps: ``layer`` of a TimeDistributed, ``forward`` and ``backward`` of a Bidirectional, the
-            cells of an RNN by their position.
+        name: The object's own name; empty for a nested Sequential of Keras 1, whose config has no name.
+        class_name: The class without its package.
+        package: ``my`` for a registered ``my>LSTM``, the module for an unregistered class; ``None`` for Keras' own.
+        module: The module that the config states.
+        config: The result of the object's ``get_config``.
+        trainable: False if the object is frozen.
+        shape: The shape with which the object was built, if the config has it (``build_config``).
+        model: The layers, if the object is one of Keras' own models.
+        parts: The wrapped objects: ``layer`` of a TimeDistributed, ``forward`` and ``backward`` of a Bidirectional,
+            the cells of an RNN by their position.
     """
 
     name: str
@@ -57,19 +57,19 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """The class, with its package where it is not Keras' own: ``my>LSTM``."""
+        """The class, with the package if it is not Keras' own: ``my>LSTM``."""
         return self.class_name if self.package is None else f"{self.package}>{self.class_name}"
 
     @property
     def inside(self) -> list[Entry]:
-        """The objects that it wraps, at any depth."""
+        """The wrapped objects, at any depth."""
         return [owner for part in self.parts.values() for owner in (part, *part.inside)]
 
     @property
     def is_operation(self) -> bool:
-        """A function of Keras 3 that stands between layers, no layer itself: ``GetItem``, ``Add`` of keras.src.ops.
+        """Whether this is a Keras 3 function between layers: ``GetItem``, ``Add`` of keras.src.ops.
 
-        A legacy file states no module; every layer's config says whether it is trainable, an operation's does not.
+        A legacy file states no module. There a layer's config has ``trainable``, and an operation's config has not.
         """
         if self.package is not None:
             return False
@@ -83,13 +83,13 @@ class Entry:
         return any(name in function.names for function in FUNCTIONS)
 
     def own(self, *names: str) -> bool:
-        """Whether it is Keras' own class of one of these names, and no operation."""
+        """Whether this is one of Keras' own classes with one of these names, and no operation."""
         return self.package is None and not self.is_operation and self.class_name in names
 
 
 @dataclass(eq=False)
 class Member:
-    """One layer as one model lists it: the object, and its calls in this model."""
+    """One layer in one model's list: the object, and its calls in this model."""
 
     name: str
     entry: Entry
@@ -101,12 +101,12 @@ class ModelEntry:
     """The layers of one model.
 
     Attributes:
-        name: Its own.
-        members: In the config's order, which is ``model.layers``.
-        inputs: The tensors that are its inputs, in its order; of a Sequential those of its first layer.
-        outputs: What it returns, by its output names.
+        name: The model's name.
+        members: The layers in the config's order, which is ``model.layers``.
+        inputs: The model's input tensors in order; for a Sequential the inputs of its first layer.
+        outputs: The model's output tensors by name.
         first: The number of each layer's first call in histories.
-        input_names: What Keras calls its inputs, where that is not the layer of ``inputs``.
+        input_names: Keras' names of the inputs, which can differ from the layers of ``inputs``.
     """
 
     name: str
@@ -118,15 +118,15 @@ class ModelEntry:
 
 
 def read_entries(config: Mapping[str, Any], groups: Sequence[str] = ()) -> Entry:
-    """Read a whole config; the result is the model itself.
+    """Read a whole config and return the model.
 
     Args:
         config: ``{"class_name": ..., "config": ...}``.
-        groups: The layers' groups in a legacy file: a nested Sequential of Keras 1, which has no name, is called by
-            its position among them.
+        groups: The layers' groups in a legacy file. An unnamed nested Sequential of Keras 1 takes its name from the
+            group at the same position.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError: It does not have the form of a Keras config.
+        KeyError, TypeError, ValueError, AttributeError: The config does not have the form of a Keras config.
     """
     return _Reader(groups).entry(config, 0)
 
@@ -137,7 +137,7 @@ class _Reader:
         self.groups = groups
 
     def entry(self, config: Mapping[str, Any], depth: int) -> Entry:
-        """Read one object; one that was read before, by its ``shared_object_id``, is the same again."""
+        """Read one object; an object with a ``shared_object_id`` is read once and returned again."""
         if depth > _MAX_NESTING:
             raise ValueError(f"models nest deeper than {_MAX_NESTING} levels")
         shared = config.get("shared_object_id")
@@ -166,7 +166,7 @@ class _Reader:
         return entry
 
     def fill(self, entry: Entry, depth: int) -> None:
-        """Read what an object of Keras' own consists of."""
+        """Read the layers or wrapped objects of one of Keras' own classes."""
         config = entry.config
         if entry.class_name in _MODELS:
             entry.model = self.model(entry, depth)
@@ -190,7 +190,7 @@ class _Reader:
             yield str(index), self.entry(each, depth)
 
     def model(self, entry: Entry, depth: int) -> ModelEntry:
-        """Read a model's layers; Sequential keeps a plain list up to Keras 2.2.2, a dict later."""
+        """Read a model's layers; the config of a Sequential is a list up to Keras 2.2.2, and a dict later."""
         listed = entry.config.get("layers")
         if listed is not None and not isinstance(listed, list):
             raise TypeError(f"the layers of a model are {listed!r:.40}")
@@ -220,7 +220,7 @@ class _Reader:
 
 
 def _name_unnamed(members: Sequence[Member], groups: Sequence[str]) -> None:
-    """Name layers whose config has no name: by the file's groups if these are the same layers, else by number."""
+    """Name layers without a name: by the file's groups if all other names match them, else by number."""
     same = len(members) == len(groups) and all(
         member.name in ("", group) for member, group in zip(members, groups, strict=True)
     )
@@ -231,7 +231,7 @@ def _name_unnamed(members: Sequence[Member], groups: Sequence[str]) -> None:
 
 
 def _chained(name: str, members: list[Member]) -> ModelEntry:
-    """Give the layers of a Sequential their calls: each is called once, with the one before it."""
+    """Give the layers of a Sequential their calls: each is called once, with the output of the layer before it."""
     if not members:
         return ModelEntry(name, [], (), {})
     unnamed = (
@@ -252,7 +252,7 @@ def _chained(name: str, members: list[Member]) -> ModelEntry:
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
-    """Make names differ: ``x``, ``x_1``."""
+    """Make names unique: ``x``, ``x_1``."""
     taken = set(names)
     counts: Counter[str] = Counter()
     found: list[str] = []
@@ -267,11 +267,11 @@ def _numbered(names: Sequence[str]) -> list[str]:
 
 
 def _first_calls(members: Sequence[Member], ends: Sequence[Ref]) -> dict[str, int]:
-    """Return the number that histories of Keras 1 and 2 give each layer's first call.
+    """Return the number of each layer's first call in histories of Keras 1 and 2.
 
-    A nested model that was built from an Input has a call of its own before those of the config, and histories
-    count it (functional.py get_config, kept_nodes). Every call that is kept is read by another layer or is an
-    output, so that the smallest number that occurs tells.
+    A nested model that was built from an Input has one call more than the config lists, and histories count it
+    (functional.py get_config, kept_nodes). Every listed call is read by another layer or is an output, so the smallest
+    number in use is that of the first call.
     """
     first: dict[str, int] = {}
     for ref in (*ends, *(ref for member in members for node in member.nodes for ref in node.refs)):
@@ -280,9 +280,9 @@ def _first_calls(members: Sequence[Member], ends: Sequence[Ref]) -> dict[str, in
 
 
 def _counted_from_zero(ref: Ref, members: Mapping[str, Member]) -> Ref:
-    """Return a model's output in Keras 3 as the calls of its layers count: there only outputs count a call more.
+    """Return a Keras 3 model's output with the call numbers of its layers: output references count one call more.
 
-    keras/src/models/functional.py get_config (kept_nodes) and serialize_node, which leaves out what is not the model's.
+    keras/src/models/functional.py get_config (kept_nodes) and serialize_node, which leaves out calls of other models.
     """
     member = members.get(ref.layer)
     inner = member is not None and member.entry.class_name in ("Functional", "Model") and ref.node > 0
@@ -292,7 +292,7 @@ def _counted_from_zero(ref: Ref, members: Mapping[str, Member]) -> Ref:
 def _input_layer(ref: Ref, members: Mapping[str, Member]) -> Ref:
     """Return the InputLayer of an input.
 
-    In Keras 1 a linear activation returns its input itself, and the tensor is called after it from then on.
+    In Keras 1 a linear activation returns its input tensor itself, which then has the activation's name.
     """
     for _ in range(_MAX_NESTING):
         member = members.get(ref.layer)
@@ -303,7 +303,7 @@ def _input_layer(ref: Ref, members: Mapping[str, Member]) -> Ref:
 
 
 def _ends(entry: Entry, members: Sequence[Member]) -> tuple[dict[str, Ref], dict[str, Ref]]:
-    """Return a model's inputs and outputs: as it states them, else its InputLayers and its last layer."""
+    """Return a model's inputs and outputs: as the config states them, else its InputLayers and its last layer."""
     if "input_layers" in entry.config or "output_layers" in entry.config or not members:
         return _refs(entry.config.get("input_layers", [])), _refs(entry.config.get("output_layers", []))
     inputs = {member.name: Ref(member.name, 0, 0) for member in members if member.entry.own("InputLayer")}
@@ -314,10 +314,10 @@ def _ends(entry: Entry, members: Sequence[Member]) -> tuple[dict[str, Ref], dict
 def _refs(value: Any) -> dict[str, Ref]:
     """Read ``input_layers`` or ``output_layers``: one history, a list of them, or a dict by name.
 
-    Names are those of Keras: the layer's, numbered where it stands twice.
+    The names are Keras' names: the layer's name, with a number if it occurs twice.
     """
     if isinstance(value, Mapping):
-        return _refs([value[key] for key in sorted(value)])  # As Keras flattens a dict.
+        return _refs([value[key] for key in sorted(value)])  # Keras flattens a dict in this order.
     if isinstance(value, list) and len(value) >= 3 and isinstance(value[0], str) and isinstance(value[1], int):
         return {value[0]: Ref(value[0], int(value[1]), int(value[2]))}
     if not isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The layers of a model by their entries in the config: each is built once, where it is called first."""
+"""Build the layers of a model from their entries in the config, each once, at its first call."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Layers:
     """Builds the layers of one model.
 
     Args:
-        stored: The arrays of every object that owns some.
-        places: Where the file keeps each object, for messages.
-        producer: The Keras that wrote the file.
+        stored: The arrays of every object that owns arrays.
+        places: The path of each object in the file, for messages.
+        producer: The Keras version that wrote the file.
 
     Attributes:
-        skipped: Recurrent layers that are no LSTMs, or none that converts.
+        skipped: Recurrent layers that are no LSTMs, and LSTMs that do not convert.
     """
 
     def __init__(
@@ -54,16 +54,16 @@ class Layers:
 
     @property
     def version(self) -> KerasVersion | None:
-        """The Keras that wrote the config."""
+        """The Keras version that wrote the config."""
         return self.producer.version
 
     @property
     def takes_masks(self) -> bool:
-        """Whether MultiHeadAttention takes the masks off its inputs: from Keras 3.8 on."""
+        """Whether MultiHeadAttention removes the masks from its inputs: from Keras 3.8 on."""
         return self.version is not None and self.version.release >= (3, 8)
 
     def path(self, entry: Entry, path: str) -> str:
-        """Return a layer's name: that of the place where it is called first."""
+        """Return a layer's name: the path of its first call."""
         return self._paths.setdefault(id(entry), path)
 
     def described(self, entry: Entry, name: str, options: Mapping[str, object] | None = None) -> LayerEntry:
@@ -74,10 +74,10 @@ class Layers:
     def once(
         self, entry: Entry, shapes: tuple[Shape | None, ...], make: Callable[[], tuple[Layer, ...]]
     ) -> tuple[Layer, ...]:
-        """Return a layer's records, made where it is called first.
+        """Return the model layers for an entry, made at its first call.
 
-        What a layer computes can depend on the shape that it is called with: ``axis=-1`` is axis 3 of one input and
-        axis 2 of another. Then each such call has records of its own, where no weights are shared between them.
+        A layer's computation can depend on the shape of its input: ``axis=-1`` is axis 3 of one input and axis 2 of
+        another. Then each shape has model layers of its own, unless they have weights, which would be shared.
         """
         made = self._built.setdefault(id(entry), {})
         if shapes in made:
@@ -90,7 +90,7 @@ class Layers:
         return made[shapes]
 
     def same(self, entry: Entry, layer: Layer) -> Layer:
-        """Return what an earlier call of an operation made, where it is the same; else the layer with a new name."""
+        """Return the equal layer of an earlier call of an operation; if there is none, the layer with a new name."""
         made = self._operations.setdefault((id(entry), layer.name), [])
         if made:
             described = describe_layer(layer)
@@ -104,7 +104,7 @@ class Layers:
     def _another(
         self, entry: Entry, first: tuple[Layer, ...], found: tuple[Layer, ...], number: int
     ) -> tuple[Layer, ...]:
-        """Return the records for another shape: the first ones where they are the same, else others of another name."""
+        """Return the layers for another shape: the first ones if they are equal, else the new ones with new names."""
         if [describe_layer(layer) for layer in found] == [describe_layer(layer) for layer in first]:
             return first
         if not any(_holds_weights(layer) for layer in (*first, *found)):
@@ -115,7 +115,7 @@ class Layers:
     def build(
         self, entry: Entry, name: str, shapes: Sequence[Shape | None], options: Mapping[str, object]
     ) -> tuple[Layer, ...]:
-        """Build one layer that is no model and no TimeDistributed."""
+        """Build one layer, which is neither a model nor a TimeDistributed."""
         if entry.package is not None:
             self._skip_what_is_recurrent(entry, name)
             return (self.unknown(entry, name, "a custom class: the file does not say what it computes"),)
@@ -133,7 +133,7 @@ class Layers:
         return build(self.described(entry, name, options), arrays, self._shapes(entry, shapes), self.producer.notes)
 
     def unknown(self, entry: Entry, name: str, reason: str) -> Unknown:
-        """Return a layer that is not computed, with its arrays as far as they can be read."""
+        """Return an unknown layer, with its arrays if they can be read."""
         try:
             arrays = self._arrays(entry)
         except LstmconvError:
@@ -143,17 +143,17 @@ class Layers:
         return unknown
 
     def output_shapes(self, layer: Layer, shapes: Sequence[Shape | None]) -> Sequence[Shape | None]:
-        """Return the shapes of what a layer returns; of an unknown one, or behind one, they are not known."""
+        """Return the shapes of a layer's outputs; ``None`` for an unknown layer and for layers behind it."""
         known = [shape for shape in shapes if shape is not None]
         if len(known) == len(shapes) and not isinstance(layer, Unknown):
             try:
                 return output_shapes(layer, known)
-            except UnsupportedModelError:  # Whoever runs the model infers its shapes, and says what does not fit.
+            except UnsupportedModelError:  # Shapes are inferred again to run the model; a misfit is reported then.
                 pass
         return [None] * _output_count(layer)
 
     def open_shape(self, entry: Entry) -> Shape:
-        """Return the shape of a model's input that no config states: any, of as many axes as its first layer takes."""
+        """Return the shape of an input that no config states: any sizes, with the number of axes of its first layer."""
         if entry.own("Embedding"):
             return (None, None)
         owner = entry.parts.get("forward", entry)
@@ -189,7 +189,7 @@ class Layers:
             self.skipped.append(Skipped(name, entry.title, "a custom recurrent layer; only Keras' own LSTM converts"))
 
     def _arrays(self, entry: Entry) -> dict[str, Array]:
-        """Load the arrays of a layer and of what it wraps, in Keras' order, by the file's names."""
+        """Load the arrays of a layer and of its wrapped layers, in Keras' order, by the file's names."""
         found: dict[str, Array] = {}
         for owner in (entry, *entry.inside):
             for name, array in self.stored.get(owner, ()):
@@ -198,7 +198,7 @@ class Layers:
         return found
 
     def _shapes(self, entry: Entry, shapes: Sequence[Shape | None]) -> tuple[Shape, ...]:
-        """Return the shapes of a layer's inputs; behind an unknown layer what the config says it was built with."""
+        """Return the shapes of a layer's inputs; behind an unknown layer, the shape in ``build_config``."""
         built = entry.shape if isinstance(entry.shape, list) else None
         stated: Shape | None = None
         if built and all(size is None or isinstance(size, int) for size in built):
@@ -207,7 +207,7 @@ class Layers:
 
 
 def _holds_weights(layer: Layer) -> bool:
-    """Whether a layer has arrays that are its own in a file."""
+    """Whether a layer has weights that a file stores."""
     if isinstance(layer, TimeDistributed):
         return any(map(_holds_weights, layer.model.layers))
     return not isinstance(layer, Constant | Rescaling) and bool(arrays_of(layer))

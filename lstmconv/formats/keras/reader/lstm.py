@@ -1,4 +1,4 @@
-"""Build LSTM layers from what the config says of them and the arrays that are theirs."""
+"""Build LSTM layers from their configs and arrays."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["WrongArraysError", "build_lstm", "direction_of", "is_lstm"]
 
 
 class WrongArraysError(UnsupportedModelError):
-    """The arrays at an LSTM's place are not those that the config says: file and config do not belong together."""
+    """The arrays of an LSTM do not fit its config: the file and the config do not belong together."""
 
 
 def is_lstm(entry: Entry) -> bool:
-    """Whether a layer consists of Keras' own LSTM cells alone."""
+    """Whether a layer consists only of Keras' own LSTM cells."""
     if entry.own("LSTM", "CuDNNLSTM"):
         return True
     if entry.own("RNN"):
@@ -34,19 +34,19 @@ def is_lstm(entry: Entry) -> bool:
 def build_lstm(
     entry: Entry, name: str, stored: Mapping[Entry, Sequence[Stored]], places: Mapping[Entry, str], producer: Producer
 ) -> LSTMLayer | Stack:
-    """Build one layer; an RNN of several cells is a stack of its name.
+    """Build one layer; an RNN of several cells becomes a stack.
 
     Args:
-        entry: For which :func:`is_lstm` holds.
+        entry: A layer for which :func:`is_lstm` is true.
         name: The layer's name, ``/`` between nested models.
         stored: The arrays of every cell.
-        places: Where the file keeps each, for messages.
-        producer: Tells the activations.
+        places: The path of every cell in the file, for messages.
+        producer: The Keras version that wrote the file, which decides the activations.
 
     Raises:
         UnreadableFileError: The arrays are damaged.
-        WrongArraysError: They are not an LSTM's of the config's sizes.
-        UnsupportedModelError: An activation is unknown, or no LSTM layer computes this.
+        WrongArraysError: The arrays are not those of an LSTM of the config's sizes.
+        UnsupportedModelError: An activation is unknown, or no LSTM layer computes the same.
     """
     maker = _Maker(stored, places, producer)
     if not entry.own("Bidirectional"):
@@ -58,8 +58,8 @@ def build_lstm(
         if half.own("RNN") and "cell" not in half.parts:
             raise UnsupportedModelError("two stacks of cells side by side are not a stack of Bidirectional layers")
     halves = [maker.half(forward), maker.half(backward)]
-    # Without one of its own the backward layer is the forward one with go_backwards turned round
-    # (bidirectional.py __init__), in Keras 2 also where the forward one already runs backwards.
+    # Without a backward_layer in the config, the backward layer is the forward layer with go_backwards inverted
+    # (bidirectional.py __init__), in Keras 2 also if the forward layer already runs backwards.
     if not entry.config.get("backward_layer"):
         spec, cell = halves[1]
         turned = {**spec.config, "go_backwards": not forward.config.get("go_backwards", False)}
@@ -82,13 +82,13 @@ class _Maker:
         self.producer = producer
 
     def half(self, entry: Entry) -> tuple[HalfSpec, Cell]:
-        """Describe one direction: a layer of one cell."""
+        """Return one direction, a layer of one cell: its description and its arrays."""
         owner = entry.parts.get("cell", entry)
         config = {**entry.config, **owner.config}
         return self.cell(owner, config, cudnn=entry.class_name == "CuDNNLSTM")
 
     def cell(self, owner: Entry, config: Mapping[str, Any], *, cudnn: bool) -> tuple[HalfSpec, Cell]:
-        """Return one cell's arrays, which must be those of an LSTM of the config's sizes."""
+        """Return one cell's description and arrays, which must be those of an LSTM of the config's sizes."""
         spec = HalfSpec(config, cudnn)
         place, arrays = self.places.get(owner, owner.name), self.stored.get(owner, ())
         cell = cell_of(place, arrays)
@@ -110,7 +110,7 @@ class _Maker:
             names = [f"{own}_{index}" if index else own for index, own in enumerate(names)]
         layers: list[LSTMLayer] = []
         for index, (cell, own) in enumerate(zip(cells, names, strict=True)):
-            # A cell after the first receives what the one before it returned, in processing order already.
+            # A cell after the first receives the output of the cell before it, already in processing order.
             own_options = {
                 **options,
                 "return_sequences": index < len(cells) - 1 or options.get("return_sequences", False),
@@ -138,7 +138,7 @@ class _Maker:
 
 
 def direction_of(name: str, spec: HalfSpec | None, cell: Cell, producer: Producer) -> LSTMDirection:
-    """View one cell's arrays as a direction; without a config the file does not tell its options."""
+    """View one cell's arrays as a direction; without a config, ``spec`` is ``None`` and its options are unknown."""
     if cell.kind not in LSTM_KINDS:
         raise UnsupportedModelError(f"'{cell.where}' holds arrays that no LSTM has: {', '.join(cell.arrays)}")
     cudnn = cell.kind == "CuDNNLSTM" if spec is None else spec.cudnn

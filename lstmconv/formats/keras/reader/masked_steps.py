@@ -1,7 +1,7 @@
-"""What TimeDistributed does with masks: the layer that it wraps gets each step's part of one, and may make its own.
+"""Masks under TimeDistributed: the wrapped layer gets each step's part of a mask, and may make a mask of its own.
 
 Sources: ``TimeDistributed.call`` and ``compute_mask`` in tf_keras 2.21, keras 3.15, keras-team Keras 2.2.4 and 2.3.1;
-that of 1.2.2 and 2.0.8 takes no mask.
+the versions 1.2.2 and 2.0.8 take no mask.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _FIRST_THAT_HANDS_ON = (2, 1)
 
 
 def masked_steps_not_followed(entry: Entry, described: Callable[[Entry], LayerEntry]) -> str:
-    """Say why TimeDistributed is not computed under a mask; empty if the mask changes nothing inside it.
+    """Return why TimeDistributed is not computed under a mask; empty if the mask changes nothing inside it.
 
-    A mask over ``(batch, time, place)``, such as that of an Embedding of several ids a step, hides places of each step
-    from a wrapped LSTM or GlobalAveragePooling1D.
+    A mask over ``(batch, time, place)``, such as that of an Embedding with several ids per step, hides places of each
+    step from a wrapped LSTM or GlobalAveragePooling1D.
     """
     if not entry.own("TimeDistributed") or described(entry).release < _FIRST_THAT_HANDS_ON:
         return ""
@@ -31,22 +31,22 @@ def masked_steps_not_followed(entry: Entry, described: Callable[[Entry], LayerEn
 
 
 def makes_masks_of_steps(inner: Entry, described: Callable[[Entry], LayerEntry]) -> bool:
-    """Tell whether TimeDistributed of a single layer returns a mask that this layer makes: Embedding, Masking.
+    """Whether TimeDistributed of a single layer returns a mask that the wrapped layer makes: Embedding, Masking.
 
-    Its ``compute_mask`` asks the wrapped layer where there is no mask yet; that of Keras 3 hands on the input's alone.
+    Its ``compute_mask`` asks the wrapped layer if the input has no mask; in Keras 3 it only passes the input's mask on.
     """
     entry = described(inner)
     return _FIRST_THAT_HANDS_ON <= entry.release < (3,) and mask_rule(entry).output == "makes"
 
 
 def _that_reads_masks(entry: Entry, described: Callable[[Entry], LayerEntry]) -> Entry | None:
-    """Return the first layer, of this one and those that it wraps, that computes otherwise under a mask."""
+    """Return the first layer whose result depends on a mask, among this layer and the layers that it wraps."""
     if entry.model is not None:
         found = (_that_reads_masks(member.entry, described) for member in entry.model.members)
         return next((each for each in found if each is not None), None)
     if entry.own("TimeDistributed"):
         return _that_reads_masks(entry.parts["layer"], described)
-    if entry.package is not None:  # Its layer is unknown anyway.
+    if entry.package is not None:  # A custom class becomes an unknown layer anyway.
         return None
     rule = mask_rule(described(entry))
     return entry if rule.reads or rule.refuses else None

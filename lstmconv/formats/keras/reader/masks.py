@@ -1,4 +1,4 @@
-"""The masks that layers hand on, as calls of the graph: made, joined, passed or dropped by each version's rules."""
+"""The masks of layers' outputs, as calls of the graph: made, joined, passed on or dropped by each version's rules."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Value(NamedTuple):
 
     Attributes:
         tensor: The tensor.
-        shape: ``None`` behind a layer that is not known.
-        mask: The mask that Keras keeps beside it.
-        dtype: By NumPy's name; ``float32`` stands for the model's own float type.
+        shape: The tensor's shape; ``None`` behind an unknown layer.
+        mask: The mask that Keras attaches to the tensor.
+        dtype: NumPy's name of the dtype; ``float32`` stands for the model's own float type.
     """
 
     tensor: Tensor
@@ -37,11 +37,11 @@ class Value(NamedTuple):
 def masks_by_version(
     version: KerasVersion | None, inputs: Sequence[Value], explicit: Sequence[Tensor | None] | None, *, listed: bool
 ) -> Sequence[Tensor | None]:
-    """Return the masks from which a layer computes those of its outputs.
+    """Return the masks from which a layer computes the masks of its outputs.
 
     Keras 3.11 and tf.keras take an explicit ``mask=`` first (layer.py ``__call__``, base_layer.py
-    ``_get_input_masks``); keras-team Keras and Keras 3.0 to 3.10 look at the inputs' own masks alone, before 3.4
-    not even there where the inputs are a list.
+    ``_get_input_masks``). keras-team Keras and Keras 3.0 to 3.10 use only the inputs' own masks, and Keras before 3.4
+    ignores these too if the inputs are a list.
     """
     own = [value.mask for value in inputs]
     release = version.release if version is not None else (3, 15)
@@ -64,12 +64,12 @@ def output_mask(
     """Return the mask of a layer's first output.
 
     Args:
-        calls: Where the calls that compute it are added.
-        name: The layer's call.
-        rule: What its class does.
-        inputs: What it is called with.
-        masks: See :func:`masks_by_version`.
-        made: The layer itself, of one that makes a mask.
+        calls: Receives the calls that compute the mask.
+        name: The name of the layer's call.
+        rule: The mask rule of the layer's class.
+        inputs: The inputs of the call.
+        masks: The result of :func:`masks_by_version`.
+        made: The layer, which is used if it makes a mask.
         axis: The axis of a layer that concatenates.
     """
     if rule.output == "makes":

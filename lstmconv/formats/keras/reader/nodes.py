@@ -1,4 +1,4 @@
-"""How a config writes the calls of a layer: nodes, the tensors they refer to, the values that stand in them.
+"""Read the calls of a layer from a config: nodes, with their references to tensors and their constant values.
 
 Sources: Node and get_config of keras-team/keras 1.2.2 to 2.3.1, tf_keras 2.21 (src/engine/functional.py, node.py) and
 keras 3.x (src/models/functional.py serialize_node, deserialize_node).
@@ -17,7 +17,7 @@ __all__ = ["Node", "Ref", "nodes_of", "refs_in", "tensor_value"]
 
 
 class Ref(NamedTuple):
-    """One tensor by its history: an output of one call of a layer of the same model."""
+    """A reference to one tensor (Keras calls it a history): an output of one call of a layer of the same model."""
 
     layer: str
     node: int
@@ -28,9 +28,9 @@ class Node(NamedTuple):
     """One call: its arguments, in which every tensor is a :class:`Ref`.
 
     Attributes:
-        args: Positional arguments; nested lists, dicts and plain values.
-        kwargs: By keyword.
-        of_keras_3: It is written as Keras 3 does.
+        args: Positional arguments: nested lists, dicts and plain values.
+        kwargs: Keyword arguments.
+        of_keras_3: Whether the node has the form of Keras 3.
     """
 
     args: tuple[Any, ...]
@@ -58,8 +58,8 @@ def refs_in(value: Any) -> Iterator[Ref]:
 def nodes_of(entries: Any) -> tuple[Node, ...]:
     """Read a layer's ``inbound_nodes``.
 
-    Keras 1, 2 and tf.keras: ``[[["name", node, tensor, {kwargs}], ...], ...]``, the arguments of the call in the
-    last place. Keras 3: ``[{"args": [...], "kwargs": {...}}, ...]`` with tensors as ``__keras_tensor__`` objects.
+    Keras 1, 2 and tf.keras: ``[[["name", node, tensor, {kwargs}], ...], ...]``, with the keyword arguments of the call
+    last. Keras 3: ``[{"args": [...], "kwargs": {...}}, ...]`` with tensors as ``__keras_tensor__`` objects.
     """
     if not isinstance(entries, list):
         raise TypeError(f"inbound_nodes of type {type(entries).__name__}")
@@ -74,7 +74,7 @@ def _keras_3_node(entry: Mapping[str, Any]) -> Node:
 
 
 def _node(entry: Any) -> Node:
-    """Read a node of Keras 1 and 2: the inputs of the call, each with the keyword arguments of all."""
+    """Read a node of Keras 1 and 2: the inputs of the call, each with the keyword arguments of the whole call."""
     if _is_history(entry):
         entry = [entry]
     kwargs: dict[str, Any] = {}
@@ -108,7 +108,7 @@ def _is_history(value: Any) -> bool:
 
 
 def _parsed(value: Any) -> Any:
-    """Turn histories into :class:`Ref` at any depth; everything else stays as the config has it."""
+    """Turn histories into :class:`Ref` at any depth; everything else stays unchanged."""
     if isinstance(value, Mapping):
         config = value.get("config")
         if value.get("class_name") == "__keras_tensor__" and isinstance(config, Mapping):
@@ -123,7 +123,7 @@ def _parsed(value: Any) -> Any:
 
 
 def tensor_value(value: Any) -> Array | None:
-    """Return the numbers of an argument that is a value and no tensor, or ``None``.
+    """Return the numbers of a constant argument; ``None`` if the argument is something else.
 
     Keras 3 writes ``{"class_name": "__tensor__", "config": {"value": [...], "dtype": ...}}``, Keras 2 nested lists.
     """

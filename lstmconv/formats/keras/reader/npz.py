@@ -1,7 +1,7 @@
-"""Arrays that ``np.savez`` wrote: ``model.get_weights()`` without names, or Keras' variables by their names.
+"""Read a file of ``np.savez``: ``model.get_weights()`` without names, or Keras' variables by their names.
 
 Source: numpy/lib/_format_impl.py (2.4), Format Version 1.0 to 3.0: a magic text, a header that is a Python literal, the
-numbers. Members that are stored are views of the file; an object array is a pickle, which is never loaded.
+numbers. Uncompressed members become views of the file; an object array is a pickle, which is never loaded.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["is_npz", "read_npz", "without_names"]
 
 _ENDING = ".npy"
 _MOST_HEADER_BYTES = 10_000
-"""NumPy's own limit for the header of an array whose file is not trusted (``max_header_size``)."""
+"""NumPy's own limit for the header of an untrusted file (``max_header_size``)."""
 _UNNAMED = re.compile(r"arr_([0-9]{1,9})")
-"""What ``np.savez`` calls arrays that have no names."""
+"""The names that ``np.savez`` gives unnamed arrays."""
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -33,7 +33,7 @@ _HEADERS = {
 
 
 def is_npz(file: MappedFile) -> bool:
-    """Whether a file is a zip of arrays alone."""
+    """Whether a file is a zip that contains only arrays."""
     try:
         names = open_archive(file).namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
@@ -42,11 +42,11 @@ def is_npz(file: MappedFile) -> bool:
 
 
 def read_npz(file: MappedFile) -> dict[str, StoredArray]:
-    """Return the arrays by name; those without names in the order in which they were given.
+    """Return the arrays by name; unnamed arrays in the order in which they were passed to ``np.savez``.
 
     Raises:
-        NoLSTMError: One is a pickle.
-        UnreadableFileError: It is damaged, or claims more than it holds.
+        NoLSTMError: An array is a pickle.
+        UnreadableFileError: The file is damaged, or a member claims more bytes than the file contains.
     """
     try:
         archive = open_archive(file)
@@ -56,7 +56,7 @@ def read_npz(file: MappedFile) -> dict[str, StoredArray]:
         found = {name: _array(name, content, file.name) for name, content in members.items()}
     except LstmconvError:
         raise
-    except Exception as error:  # zipfile raises what struct, zlib and the file raise; NumPy what its parser raises.
+    except Exception as error:  # zipfile passes on errors of struct, zlib and the file; NumPy those of its parser.
         reason = str(error) or type(error).__name__
         raise UnreadableFileError(
             f"a damaged NumPy archive ({reason:.200}); restore or save it again", about=file.name
@@ -68,7 +68,7 @@ def read_npz(file: MappedFile) -> dict[str, StoredArray]:
 
 
 def without_names(arrays: Mapping[str, StoredArray]) -> bool:
-    """Whether arrays were given to ``np.savez`` without names, and all of them are there.
+    """Whether all arrays were passed to ``np.savez`` without names, and none is missing.
 
     >>> without_names({})
     True
@@ -78,11 +78,11 @@ def without_names(arrays: Mapping[str, StoredArray]) -> bool:
 
 
 def _array(name: str, content: Array, source: str) -> StoredArray:
-    """See a member as an array: a view, but for numbers in the other byte order.
+    """Return a member as an array: a view, or a copy if its numbers have the other byte order.
 
     Raises:
-        NoLSTMError: It is a pickle.
-        ValueError: It is damaged.
+        NoLSTMError: The member is a pickle.
+        ValueError: The member is damaged.
     """
     stream = stream_of(content)
     header = _HEADERS.get(np.lib.format.read_magic(stream))

@@ -1,4 +1,4 @@
-"""Open whatever Keras wrote, decided by content and never by suffix: the weights, the config, the version.
+"""Open any Keras file, recognised by its content and never by its suffix: the weights, the config, the version.
 
 Kinds (sources: keras/src/saving/{saving_lib,legacy/legacy_h5_format}.py, keras/engine/topology.py):
 
@@ -7,8 +7,8 @@ Kinds (sources: keras/src/saving/{saving_lib,legacy/legacy_h5_format}.py, keras/
 * ``saveable``: HDF5 with ``.../vars/0, 1, 2`` groups: ``.weights.h5``, the body of a ``.keras``
   zip or folder, and sharded weights, from Keras 2.11 on.
 
-TensorFlow's own containers (:mod:`lstmconv.formats.tensorflow`) become two more: ``tracked``, the objects of
-TensorFlow 2 with their names for each other, and ``named``, the variables of TensorFlow 1 by their names in the graph.
+TensorFlow's own containers (:mod:`lstmconv.formats.tensorflow`) are two more kinds: ``tracked``, the objects of
+TensorFlow 2 by the names of their attributes, and ``named``, the variables of TensorFlow 1 by their names in the graph.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ class KerasFile:
         name: The file's name.
         kind: ``"legacy"``, ``"saveable"``, ``"tracked"``, ``"named"``, or ``"listed"``: arrays without names in
             Keras' order.
-        weights: The group that holds the layers' groups; of a ``named`` or ``listed`` file all variables.
-        description: ``"Keras HDF5 (whole model)"`` and the like, for people.
-        hashed: As :attr:`lstmconv.model.Provenance.hashed`.
-        config: The model config, where the file has one.
-        version: The Keras that wrote the weights, if the file states it.
-        backend: As the file states it.
-        record: What lstmconv recorded where it wrote the file.
-        parts: The shards, by name.
+        weights: The group that contains the layers' groups; for a ``named`` or ``listed`` file, all variables.
+        description: The kind for people, such as ``"Keras HDF5 (whole model)"``.
+        hashed: See :attr:`lstmconv.model.Provenance.hashed`.
+        config: The model config, if the file has one.
+        version: The Keras version that wrote the weights, if the file states it.
+        backend: The Keras backend that the file states.
+        record: lstmconv's record, if lstmconv wrote the file.
+        parts: The names of the shards.
         objects: The root of a ``tracked`` file.
-        layers: The configs of single layers by the paths of their objects, where a class of the user's own, which has
-            none itself, is what was saved.
+        layers: The configs of single layers by the paths of their objects, if the saved model is a custom class, which
+            has no config itself.
     """
 
     name: str
@@ -74,7 +74,7 @@ def open_file(file: MappedFile) -> KerasFile:
     """Open a Keras file of any kind.
 
     Raises:
-        UnreadableFileError: It is none, it is damaged, or it does what no Keras file does.
+        UnreadableFileError: The file is no Keras file, is damaged, or uses features that no Keras file uses.
     """
     if file.path.is_dir():
         return _open_folder(file.path)
@@ -91,7 +91,7 @@ def open_config(file: MappedFile) -> Config:
     """Read a model config: ``model.to_json()`` or the config inside a ``.h5`` or ``.keras`` file.
 
     Raises:
-        UnreadableFileError: There is none in it.
+        UnreadableFileError: The file contains no model config.
     """
     if not file.path.is_dir() and not _is_hdf5(file) and not _is_zip(file):
         found = _json(_text(file), file.name)
@@ -111,7 +111,7 @@ def _is_zip(file: MappedFile) -> bool:
 
     try:
         return zipfile.is_zipfile(file.stream())
-    except zipfile.BadZipFile:  # A zip of several disks, which no reader of Python's takes.
+    except zipfile.BadZipFile:  # A zip split over several disks, which Python's zipfile does not read.
         return True
 
 
@@ -125,7 +125,7 @@ def _is_hdf5(file: MappedFile) -> bool:
 
 
 def _refuse_lookalikes(file: MappedFile) -> None:
-    """Say what a file is that only looks like a checkpoint."""
+    """Raise an error that names the real type of a file which only looks like a checkpoint."""
     name, head = file.name, file.head
     found = lookalike(head)
     if found is not None:
@@ -140,7 +140,7 @@ def _refuse_lookalikes(file: MappedFile) -> None:
 
 
 def _from_tree(name: str, tree: Group, hashed: str | Callable[[], str]) -> KerasFile:
-    """Tell which kind of HDF5 file it is."""
+    """Determine the kind of an HDF5 file."""
     version, backend = tree.text("keras_version"), tree.text("backend")
     config_text = tree.text("model_config")
     whole = tree.group("model_weights")

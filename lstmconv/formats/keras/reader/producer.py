@@ -1,4 +1,4 @@
-"""What a file's producer decides: which hard_sigmoid it means, which default it had, what masked steps return."""
+"""The effects of the Keras version that wrote a file: hard_sigmoid, default activations, outputs of masked steps."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from lstmconv.model.notes import LayerNote
 __all__ = ["Producer"]
 
 _MAJOR = {"legacy": 1, "tracked": 2, "named": 2}
-"""The major version of Keras that a kind of file without any version means."""
+"""The major version of Keras for a kind of file that states no version."""
 _LAST = {1: "1.2", 2: "2.15"}
 
 
 @dataclass
 class Producer:
-    """The Keras that wrote a file, and what the user says over its head.
+    """The Keras version that wrote a file, and the user's options that override the file.
 
     Attributes:
         file: The opened file.
-        config: Its own config, or the one given; ``None`` for weights alone.
-        activation: Overrules the file's, by Keras name.
-        recurrent_activation: Likewise.
-        notes: Every assumption and overruling is noted here, in whole sentences.
+        config: The file's config, or the one that the user passed; ``None`` for weights only.
+        activation: The Keras name of the activation that overrides the file's.
+        recurrent_activation: The Keras name of the recurrent activation that overrides the file's.
+        notes: Receives every assumption and override, in whole sentences.
     """
 
     file: KerasFile
@@ -39,7 +39,7 @@ class Producer:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Refuse a config and weights of producers that mean different things by hard_sigmoid."""
+        """Refuse a config and weights of Keras versions that compute hard_sigmoid differently."""
         config, weights = self.config, self.file.version
         if config is None or config.major is None or weights is None or weights.major is None:
             return
@@ -55,7 +55,7 @@ class Producer:
 
     @property
     def major(self) -> int | None:
-        """The major version; legacy weights without any version are Keras 1's or older, TensorFlow's Keras 2."""
+        """The major version; without a stated version, legacy weights are Keras 1 or older, TensorFlow's Keras 2."""
         if self.config is not None and self.config.major is not None:
             return self.config.major
         if self.file.version is not None:
@@ -64,7 +64,7 @@ class Producer:
 
     @property
     def version(self) -> KerasVersion | None:
-        """The Keras that wrote the config; the last release of its major version where only the form tells."""
+        """The Keras version of the config; if only its form shows the major version, that version's last release."""
         for stated in (self.config.version if self.config is not None else None, self.file.version):
             if stated is not None and stated.major == self.major:
                 return stated
@@ -72,10 +72,10 @@ class Producer:
 
     @property
     def defaults_to_sigmoid(self) -> bool:
-        """Whether every LSTM of this producer has sigmoid and tanh by default.
+        """Whether every LSTM of this Keras version has sigmoid and tanh by default.
 
-        recurrent_activation was hard_sigmoid before keras-team 2.3.0 and in TF 1, whose files cannot be
-        told from TF 2.0's ("2.2.4-tf", "2.3.0-tf"), and no more can checkpoints; saveable files begin with Keras 2.11.
+        recurrent_activation was hard_sigmoid before keras-team 2.3.0 and in TF 1. Files and checkpoints of TF 1 cannot
+        be distinguished from those of TF 2.0 ("2.2.4-tf", "2.3.0-tf"). Saveable files exist since Keras 2.11.
         """
         version = self.file.version
         if self.file.kind == "saveable":
@@ -84,7 +84,7 @@ class Producer:
 
     @property
     def question(self) -> str:
-        """The question for a user whose weights do not state their activation."""
+        """The question to the user if the weights do not state their activation."""
         version = self.file.version
         if self.file.kind in ("tracked", "named"):
             writer = "TensorFlow, whose LSTM classes had either default"
@@ -102,10 +102,10 @@ class Producer:
     def activations(
         self, name: str, half: HalfSpec | None, *, cudnn: bool
     ) -> tuple[Activation | None, Activation | None]:
-        """Return the exact activation and recurrent activation of a half; ``None`` where the file does not state it.
+        """Return the exact activation and recurrent activation of a half; ``None`` if the file does not state it.
 
         Raises:
-            UnsupportedModelError: A custom activation, or a config that does not state one.
+            UnsupportedModelError: The activation is custom, or the config does not state it.
         """
         if cudnn:  # cuDNN computes nothing else.
             return TANH, SIGMOID
@@ -137,8 +137,8 @@ class Producer:
     def zero_output_for_mask(self, options: Mapping[str, Any], *, bidirectional: bool) -> bool:
         """Whether masked steps return zeros; otherwise they repeat the last output.
 
-        Bidirectional forces it to be return_sequences (tf_keras and keras 3 bidirectional.py
-        force_zero_output_for_mask); keras-team Keras up to 2.3 has no such option and repeats.
+        Bidirectional sets it to return_sequences (tf_keras and keras 3 bidirectional.py force_zero_output_for_mask);
+        keras-team Keras up to 2.3 has no such option and repeats the last output.
         """
         if not bidirectional:
             return bool(options.get("zero_output_for_mask", False))
@@ -147,7 +147,7 @@ class Producer:
 
 
 def _stated(half: HalfSpec | None) -> Mapping[str, object] | None:
-    """Return what a config says of the activations; Keras 1 calls the recurrent one inner_activation."""
+    """Return the activations that a config states; Keras 1 calls the recurrent one inner_activation."""
     if half is None:
         return None
     names = {"activation": "activation", "recurrent_activation": "recurrent_activation"}
