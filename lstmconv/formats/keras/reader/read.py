@@ -1,4 +1,4 @@
-"""Join what a Keras file's config says with the arrays it holds: a model and its LSTM layers, or a reason why not."""
+"""Join the config and the arrays of a Keras file to a model and its LSTM layers, or give the reason why not."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ __all__ = ["checkpoint_of", "interpret"]
 
 
 def checkpoint_of(file: KerasFile, options: ReadOptions) -> Checkpoint:
-    """Read a file as :func:`interpret` does, and refuse one of which nothing converts.
+    """Read a file as :func:`interpret` does, and refuse it if nothing in it converts.
 
     Raises:
-        NoLSTMError: It has no LSTM layer, and its model has a layer that lstmconv does not compute.
+        NoLSTMError: The file has no LSTM layer, and its model has a layer that lstmconv does not compute.
     """
     found = interpret(file, options)
     if found.layers or found.model is None or not found.model.unknown:
@@ -64,15 +64,15 @@ def checkpoint_of(file: KerasFile, options: ReadOptions) -> Checkpoint:
 def interpret(file: KerasFile, options: ReadOptions) -> Checkpoint:
     """Read every LSTM layer of an opened Keras file, and the model around them if the file contains it.
 
-    A model without an LSTM is read too: its checkpoint has no layers. Unknown layers stand in the model.
+    A model without an LSTM is read too: its checkpoint has no layers. Unknown layers stay in the model.
 
     Args:
         file: A ``.h5``, ``.keras`` (zip or folder), ``.weights.h5`` or ``.weights.json``.
-        options: A config for weights-only files, and activations that overrule the file's.
+        options: A config for weights-only files, and activations that override the file's.
 
     Raises:
-        UnreadableFileError: A damaged file.
-        UnsupportedModelError: No LSTM in it, or config and weights do not belong together.
+        UnreadableFileError: The file is damaged.
+        UnsupportedModelError: The file has no LSTM, or the config and the weights do not belong together.
     """
     given = None if options.described is None else config_from(options.described)
     description = given or file.config
@@ -95,10 +95,10 @@ def interpret(file: KerasFile, options: ReadOptions) -> Checkpoint:
 
 
 def _cells(file: KerasFile) -> list[Cell]:
-    """Find the recurrent cells of a file, whatever its config says."""
+    """Find the recurrent cells of a file, independently of its config."""
     if file.objects is not None:
         return tracked_cells(file.objects)
-    if file.kind == "listed":  # Only a config says which array is which.
+    if file.kind == "listed":  # Only a config tells what each array is.
         return []
     if file.kind == "named":
         return named_cells(file.weights)
@@ -106,7 +106,7 @@ def _cells(file: KerasFile) -> list[Cell]:
 
 
 def _without_names(file: KerasFile) -> str:
-    """Say what arrays without names may be, and which option decides."""
+    """Return the error text for unnamed arrays, with the option that names them."""
     arrays = [array for array in file.weights.children.values() if isinstance(array, StoredArray)]
     shapes = listed([array.shape for array in arrays])
     return (
@@ -116,7 +116,7 @@ def _without_names(file: KerasFile) -> str:
 
 
 def _entry(description: Config, file: KerasFile) -> Entry | None:
-    """Read a config; ``None`` for a model class of the user's own that lists no layers."""
+    """Read a config; ``None`` for a custom model class that lists no layers."""
     try:
         entry = read_entries(description.model, group_names(file.weights) if file.kind == "legacy" else ())
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
@@ -125,7 +125,7 @@ def _entry(description: Config, file: KerasFile) -> Entry | None:
 
 
 def _described(entry: Entry, cells: Sequence[Cell], producer: Producer, *, outside: bool) -> Checkpoint | None:
-    """Read the model that the config describes; ``None`` where it has no LSTM and the file has some."""
+    """Read the model that the config describes; ``None`` if the config has no LSTM and the file has one."""
     file, listed = producer.file, entry.model
     if listed is None:
         return None
@@ -161,7 +161,7 @@ def _described(entry: Entry, cells: Sequence[Cell], producer: Producer, *, outsi
 def _assigned(
     model: ModelEntry, producer: Producer, *, outside: bool
 ) -> tuple[Mapping[Entry, Sequence[Stored]], Mapping[Entry, str]]:
-    """Give every object of the config its arrays; return them and where the file keeps each."""
+    """Return the arrays of every object of the config, and the path of each object in the file."""
     file = producer.file
     if file.kind == "saveable":
         return assign_saveable(file, model)
@@ -187,7 +187,7 @@ def _not_owned(cells: Sequence[Cell], stored: Mapping[Entry, Sequence[Stored]]) 
 
 
 def _discovered(cells: list[Cell], producer: Producer, options: ReadOptions) -> Checkpoint:
-    """Read the layers of a file without a config by the file's own groups."""
+    """Read the layers of a file without a config, found by the file's own groups."""
     file = producer.file
     described = described_layers(cells, producer)
     found, skipped = discover(file, described.undescribed)
@@ -222,7 +222,7 @@ def _discovered(cells: list[Cell], producer: Producer, options: ReadOptions) -> 
 
 
 def _alone(found: Discovered, producer: Producer, options: ReadOptions) -> LSTMLayer:
-    """Build a layer of which only the arrays are known, and what the user says."""
+    """Build a layer from its arrays and the user's options, without a config."""
     directions = [direction_of(found.name, None, cell, producer) for cell in found.cells]
     bidirectional = len(directions) == 2
     backwards = bool(options.go_backwards)
@@ -259,7 +259,7 @@ def _provenance(file: KerasFile) -> Provenance:
 def _restored(
     file: KerasFile, record: Record, layers: Sequence[LSTMLayer], skipped: Sequence[Skipped], options: ReadOptions
 ) -> Checkpoint:
-    """Describe weights alone by what lstmconv recorded when it wrote them; Keras itself drops the record."""
+    """Complete weights without a config from lstmconv's record; a file that Keras saved again has no record."""
     modules = {layer.name: [layer] for layer in layers}
     paths = _container_names(record.layers)
     alone = replace(record, stacks=())

@@ -1,7 +1,7 @@
-"""The masks that MultiHeadAttention takes from others: Keras 3.8 and later remove them from its inputs as it runs.
+"""The masks that MultiHeadAttention removes from its inputs when it runs, in Keras 3.8 and later.
 
 keras/src/layers/attention/multi_head_attention.py sets ``_keras_mask`` of query, value and key to ``None``, so that a
-call that runs later and reads the same tensors sees no mask. Which call runs later is the order of ``map_graph`` in
+call that runs later and reads the same tensors sees no mask. Calls run in the order of ``map_graph`` in
 keras/src/ops/function.py: by depth, and within one depth in the order in which it finds calls from the model's outputs.
 """
 
@@ -16,11 +16,11 @@ from lstmconv.formats.keras.reader.nodes import Node, Ref
 __all__ = ["masks_taken"]
 
 _Key: TypeAlias = "tuple[str, int]"
-"""A layer and which of its calls."""
+"""The name of a layer and the index of one of its calls."""
 
 
 def masks_taken(model: ModelEntry) -> Mapping[tuple[str, int], frozenset[Ref]]:
-    """Return the tensors of which each call sees no mask, because an attention ran before it."""
+    """Return, for each call, the inputs whose masks an earlier attention has removed."""
     attentions = {member.name for member in model.members if member.entry.own("MultiHeadAttention")}
     if not attentions:
         return {}
@@ -50,7 +50,7 @@ def _running_order(model: ModelEntry, nodes: Mapping[_Key, Node]) -> Iterator[_K
 
 
 def _found_from(ends: Sequence[_Key], nodes: Mapping[_Key, Node]) -> list[_Key]:
-    """List calls so that each stands behind what it reads, going through arguments in their order."""
+    """List each call after the calls whose outputs it reads, following arguments in their order."""
     found: dict[_Key, None] = {}
     started: set[_Key] = set()
     waiting = [(end, False) for end in reversed(ends)]

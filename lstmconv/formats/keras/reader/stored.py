@@ -1,6 +1,6 @@
-"""Which of a file's arrays belong to which layer of its config: by paths, by names, or by Keras' own order.
+"""Types to assign a file's arrays to the layers of a config: by paths, by names, or by Keras' own order.
 
-Never by what fits: where the file's rules leave a choice, that is an error which lists the candidates.
+Arrays are never assigned because their shapes fit: if several assignments are possible, an error lists them.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ __all__ = ["Leaf", "Stored", "leaves", "top_level", "variables_by_order"]
 
 
 class Stored(NamedTuple):
-    """One array and what the file calls it."""
+    """One array and its name in the file."""
 
     name: str
     array: StoredArray
 
 
 class Level(NamedTuple):
-    """One part of a place in a model: what the scope of its variables may be called.
+    """One level of an object's path in a model, with the scope names that its variables may have.
 
     Attributes:
-        names: Any of these.
-        beginning: Or whatever begins so: ``forward_``.
+        names: Exact names.
+        beginning: A prefix that is allowed too, such as ``forward_``.
     """
 
     names: frozenset[str]
     beginning: str | None = None
 
     def matches(self, scope: Sequence[str]) -> bool:
-        """Whether a part of a scope is this one."""
+        """Whether a part of a scope has one of the names or the prefix."""
         return not self.names.isdisjoint(scope) or self.begins(scope)
 
     def begins(self, scope: Sequence[str]) -> bool:
-        """Whether a part of a scope begins as this one does."""
+        """Whether a part of a scope has the prefix."""
         return self.beginning is not None and any(part.startswith(self.beginning) for part in scope)
 
 
@@ -46,7 +46,7 @@ class Leaf(NamedTuple):
 
     Attributes:
         entry: The object.
-        levels: From the top-level layer down to itself.
+        levels: The path from the top-level layer down to the object.
     """
 
     entry: Entry
@@ -54,12 +54,12 @@ class Leaf(NamedTuple):
 
     @property
     def where(self) -> str:
-        """Its place, for messages."""
+        """The object's path, for messages."""
         return "/".join(min(level.names, default="?") for level in self.levels)
 
 
 def leaves(entry: Entry, name: str, above: tuple[Level, ...] = ()) -> Iterator[Leaf]:
-    """Yield the objects of which a layer or model consists, in Keras' order; one that is shared at its first place."""
+    """Yield the objects inside a layer or model that own variables, in Keras' order; a shared object only once."""
     seen: set[int] = set()
     for leaf in _leaves(entry, name, above, 0):
         if id(leaf.entry) not in seen:
@@ -102,9 +102,9 @@ def _wrapped(entry: Entry, above: tuple[Level, ...], here: Level) -> Iterator[Le
 
 
 def _half_names(entry: Entry, side: str, half: Entry) -> frozenset[str]:
-    """Return what a half of a Bidirectional may be called (bidirectional.py __init__ of every version).
+    """Return the names that a half of a Bidirectional may have (bidirectional.py __init__ of every version).
 
-    Keras prefixes the wrapped layer's name; a backward layer of its own keeps its name in Keras 3.
+    Keras prefixes the wrapped layer's name; in Keras 3 an explicit ``backward_layer`` keeps its name.
     """
     prefixed = half.name if half.name.startswith(f"{side}_") else f"{side}_{half.name}"
     own = side == "backward" and entry.config.get("backward_layer")
@@ -126,10 +126,10 @@ def top_level(model: ModelEntry) -> list[Member]:
 
 
 def variables_by_order(entry: Entry, counts: Mapping[int, tuple[int, int]]) -> list[Entry]:
-    """List the owners of a layer's variables, one entry a variable, in Keras' order.
+    """List the owner of each of a layer's variables, in Keras' order.
 
-    ``trainable_weights + non_trainable_weights`` of every version: the layers one after another, recursively, each
-    once; what is frozen counts among the others.
+    Every version uses ``trainable_weights + non_trainable_weights``: the layers one after another, recursively, each
+    once. Frozen variables count as non-trainable.
 
     Args:
         entry: The layer or model.

@@ -1,4 +1,4 @@
-"""From a config to a graph: every call of every layer, with what it takes, starts from and is masked by."""
+"""Build the graph from a config: every call of every layer, with its inputs, initial states and masks."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ _MAX_NESTING = 32
 _READ_MASKS = (LSTMLayer, Stack, RecurrentLayer, GlobalPooling, Activate, Attention, MultiHeadAttention)
 _ALONG = ("Softmax", "LogSoftmax")
 _MASKS_OF_STEPS = "each of its steps has a mask of its own"
-"""Operations of Keras 3 that take ``axis=None`` for the whole tensor; TensorFlow's take it for the last axis."""
+"""Operations for which ``axis=None`` means the whole tensor in Keras 3, and the last axis in TensorFlow."""
 
 
 def trace(model: ModelEntry, layers: Layers) -> Model:
-    """Read a whole model; Sequential before Keras 2.2.3 has no name, and is called ``model``.
+    """Read a whole model; a Sequential before Keras 2.2.3 has no name and becomes ``model``.
 
     Args:
-        model: Its config.
-        layers: Builds its layers.
+        model: The model's config.
+        layers: The builder of its layers.
 
     Raises:
-        UnreadableFileError: A layer reads what nothing computes, or what comes from itself.
+        UnreadableFileError: A layer reads a tensor that nothing computes, or depends on its own output.
     """
     tracer = _Tracer(layers)
     inputs = list(_inputs(model, layers))
@@ -89,7 +89,7 @@ def _inputs(model: ModelEntry, layers: Layers) -> Iterator[Input]:
 
 
 def _starting(member: Member, branch: int) -> Entry:
-    """Return the layer that states the shape of an input: the first one of nested models."""
+    """Return the layer that states the shape of an input: the first layer, also inside nested models."""
     entry = member.entry
     for _ in range(_MAX_NESTING):
         if entry.own("Merge") and entry.parts:
@@ -115,7 +115,7 @@ def _shape_of(entry: Entry) -> Shape:
 
 
 def _input_dtype(entry: Entry) -> str:
-    """Return an input's dtype: an InputLayer's own, int32 for what an Embedding reads."""
+    """Return an input's dtype: that of its InputLayer, or int32 if an Embedding reads it."""
     if entry.own("Embedding"):
         return "int32"
     stated = entry.config.get("dtype", entry.config.get("input_dtype")) if entry.own("InputLayer") else "float32"
@@ -125,7 +125,7 @@ def _input_dtype(entry: Entry) -> str:
 
 
 class _Tracer:
-    """Makes the calls of one graph."""
+    """Builder of the calls of one graph."""
 
     def __init__(self, layers: Layers, depth: int = 0) -> None:
         self.layers = layers
@@ -133,13 +133,13 @@ class _Tracer:
         self.depth = depth
 
     def model(self, model: ModelEntry, given: Sequence[Value], prefix: str, path: str) -> list[Value]:
-        """Call every layer of a model once its inputs are there; return the model's outputs.
+        """Call every layer of a model after the layers that it reads; return the model's outputs.
 
         Args:
-            model: Its layers.
-            given: What it is called with.
-            prefix: What the names of its calls begin with.
-            path: What the names of its layers begin with.
+            model: The model.
+            given: The model's inputs.
+            prefix: The prefix of the names of its calls.
+            path: The prefix of the names of its layers.
         """
         if self.depth > _MAX_NESTING:
             raise UnreadableFileError(f"models nest deeper than {_MAX_NESTING} levels", about="the model config")
@@ -206,7 +206,7 @@ class _Tracer:
         return self.layer(part, f"{prefix}{part.name}", own, Given((value,), False, (), None, {}))[0]
 
     def layer(self, entry: Entry, name: str, own: str, given: Given) -> list[Value]:
-        """Call a layer that is no model."""
+        """Call a layer that is not a model."""
         rule = mask_rule(self.layers.described(entry, own)) if entry.package is None else MaskRule("passes")
         before = masks_by_version(self.layers.version, given.inputs, given.explicit, listed=given.listed)
         reaching = self.reaching(given, rule)
@@ -241,7 +241,7 @@ class _Tracer:
     def build(
         self, entry: Entry, own: str, given: Given, shapes: tuple[Shape | None, ...], refused: str
     ) -> tuple[Layer, ...]:
-        """Return a layer's records; one that was built before is the same again."""
+        """Return the model layers for an entry; an entry that was built before keeps its layers."""
         if refused:
             return (self.layers.unknown(entry, own, refused),)
         if entry.own("TimeDistributed"):
@@ -249,7 +249,7 @@ class _Tracer:
         return self.layers.once(entry, shapes, lambda: self.layers.build(entry, own, shapes, given.options))
 
     def time_distributed(self, entry: Entry, own: str, shapes: tuple[Shape | None, ...]) -> tuple[Layer, ...]:
-        """Build what runs on each step: a layer where steps are computed alone anyway, else a model of its own."""
+        """Build the layers that run on each step: plain layers if they treat each step alone, else an inner model."""
         inner, shape = entry.parts["layer"], shapes[0] if shapes else None
         if shape is None or len(shape) < 3:
             shape = (None, None, None)
@@ -286,9 +286,9 @@ class _Tracer:
         return built
 
     def reaching(self, given: Given, rule: MaskRule) -> tuple[Tensor | None, ...]:
-        """Return the masks that a layer computes with.
+        """Return the masks that a layer uses.
 
-        Keras 3 fills in an implicit mask only where a call has one tensor argument: with initial states it has several
+        Keras 3 passes an implicit mask only if a call has one tensor argument; with initial states it has several
         (layer.py ``__call__``, "Populate mask arguments").
         """
         if given.explicit is not None:
@@ -308,7 +308,7 @@ class _Tracer:
         states: Sequence[Tensor],
         masks: Sequence[Tensor | None],
     ) -> list[Value]:
-        """Call a layer's records one after another."""
+        """Call the model layers of one entry one after another."""
         values = list(inputs)
         for layer in built:
             suffix = layer.name.removeprefix(own) if layer.name.startswith(f"{own}/") else ""
@@ -320,7 +320,7 @@ class _Tracer:
         return values
 
     def state(self, name: str, layer: Layer, value: Any, index: int) -> Tensor:
-        """Return an initial state: a tensor, or numbers of the config as a constant."""
+        """Return an initial state: a tensor, or a constant for numbers in the config."""
         if isinstance(value, Value):
             return value.tensor
         numbers = np.asarray(value, dtype_of_states(layer))
@@ -330,7 +330,7 @@ class _Tracer:
         return Tensor(self.calls.add(own, Constant(own, numbers), ()))
 
     def operation(self, entry: Entry, name: str, own: str, args: Any, kwargs: Any) -> list[Value]:
-        """Call a function that stands between layers; it may take several records."""
+        """Call a function between layers, which may become several model layers."""
         from lstmconv.formats.keras.reader.kinds.operations import build_operation
 
         values: list[Value] = []
@@ -349,10 +349,10 @@ class _Tracer:
         return made[-1]
 
     def _may_keep_mask(self, built: Sequence[Layer], inputs: Sequence[Value]) -> bool:
-        """Tell whether a masked input may itself be what is returned, with its mask.
+        """Whether a layer may return its masked input tensor itself, together with the mask.
 
-        Keras 3 keeps a mask as an attribute of a tensor (backend/common/masking.py), and a backend may return the very
-        tensor from a cast to the dtype that it has or a reshape to its own shape.
+        Keras 3 stores a mask as an attribute of a tensor (backend/common/masking.py), and a backend may return the same
+        tensor object for a cast to its own dtype or a reshape to its own shape.
         """
         masked = self.layers.major == 3 and any(value.mask is not None for value in inputs)
         return masked and all(changes_nothing(layer, inputs[0]) for layer in built)

@@ -1,8 +1,8 @@
-"""The objects that TensorFlow tracks and saves: layers, and the variables that are attributes of theirs.
+"""The objects that TensorFlow tracks and saves: layers, and the variables that are their attributes.
 
-Source: tensorflow/python/trackable: every attribute of a layer that is itself a layer, a list of some, or a variable is
-a child by its own name; keras/engine/functional.py ``_layer_checkpoint_dependencies`` (2.2 to 2.15, network.py before)
-names those of a model ``layer-N`` and, again, ``layer_with_weights-N``.
+Source: tensorflow/python/trackable: every attribute of a layer that is a layer, a list of layers or a variable becomes
+a child with the attribute's name; keras/engine/functional.py ``_layer_checkpoint_dependencies`` (2.2 to 2.15,
+network.py before) names the layers of a model ``layer-N`` and, a second time, ``layer_with_weights-N``.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from lstmconv.formats.hdf5.tree import StoredArray
 __all__ = ["Tracked", "arrays_below", "by_full_names"]
 
 _NO_WEIGHTS = {"states", "_random_generator", "_generator"}
-"""Children whose variables are no weights: the states of a stateful layer, and random numbers' seeds."""
+"""Children whose variables are no weights: the states of a stateful layer, and the seeds of random numbers."""
 _MOST_LEVELS = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Tracked:
-    """One object. Objects may show each other in a circle: go by ``is``, and stop at what was seen.
+    """One object. Objects may refer to each other in a circle: compare with ``is``, and skip objects already seen.
 
     Attributes:
-        path: The shortest way to it from the root: ``layer_with_weights-0/cell``.
-        children: By name, without what TensorFlow keeps for itself.
-        array: Its numbers, where it is a variable.
-        full_name: What the graph calls the variable: ``low/lstm_cell/kernel``.
+        path: The shortest path from the root: ``layer_with_weights-0/cell``.
+        children: The children by name, without TensorFlow's internal ones.
+        array: The numbers, if the object is a variable.
+        full_name: The variable's name in the graph: ``low/lstm_cell/kernel``.
     """
 
     path: str
@@ -44,7 +44,7 @@ class Tracked:
         return found
 
     def walk(self) -> Iterator[Tracked]:
-        """Yield every object once, this one first, each behind one that shows it."""
+        """Yield every object once, this one first, and each object after one of its parents."""
         seen = {id(self)}
         waiting = [self]
         for found in waiting:
@@ -56,7 +56,7 @@ class Tracked:
 
 
 def arrays_below(owner: Tracked) -> dict[str, StoredArray]:
-    """Return all weights of an object and of the objects inside it, each once, by their paths from it."""
+    """Return all weights of an object and of the objects inside it, each once, by their paths below the object."""
     found: dict[str, StoredArray] = {}
     seen = {id(owner)}
     level = [("", owner)]
@@ -76,14 +76,14 @@ def arrays_below(owner: Tracked) -> dict[str, StoredArray]:
 
 
 def by_full_names(owner: Tracked, file: str) -> dict[str, StoredArray]:
-    """Return all weights of an object and of the objects inside it by what the graph calls them.
+    """Return all weights of an object and of the objects inside it, by their names in the graph.
 
     Args:
         owner: The object.
-        file: What errors call the file.
+        file: The file's name, for errors.
 
     Raises:
-        UnsupportedModelError: Two have the same name, so that none tells whose they are.
+        UnsupportedModelError: Two variables have the same name, so the name does not identify their layers.
     """
     found: dict[str, StoredArray] = {}
     for each in owner.walk():

@@ -1,4 +1,4 @@
-"""See a cell's arrays as gates: checked for shape and type, then viewed through the layout they are stored in."""
+"""View a cell's arrays as gates: check their shapes and types, then view them through their layout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CELL_LAYOUTS = {"LSTM": KERAS, "LSTM per gate": KERAS_1, "CuDNNLSTM": CUDNN_LSTM
 
 
 def view_cell(cell: Cell, half: HalfSpec | None, notes: list[str]) -> tuple[Gates, Gates, Gates | None, Gates | None]:
-    """See a cell's arrays through the layout that they are stored in."""
+    """View a cell's arrays as weight_ih, weight_hh and up to two biases, through the layout of the cell's kind."""
     arrays = {name: _floats(array, half, notes) for name, array in cell.arrays.items()}
     _check_shapes(cell, arrays)
     if CELL_LAYOUTS[cell.kind] is KERAS_1:
@@ -46,10 +46,10 @@ def view_cell(cell: Cell, half: HalfSpec | None, notes: list[str]) -> tuple[Gate
 
 
 def load_array(array: StoredArray, config: Mapping[str, Any] | None, notes: list[str]) -> Array:
-    """Load an array; an opaque one is bfloat16 only if nothing in the owner's config speaks against it.
+    """Load an array; an opaque array is bfloat16 unless the owner's config states another dtype.
 
     Raises:
-        UnreadableFileError: It is not in the file, or of two opaque bytes under another policy.
+        UnreadableFileError: The array is not in the file, or has two opaque bytes under another dtype policy.
     """
     values = array.load()
     if values.dtype.name != "bfloat16" or array.attributes.get("dtype") == "bfloat16":
@@ -70,7 +70,7 @@ def _floats(array: StoredArray, half: HalfSpec | None, notes: list[str]) -> Arra
 
 
 def _check_shapes(cell: Cell, arrays: Mapping[str, Array]) -> None:
-    """Check every array's shape against the recurrent kernel's H, before anything is viewed."""
+    """Check every array's shape against the number of units of the recurrent kernel."""
     if cell.kind == "LSTM per gate":
         missing = [name for name in PER_GATE if name not in arrays]
         if missing:

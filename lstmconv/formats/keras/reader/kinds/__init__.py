@@ -1,8 +1,8 @@
-"""What each Keras layer is: its options, its variables, its records, and what it does with a mask.
+"""The classes of Keras layers: their options, their variables, their model layers, and their mask rules.
 
-:mod:`.table` holds one row a class; :func:`build` reads one layer by its row. An option, an array or a value
-that no row knows makes the layer :class:`~lstmconv.model.kinds.Unknown`, with the reason in words. :mod:`.operations`
-reads the functions that stand between layers; few files have any, so it is imported where one is met.
+:mod:`.table` has one row for each class; :func:`build` reads one layer with its row. An option, an array or a value
+that no row knows makes the layer :class:`~lstmconv.model.kinds.Unknown`, with a reason. :mod:`.operations` reads the
+functions between layers; few files have any, so it is imported only when one occurs.
 """
 
 from lstmconv.formats.keras.reader.kinds.building import build, per_step, variables_of

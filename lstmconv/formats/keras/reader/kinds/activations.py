@@ -1,4 +1,4 @@
-"""Activations as layers of their own.
+"""Activation layers.
 
 Sources: keras/layers/advanced_activations.py (1.2.2, 2.2.4), tf_keras/src/layers/activation,
 keras/src/layers/activations.
@@ -20,7 +20,7 @@ def _named(place: Place) -> tuple[Activate]:
 
 
 def _layer(place: Place) -> tuple[Activate]:
-    """LeakyReLU and its like: the layer stands for the activation that its class and options name."""
+    """Build LeakyReLU and similar layers: the class and the options name the activation."""
     stated = {"class_name": place.entry.class_name, "config": place.options}
     return (Activate(place.name, parse_activation(stated, place.entry.major)),)
 

@@ -46,7 +46,7 @@ def _attention(place: Place) -> tuple[Attention]:
 
 
 def _multi_head_variables(place: Place) -> tuple[Variable, ...]:
-    """Query, key, value, output in this order: the order in which the layer makes its parts."""
+    """Return the variables of query, key, value and output: the order in which the layer creates them."""
     heads, depth = (place.whole(name) for name in ("num_heads", "key_dim"))
     value_depth = depth if place.options["value_dim"] is None else place.whole("value_dim")
     shapes = place.input_shapes

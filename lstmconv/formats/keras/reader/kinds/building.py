@@ -1,4 +1,4 @@
-"""From one Keras layer to its records: all that stands at its place is understood, or it is unknown, with a reason."""
+"""Build the model layers for one Keras layer; if any part of it is not understood, it is unknown, with a reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def variables_of(entry: LayerEntry, input_shapes: Sequence[Shape]) -> tuple[Vari
     """Return the variables that a layer must have, in Keras' order: trainable ones, then the others.
 
     Raises:
-        NotUnderstoodError: The layer is unknown, or something in its config is.
+        NotUnderstoodError: The layer, or a part of its config, is unknown.
     """
     row, place = _place(entry, input_shapes)
     return row.variables(place)
@@ -31,16 +31,16 @@ def variables_of(entry: LayerEntry, input_shapes: Sequence[Shape]) -> tuple[Vari
 def build(
     entry: LayerEntry, arrays: Mapping[str, Array], input_shapes: Sequence[Shape], notes: list[str]
 ) -> tuple[Layer, ...]:
-    """Return the records of one layer: one, or several that run one after another.
+    """Return the model layers for one Keras layer: one, or several that run one after another.
 
     Args:
         entry: The layer in the config.
-        arrays: By the file's names, in the order of :func:`variables_of`.
+        arrays: The arrays by the file's names, in the order of :func:`variables_of`.
         input_shapes: The shape of each input, with the batch.
-        notes: What a user should know of assumptions is added to it, in whole sentences.
+        notes: Receives every assumption that a user should know, in whole sentences.
 
     Returns:
-        The records; a single :class:`~lstmconv.model.kinds.Unknown` where anything is not understood.
+        The model layers; a single :class:`~lstmconv.model.kinds.Unknown` if anything is not understood.
     """
     try:
         row, place = _place(entry, input_shapes, notes)
@@ -48,7 +48,7 @@ def build(
     except UnsupportedModelError as error:
         return (Unknown(entry.name, entry.class_name, str(error), dict(arrays)),)
     except (TypeError, ValueError, OverflowError, KeyError, AttributeError) as error:
-        # A config is whatever its author wrote: a list where a number belongs is no reason to end the whole conversion.
+        # A config may contain anything. A list in place of a number must not end the whole conversion.
         reason = f"its config has a value that does not fit ({type(error).__name__}: {error})"
         return (Unknown(entry.name, entry.class_name, reason, dict(arrays)),)
 
@@ -62,10 +62,10 @@ def _place(entry: LayerEntry, input_shapes: Sequence[Shape], notes: list[str] | 
 
 
 def _named(variables: Sequence[Variable], arrays: Mapping[str, Array]) -> Mapping[str, Array]:
-    """Give each variable its array.
+    """Assign each variable its array.
 
     Raises:
-        NotUnderstoodError: The numbers of variables and arrays differ, or a shape or a dtype is not what the layer has.
+        NotUnderstoodError: The numbers of variables and arrays differ, or a shape or a dtype is not the expected one.
     """
     if len(variables) != len(arrays):
         expected = ", ".join(variable.name for variable in variables) or "none"
@@ -80,16 +80,16 @@ def _named(variables: Sequence[Variable], arrays: Mapping[str, Array]) -> Mappin
 
 
 def per_step(name: str, layers: Sequence[Layer], input_shape: Shape) -> tuple[Layer, ...]:
-    """Return TimeDistributed of built layers.
+    """Wrap built layers in TimeDistributed.
 
     Args:
         name: The wrapper's name.
-        layers: The wrapped layer's records, as :func:`build` returned them.
+        layers: The model layers of the wrapped layer, as :func:`build` returned them.
         input_shape: The shape of the wrapper's input: batch, time, and the axes of a step.
 
     Returns:
-        The records themselves where each step is computed alone anyway, else one
-        :class:`~lstmconv.model.kinds.TimeDistributed`; an unknown layer as it is.
+        The layers themselves if they treat each step alone or one is unknown, else one
+        :class:`~lstmconv.model.kinds.TimeDistributed`.
     """
     if any(isinstance(layer, Unknown) for layer in layers) or all(map(_on_last_axis, layers)):
         return tuple(layers)

@@ -1,4 +1,4 @@
-"""Convolutions of every rank and generation.
+"""Convolutions of every rank and Keras generation.
 
 Sources: keras/layers/convolutional.py (1.2.2), keras/src/layers/convolutional (3.15); for the stored axes of Keras 1
 and for Theano's flipped kernels keras/engine/saving.py preprocess_weights_for_loading (2.2.4).
@@ -41,12 +41,12 @@ def spatial_rank(entry: LayerEntry) -> int:
 
 
 def channels_first(place: Place) -> bool:
-    """Whether the channels stand before the spatial axes.
+    """Whether the channels come before the spatial axes.
 
-    A config without a ``data_format`` is of a class that had none: Conv1D of Keras 1, pooling of one axis.
+    Some classes have no ``data_format``: Conv1D of Keras 1, and pooling over one axis.
 
     Raises:
-        NotUnderstoodError: The data format is none that Keras has, or the input has another number of axes.
+        NotUnderstoodError: Keras has no such data format, or the input has another number of axes.
     """
     value, rank = place.options["data_format"], spatial_rank(place.entry)
     if value not in ("channels_first", "channels_last", None) or (value is None and rank > 1):
@@ -60,7 +60,7 @@ def padding(place: Place) -> Padding:
     """Return the padding.
 
     Raises:
-        NotUnderstoodError: One that no record holds: ``full`` of Keras 1.
+        NotUnderstoodError: lstmconv does not compute this padding, such as ``full`` of Keras 1.
     """
     value = place.options["padding"]
     if value not in get_args(Padding) or (value == "causal" and spatial_rank(place.entry) > 1):
@@ -85,7 +85,7 @@ def _bias(place: Place, size: int) -> tuple[Variable, ...]:
 
 
 def _moves(place: Place) -> dict[str, Any]:
-    """Return how the window moves, as the records' arguments."""
+    """Return strides, padding, dilation and data format, as arguments of the model layers."""
     rank = spatial_rank(place.entry)
     return {
         "strides": sizes_of(place.options["strides"], rank, "strides"),
@@ -96,9 +96,9 @@ def _moves(place: Place) -> dict[str, Any]:
 
 
 def _flipped(place: Place, kernel: Array) -> Array:
-    """Undo Theano's convolution, which runs over the kernel backwards; other backends correlate.
+    """Flip a kernel that Theano stored, because Theano flips kernels when it convolves; other backends do not.
 
-    Files of Keras 1 do not state their backend, and Keras 2 takes their kernels as they are.
+    Files of Keras 1 do not state their backend, and Keras 2 loads their kernels unchanged.
     """
     rank = spatial_rank(place.entry)
     turned = any(size > 1 for size in kernel.shape[:rank])
@@ -108,10 +108,10 @@ def _flipped(place: Place, kernel: Array) -> Array:
 
 
 def _kernel_shapes(place: Place, size: tuple[int, ...], inputs: int, filters: int) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes in which a kernel may be stored, today's first."""
+    """Return the shapes in which a kernel may be stored, the most recent first."""
     if place.entry.major not in (1, None) or "nb_filter" not in place.entry.config:
         return ((*size, inputs, filters),)
-    if len(size) == 1:  # 1.1 and later; before.
+    if len(size) == 1:  # Keras 1.1 and later; before Keras 1.1.
         return (*size, 1, inputs, filters), (filters, inputs, *size, 1)
     return ((filters, inputs, *size),) if channels_first(place) else ((*size, inputs, filters),)
 
@@ -150,9 +150,9 @@ def _convolution(place: Place) -> tuple[Kind, ...]:
 
 
 def _theano_padding(place: Place, moves: Mapping[str, Any]) -> Pad:
-    """Pad as Theano does for "same": half the kernel on each side whatever the stride, the larger half first.
+    """Pad as Theano does for "same": half the kernel on each side for every stride, the larger half first.
 
-    What an even kernel computes too much is cut off at the end: keras/backend/theano_backend.py (2.2.4)
+    For an even kernel, surplus outputs are cut off at the end: keras/backend/theano_backend.py (2.2.4)
     ``_preprocess_padding`` and ``_postprocess_conv2d_output``.
     """
     spread = [(size - 1) * by + 1 for size, by in zip(_kernel_size(place), moves["dilation"], strict=True)]

@@ -1,4 +1,4 @@
-"""Dense, Embedding, and the layers that do nothing at inference.
+"""Dense, Embedding, Masking, and the layers that do nothing at inference.
 
 Sources: keras/layers/core.py and embeddings.py (1.2.2, 2.2.4), keras/src/layers/core (3.15).
 """

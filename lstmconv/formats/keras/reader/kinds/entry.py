@@ -1,4 +1,4 @@
-"""One layer as a file describes it."""
+"""The description of one layer in a file."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ __all__ = ["CELL_CLASSES", "NOTHING", "OPERATOR_LAYERS", "REQUIRED", "LayerEntry
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 OPERATOR_LAYERS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
-"""Layers of tf.keras that hold one function; Keras 3's operations are recognised by their module."""
+"""Layers of tf.keras that wrap one function; Keras 3's operations are recognised by their module."""
 
 
 CELL_CLASSES: Mapping[str, str] = {"LSTMCell": "LSTM", "GRUCell": "GRU", "SimpleRNNCell": "SimpleRNN"}
-"""The layer whose variables a cell has."""
+"""The layer class with the same variables as a cell class."""
 
 
 class NotUnderstoodError(UnsupportedModelError):
-    """Something at a layer's place is not understood; the message becomes the reason of an ``Unknown``."""
+    """A part of a layer is not understood; the message becomes the reason of an ``Unknown``."""
 
 
 class _Required:
-    """Stands as the default of an option that a config must state."""
+    """The type of the default for an option that a config must state."""
 
     def __repr__(self) -> str:
         return "REQUIRED"
@@ -38,14 +38,14 @@ REQUIRED = _Required()
 
 
 class LayerEntry(NamedTuple):
-    """One layer as a config describes it.
+    """The description of one layer in a config.
 
     Attributes:
-        name: The name its record gets.
-        class_name: Keras' own class, of any generation; the caller has judged ``registered_name`` and ``module``.
+        name: The name of the model layer.
+        class_name: Keras' own class, of any generation; the caller has checked ``registered_name`` and ``module``.
         config: The layer's config.
-        version: The Keras that wrote the config.
-        backend: As the file states it: Theano convolves with flipped kernels.
+        version: The Keras version that wrote the config.
+        backend: The backend that the file states: Theano convolves with flipped kernels.
         call_options: Keyword arguments of the layer's call that are no tensors: ``training``,
             ``return_attention_scores``, ``use_causal_mask``.
     """
@@ -59,15 +59,15 @@ class LayerEntry(NamedTuple):
 
     @property
     def major(self) -> int | None:
-        """The major version of Keras; ``None`` where the file does not say."""
+        """The major version of Keras; ``None`` if unknown."""
         return None if self.version is None else self.version.major
 
     @property
     def release(self) -> tuple[int, int]:
-        """Major and minor version; ``(0, 0)`` where the file does not say."""
+        """Major and minor version; ``(0, 0)`` if unknown."""
         return (0, 0) if self.version is None else self.version.release
 
 
 def is_integer(value: object) -> bool:
-    """Whether a value of a config is a whole number, and not a truth value."""
+    """Whether a value of a config is an integer, and not a boolean."""
     return isinstance(value, int) and not isinstance(value, bool)

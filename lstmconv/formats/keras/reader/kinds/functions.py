@@ -1,4 +1,4 @@
-"""The functions that lstmconv computes, one row each, by the names that Keras 3 and TensorFlow give them."""
+"""The table of functions that lstmconv computes, with their names in Keras 3 and TensorFlow."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Function(NamedTuple):
     """One function.
 
     Attributes:
-        names: Keras 3's class in small letters, then TensorFlow's names and those of its nodes.
-        build: Makes the records.
-        parameters: Those that may be given by position, in their order.
-        renamed: What Keras 3 and TensorFlow call a parameter otherwise.
-        defaults: The defaults of parameters; a parameter that is not positional stands here only.
-        defaults_in_keras: Where those of Keras 3 differ.
+        names: Keras 3's class in snake case, then the names of TensorFlow's functions and graph nodes.
+        build: Makes the steps.
+        parameters: The positional parameters, in order.
+        renamed: Other names of parameters in Keras 3 and TensorFlow.
+        defaults: The defaults of parameters; keyword-only parameters are listed only here.
+        defaults_in_keras: The defaults of Keras 3 that differ.
     """
 
     names: tuple[str, ...]
@@ -65,7 +65,7 @@ def _unary(function: str, *aliases: str) -> Function:
 
 
 def _turned(name: str, rank: int) -> Permute:
-    """Return the exchange of the last two axes."""
+    """Return a transposition of the last two axes."""
     return Permute(name, (*range(rank - 2), rank - 1, rank - 2))
 
 
@@ -104,14 +104,14 @@ def _activate(arguments: Arguments, activation: Activation) -> tuple[Step, ...]:
 
 
 def _activation(name: str, *aliases: str) -> Function:
-    """One without options, or along an axis."""
+    """Return the row of an activation without options, or with an axis."""
     along = {"axis": -1} if ACTIVATIONS[name].coupled else NOTHING
     parameters = ("x", *along)
     return Function((name, *aliases), lambda given: _activate(given, parse_activation(name, 3)), parameters, _X, along)
 
 
 def _formed(name: str, option: str, default: float, *aliases: str) -> Function:
-    """One with a number."""
+    """Return the row of an activation with one numeric option."""
 
     def build(arguments: Arguments) -> tuple[Step, ...]:
         values = {**ACTIVATIONS[kept].defaults, option: arguments.number(option)}
@@ -170,7 +170,7 @@ def _l2_normalize(arguments: Arguments) -> tuple[Step, ...]:
 
 
 def _like(filled: bool) -> Callable[[Arguments], tuple[Step, ...]]:
-    """Zeros or ones of a tensor's shape: whether it differs from itself, whether it equals itself."""
+    """Build zeros or ones of a tensor's shape, as a comparison of the tensor with itself."""
 
     def build(arguments: Arguments) -> tuple[Step, ...]:
         if arguments.values["dtype"] != "bool":

@@ -1,4 +1,4 @@
-"""Read ``x[key]``: an index as configs write it."""
+"""Read the key of ``x[key]`` in a config."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from lstmconv.formats.keras.reader.kinds.entry import NotUnderstoodError, is_int
 __all__ = ["Index", "parse_index"]
 
 Index: TypeAlias = tuple[int | tuple[int | None, int | None, int | None] | None, ...]
-"""As :class:`~lstmconv.model.kinds.Slice` has it."""
+"""The index of a :class:`~lstmconv.model.kinds.Slice`."""
 
 _WHOLE = (None, None, None)
 
 
 def parse_index(key: Any, rank: int) -> Index:
-    """Return an index with one entry for each of a tensor's axes; an ellipsis stands for those that are not named.
+    """Return an index with one entry for each of a tensor's axes; an ellipsis is replaced by whole axes.
 
     Raises:
-        NotUnderstoodError: An entry is a tensor, or of no kind that is known, or there are too many.
+        NotUnderstoodError: An entry is a tensor or has an unknown type, or there are too many entries.
     """
     entries = [_entry(each) for each in (key if isinstance(key, list | tuple) else [key])]
     missing = rank - sum(entry is not None and entry is not Ellipsis for entry in entries)
@@ -32,7 +32,7 @@ def parse_index(key: Any, rank: int) -> Index:
 
 
 def _entry(value: Any) -> Any:
-    """Read one entry as serialization_lib.py (Keras 3) and tf_op_layer.py ``_slice_to_dict`` (tf_keras) write it."""
+    """Read one entry, written by serialization_lib.py (Keras 3) or by tf_op_layer.py ``_slice_to_dict`` (tf_keras)."""
     if value is None or is_integer(value) or value is Ellipsis:
         return value
     if isinstance(value, slice):

@@ -1,8 +1,8 @@
-"""How each layer treats a mask, in each generation of Keras.
+"""The mask rules of each layer, in each generation of Keras.
 
 Sources: ``compute_mask`` and ``supports_masking`` in keras/layers and keras/engine (1.2.2, 2.2.4), tf_keras/src/layers
-(2.16), keras/src/layers (3.0 to 3.15). A layer that does not support masking raises in keras-team Keras, so no
-file holds one; tf.keras and Keras 3 drop the mask.
+(2.16), keras/src/layers (3.0 to 3.15). For a layer that does not support masking, keras-team Keras raises an error, so
+no file contains such a model; tf.keras and Keras 3 drop the mask.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ MaskOutput: TypeAlias = Literal[
     "time_distributed",
     "query",
 ]
-"""The mask that a layer's outputs carry:
+"""The mask of a layer's outputs:
 
-* ``stops``: none.
-* ``passes``: that of the first input.
-* ``makes``: its own, from its input: Embedding with ``mask_zero``, Masking.
-* ``all``: a step counts where it counts in every input that has a mask.
-* ``any``: a step counts where it counts in some input; no mask if one input has none.
-* ``recurrent``: that of the sequence for a returned sequence, none for a last step or a state.
-* ``time_distributed``: the inner layer's, or else its input's.
-* ``query``: that of the first input (the query); the weights have none.
+* ``stops``: no mask.
+* ``passes``: the mask of the first input.
+* ``makes``: a mask that the layer makes from its input: Embedding with ``mask_zero``, Masking.
+* ``all``: a step counts if it counts in every input that has a mask.
+* ``any``: a step counts if it counts in some input; no mask if one input has none.
+* ``recurrent``: the mask of the sequence for a returned sequence, no mask for a last step or a state.
+* ``time_distributed``: the mask of the inner layer, else the mask of the input.
+* ``query``: the mask of the first input (the query); attention weights have no mask.
 """
 
 
 class MaskRule(NamedTuple):
-    """How a layer treats masks.
+    """The mask rule of a layer.
 
     Attributes:
-        output: The mask of its outputs.
-        reads: What it computes depends on the masks of its inputs.
-        refuses: Why the layer is unknown if a mask reaches it; empty if it is not.
-        concatenates: If the layer's axis is time, its outputs carry the masks joined along it instead; an input without
-            a mask counts everywhere.
+        output: The mask of the outputs.
+        reads: Whether the layer's result depends on the masks of its inputs.
+        refuses: The reason why the layer is unknown if a mask reaches it; empty if masks are allowed.
+        concatenates: Whether the masks are concatenated, instead of ``output``, if the layer's axis is time; an input
+            without a mask counts everywhere.
     """
 
     output: MaskOutput
@@ -62,27 +62,27 @@ def stops(entry: LayerEntry) -> MaskRule:
 
 
 def passes(entry: LayerEntry) -> MaskRule:
-    """Hand on the mask of the first input."""
+    """Pass on the mask of the first input."""
     return MaskRule("passes")
 
 
 def passes_from_keras_3(entry: LayerEntry) -> MaskRule:
-    """Hand on the mask in Keras 3 only: Identity, Rescaling, Normalization."""
+    """Pass on the mask in Keras 3 only: Identity, Rescaling, Normalization."""
     return MaskRule("passes" if (entry.major or 0) >= 3 else "stops")
 
 
 def reads_and_stops(entry: LayerEntry) -> MaskRule:
-    """Honour the mask and end it: GlobalAveragePooling1D."""
+    """Use the mask and drop it: GlobalAveragePooling1D."""
     return MaskRule("stops", reads=True)
 
 
 def softmax(entry: LayerEntry) -> MaskRule:
-    """Exclude masked places, from tf.keras 2.4 on; keras-team Keras only hands the mask on."""
+    """Exclude masked places, from tf.keras 2.4 on; keras-team Keras only passes the mask on."""
     return MaskRule("passes", reads=entry.version is not None and not entry.version.is_keras_team)
 
 
 def embedding(entry: LayerEntry) -> MaskRule:
-    """Make a mask of the ids that are not zero, if asked to."""
+    """Make a mask of the ids that are not zero, if ``mask_zero`` is set."""
     return MaskRule("makes" if entry.config.get("mask_zero") else "stops")
 
 
@@ -101,7 +101,7 @@ def merges(entry: LayerEntry) -> MaskRule:
 
 
 def concatenates(entry: LayerEntry) -> MaskRule:
-    """Join the masks as the inputs are joined."""
+    """Concatenate the masks like the inputs."""
     return MaskRule("any" if entry.release >= (3, 4) else "all", concatenates=True)
 
 
@@ -126,12 +126,12 @@ def cudnn(entry: LayerEntry) -> MaskRule:
 
 
 def time_distributed(entry: LayerEntry) -> MaskRule:
-    """Hand on the mask. A layer inside that would compute with its part of it is refused where the call is traced."""
+    """Pass on the mask. If the wrapped layer reads masks, the call is refused when it is traced (masked_steps.py)."""
     return MaskRule("time_distributed")
 
 
 def attention(entry: LayerEntry) -> MaskRule:
-    """Exclude masked values, zero masked queries, hand on the query's mask."""
+    """Exclude masked values, set masked queries to zero, pass on the query's mask."""
     return MaskRule("query", reads=True)
 
 

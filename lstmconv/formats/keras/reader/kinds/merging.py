@@ -35,7 +35,7 @@ def _concatenated(place: Place, axis: Any) -> tuple[Concatenate]:
 
 
 def _dotted(place: Place, axes: Any, *, normalize: bool) -> tuple[Dot]:
-    """Axes as one number (a negative one counts in each input from its own end) or one an input."""
+    """Build a Dot; ``axes`` is one number (a negative one counts from the end of each input) or one for each input."""
     pair = tuple(axes) if isinstance(axes, list | tuple) else (axes, axes)
     ranks = [len(shape) for shape in place.input_shapes]
     if len(ranks) != 2 or len(pair) != 2 or not all(map(is_integer, pair)):

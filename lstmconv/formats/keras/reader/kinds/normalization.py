@@ -1,4 +1,4 @@
-"""BatchNormalization and its like.
+"""Normalization layers.
 
 Sources: keras/layers/normalization.py (1.0.0 to 2.2.4), tf_keras/src/layers/normalization and preprocessing,
 keras/src/layers/normalization and preprocessing (3.15).
@@ -21,7 +21,7 @@ __all__ = ["ROWS"]
 
 
 def _axes(place: Place) -> tuple[int, ...]:
-    """Return the option ``axis`` as sorted axes from the front, none twice."""
+    """Return the option ``axis`` as sorted, unique axes, counted from the front."""
     stated = place.options["axis"]
     axes = tuple(stated) if isinstance(stated, list | tuple) else (stated,)
     if not axes or not all(map(is_integer, axes)):
@@ -48,7 +48,7 @@ def _batch_variables(place: Place) -> tuple[Variable, ...]:
 
 
 def _batch(place: Place) -> tuple[BatchNormalization]:
-    """``running_std`` of Keras 1 is a variance; up to 1.0.5 it was a deviation, added to epsilon."""
+    """Build a BatchNormalization; ``running_std`` of Keras 1 is a variance, up to 1.0.5 a deviation plus epsilon."""
     version = place.entry.version
     if "mode" in place.entry.config:
         text = "of an unknown version" if version is None else version.text
@@ -115,7 +115,7 @@ def _normalization(place: Place) -> tuple[Normalization]:
 
 
 def _broadcast(place: Place, array: Array) -> Array:
-    """Give an array along the kept axes the input's number of axes; one with fewer stands for the last of them."""
+    """Reshape an array over the kept axes to the input's number of axes; a shorter array is for the last kept axes."""
     kept = _kept(place)
     if array.ndim > len(kept):
         raise NotUnderstoodError(f"its mean or variance has {array.ndim} axes where {len(kept)} are kept")

@@ -1,6 +1,6 @@
-"""Functions that stand between layers: Keras 3's operations and tf.keras' operator layers.
+"""Functions between layers: Keras 3's operations and tf.keras' operator layers.
 
-A function may need several records: ``x + 2`` is a constant and an addition. The last :class:`Step` is the result.
+A function may become several steps: ``x + 2`` is a constant and an addition. The last :class:`Step` is the result.
 
 Sources: keras/src/ops/{numpy,nn,core}.py (3.15: one class a function, its options in the config), TensorFlow's API as
 tf_keras/src/layers/core/tf_op_layer.py (2.16) names it, TensorFlowOpLayer in tf_keras/src/engine/base_layer.py.
@@ -23,20 +23,20 @@ from lstmconv.model.kinds import Unknown
 __all__ = ["build_operation"]
 
 _SYMBOL = re.compile(r"(?:compat\.v1\.)?(?:(?:math|nn|linalg|__operators__)\.)?(\w+)")
-"""TensorFlow's public name of a function: ``math.add``; those that its API kept from version 1 say so."""
+"""TensorFlow's public name of a function: ``math.add``, or ``compat.v1.`` and a name kept from version 1."""
 _WITHOUT_MEANING = ("name", "out", "trainable", "dtype_policy")
 
 
 def build_operation(entry: LayerEntry, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Step, ...]:
-    """Return the records of one call of a function, the last of which is the result.
+    """Return the steps for one call of a function; the last step is the result.
 
     Args:
         entry: The layer or operation in the config.
-        args: Positional arguments as the config has them, each tensor replaced by an :class:`Operand`.
-        kwargs: Keyword arguments likewise.
+        args: Positional arguments of the config, with each tensor replaced by an :class:`Operand`.
+        kwargs: Keyword arguments, with tensors replaced in the same way.
 
     Returns:
-        The steps; a single :class:`~lstmconv.model.kinds.Unknown`, of all tensors in the order of the arguments, where
+        The steps; a single :class:`~lstmconv.model.kinds.Unknown`, with all tensors in the order of the arguments, if
         anything is not understood.
     """
     try:
@@ -45,7 +45,7 @@ def build_operation(entry: LayerEntry, args: Sequence[Any], kwargs: Mapping[str,
     except UnsupportedModelError as error:
         reason = str(error)
     except (TypeError, ValueError, OverflowError, KeyError, AttributeError, IndexError) as error:
-        # A config is whatever its author wrote: a list where a number belongs is no reason to end the whole conversion.
+        # A config may contain anything. A list in place of a number must not end the whole conversion.
         reason = f"its call has a value that does not fit ({type(error).__name__}: {error})"
     return (Step(Unknown(entry.name, _shown(entry), reason, {}), tuple(_operands([args, kwargs]))),)
 
@@ -68,7 +68,7 @@ def _operands(value: Any) -> list[Operand]:
 def _function_of(
     entry: LayerEntry, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[Function, Sequence[Any], Mapping[str, Any]]:
-    """Return the function with its arguments, wherever that generation of Keras keeps them."""
+    """Return the function and its arguments, from the place where this generation of Keras stores them."""
     if entry.class_name == "TensorFlowOpLayer":
         name, args, kwargs = function_of_node(entry.config, args)
     elif entry.class_name in OPERATOR_LAYERS:
@@ -87,7 +87,7 @@ def _bound(entry: LayerEntry, function: Function, args: Sequence[Any], kwargs: M
     """Bind arguments to the function's parameters.
 
     Raises:
-        NotUnderstoodError: An argument is not known and not ``None``, given twice, or missing.
+        NotUnderstoodError: An argument is unknown and not ``None``, is given twice, or is missing.
     """
     values = dict(function.defaults)
     if entry.class_name not in OPERATOR_LAYERS:

@@ -1,4 +1,4 @@
-"""Read a layer's options by the row of its class: every one is known, or the layer is refused."""
+"""Read a layer's options by the row of its class; a layer with an unknown option is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _IGNORED = frozenset({
     "init", "inner_init", "gamma_init", "beta_init", "weights", "seed", "shared_object_id", "autocast", "consume_less",
     "ragged", "optional", "sparse_gradients",
 })  # fmt: skip
-"""Options without a meaning at inference that any class may have."""
+"""Options of any class that have no meaning at inference."""
 _IGNORED_ENDINGS = ("_initializer", "_regularizer", "_constraint")
 _CALL_OPTIONS = frozenset({"training", "mask", "name"})
 _ALL_CLASSES: Mapping[str, tuple[object, ...]] = {
@@ -23,7 +23,7 @@ _ALL_CLASSES: Mapping[str, tuple[object, ...]] = {
     "lora_rank": (None,),
     "lora_alpha": (None,),
 }
-"""Options of any class of which only these values are understood: others mean other variables."""
+"""Options of any class, with the values that are understood; other values mean other variables."""
 _DATA_FORMATS = {"tf": "channels_last", "th": "channels_first"}
 
 
@@ -58,16 +58,16 @@ def _call_options(entry: LayerEntry) -> Mapping[str, Any]:
 
 
 def _check_dtype(policy: object) -> None:
-    """Refuse a policy under which the stored kernels are not the numbers that are computed with."""
+    """Refuse a policy under which the layer does not compute with the stored kernels."""
     if isinstance(policy, Mapping) and "Quantized" in str(policy.get("class_name")):
         raise NotUnderstoodError("its weights are quantized")
 
 
 def sizes_of(value: object, count: int, what: str) -> tuple[int, ...]:
-    """Return one positive whole number for each spatial axis; a single one stands for all.
+    """Return one positive whole number for each spatial axis; a single number is used for all axes.
 
     Raises:
-        NotUnderstoodError: It is something else.
+        NotUnderstoodError: The value is something else.
     """
     numbers: tuple[Any, ...] = tuple(value) if isinstance(value, list | tuple) else (value,) * count
     if len(numbers) != count or not all(is_integer(number) and number > 0 for number in numbers):
@@ -76,10 +76,10 @@ def sizes_of(value: object, count: int, what: str) -> tuple[int, ...]:
 
 
 def pair(value: object, what: str) -> tuple[int, int]:
-    """Return the amounts before and after an axis; a single one stands for both.
+    """Return the amounts before and after an axis; a single number is used for both.
 
     Raises:
-        NotUnderstoodError: It is something else.
+        NotUnderstoodError: The value is something else.
     """
     numbers: tuple[Any, ...] = tuple(value) if isinstance(value, list | tuple) else (value, value)
     if len(numbers) != 2 or not all(is_integer(number) and number >= 0 for number in numbers):

@@ -33,7 +33,7 @@ def _window(place: Place, function: str) -> tuple[Pooling]:
 
 
 def _check_backend(place: Place, size: tuple[int, ...], strides: tuple[int, ...]) -> None:
-    """Theano pads equally on both sides: keras/backend/theano_backend.py (2.2.4) pool2d."""
+    """Refuse Theano, which pads equally on both sides: keras/backend/theano_backend.py (2.2.4) pool2d."""
     if all(each in ((1, 1), (3, 1)) for each in zip(size, strides, strict=True)):
         return
     if place.entry.backend == "theano":

@@ -1,4 +1,4 @@
-"""Functions that move, cut or join places of tensors and compute nothing."""
+"""Functions that move, cut or join elements of tensors and compute nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["concatenate", "expand_dims", "flip", "index", "pad", "reshape", "squ
 
 
 def index(arguments: Arguments) -> tuple[Step, ...]:
-    """Take places of a tensor: ``x[key]``."""
+    """Index a tensor: ``x[key]``."""
     key = parse_index(arguments.values["key"], arguments.rank("x"))
     return (Step(Slice(arguments.name, key), (arguments.tensor("x"),)),)
 
@@ -32,7 +32,7 @@ def expand_dims(arguments: Arguments) -> tuple[Step, ...]:
 
 
 def squeeze(arguments: Arguments) -> tuple[Step, ...]:
-    """Take axes of size 1 away."""
+    """Remove axes of size 1."""
     operand, rank = arguments.tensor("x"), arguments.rank("x")
     sizes = operand.shape or ()
     if arguments.values["axis"] in (None, [], ()):
@@ -48,7 +48,7 @@ def squeeze(arguments: Arguments) -> tuple[Step, ...]:
 
 
 def flip(arguments: Arguments) -> tuple[Step, ...]:
-    """Turn axes round."""
+    """Reverse axes."""
     rank = arguments.rank("x")
     axes = arguments.axes("axis", rank)
     index = tuple((None, None, -1) if axis in axes else _WHOLE for axis in range(rank))
@@ -56,7 +56,7 @@ def flip(arguments: Arguments) -> tuple[Step, ...]:
 
 
 def transpose(arguments: Arguments) -> tuple[Step, ...]:
-    """Put axes in another order."""
+    """Reorder axes."""
     rank = arguments.rank("x")
     order = tuple(reversed(range(rank))) if arguments.values["axes"] is None else arguments.axes("axes", rank)
     if sorted(order) != list(range(rank)):
@@ -74,7 +74,7 @@ def swapaxes(arguments: Arguments) -> tuple[Step, ...]:
 
 
 def reshape(arguments: Arguments) -> tuple[Step, ...]:
-    """Return a reshape of each sample where the shape leaves the batch open and keeps samples apart."""
+    """Reshape each sample if the batch size is -1 and the other sizes fit one sample, else the whole tensor."""
     operand, shape = arguments.tensor("x"), arguments.values["shape"]
     shape = shape if isinstance(shape, list | tuple) else (shape,)
     if not all(map(is_integer, shape)) or list(shape).count(-1) > 1:
@@ -103,7 +103,7 @@ def concatenate(arguments: Arguments) -> tuple[Step, ...]:
 
 
 def stack(arguments: Arguments) -> tuple[Step, ...]:
-    """Put tensors side by side along a new axis."""
+    """Stack tensors along a new axis."""
     (step,) = concatenate(arguments)
     return (Step(Stacking(arguments.name, arguments.values["axis"]), step.inputs),)
 

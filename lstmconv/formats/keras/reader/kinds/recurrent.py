@@ -48,7 +48,7 @@ def _where(place: Place) -> str:
 
 def _gru_variables(place: Place) -> tuple[Variable, ...]:
     units, features, where = place.whole("units"), _features(place), _where(place)
-    if place.entry.config.get("consume_less", "gpu") != "gpu":  # Keras 1 kept gates apart, except for GPUs.
+    if place.entry.config.get("consume_less", "gpu") != "gpu":  # Keras 1 stored gates separately, unless for a GPU.
         shapes = {"W": (features, units), "U": (units, units), "b": (units,)}
         return tuple(Variable(f"{kind}_{gate}", (shape,)) for gate in "zrh" for kind, shape in shapes.items())
     kernel = Variable("kernel", ((features, 3 * units),), where)
@@ -86,7 +86,7 @@ def _gates(kernel: Array, units: int) -> Array:
 
 
 def _cudnn_gru(place: Place) -> GRUDirection:
-    """Each gate's block of columns holds the row-major bytes of cuDNN's own ``(units, input)`` matrix."""
+    """Build a direction; each gate's block of columns has the row-major bytes of cuDNN's ``(units, input)`` matrix."""
     arrays, units = place.arrays, place.whole("units")
     both = arrays["bias"].reshape(2, 3, units)
     return GRUDirection(
@@ -183,7 +183,7 @@ def _unwrapped(entry: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _rnn_row(place: Place) -> tuple[Row, Place]:
-    """Return what ``RNN(cell)`` is: the row and the place of the layer of that cell."""
+    """Return the row and the place of the layer that ``RNN(cell)`` is equal to."""
     class_name, config = _unwrapped({"class_name": "RNN", "config": place.entry.config})
     if class_name not in _BY_NAME:
         raise NotUnderstoodError("only an RNN of one GRUCell or SimpleRNNCell is computed")
@@ -201,9 +201,9 @@ def _rnn(place: Place) -> tuple[RecurrentLayer]:
 
 
 def _halves(place: Place) -> dict[str, tuple[Row, Place]]:
-    """Return both halves; without a ``backward_layer`` the second is the first, turned round.
+    """Return both halves; without a ``backward_layer``, the second is the first with ``go_backwards`` inverted.
 
-    keras bidirectional.py __init__; Keras 2 turns one that runs backwards round as well.
+    Source: keras bidirectional.py __init__; Keras 2 inverts it also if the first half runs backwards.
     """
     forward, backward = place.options["layer"], place.options["backward_layer"]
     kinds = {_unwrapped(stated)[0] for stated in (forward, backward or forward)}
@@ -252,7 +252,7 @@ def _bidirectional(place: Place) -> tuple[RecurrentLayer]:
 
 
 def _zeros_for_mask(entry: LayerEntry, forward: Place) -> bool:
-    """Bidirectional forces zeros wherever it returns a sequence, except in keras-team Keras (up to 2.3)."""
+    """Whether masked steps return zeros: in sequences of a Bidirectional, except in keras-team Keras (up to 2.3)."""
     keras_team = entry.version is not None and entry.version.is_keras_team
     return not keras_team and bool(forward.options["return_sequences"])
 

@@ -1,4 +1,4 @@
-"""What a row of the table states of a Keras class, and what its functions read."""
+"""The types of the table of Keras classes: a row, its variables, and the input of its functions."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Variable(NamedTuple):
     """One variable that a layer must have.
 
     Attributes:
-        name: Keras' own: ``kernel``, ``query/kernel``, ``forward/recurrent_kernel``.
-        shapes: The shapes in which versions of Keras store it; ``None`` stands for any size. The first that fits holds.
-        where: The object that owns it, by its path inside the layer in a saveable file: ``cell``, ``query_dense``.
+        name: Keras' name: ``kernel``, ``query/kernel``, ``forward/recurrent_kernel``.
+        shapes: The shapes in which versions of Keras store it; ``None`` is any size. The first shape that fits is used.
+        where: The path of its owner inside the layer in a saveable file: ``cell``, ``query_dense``.
     """
 
     name: str
@@ -41,14 +41,14 @@ class Variable(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """All that stands at one layer's place; what a row's functions read.
+    """One layer with its options, input shapes and arrays: the input of a row's functions.
 
     Attributes:
         entry: The layer in the config.
-        options: Its options by their names in Keras 2 and 3, defaults filled in.
+        options: The layer's options by their names in Keras 2 and 3, with defaults.
         input_shapes: The shape of each input, with the batch.
-        arrays: By :attr:`Variable.name`; empty while the variables themselves are asked for.
-        notes: What a user should know of assumptions, in whole sentences.
+        arrays: The arrays by :attr:`Variable.name`; empty while :attr:`Row.variables` is called.
+        notes: Receives every assumption that a user should know, in whole sentences.
     """
 
     entry: LayerEntry
@@ -64,7 +64,7 @@ class Place:
 
     @property
     def rank(self) -> int:
-        """Axes of the first input, the batch included."""
+        """The number of axes of the first input, with the batch."""
         return len(self.shape)
 
     @property
@@ -76,7 +76,7 @@ class Place:
 
     @property
     def backend_note(self) -> LayerNote:
-        """What is assumed of a layer that backends compute differently, where the file does not state the backend."""
+        """The note for a layer that backends compute differently, in a file that does not state its backend."""
         text = "the file does not say its backend; TensorFlow is assumed, and Theano computes this layer differently"
         return LayerNote(self.name, text)
 
@@ -94,7 +94,7 @@ class Place:
         """Return an option that is a positive whole number.
 
         Raises:
-            NotUnderstoodError: It is something else.
+            NotUnderstoodError: The option is something else.
         """
         value = self.options[option]
         if not is_integer(value) or value <= 0:
@@ -116,18 +116,18 @@ def _no_variables(place: Place) -> tuple[Variable, ...]:
 
 @dataclass(frozen=True)
 class Row:
-    """One Keras class, or several that differ in nothing that the builder asks.
+    """One Keras class, or several classes that the same functions build.
 
     Attributes:
-        names: The class's name in Keras 3, then those of older generations and Keras' own aliases.
-        build: Makes the records from what stands at the place.
-        masks: What happens to a mask.
-        options: Those that change the meaning, with the default that holds where a config does not state them.
+        names: The class's name in Keras 3, then its names in older generations and Keras' own aliases.
+        build: Makes the model layers from a :class:`Place`.
+        masks: Returns the mask rule.
+        options: The options that change the result, with their defaults.
         renamed: Older names of options.
-        only: Options of which only these values are understood.
-        ignored: Options without a meaning at inference, beside those that all classes have.
-        variables: The variables in Keras' order: trainable ones first.
-        inputs: How many inputs it takes: the fewest and the most.
+        only: Options with the values that are understood; other values are refused.
+        ignored: Options without a meaning at inference, in addition to those of all classes.
+        variables: Returns the variables in Keras' order: trainable ones first.
+        inputs: The smallest and the largest number of inputs.
     """
 
     names: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Layers that move, repeat or cut places and compute nothing.
+"""Layers that move, repeat or cut elements and compute nothing.
 
 Sources: keras/layers/core.py and convolutional.py (1.2.2, 2.2.4), keras/src/layers/reshaping (3.15).
 """
@@ -20,7 +20,7 @@ _SIDES_KERAS_1 = ({"left_pad": 0, "right_pad": 0}, {"top_pad": 0, "bottom_pad": 
 
 
 def _flatten(place: Place) -> tuple[Kind, ...]:
-    """Channels-first inputs are flattened as if they were channels-last."""
+    """Build a Flatten; Keras flattens channels-first inputs in channels-last order."""
     flat = Reshape(place.name, (-1,))
     if place.options["data_format"] not in ("channels_first", "channels_last", None):
         raise NotUnderstoodError(f"data_format is {place.options['data_format']!r}")
@@ -52,7 +52,7 @@ def _repeat(place: Place) -> tuple[RepeatVector]:
 def _amounts(place: Place, option: str) -> tuple[tuple[int, int], ...]:
     """Return the amounts before and after each axis of the input.
 
-    Written as one number, one a spatial axis, a pair a spatial axis, or in Keras 1 as a dictionary or four numbers.
+    A config has one number, one number or a pair for each spatial axis, or in Keras 1 a dictionary or four numbers.
     """
     stated, rank = place.options[option], spatial_rank(place.entry)
     if isinstance(stated, Mapping):

@@ -1,4 +1,4 @@
-"""The records of one call of a function, and the arguments that they are made of."""
+"""The steps of one call of a function, and the arguments from which they are built."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Operand:
     """A tensor among the arguments of a call.
 
     Attributes:
-        index: The caller's own number for it.
-        shape: The batch included; ``None`` if not even the number of axes is known.
-        dtype: By NumPy's name.
+        index: The tensor's number in the caller's list.
+        shape: The shape with the batch; ``None`` if not even the number of axes is known.
+        dtype: NumPy's name of the dtype.
     """
 
     index: int
@@ -31,7 +31,7 @@ class Operand:
 
 
 class Step(NamedTuple):
-    """One record and what it is called with: tensors of the call, and outputs of earlier steps by their numbers."""
+    """One model layer and its inputs: tensors of the call, and outputs of earlier steps by their numbers."""
 
     layer: Kind
     inputs: tuple[Operand | int, ...]
@@ -42,8 +42,8 @@ class Arguments:
     """The arguments of one call by the names of the function's parameters.
 
     Attributes:
-        name: What the result's record is called.
-        values: Tensors are an :class:`Operand` each; everything else is as the config states it.
+        name: The name of the result's layer.
+        values: The arguments: each tensor is an :class:`Operand`, everything else is as the config states it.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Arguments:
         """Return an argument that is a tensor.
 
         Raises:
-            NotUnderstoodError: It is none.
+            NotUnderstoodError: The argument is no tensor.
         """
         value = self.values[parameter]
         if isinstance(value, list | tuple) and len(value) == 1:
@@ -66,7 +66,7 @@ class Arguments:
         """Return how many axes a tensor has.
 
         Raises:
-            NotUnderstoodError: That is not known.
+            NotUnderstoodError: The number of axes is unknown.
         """
         shape = self.tensor(parameter).shape
         if shape is None:
@@ -89,7 +89,7 @@ class Arguments:
         """Return an argument that is one axis or several, counted from the front; all of them for ``None``.
 
         Raises:
-            NotUnderstoodError: One is no axis of a tensor of that rank.
+            NotUnderstoodError: A value is no axis of a tensor of that rank.
         """
         value = self.values[parameter]
         listed = range(rank) if value is None else value if isinstance(value, list | tuple) else (value,)
@@ -99,7 +99,7 @@ class Arguments:
 
 
 def joined(arguments: Arguments, layer: Kind, operands: tuple[Any, ...]) -> tuple[Step, ...]:
-    """Return one record on several operands: tensors, and numbers that become constants of the tensors' dtype."""
+    """Return the steps for one layer with several operands; numbers become constants of the tensors' dtype."""
     tensors = [operand for operand in operands if isinstance(operand, Operand)]
     if not tensors:
         raise NotUnderstoodError("none of its arguments is a tensor")
@@ -117,10 +117,10 @@ def joined(arguments: Arguments, layer: Kind, operands: tuple[Any, ...]) -> tupl
 
 
 def constant(value: object, dtype: str) -> Array:
-    """Return what stands beside a tensor, in the tensor's dtype; ``float32`` is the model's own float type.
+    """Return a constant operand in the dtype of the tensor operand; ``float32`` is the model's own float type.
 
     Raises:
-        NotUnderstoodError: It is no array of numbers, or has fractions beside whole numbers, which would promote them.
+        NotUnderstoodError: The value is no array of numbers, or has fractions, which would promote an integer tensor.
     """
     array = array_of(value, "float64")
     if not dtype.startswith(("float", "bfloat")) and not (array == array.round()).all():

@@ -1,4 +1,4 @@
-"""The one table of Keras' layer classes, by every name that a generation of Keras gave them."""
+"""The table of Keras' layer classes, by their names in every generation of Keras."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["MODULES", "is_computed", "mask_rule", "row_of"]
 MODULES = (
     "dense", "shaping", "activations", "merging", "pooling", "convolution", "normalization", "recurrent", "attention",
 )  # fmt: skip
-"""The modules whose ``ROWS`` make up the table, the most frequent first: a file loads those up to its last class."""
+"""The modules whose ``ROWS`` form the table, the most frequent first; a module is imported only when it is reached."""
 
 _READ_ELSEWHERE = {
     "LSTM": masks.recurrent,
@@ -23,14 +23,14 @@ _READ_ELSEWHERE = {
     "TimeDistributed": masks.time_distributed,
     "InputLayer": masks.stops,
 }
-"""Classes whose records other rooms of the reader make, and what they do with a mask."""
+"""The mask rules of classes that other modules of the reader build."""
 
 
 def row_of(entry: LayerEntry) -> Row:
     """Return the row of a layer's class.
 
     Raises:
-        NotUnderstoodError: There is none.
+        NotUnderstoodError: The table has no such class.
     """
     row = _row(entry.class_name)
     if row is None:
@@ -39,7 +39,7 @@ def row_of(entry: LayerEntry) -> Row:
 
 
 def mask_rule(entry: LayerEntry) -> MaskRule:
-    """Return what a layer does with masks; one of an unknown class drops them."""
+    """Return the mask rule of a layer; unknown classes drop masks."""
     if entry.class_name in _READ_ELSEWHERE:
         return _READ_ELSEWHERE[entry.class_name](entry)
     row = _row(entry.class_name)
@@ -47,7 +47,7 @@ def mask_rule(entry: LayerEntry) -> MaskRule:
 
 
 def is_computed(class_name: str) -> bool:
-    """Whether lstmconv computes layers of a class: Keras' own, which run no code of a file's."""
+    """Whether lstmconv computes layers of a class; these are Keras' own, which run no code from a file."""
     return class_name in _READ_ELSEWHERE or _row(class_name) is not None
 
 

@@ -1,4 +1,4 @@
-"""TensorFlowOpLayer (TensorFlow 1.14 to 2.3): one node of a TensorFlow graph, as the function that it computes.
+"""Read a TensorFlowOpLayer (TensorFlow 1.14 to 2.3), one node of a TensorFlow graph, as a function.
 
 Source: tf_keras/src/engine/base_layer.py TensorFlowOpLayer (2.16); the nodes' inputs and attributes:
 tensorflow/core/ops/{array,math,nn}_ops.cc.
@@ -41,11 +41,11 @@ def function_of_node(config: Mapping[str, Any], args: Sequence[Any]) -> tuple[st
     """Return a node's function, its arguments by position, and those by name.
 
     Args:
-        config: With the node's definition and its constant inputs.
-        args: The tensors that the layer is called with, alone or in a list.
+        config: The layer's config, with the node's definition and its constant inputs.
+        args: The tensors of the layer's call, alone or in a list.
 
     Raises:
-        NotUnderstoodError: The definition cannot be read, or has an attribute that is not known.
+        NotUnderstoodError: The definition cannot be read, or has an unknown attribute.
     """
     node = _definition(config.get("node_def"))
     inputs = _inputs(args, config.get("constants") or {})
@@ -79,7 +79,7 @@ def _definition(stated: Any) -> Mapping[str, Any]:
 
 
 def _inputs(args: Sequence[Any], constants: Mapping[Any, Any]) -> list[Any]:
-    """Return all inputs of a node: constants stand at their own numbers, tensors fill the rest."""
+    """Return all inputs of a node: constants at their own numbers, tensors at the others."""
     inputs = [each for arg in args for each in (arg if isinstance(arg, list) else [arg])]
     for index, constant in sorted((int(index), constant) for index, constant in constants.items()):
         inputs.insert(index, plain(constant))
@@ -103,7 +103,7 @@ def _single(value: Any) -> Any:
 
 
 def _index(bounds: Sequence[Any], masks: Mapping[str, Any]) -> list[Any]:
-    """Return the index of a StridedSlice: bit ``n`` of a mask speaks of entry ``n`` (array_ops.cc StridedSlice)."""
+    """Return the index of a StridedSlice: bit ``n`` of a mask is for entry ``n`` (array_ops.cc StridedSlice)."""
     if len(bounds) != 3 or not all(isinstance(each, list) and all(map(is_integer, each)) for each in bounds):
         raise NotUnderstoodError("a slice whose bounds are tensors")
     begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask = (int(masks.get(name, 0)) for name in _MASKS)

@@ -1,4 +1,4 @@
-"""Numbers and arrays that stand in a config."""
+"""Numbers and arrays in a config."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["array_of", "plain"]
 
 
 def plain(value: object) -> object:
-    """Return a serialised NumPy or tensor value as nested lists and numbers, everything else as it is.
+    """Return a serialised NumPy or tensor value as nested lists and numbers, and any other value unchanged.
 
     Sources: keras/src/saving/serialization_lib.py (``__numpy__``, ``__tensor__``), tf_keras json_utils (``ndarray``).
     """
@@ -31,7 +31,7 @@ def array_of(value: object, dtype: str = "float32") -> Array:
     """Return a number, or nested lists of numbers, as an array.
 
     Raises:
-        NotUnderstoodError: It is something else.
+        NotUnderstoodError: The value is something else.
     """
     try:
         return np.asarray(plain(value), dtype=dtype)
