@@ -24,6 +24,8 @@ import lstmconv
 from lstmconv.checking import RULES
 from lstmconv.checking.file_cache import SUFFIXES
 from lstmconv.checking.settings import find_settings
+from lstmconv.formats import open_place
+from lstmconv.proof.verifying import verify_file
 from tests._cases import fused, lstm_config, random, sequential, write_legacy, write_lstm, write_saveable
 from tests._command import lstmconv_command
 
@@ -667,24 +669,101 @@ def test_a_twin_that_computes_another_activation_fails(folder):
     write_lstm(folder / "model.h5")
     convert("model.h5", "model.onnx")
     write_lstm(folder / "model.h5", recurrent_activation="hard_sigmoid")
-    assert only("model.onnx").message.startswith("its recurrent activation is sigmoid, but model.h5 has hard_sigmoid")
+    said = "has the recurrent activation sigmoid, but model.h5 has the recurrent activation hard_sigmoid"
+    assert only("model.onnx").message.startswith(said)
 
 
-def test_a_twin_that_merges_its_directions_in_another_way_differs(folder):
-    """The weights are the source's, and the output is another: only its config says so."""
-    shutil.copy(ROOT / "sample_weights/tf_keras_bidirectional.h5", "model.h5")
-    convert("model.h5", "model.keras", whole=False)
-    assert rules("model.keras") == ("passed", [])
-    with zipfile.ZipFile("model.keras") as archive:
+def edit_config(path, option, value):
+    """Change one option of the only LSTM layer, or of its Bidirectional, in a file's config."""
+
+    def edited(text):
+        config = json.loads(text)
+        (layer,) = (entry["config"] for entry in config["config"]["layers"] if entry["class_name"] != "InputLayer")
+        halves = [layer[key]["config"] for key in ("layer", "backward_layer") if key in layer] or [layer]
+        for holder in [layer] if option in layer else halves:
+            assert holder.get(option) != value
+            holder[option] = value
+        return json.dumps(config)
+
+    if path.endswith(".h5"):
+        with h5py.File(path, "r+") as file:
+            file.attrs["model_config"] = edited(file.attrs["model_config"])
+        return
+    with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    config = members["config.json"].decode()
-    assert config.count('"concat"') == 1
-    members["config.json"] = config.replace('"concat"', '"ave"').encode()
-    with zipfile.ZipFile("model.keras", "w") as archive:
+    members["config.json"] = edited(members["config.json"]).encode()
+    with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    assert rules("model.keras") == ("failed", ["twin-differs"])
-    assert only("model.keras").message == "merges its directions by ave, but model.h5 by concat"
+
+
+def failures_without_a_run(source, target):
+    """Return what fails in a target where its framework is not installed, or not asked."""
+    return verify_file(lstmconv.load(source), open_place(Path(target)), run=False).failures
+
+
+OTHER_OPTIONS = {
+    "merge_mode": ("ave", "merges its directions by ave", "merges its directions by concat"),
+    "return_sequences": (False, "returns the last step", "returns every step"),
+    "return_state": (True, "returns its states", "returns no states"),
+    "stateful": (True, "starts a batch where the previous one ended (stateful)", "starts every batch from zeros"),
+    "zero_output_for_mask": (True, "returns zeros at masked steps", "repeats the last output at masked steps"),
+    "time_major": (True, "takes (time, batch, ...)", "takes (batch, time, ...)"),
+    "go_backwards": (True, "runs backwards", "runs forwards"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("option", OTHER_OPTIONS)
+def test_a_twin_whose_layer_has_another_option_differs(folder, suffix, option):
+    """The weights are the source's, and the output is another: only its config says so, to ``check`` and ``verify``."""
+    value, found, expected = OTHER_OPTIONS[option]
+    if option == "merge_mode":
+        shutil.copy(ROOT / "sample_weights/tf_keras_bidirectional.h5", "model.h5")
+    else:
+        write_lstm(folder / "model.h5", return_sequences=True)
+    twin = f"twin{suffix}"
+    # Keras 3 has no time_major, and one that states it is none of Keras 3.
+    convert("model.h5", twin, whole=False, keras_version=2 if option == "time_major" else 3)
+    assert rules(twin) == ("passed", [])
+    assert not failures_without_a_run("model.h5", twin)
+    edit_config(twin, option, value)
+    assert rules(twin) == ("failed", ["twin-differs"])
+    assert only(twin).message == f"{found}, but model.h5 {expected}"
+    (failure,) = failures_without_a_run("model.h5", twin)
+    assert failure.level == "structure"
+    assert failure.detail.endswith(f" {found}, the source {expected}")
+
+
+def test_a_stateful_layer_that_was_written_without_its_states_is_no_difference(folder):
+    """Keras needs a fixed batch size for them, and a note says so."""
+    write_lstm(folder / "model.h5", stateful=True)
+    convert("model.h5", "twin.keras", whole=False)
+    assert rules("twin.keras") == ("passed", [])
+    assert not failures_without_a_run("model.h5", "twin.keras")
+
+
+@pytest.mark.parametrize("name", ["keras-2.1.6/lstm_relu", "keras-2.2.4/masking"])
+def test_a_whole_twin_for_another_keras_is_no_difference(folder, name):
+    """Weights of the old hard_sigmoid are multiplied by 1.2; a Bidirectional that repeats its output is two layers."""
+    shutil.copy(ROOT / f"tests/golden/{name}.h5", "model.h5")
+    convert("model.h5", "twin.h5", whole=True, keras_version=3)
+    assert rules("twin.h5")[0] == "passed"
+    with h5py.File("twin.h5", "r+") as file:
+        found = []
+        file.visititems(lambda name, item: found.append(item) if name.endswith("recurrent_kernel") else None)
+        found[0][0, 0] += 1
+    assert rules("twin.h5") == ("failed", ["twin-differs"])
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".onnx", ".weights.h5"])
+def test_a_twin_of_a_layer_that_returns_something_else_now_differs(folder, suffix):
+    """Its record says what the layer returned when the twin was written."""
+    write_lstm(folder / "model.h5", return_sequences=True)
+    convert("model.h5", f"twin{suffix}", whole=False)
+    assert rules(f"twin{suffix}") == ("passed", [])
+    edit_config("model.h5", "return_sequences", False)
+    assert only(f"twin{suffix}").message == "returns every step, but model.h5 returns the last step"
 
 
 def test_an_overruled_activation_is_no_difference_and_stays_in_the_command(folder):

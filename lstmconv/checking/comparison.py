@@ -16,7 +16,7 @@ from lstmconv.errors import UnsupportedModelError
 from lstmconv.formats import Artifact
 from lstmconv.formats.record import Record, lacking
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Model
-from lstmconv.model.layers import option_differences
+from lstmconv.model.layers import RETURN_OPTIONS, option_differences
 from lstmconv.proof.pairing import named
 
 __all__ = ["compare"]
@@ -25,10 +25,13 @@ __all__ = ["compare"]
 def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Violation]:
     """Return the differences between a twin and its source: one violation for each layer that differs.
 
+    A whole model is compared as a graph, with every array of every layer; in a Keras file, LSTM layers too.
+
     If the twin has a record, the record says to which dtype weights were rounded and where the bias went, and the
     comparison uses both. Otherwise two biases are compared each with each, or by their sum, rounded as either dtype
     has it, and layers that cannot be paired are reported.
-    Activations are compared if both files say them and the user did not replace them.
+    Activations are compared if both files say them and the user did not replace them, and what layers return if both
+    files say it.
 
     Args:
         source: The layers of the source.
@@ -40,6 +43,9 @@ def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Violation]
         return [Violation("twin-differs", f"has no LSTM layer that lstmconv reads, but was converted from {name}")]
     if checkpoint is None:
         return [Violation("twin-unpaired", f"cannot be compared with {name}: it has no LSTM layer")]
+    whole = _whole(source, twin)
+    if whole is not None and whole[2].format.from_keras:  # Its layers may be rescaled, or several in the place of one.
+        return _whole_differs(*whole)
     pairs = _pairs(source, checkpoint, twin.record)
     if pairs is None:
         twin_names, source_names = (", ".join(layer.name for layer in each.layers) for each in (checkpoint, source))
@@ -54,9 +60,14 @@ def compare(source: Checkpoint, name: str, twin: CheckedFile) -> list[Violation]
     if missing:
         violations.append(Violation("twin-differs", f"lacks {', '.join(missing)}, which {name} has"))
     found = [violation for violation in violations if violation is not None]
-    if found or source.model is None or twin.artifact is None or twin.record is None or twin.record.scope != "whole":
-        return found
-    return _whole_differs(source.model, twin.record, twin.artifact)
+    return found if found or whole is None else _whole_differs(*whole)
+
+
+def _whole(source: Checkpoint, twin: CheckedFile) -> tuple[Model, Record, Artifact] | None:
+    """Return what is compared where a twin is its source's whole model; ``None`` where it is not."""
+    if source.model is None or twin.artifact is None or twin.record is None or twin.record.scope != "whole":
+        return None
+    return source.model, twin.record, twin.artifact
 
 
 def _whole_differs(source: Model, record: Record, artifact: Artifact) -> list[Violation]:
@@ -160,8 +171,8 @@ def _computes_otherwise(
 ) -> str | None:
     """Return which option of the twin differs from the source, in words, or ``None``.
 
-    A state dict or weight space without a record does not state activations, so these are not compared. Without a
-    record, or where the source states arrays alone, directions and merge modes are not compared either.
+    A state dict or weight space without a record states no options. Of those that an ONNX graph of something else
+    shows, activations are compared. Where the source states arrays alone, so are only activations.
     """
     record, format = file.record, None if file.artifact is None else file.artifact.format
     if record is None and (format is None or not format.states_activations):
@@ -169,13 +180,10 @@ def _computes_otherwise(
     if file.checkpoint is not None and file.checkpoint.assumed:
         return None
     activations = record is None or not record.activations_given
-    others = record is not None and stated
-    for option, expected, found in option_differences(source, twin):
-        if option == "go_backwards" and others:
-            ways = ("forwards", "backwards")
-            return f"runs {ways[found]}, but {ways[expected]} in {name}"
-        if option == "merge_mode" and others:
-            return f"merges its directions by {found}, but {name} by {expected}"
-        if option in ("activation", "recurrent_activation") and activations:
-            return f"its {option.replace('_', ' ')} is {found}, but {name} has {expected}"
+    others = stated and (record is not None or (format is not None and format.from_keras))
+    returned = RETURN_OPTIONS if others else ()
+    for differs in option_differences(source, twin, returned):
+        if activations if differs.option in ("activation", "recurrent_activation") else others:
+            expected, found = differs.in_words
+            return f"{found}, but {name} {expected}"
     return None

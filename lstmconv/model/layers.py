@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
@@ -15,6 +15,7 @@ from lstmconv.listing import counted
 from lstmconv.model.gates import Gates
 
 __all__ = [
+    "RETURN_OPTIONS",
     "LSTMDirection",
     "LSTMLayer",
     "MergeMode",
@@ -226,11 +227,26 @@ class LSTMLayer:
         return self.forward.go_backwards
 
 
+RETURN_OPTIONS = ("return_sequences", "return_state", "stateful", "zero_output_for_mask", "time_major")
+"""The options that decide what a layer takes and returns, beside the numbers that it computes."""
+
+_IN_WORDS = {
+    "go_backwards": ("runs forwards", "runs backwards"),
+    "return_sequences": ("returns the last step", "returns every step"),
+    "return_state": ("returns no states", "returns its states"),
+    "stateful": ("starts every batch from zeros", "starts a batch where the previous one ended (stateful)"),
+    "zero_output_for_mask": ("repeats the last output at masked steps", "returns zeros at masked steps"),
+    "time_major": ("takes (batch, time, ...)", "takes (time, batch, ...)"),
+}
+"""What a layer does without an option, and with it."""
+
+
 class OptionDifference(NamedTuple):
     """An option by which two layers compute something else.
 
     Attributes:
-        option: ``merge_mode``, ``activation``, ``recurrent_activation`` or ``go_backwards``.
+        option: ``merge_mode``, ``activation``, ``recurrent_activation``, ``go_backwards``, or one of
+            :data:`RETURN_OPTIONS`.
         expected: Its value in the first layer.
         found: Its value in the second one.
     """
@@ -239,9 +255,33 @@ class OptionDifference(NamedTuple):
     expected: Any
     found: Any
 
+    @property
+    def in_words(self) -> tuple[str, str]:
+        """What the first layer does, and what the second one does instead.
 
-def option_differences(layer: LSTMLayer, other: LSTMLayer) -> Iterator[OptionDifference]:
-    """Yield the options in which two layers with the same number of directions differ; unknown activations do not."""
+        >>> OptionDifference("return_sequences", expected=True, found=False).in_words
+        ('returns every step', 'returns the last step')
+        """
+        if self.option in _IN_WORDS:
+            return _IN_WORDS[self.option][self.expected], _IN_WORDS[self.option][self.found]
+        if self.option == "merge_mode":
+            return f"merges its directions by {self.expected}", f"merges its directions by {self.found}"
+        name = self.option.replace("_", " ")
+        return f"has the {name} {self.expected}", f"has the {name} {self.found}"
+
+
+def option_differences(
+    layer: LSTMLayer, other: LSTMLayer, returned: Collection[str] = ()
+) -> Iterator[OptionDifference]:
+    """Yield the options in which a layer differs from one with the same number of directions; unknown ones do not.
+
+    Args:
+        layer: The source's.
+        other: The target's.
+        returned: Which of :data:`RETURN_OPTIONS` are compared, too. A stateful layer is written as one that is not,
+            because Keras needs a fixed batch size for that. A Bidirectional has no ``zero_output_for_mask`` of its
+            own: it returns zeros in some versions of Keras and repeats its last output in others.
+    """
     if layer.bidirectional and layer.merge_mode != other.merge_mode:
         yield OptionDifference("merge_mode", layer.merge_mode, other.merge_mode)
     for half, its in zip(layer.directions, other.directions, strict=True):
@@ -249,6 +289,11 @@ def option_differences(layer: LSTMLayer, other: LSTMLayer) -> Iterator[OptionDif
             expected, found = getattr(half, option), getattr(its, option)
             if None not in (expected, found) and expected != found:
                 yield OptionDifference(option, expected, found)
+    for option in returned:
+        expected, found = getattr(layer, option), getattr(other, option)
+        on_purpose = (option == "stateful" and not found) or (option == "zero_output_for_mask" and layer.bidirectional)
+        if None not in (expected, found) and expected != found and not on_purpose:
+            yield OptionDifference(option, expected, found)
 
 
 @dataclass(frozen=True, eq=False)

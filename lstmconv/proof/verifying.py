@@ -115,7 +115,7 @@ def _check_stacks(
         if structure.status == "failed":
             yield structure
             continue
-        problem = computes_otherwise(file.seen_by_target(stack), artifact.checkpoint, file)
+        problem = computes_otherwise(file.seen_by_target(stack), source, file)
         yield structure if problem is None else Check(name, "structure", "failed", problem)
         yield check_weights(name, stack, decoded[name], mode, zeros=not one_bias, summed=summed)
         if not run:

@@ -15,7 +15,7 @@ from lstmconv.arrays.comparing import ArrayDifference, Difference, difference
 from lstmconv.arrays.copying import BiasMode, place_bias
 from lstmconv.arrays.places import place_in
 from lstmconv.model import Checkpoint, Gates, LSTMDirection, LSTMLayer, Stack, sizes
-from lstmconv.model.layers import option_differences
+from lstmconv.model.layers import RETURN_OPTIONS, option_differences
 from lstmconv.proof.diagnosis import explain_bits, same_arrays
 from lstmconv.proof.mistakes import Weights
 from lstmconv.proof.report import Check
@@ -46,8 +46,19 @@ def check_structure(name: str, stack: Stack, decoded: Sequence[DecodedDirection]
     return Check(name, "structure", "passed", f"{size}{layers}, {decoded[0].weight_ih.dtype}{way}{how}")
 
 
-def computes_otherwise(seen: Stack, read: Checkpoint, session: Session) -> str | None:
-    """Return which option of the target differs: its cell, merge mode, an activation, a direction; else ``None``."""
+def computes_otherwise(seen: Stack, source: Checkpoint, session: Session) -> str | None:
+    """Return which option of the target differs, or why a layer of it is none; else ``None``.
+
+    What layers return is compared in files of lstmconv's: a Keras file states it, and elsewhere the record does, as far
+    as the target's framework does not decide it. A whole model of something else is compared as a graph.
+
+    Args:
+        seen: The source's stack, as the target's framework sees it.
+        source: Where it comes from. Of arrays alone, only what the user states is compared.
+        session: The target.
+    """
+    artifact = session.artifact
+    read, record = artifact.checkpoint, artifact.record
     found = next((stack for stack in read.stacks if stack.name == seen.name), None)
     if found is None:
         names = {seen.name, *(layer.name for layer in seen.layers)}
@@ -55,16 +66,18 @@ def computes_otherwise(seen: Stack, read: Checkpoint, session: Session) -> str |
         return None if skipped is None else f"{skipped.name} is no plain LSTM in the target: {skipped.reason}"
     if read.assumed or len(found.directions) != len(seen.directions):
         return None
+    returned: tuple[str, ...] = ()
+    if record is not None and record.scope == "layers":
+        returned = RETURN_OPTIONS if artifact.format.from_keras else ("return_sequences", "time_major")
+    if source.assumed:
+        returned = tuple(option for option in returned if option == "return_sequences")
     for layer, own in zip(seen.layers, session.seen_by_target(found).layers, strict=True):
-        differs = None if layer.bidirectional != own.bidirectional else next(option_differences(layer, own), None)
-        if differs is None:
+        if layer.bidirectional != own.bidirectional:
             continue
-        if differs.option == "merge_mode":
-            return f"{own.name} merges its directions by {differs.found}, expected {differs.expected}"
-        if differs.option == "go_backwards":
-            way, expected = ("backwards", "forwards") if differs.found else ("forwards", "backwards")
-            return f"{own.name} runs {way}, expected {expected}"
-        return f"the {differs.option} of {own.name} is {differs.found}, expected {differs.expected}"
+        differs = next(option_differences(layer, own, returned), None)
+        if differs is not None:
+            expected, instead = differs.in_words
+            return f"{own.name} {instead}, the source {expected}"
     return None
 
 

@@ -386,7 +386,11 @@ def test_another_activation_is_found_by_what_the_file_says_and_by_the_outputs(tm
     checkpoint = make_checkpoint(make_layer(make_half(recurrent_activation=HARD_SIGMOID_KERAS_2)))
     failures = lstmconv.verify(checkpoint, target).failures
     assert [check.level for check in failures] == ["structure", "outputs"]
-    assert failures[0].detail == f"the recurrent_activation of lstm is {other}, expected {HARD_SIGMOID_KERAS_2}"
+    wanted = HARD_SIGMOID_KERAS_2
+    assert (
+        failures[0].detail
+        == f"lstm has the recurrent activation {other}, the source has the recurrent activation {wanted}"
+    )
 
 
 def test_a_file_of_another_size_fails_by_its_structure(target):
