@@ -1,7 +1,7 @@
 """A whole model as PyTorch source: ``net.py``, and its weights beside it in ``net.pt``, a state dict.
 
-The source is text that lstmconv makes of the model and of the record in the state dict. A source with another text was
-changed, or written by another version: it is not read, and so never run.
+lstmconv generates the source from the model and the record in the state dict. A source with any other text was changed,
+or written by another version; it is not read, and so never run.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Source(NamedTuple):
     """A source and its weights.
 
     Attributes:
-        text: The source, as this version writes it.
-        weights: The state dict's file.
-        tensors: The state dict as lstmconv reads it.
+        text: The source that this version writes.
+        weights: The file of the state dict.
+        tensors: The state dict that lstmconv has read.
     """
 
     text: str
@@ -45,12 +45,12 @@ class Source(NamedTuple):
 
 
 def obstacle(stack: Stack) -> str | None:
-    """Say that no layer is written alone."""
+    """Return the reason why a single layer is never written."""
     return _ALONE
 
 
 def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:
-    """Say why a model is not written as source, or ``None``."""
+    """Return the reason why a model is not written as source, or ``None``."""
     reason = obstacle_of_state_dict(model, options)
     if reason is not None:
         return reason
@@ -65,21 +65,21 @@ _NO_RECORD = Record("", "", "", ())
 
 
 def terms(layer: LSTMLayer) -> str:
-    """Name the form in which a source holds a layer."""
+    """Return the form that a layer has in a source."""
     return "a module of the whole model"
 
 
 def alteration(model: Model, artifact: Artifact, options: WriteOptions) -> None:
-    """Return ``None``: a source whose text is not what is written for the model in its record is not opened."""
+    """Return ``None``: :func:`open_file` refuses a source that is not the text for the model in its record."""
 
 
 def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
-    """Yield nothing: the record in the state dict has all facts of the source."""
+    """Yield nothing: the record in the state dict has all facts about the model."""
     yield from ()
 
 
 def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
-    """Write the state dict, and the source from what is in it.
+    """Write the state dict, and the source that is generated from it.
 
     Raises:
         UnsupportedModelError: The checkpoint has no model, or the options do not ask for the whole model.
@@ -95,7 +95,7 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
                   for stack, inside in checkpoint.joined.items()}  # fmt: skip
         checkpoint = replace(checkpoint, model=model, layers=lstm_layers(model), joined=joined)
     weights = path.with_suffix(".pt")
-    weights.unlink(missing_ok=True)  # A file of another target; processes that have mapped it keep its bytes.
+    weights.unlink(missing_ok=True)  # An older file; processes that have mapped it keep its bytes.
     pt.write(checkpoint, weights, options)
     written = pt.open_file(MappedFile(weights), ReadOptions())
     path.write_text(_text(written), "utf-8", newline="\n")
@@ -106,7 +106,7 @@ def _text(weights: Opened) -> str:
     """Return the source of a state dict.
 
     Raises:
-        UnsupportedModelError: It holds no whole model.
+        UnsupportedModelError: The state dict has no whole model.
     """
     model = weights.interpret().model
     if weights.record is None or model is None:
@@ -115,10 +115,10 @@ def _text(weights: Opened) -> str:
 
 
 def open_file(file: MappedFile, options: ReadOptions) -> Opened:
-    """Open a source that lstmconv wrote, with the state dict beside it; nothing in it is run.
+    """Open a source that lstmconv wrote, with the state dict beside it; no code in it is run.
 
     Raises:
-        UnreadableFileError: The state dict is missing or damaged, or the source is not what lstmconv writes for it.
+        UnreadableFileError: The state dict is missing or damaged, or lstmconv would write another source for it.
     """
     path = file.path
     weights = path.with_suffix(".pt")
@@ -142,7 +142,7 @@ def open_file(file: MappedFile, options: ReadOptions) -> Opened:
 
 
 def _differs(found: bytes, text: str, record: Record | None) -> str:
-    """Say in which line a source is not what lstmconv writes."""
+    """Return the error text with the first line that differs from lstmconv's own source."""
     lines, expected = found.split(b"\n"), text.encode().split(b"\n")
     pairs = zip(lines, expected, strict=False)
     number = next((k for k, (a, b) in enumerate(pairs) if a != b), min(len(lines), len(expected)))
@@ -154,7 +154,7 @@ def _differs(found: bytes, text: str, record: Record | None) -> str:
 
 
 def usage(artifact: Artifact, place: Path) -> str | None:
-    """Say how the source is used."""
+    """Return the line that shows how to use the source."""
     return (
         f"from {place.stem} import load; model = load()" if place.stem.isidentifier() else "load() in it is the model"
     )

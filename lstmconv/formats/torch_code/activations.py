@@ -1,4 +1,4 @@
-"""Keras' activations as expressions of torch, ``{x}`` for what they are applied to."""
+"""Keras' activations as torch expressions, with ``{x}`` for their input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lstmconv.formats.torch_code.lines import literal
 __all__ = ["X", "applied", "function"]
 
 X = "{x}"
-"""What an expression is applied to."""
+"""The placeholder for an expression's input."""
 
 
 def _relu(negative_slope: float, max_value: float, threshold: float) -> str:
@@ -63,9 +63,9 @@ def applied(activation: Activation, axis: int = -1, rank: int = 0) -> list[str]:
     """Return the expressions that apply an activation, one after another.
 
     Args:
-        activation: Any.
-        axis: Softmax and its like run along it.
-        rank: Axes of what it is applied to; needed for another axis than the last.
+        activation: The activation.
+        axis: The axis of softmax and similar activations.
+        rank: The number of axes of the input; needed if the axis is not the last one.
     """
     if activation.name == "linear":
         return []

@@ -30,7 +30,7 @@ def _both(function: str, a: str, b: str) -> str:
 
 def _merge(layer: kinds.Merge, read: Read) -> list[str]:
     rank = max(map(len, read.shapes))
-    # keras/src/layers/merging/base_merge.py: axes are added behind the batch.
+    # keras/src/layers/merging/base_merge.py: axes are added after the batch.
     given = [
         name if len(shape) == rank else f"{name}[:{', None' * (rank - len(shape))}]"
         for name, shape in zip(read.inputs, read.shapes, strict=True)
@@ -50,7 +50,7 @@ def _operation(layer: kinds.Operation, read: Read) -> list[str]:
 
 
 def takes_numbers(layer: Layer) -> bool:
-    """Whether an operand may be a number of Python's."""
+    """Whether an operand may be a Python number."""
     return isinstance(layer, kinds.Operation) and layer.function in {*_INFIX, "power"} - {"matmul"}
 
 
@@ -69,7 +69,7 @@ def _listed(inputs: Sequence[str]) -> str:
 
 
 def _cast(layer: kinds.Cast, read: Read) -> list[str]:
-    if layer.dtype == "float32":  # It stands for the model's own.
+    if layer.dtype == "float32":  # float32 stands for the model's own float type.
         return [f"{X}.{read.wide}()"]
     return [f"{X}.bool()" if layer.dtype == "bool" else f"{X}.to(torch.{layer.dtype})"]
 
@@ -78,7 +78,7 @@ def _reduce(layer: kinds.Reduce, read: Read) -> list[str]:
     dim = literal(layer.axes[0] if len(layer.axes) == 1 else layer.axes)
     keep = ", keepdim=True" if layer.keepdims else ""
     function = {"max": "amax", "min": "amin"}.get(layer.function, layer.function)
-    if layer.function in ("all", "any") and len(layer.axes) != 1:  # Of several axes torch 2.1 takes none at once.
+    if layer.function in ("all", "any") and len(layer.axes) != 1:  # torch 2.1 takes only one axis at once.
         return [
             f"({X} != 0).byte()",
             f"{X}.{'amin' if layer.function == 'all' else 'amax'}({dim}{keep})",

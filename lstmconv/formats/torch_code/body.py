@@ -1,4 +1,4 @@
-"""The functions of the model: ``forward``, and one for each model that a TimeDistributed layer runs on every step."""
+"""Write the methods of the model: ``forward``, and one for each model that TimeDistributed runs on every step."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ from lstmconv.model.shapes import infer
 __all__ = ["Body"]
 
 _JOINED = 72
-"""Characters up to which two expressions are joined into one."""
+"""The most characters of a line in which two expressions are joined into one."""
 _RECURRENT = (LSTMLayer, RecurrentLayer, Stack)
 
 
 class Body:
-    """Writes functions.
+    """Writer of the methods of one model class.
 
     Attributes:
-        wide: The method that turns numbers into the model's float type: ``float``, ``double``.
-        stateful: Whether a layer keeps its states.
+        wide: The method that converts a tensor to the model's float type: ``float``, ``double``.
+        stateful: Whether a layer is stateful; known after :meth:`methods`.
     """
 
     def __init__(self, members: Members, *, wide: bool) -> None:
@@ -57,26 +57,26 @@ class Body:
         self._methods: list[str] = []
 
     def methods(self, model: Model, sources: Mapping[str, str]) -> list[str]:
-        """Return all functions of a model; those that run on every step come behind.
+        """Return all methods of a model; ``forward`` comes first.
 
         Args:
             model: The model.
-            sources: The names of layers in Keras, where they differ.
+            sources: The Keras names of layers that have other names here.
         """
         self._sources = sources
         first = self._function("forward", model, "")
         return [first, *self._methods]
 
     def constant_names(self) -> list[str]:
-        """Return the attributes that hold arrays of the config."""
+        """Return the names of the attributes for arrays of the config."""
         return [name for name, _ in self._constants.values()]
 
     def constants(self) -> list[str]:
-        """Return the statements that make them."""
+        """Return the statements that create the attributes of :meth:`constant_names`."""
         return [constant(name, array, self.wide) for name, array in self._constants.values()]
 
     def texts(self) -> list[str]:
-        """Return the statements that hold the numbers of the larger ones, in front of the class."""
+        """Return the statements before the class that contain the numbers of the larger arrays."""
         return [made for name, array in self._constants.values() if (made := numbers_text(name, array)) is not None]
 
     def _constant(self, name: str, array: Array) -> str:
@@ -87,7 +87,7 @@ class Body:
         return f"self.{self._constants[name][0]}"
 
     def inputs(self, model: Model) -> list[tuple[str, Input]]:
-        """Return the inputs with the names that they have as arguments."""
+        """Return the inputs with their names as arguments."""
         names = Names(())
         return [(names.new(entry.name), entry) for entry in model.inputs]
 
@@ -117,7 +117,7 @@ class Body:
         return "\n".join([head, *function.casts(), *lines, *statement(f"return {returned}", 8)])
 
     def each_step(self, layer: TimeDistributed, above: str) -> str:
-        """Write the function that runs a layer on one step; return its name."""
+        """Write the method that runs a layer on one step; return its name."""
         full = name_inside(layer.name, above)
         name = unique(f"step_of_{'_'.join(inside(layer.name, above))}"[:40], {*self._taken, *ATTRIBUTES})
         self._taken.add(name)
@@ -130,7 +130,7 @@ class Body:
 
 
 class _Function:
-    """One function: the variable of each tensor, and its type."""
+    """Writer of one method, with the variable and the type of each tensor."""
 
     def __init__(
         self,
@@ -148,14 +148,14 @@ class _Function:
         self.given = given
         self.numbers = {call.name: number for number, call in enumerate(model.calls)}
         self.last: dict[Tensor, int] = {}
-        """By which call each tensor is read last; the outputs behind all."""
+        """The number of the last call that reads each tensor; for outputs, the number of calls."""
         for number, call in enumerate(model.calls):
             self.last |= dict.fromkeys(call.reads, number)
         self.last |= dict.fromkeys(model.outputs.values(), len(model.calls))
         self.steps: dict[int, str] = {}
 
     def casts(self) -> Iterator[str]:
-        """Yield what makes the arguments what the model computes with."""
+        """Yield the statements that convert the arguments to the types in which the model computes."""
         for name, entry in self.given:
             own = "float64" if self.body.wide == "double" else "float32"
             if entry.dtype == "bool":
@@ -164,13 +164,13 @@ class _Function:
                 yield f"        {name} = {name}.{self.body.wide}()"
 
     def _target(self, call: Call, index: int = 0) -> str | None:
-        """Name one output; ``None`` where nothing reads it. The name ``x`` goes on to what replaces it."""
+        """Return the variable of one output; ``None`` if nothing reads it. ``x`` is reused once its tensor is done."""
         place = Tensor(call.name, index)
         if place not in self.last:
             return None
         number = self.numbers[call.name]
         holders = [other for other, name in self.variables.items() if name == "x" and self.last.get(other, -1) > number]
-        # What is read beside the first input may still be needed when the first statement is through.
+        # The call's other inputs may still be read after its first statement.
         holders += [
             other for other in (*call.inputs[1:], *call.reads[len(call.inputs) :]) if self.variables[other] == "x"
         ]
@@ -196,7 +196,7 @@ class _Function:
         return self._commented(call, self._written(call, types))
 
     def _is_operand(self, call: Call, layer: kinds.Constant) -> bool:
-        """Whether a constant is a single number, and all that reads it computes it with tensors of the model's type."""
+        """Whether a constant is a single number, and every reader combines it with tensors of the model's type."""
         place = Tensor(call.name)
         readers = self.model.readers_of(place)
         constants = {Tensor(each.name) for each in self.model.calls if isinstance(each.layer, kinds.Constant)}
@@ -247,7 +247,7 @@ class _Function:
         return target
 
     def _pipeline(self, call: Call, read: Read, steps: Sequence[str]) -> list[str]:
-        """Write expressions that follow each other, short ones in one line."""
+        """Write expressions one after another, and join short ones in one line."""
         target = self._name(call)
         if target is None:
             return []
@@ -289,7 +289,7 @@ class _Function:
         return [] if target is None else [f"{target} = {called}"]
 
     def _commented(self, call: Call, written: Sequence[str]) -> list[str]:
-        """Return the statements as lines; the last says which layer it is, if it does not yet, and its shape."""
+        """Return the statements as lines, with a comment after the output: its shape, and the layer if not named."""
         lines = [line for one in written for line in statement(one, 8)]
         target = self.variables.get(Tensor(call.name))
         at = next((k for k, line in reversed([*enumerate(lines)]) if line.strip().startswith(f"{target} =")), None)
@@ -307,7 +307,7 @@ class _Function:
 
 
 def _ending(call: Call, index: int) -> str:
-    """Return how an output's variable ends: ``_h`` and ``_c`` for a plain layer's states, nothing for the first."""
+    """Return the suffix of an output's variable: ``_h`` and ``_c`` for a plain layer's states, none for the first."""
     layer = call.layer
     if index == 0:
         return ""
@@ -328,13 +328,13 @@ def _type_of_input(entry: Input) -> Type:
 
 
 def _shown(shape: Shape) -> str:
-    """Return a shape as a person reads it, ``n`` for a size that is open."""
+    """Return a shape for people, with ``n`` for an unknown size."""
     sizes = [("batch" if axis == 0 else "n") if size is None else str(size) for axis, size in enumerate(shape)]
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
 
 def _joins(step: str, expression: str) -> bool:
-    """Whether an expression can stand in another's place of X: once, and bound tightly enough."""
+    """Whether an expression can replace X in another one: X occurs once, and no parentheses are needed."""
     if step.count(X) != 1:
         return False
     if isinstance(ast.parse(expression, mode="eval").body, ast.Name | ast.Attribute | ast.Call | ast.Subscript):

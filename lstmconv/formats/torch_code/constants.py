@@ -1,4 +1,4 @@
-"""Arrays of the config, as buffers of the model that are not in the state dict."""
+"""Write arrays of the config as buffers of the model that are not in the state dict."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from lstmconv.model import Array
 __all__ = ["constant", "number", "numbers_text"]
 
 _FEW = 6
-"""Up to so many numbers are written as a list; more as a text, because formatters put each number of a long list on a
-line of its own."""
+"""The most numbers that are written as a list. More numbers are written as a text, because formatters put each number
+of a long list on its own line."""
 _EXACT = 1 << 53
-"""Larger integers are no floats."""
+"""Floats are exact only up to this integer."""
 
 
 def constant(name: str, array: Array, wide: str) -> str:
-    """Return the statement that makes a buffer.
+    """Return the statement that creates a buffer.
 
     Args:
         name: The attribute.
         array: Its numbers.
-        wide: The method that names the model's float type: ``float``, ``double``.
+        wide: The method for the model's float type: ``float``, ``double``.
     """
     own = f"torch.{array.dtype.name}"
     if _floating(array):
@@ -45,7 +45,7 @@ def number(array: Array) -> str:
 
 
 def numbers_text(name: str, array: Array) -> str | None:
-    """Return the statement that holds many numbers as a text; ``None`` where a list does."""
+    """Return the statement that contains many numbers as a text; ``None`` if a list is enough."""
     values = _values(array)
     if 0 < len(values) <= _FEW or not array.ndim or (not _floating(array) and max(map(abs, values)) > _EXACT):
         return None
@@ -67,6 +67,6 @@ def _nested(array: Array) -> Any:
 
 
 def _values(array: Array) -> list[float]:
-    """Return the numbers; a bool is one too."""
+    """Return the numbers; booleans become 0 and 1."""
     flat = array.ravel()
     return [float(x) for x in flat] if _floating(array) else [int(x) for x in flat]

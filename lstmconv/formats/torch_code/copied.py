@@ -1,6 +1,6 @@
-"""Copy definitions out of :mod:`lstmconv.torch.definitions`: those that a text names, and those that they name.
+"""Copy definitions from :mod:`lstmconv.torch.definitions`: those that a text uses, and those that they use.
 
-Its files are read as text and never imported, as they import torch.
+The files of that package are read as text and never imported, because they import torch.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ IMPORTS = {
     "nn": "from torch import nn",
     "F": "from torch.nn import functional as F",
 }
-"""What brings a name, in the order in which a formatter sorts imports."""
+"""The import statement for each name, in the order in which a formatter sorts imports."""
 _FILES = ("functions.py", "normalizing.py", "attention.py", "recurrent.py")
-"""In the order in which their definitions are written."""
+"""The files, in the order in which their definitions are written."""
 _OWN = frozenset({"torch", "Tensor", "nn", "F"})
-"""The names that are not of the standard library, which stand in a block of their own."""
+"""The names that do not come from the standard library; their imports form a separate block."""
 
 
 class _Definition(NamedTuple):
@@ -61,7 +61,7 @@ def names_in(tree: ast.AST) -> frozenset[str]:
 
 
 def definitions(used: frozenset[str]) -> list[str]:
-    """Return the definitions of these names, and of the names in them, in an order that Python can run."""
+    """Return the definitions of these names and of the names that they use, in an order that Python can run."""
     known = _all()
     wanted: set[str] = set()
     waiting = [name for name in known if name in used]

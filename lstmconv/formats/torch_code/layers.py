@@ -1,6 +1,6 @@
-"""How each kind of layer is written: the constructor of the module for its arrays, and the expressions that run it.
+"""Write each kind of layer: the constructor of the module with its arrays, and the expressions that run it.
 
-They compute what :mod:`lstmconv.torch.kinds` computes, which cites Keras' sources.
+The expressions compute the same as :mod:`lstmconv.torch.kinds`, which cites Keras' sources.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _arguments(*values: object, **named: object) -> str:
 
 
 def constructor(layer: Kind) -> str | None:
-    """Return the expression that makes a layer's module; ``None`` for a layer without arrays."""
+    """Return the expression that creates a layer's module; ``None`` for a layer without arrays."""
     rule = CONSTRUCTORS.get(type(layer))
     made = None if rule is None else rule(layer)
     if made is None:
@@ -180,6 +180,6 @@ RUNS: Mapping[type[Kind], Callable[[Any, Read], list[str]]] = {
     **ARITHMETIC,
     **SHAPING,
 }
-"""How each kind runs: expressions one after another, ``{x}`` for the first input, then for what the one before made.
+"""The expressions that run each kind, one after another; ``{x}`` is the first input, then the previous result.
 
-Attention has :func:`attention_call`, recurrent layers :mod:`lstmconv.formats.torch_code.recurrent`."""
+For attention see :func:`attention_call`, for recurrent layers :mod:`lstmconv.formats.torch_code.recurrent`."""

@@ -1,7 +1,7 @@
-"""Literals and statements of the source that is written: no character of a file's text is code, no line is too long.
+"""Write literals and statements: no text from a file becomes code, and no line is too long.
 
-A statement longer than a formatter allows is split at its outermost bracket, one entry a line with a comma behind
-the last: formatters leave that as it is.
+A statement longer than a formatter allows is split at its outermost bracket, with one entry per line and a comma after
+the last one; formatters leave this form unchanged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 __all__ = ["WIDTH", "comment", "literal", "statement"]
 
 WIDTH = 88
-"""Characters of a line: what Black and Ruff allow by default."""
+"""The most characters of a line: the default of Black and Ruff."""
 
 
 def literal(value: object) -> str:
@@ -26,7 +26,7 @@ def literal(value: object) -> str:
         return "math.nan" if math.isnan(value) else "math.inf" if value > 0 else "-math.inf"
     if isinstance(value, str):
         shown = ascii(value)
-        # A formatter prefers double quotes where that needs no more backslashes.
+        # A formatter prefers double quotes if they need no more backslashes.
         return f'"{shown[1:-1]}"' if shown[0] == "'" and '"' not in shown and "\\'" not in shown else shown
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{literal(key)}: {literal(each)}" for key, each in value.items()) + "}"
@@ -38,7 +38,7 @@ def literal(value: object) -> str:
 
 
 def comment(text: str, indent: int) -> str | None:
-    """Return a text of a file as a comment; ``None`` where it does not fit in a line behind ``indent`` characters."""
+    """Return a text of a file as a comment; ``None`` if it does not fit in a line after ``indent`` characters."""
     shown = "# " + ascii(text)[1:-1]
     return shown if indent + len(shown) <= WIDTH else None
 
@@ -47,7 +47,7 @@ def statement(text: str, indent: int) -> list[str]:
     """Return one statement, given as a line, as lines that are short enough.
 
     Args:
-        text: An assignment, an expression or a return, formatted but for its length.
+        text: An assignment, an expression or a return, formatted except for its length.
         indent: Spaces in front.
     """
     lines = [text]
@@ -64,9 +64,9 @@ def _split(node: ast.expr, text: str, before: str, after: str, width: int) -> It
 
     Args:
         node: The expression.
-        text: The line that it was parsed from, one character further left.
-        before, after: What stands around the expression.
-        width: Characters of a line.
+        text: The line that contains the expression; the node's columns are one larger.
+        before, after: The text around the expression.
+        width: The most characters of a line.
     """
     entries = _entries(node, text)
     own = _source(node, text)
@@ -77,7 +77,7 @@ def _split(node: ast.expr, text: str, before: str, after: str, width: int) -> It
         opening, closing = f"{_source(node.func, text)}(", ")"
     elif own[0] in "([{":
         opening, closing = own[0], own[-1]
-    else:  # A tuple without brackets, as a return has it.
+    else:  # A tuple without brackets after return.
         opening, closing = "(", ")"
     yield before + opening
     for name, entry in entries:
@@ -87,7 +87,7 @@ def _split(node: ast.expr, text: str, before: str, after: str, width: int) -> It
 
 
 def _entries(node: ast.expr, text: str) -> Sequence[tuple[str, ast.expr]]:
-    """Return what stands in an expression's brackets, each with what leads it."""
+    """Return the entries in an expression's brackets, each with its prefix such as ``name=``."""
     if isinstance(node, ast.Call):
         named = [("**" if word.arg is None else f"{word.arg}=", word.value) for word in node.keywords]
         return [("", argument) for argument in node.args] + named

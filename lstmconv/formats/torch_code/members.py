@@ -1,4 +1,4 @@
-"""The modules of a model by their paths: attributes, and a class for every path that leads to several."""
+"""The modules of a model by their paths: attributes, and a class for every path to further modules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Members:
         """Add a module.
 
         Raises:
-            UnsupportedModelError: It lies at another's path, or inside of another.
+            UnsupportedModelError: Another module has the same path, or is inside this one, or contains it.
         """
         for other in self._made:
             shorter = min(len(other), len(path))
@@ -32,7 +32,7 @@ class Members:
         self._made[path] = constructor
 
     def _holders(self) -> dict[tuple[str, ...], str]:
-        """Return the class of every path that leads to modules, the innermost first."""
+        """Return the class for every path to further modules, the innermost first."""
         holders: dict[tuple[str, ...], str] = {}
         for path in self._made:
             for length in range(1, len(path)):
@@ -42,7 +42,7 @@ class Members:
         return dict(sorted(holders.items(), key=lambda item: -len(item[0])))
 
     def _inside(self, above: tuple[str, ...]) -> Iterator[str]:
-        """Yield the statements that make the attributes of one class."""
+        """Yield the statements that create the attributes of one class."""
         holders, seen = self._holders(), set()
         for path, constructor in self._made.items():
             if path[: len(above)] != above or path[len(above)] in seen:
@@ -53,15 +53,15 @@ class Members:
             yield f"self.{name} = {f'{holders[inner]}()' if inner in holders else constructor}"
 
     def names(self) -> set[str]:
-        """Return the attributes of the model."""
+        """Return the names of the model's own attributes."""
         return {path[0] for path in self._made}
 
     def constructors(self) -> list[str]:
-        """Return the statements that make the model's own attributes."""
+        """Return the statements that create the model's own attributes."""
         return list(self._inside(()))
 
     def classes(self) -> Iterator[str]:
-        """Yield the classes that hold the layers of nested models."""
+        """Yield the classes that contain the layers of nested models."""
         for path, name in self._holders().items():
             lines = [f"class {name}(nn.Module):", f'    """The layers of {".".join(path)[:60]}."""', ""]
             lines += ["    def __init__(self) -> None:", "        super().__init__()"]

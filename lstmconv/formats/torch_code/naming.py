@@ -1,4 +1,4 @@
-"""Names of a file as identifiers: ASCII letters, digits and ``_``, none that Python or torch has, each one once."""
+"""Turn names of a file into unique identifiers: ASCII letters, digits and ``_``, and no name of Python or torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ATTRIBUTES = frozenset({
     "set_extra_state", "set_submodule", "share_memory", "state_dict", "states", "to", "to_empty", "train",
     "training", "type", "xpu", "zero_grad",
 })  # fmt: skip
-"""What a torch.nn.Module has already, and the class that is written: names that no layer can have."""
+"""The attributes of torch.nn.Module and of the written class: no layer can have these names."""
 VARIABLES = frozenset({
     "abs", "all", "any", "ascii", "bin", "bool", "bytearray", "bytes", "callable", "chr", "compile", "complex",
     "dict", "dir", "divmod", "enumerate", "eval", "exec", "exit", "filter", "float", "format", "frozenset",
@@ -34,15 +34,15 @@ VARIABLES = frozenset({
     "repr", "reversed", "round", "set", "setattr", "slice", "sorted", "str", "sum", "super", "tuple", "type",
     "vars", "zip", *IMPORTS, "Model", "load", "self", "a", "b", "h", "c", "y", "state",
 })  # fmt: skip
-"""What a function of the source needs under these names, or a reader takes for something else."""
+"""Names that the written methods use themselves, or that would mislead a reader: no variable can have them."""
 
 _LONGEST = 40
-"""Characters of a layer's name between dots; a longer one would not fit into lines."""
+"""The most characters of a layer's name between dots; longer names would not fit into lines."""
 _LONGEST_VARIABLE = 16
 
 
 def identifier(name: str, taken: frozenset[str], longest: int) -> str:
-    """Return an identifier that reads as a name does.
+    """Return an identifier that looks like a name.
 
     >>> identifier("1st layer", frozenset(), 40), identifier("class", frozenset(), 40)
     ('_1st_layer', 'class_')
@@ -50,7 +50,7 @@ def identifier(name: str, taken: frozenset[str], longest: int) -> str:
     'type_'
     """
     made = re.sub(r"[^A-Za-z0-9_]", "_", name)[:longest]
-    if made[:2] == "__":  # Python gives such a name of a class another.
+    if made[:2] == "__":  # Python changes such a name inside a class.
         made = made.lstrip("_")
     if not made.strip("_"):
         return "unnamed"
@@ -60,7 +60,7 @@ def identifier(name: str, taken: frozenset[str], longest: int) -> str:
 
 
 def unique(made: str, used: Iterable[str]) -> str:
-    """Return a name, numbered where it is used already."""
+    """Return a name, with a number if it is used already."""
     number, tried = 2, made
     while tried in used:
         tried, number = f"{made}_{number}", number + 1
@@ -68,16 +68,16 @@ def unique(made: str, used: Iterable[str]) -> str:
 
 
 def class_name(path: Iterable[str], used: Iterable[str]) -> str:
-    """Return the name of the class that holds the layers under a path: ``encoder.block_1`` is ``EncoderBlock1``."""
+    """Return the name of the class for the layers under a path: ``encoder.block_1`` is ``EncoderBlock1``."""
     words = [word for part in path for word in part.split("_") if word]
     made = "".join(word[0].upper() + word[1:] for word in words) or "Layers"
     return unique(made if made[0].isalpha() else f"Layers{made}", used)
 
 
 def layer_names(model: Model) -> dict[str, str]:
-    """Return new names for the layers whose names in a state dict are no chains of identifiers; often none.
+    """Return new names for the layers whose names in a state dict are no chains of identifiers; often an empty dict.
 
-    Names stay as they are in the state dict where they can: a ``/`` and a ``.`` both lead into a submodule.
+    Other names stay as they are in the state dict: a ``/`` and a ``.`` both lead into a submodule.
     """
     used: dict[tuple[str, ...], dict[str, str]] = {}
     names: dict[str, str] = {}
@@ -96,7 +96,7 @@ def layer_names(model: Model) -> dict[str, str]:
 
 
 class Names:
-    """The variables of one function, in the order in which they are named."""
+    """The names of the variables of one function."""
 
     def __init__(self, taken: Iterable[str]) -> None:
         self.used = {*VARIABLES, *defined(), *taken}

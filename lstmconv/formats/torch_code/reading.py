@@ -1,4 +1,4 @@
-"""What a call of a layer reads, as expressions, and what is known about it."""
+"""The inputs of a layer's call as expressions, with their shapes and types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lstmconv.model.kinds import Kind
 __all__ = ["Read", "Type", "type_of"]
 
 Type: TypeAlias = Literal["float", "int", "bool", "other"]
-"""What a tensor's numbers are: ``float`` those of the model, ``other`` another float type."""
+"""The type of a tensor's numbers: ``float`` is the model's own float type, ``other`` another float type."""
 
 
 class Read(NamedTuple):
@@ -19,11 +19,11 @@ class Read(NamedTuple):
 
     Attributes:
         me: The layer's module: ``self.dense``.
-        inputs, masks: Expressions; a mask that does not reach the call is ``None``.
+        inputs, masks: The expressions; ``None`` for a missing mask.
         shapes, types: The shapes and types of the inputs.
         output: The shape of the first output.
-        wide: The method that turns numbers into the model's float type: ``float``, ``double``.
-        constant: Keeps an array of the config in the model under a name, and returns the expression for it.
+        wide: The method that converts a tensor to the model's float type: ``float``, ``double``.
+        constant: Adds an array of the config to the model under a name, and returns the expression for it.
     """
 
     me: str
@@ -37,7 +37,7 @@ class Read(NamedTuple):
 
 
 def type_of(layer: Layer, types: tuple[Type, ...]) -> Type:
-    """Return the type of what a layer returns."""
+    """Return the type of a layer's output."""
     if isinstance(layer, Kind):
         rule = _RULES.get(type(layer))
         if rule is not None:
@@ -57,7 +57,7 @@ def _joined(types: tuple[Type, ...]) -> Type:
 _SAME = (kinds.Identity, kinds.Reshape, kinds.Permute, kinds.RepeatVector, kinds.Pad, kinds.Crop, kinds.Upsample,
          kinds.Slice, kinds.Concatenate, kinds.Stacking, kinds.MaskSteps, kinds.Activate, kinds.Pooling,
          kinds.Dot, kinds.UnitNormalization)  # fmt: skip
-"""Kinds that return what they are given, or the wider of several."""
+"""Kinds whose output has the type of the input, or the widest type of several inputs."""
 _BOOLEAN = (*kinds.COMPARISONS, "logical_and", "logical_or", "logical_not")
 _FLOATING = ("divide", "sqrt", "rsqrt", "exp", "log")
 
@@ -78,7 +78,7 @@ def _reduced(layer: kinds.Reduce, types: tuple[Type, ...]) -> Type:
 
 
 def _cast(dtype: str) -> Type:
-    if dtype == "float32":  # It stands for the model's own.
+    if dtype == "float32":  # float32 stands for the model's own float type.
         return "float"
     if dtype == "bool":
         return "bool"

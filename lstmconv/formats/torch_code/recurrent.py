@@ -1,7 +1,7 @@
-"""Recurrent layers in the source: torch's own module where it computes the steps, and around it what Keras does.
+"""Write recurrent layers: torch's own module if it computes the same steps, and lines around it for Keras' options.
 
 Masks, directions, merge modes and states are written as separate lines, so that a plain layer is one plain line. The
-lines compute what :mod:`lstmconv.torch.running` computes, which cites Keras' sources.
+lines compute the same as :mod:`lstmconv.torch.running`, which cites Keras' sources.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ __all__ = ["RecurrentRead", "kept_states", "module_of", "run_recurrent"]
 _Direction: TypeAlias = "LSTMDirection | GRUDirection | SimpleRNNDirection"
 _One: TypeAlias = "LSTMLayer | RecurrentLayer"
 _Path: TypeAlias = "tuple[str | int, ...]"
-"""The names that lead to a module; a number is its place in a ModuleList."""
+"""The parts of a module's path; a number is an index into a ModuleList."""
 
 
 class RecurrentRead(NamedTuple):
     """A call of a recurrent layer.
 
     Attributes:
-        path: The names that lead to its module: ``("encoder", "lstm")``.
+        path: The parts of its module's path: ``("encoder", "lstm")``.
         x: The input.
         states: h (and c) of each direction of each layer, each ``(batch, units)``; empty for zeros.
         mask: ``(batch, time)`` bool, or ``None``.
-        targets: The variables of the outputs and then of the final states; those that nothing reads are left out.
+        targets: The variables of the outputs, then of the final states, by number; unused ones are left out.
     """
 
     path: tuple[str, ...]
@@ -48,7 +48,7 @@ def module_of(layer: LSTMLayer | Stack | RecurrentLayer) -> str:
     """Return the constructor of a layer's module.
 
     Raises:
-        UnsupportedModelError: It is not written as source; the text names the layer.
+        UnsupportedModelError: The layer is not written as source; the text names it.
     """
     if isinstance(layer, RecurrentLayer):
         if _is_one_module(layer):
@@ -65,7 +65,7 @@ def module_of(layer: LSTMLayer | Stack | RecurrentLayer) -> str:
 
 
 def _is_one_module(layer: LSTMLayer | Stack | RecurrentLayer) -> bool:
-    """Whether the state dict has one module of torch's for all layers and halves."""
+    """Whether the state dict has one torch module for all layers and halves."""
     if isinstance(layer, RecurrentLayer):
         return halves_fit(layer)
     return obstacle(layer if isinstance(layer, Stack) else Stack(layer.name, (layer,))) is None
@@ -80,7 +80,7 @@ def _halves(layers: Sequence[_One]) -> str:
 
 
 def _custom(layers: Sequence[_One]) -> bool:
-    """Whether torch's own module computes other steps."""
+    """Whether torch's own module computes different steps, so that an own module is needed."""
     halves = [half for layer in layers for half in layer.directions]
     if isinstance(halves[0], SimpleRNNDirection):
         relu = {half.activation for half in halves} != {TANH}
@@ -122,7 +122,7 @@ def _module(layers: Sequence[_One], options: Mapping[str, object] | None) -> str
 
 
 def _function(activation: Activation | None) -> str:
-    assert activation is not None  # A model with unknown activations is refused before.
+    assert activation is not None  # A model with unknown activations has been refused already.
     return function(activation)
 
 
@@ -132,14 +132,14 @@ def _words(words: Mapping[str, object]) -> str:
 
 
 def kept_states(layer: LSTMLayer | Stack | RecurrentLayer, path: str) -> list[tuple[str, int]]:
-    """Return under which keys of ``states`` a stateful layer keeps its states, and how many each holds.
+    """Return the keys of ``states`` under which a stateful layer keeps its states, each with the number of states.
 
     Args:
         layer: The layer.
         path: Its module's path in the model.
 
     Returns:
-        In the order of :attr:`lstmconv.model.Call.states`; a state is one of ``(batch, units)``, h or c.
+        The keys in the order of :attr:`lstmconv.model.Call.states`; a state is h or c, ``(batch, units)``.
     """
     letters = 1 if isinstance(layer, RecurrentLayer) else 2
     layers: Sequence[_One] = layer.layers if isinstance(layer, Stack) else (layer,)
@@ -167,7 +167,7 @@ def run_recurrent(layer: LSTMLayer | Stack | RecurrentLayer, read: RecurrentRead
                 writer.lines.append(f"y = {outputs[0]}")
             writer.x = "y"
             if writer.mask is not None and [half.go_backwards for half in own.directions] == [True]:
-                # The layers above take the steps in the order in which this one ran.
+                # The next layers receive the steps in the order in which this layer ran.
                 writer.mask = f"{writer.mask}.flip(1)"
         parts = writer.run([layers[-1]], (*read.path, len(layers) - 1), last=True)
     sequences = writer.outer.return_sequences is not False
@@ -183,8 +183,8 @@ class _Writer:
     """The statements of one call.
 
     Attributes:
-        lines: So far.
-        x, mask: What the next module runs on, batch first.
+        lines: The statements so far.
+        x, mask: The input and the mask of the next module, batch first.
     """
 
     def __init__(self, read: RecurrentRead, outer: _One) -> None:
@@ -193,7 +193,7 @@ class _Writer:
         self.lines: list[str] = []
         self.x, self.mask = read.x, read.mask
         self.place = 0
-        """How many states the modules have taken so far."""
+        """The number of states that the modules have used so far."""
         self.outputs = 2 if outer.merge_mode == "none" and len(outer.directions) > 1 else 1
 
     def run(self, layers: Sequence[_One], path: _Path, *, last: bool = False) -> list[str]:
@@ -214,7 +214,7 @@ class _Writer:
             final = own is self.outer or last
             variable = target if final and target is not None and not joined else "y"
             if final and not any(index in self.read.targets for index in range(self.outputs)):
-                variable = "_"  # Only its states are read.
+                variable = "_"  # Only the layer's states are read.
             self.one(layers, path, variable, backwards=own.forward.go_backwards)
             if variable == "_":
                 return ["_"] * self.outputs
@@ -230,7 +230,7 @@ class _Writer:
         return [merged[own.merge_mode]]
 
     def one(self, layers: Sequence[_One], path: _Path, variable: str, *, backwards: bool) -> None:
-        """Run one module of torch."""
+        """Run one torch module."""
         me = "self" + "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in path)
         letters = "hc" if isinstance(layers[0], LSTMLayer) else "h"
         rows = len(layers) * len(layers[0].directions)
@@ -265,7 +265,7 @@ class _Writer:
 
 
 def _given(states: Sequence[str], letters: str) -> str | None:
-    """Return initial states as torch takes them: each letter's rows one above the other."""
+    """Return the expression for torch's initial states: h and c, each stacked over layers and directions."""
     if not states:
         return None
     each = [states[place :: len(letters)] for place in range(len(letters))]

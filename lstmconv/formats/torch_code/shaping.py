@@ -1,4 +1,4 @@
-"""Other shapes as expressions: reshaping, padding, cropping, indexing."""
+"""Write reshaping, padding, cropping and indexing as expressions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _reshape(layer: kinds.Reshape, read: Read) -> list[str]:
         return [f"{X}.reshape({', '.join(map(str, layer.shape))})"]
     if layer.shape == (-1,) and len(read.shapes[0]) > 1:
         return [f"{X}.flatten(1)"]
-    # An entry -1 is worked out here where it can be: torch cannot for a batch of none.
+    # A size -1 is computed here if possible, because torch cannot compute it for an empty batch.
     known = read.output[1:]
     sizes = [size if size != -1 or known[axis] is None else known[axis] for axis, size in enumerate(layer.shape)]
     return [f"{X}.reshape({', '.join([f'len({X})', *map(str, sizes)])})"]
@@ -44,7 +44,7 @@ def _slice(layer: kinds.Slice, read: Read) -> list[str]:
 
 
 def _indexed(name: str, index: tuple[Any, ...], read: Read) -> list[str]:
-    """Write NumPy's basic indexing; torch has no steps backwards."""
+    """Write NumPy's basic indexing; torch has no negative steps."""
     written: list[str] = []
     turned: list[int] = []
     source = target = 0
@@ -75,7 +75,7 @@ def _written(start: int | None, stop: int | None, step: int | None) -> str:
 def _forwards(
     name: str, entry: tuple[int | None, int | None, int], size: int | None
 ) -> tuple[int | None, int | None, int]:
-    """Return the places of a slice that runs backwards, forwards."""
+    """Return the forward slice with the same elements as a slice with a negative step."""
     if entry == (None, None, -1):
         return None, None, 1
     if size is None:

@@ -1,4 +1,4 @@
-"""The source of a model: ``class Model``, with the definitions that torch lacks, and ``load()``."""
+"""Write the source of a model: ``class Model``, the definitions that torch lacks, and ``load()``."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def source_of(model: Model, record: Record) -> str:
     """Return the source of a model, formatted.
 
     Args:
-        model: Its layers' names are chains of identifiers: those of the state dict beside the source.
-        record: The state dict's.
+        model: A model whose layers have the names of the state dict, which are chains of identifiers.
+        record: The record in the state dict.
 
     Raises:
         UnsupportedModelError: A layer is unknown or not written as source; the text names it.
@@ -66,17 +66,17 @@ def source_of(model: Model, record: Record) -> str:
 
 
 def _is_double(model: Model) -> bool:
-    """Whether any layer's weights are float64: then all is computed in it."""
+    """Whether any layer's weights are float64; then the whole model computes in float64."""
     return any("float64" in _dtypes(layer) for layer in model.layers)
 
 
 def _dtypes(layer: Layer) -> set[str]:
-    stated = isinstance(layer, Constant | Rescaling)  # Their numbers are the config's.
+    stated = isinstance(layer, Constant | Rescaling)  # Their numbers come from the config.
     return set() if stated else {array.dtype.name for array in arrays_of(layer).values()}
 
 
 def _add_layers(members: Members, model: Model, above: str) -> None:
-    """Give every layer with arrays its module."""
+    """Add the module of every layer with arrays."""
     seen: set[int] = set()
     for call in model.calls:
         layer = call.layer
@@ -93,7 +93,7 @@ def _add_layers(members: Members, model: Model, above: str) -> None:
 
 
 def _docstring(model: Model, record: Record, body: Body) -> str:
-    """Return the module's docstring: what it is, what it was made from, how it is used."""
+    """Return the docstring of the source: the model's name, its origin, its inputs and outputs."""
     title = _fitted(f'"""{_plain(model.name)}, a Keras model in PyTorch.')
     inputs = ", ".join(
         f"{name} ({', '.join(map(str, model.axes_of(entry)))}) {entry.dtype}" for name, entry in body.inputs(model)
@@ -114,7 +114,7 @@ def _docstring(model: Model, record: Record, body: Body) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text of a file so that it neither ends nor escapes the docstring that it stands in."""
+    """Return a text of a file in a form that cannot end or escape the docstring around it."""
     return ascii(text)[1:-1].replace('"', "'").replace("\\", "/")
 
 
