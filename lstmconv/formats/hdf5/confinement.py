@@ -1,8 +1,8 @@
-"""Run the HDF5 library where a crash, a hang or a flood of memory costs only an error message.
+"""Run the HDF5 library in a child process, so that a crash, a hang or a memory bomb causes only an error message.
 
-A forked child is quickest (some milliseconds), and safe only in a process of one thread; elsewhere, and
-beside frameworks that forbid forking, a server forks (:mod:`~lstmconv.formats.hdf5.fork_server`). Systems that
-cannot fork start an interpreter.
+A forked child is fastest (some milliseconds), but is safe only in a process with one thread. With more threads, or with
+frameworks that forbid forking, a server forks (:mod:`~lstmconv.formats.hdf5.fork_server`). Systems without fork start
+an interpreter.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ __all__ = ["described", "in_fork"]
 _OUT_OF_TIME = [getattr(signal, name) for name in ("SIGXCPU", "SIGALRM") if hasattr(signal, name)]
 """Signals that end a confined process that takes too long."""
 _NO_FORK = {"jax", "tensorflow"}
-"""They run threads of their own that a forked child would lack."""
+"""Frameworks with threads of their own, which a forked child would lack."""
 _PATIENCE = 3
-"""How much longer than its processor time a walk may last: on a busy machine, on a slow disk."""
+"""The factor by which a walk may take longer than its processor time, on a busy machine or a slow disk."""
 _LONGEST_SECONDS = 2**31 - 1
-"""setitimer(2) counts in a C long of at least so many bits."""
+"""The limit of setitimer(2), whose C long may have 32 bits."""
 _OWN_BYTES = 384 << 20
-"""Memory of a child beside the numbers that it copies: the library, its caches, the description."""
+"""The memory of a child without the numbers that it copies: the library, its caches, the description."""
 
 
 def described(content: Path | Array, name: str) -> BinaryIO:
-    """Return what :func:`~lstmconv.formats.hdf5.walk.describe` writes, as a file that vanishes when closed.
+    """Return the output of :func:`~lstmconv.formats.hdf5.walk.describe` as a file that vanishes when closed.
 
     Raises:
-        UnreadableFileError: The HDF5 library crashes on the file, or does not come to an end.
+        UnreadableFileError: The HDF5 library crashes or hangs on the file.
     """
     size = content.stat().st_size if isinstance(content, Path) else content.nbytes
     seconds = WALK_SECONDS.value + size / 1e8
@@ -72,10 +72,10 @@ def _way_to_walk() -> Callable[[Path | Array, str, BinaryIO, float], int | None]
 
 def in_fork(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -> int:
     """Walk a file in a forked child, and return its exit code, negative for a signal."""
-    import h5py  # noqa: F401  # Here and not in the child: the next child has it too.
+    import h5py  # noqa: F401  # Imported before the fork, so that the next child has it too.
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python and JAX warn of forking beside threads: the caller has looked.
+        warnings.simplefilter("ignore")  # Python and JAX warn about threads, which the caller has checked.
         child = os.fork()
     if child == 0:
         try:
@@ -94,18 +94,18 @@ def in_fork(content: Path | Array, name: str, sink: BinaryIO, seconds: float) ->
 
 
 def confine(content: Path | Array, seconds: float) -> None:
-    """Keep this process quiet, leave no core file, and bound its time and its memory.
+    """Silence this process, disable core files, and limit its time and memory.
 
-    Memory is bounded where the system says how much the process has.
+    Memory is limited only on systems that say how much memory the process uses.
     """
     try:
         import resource
     except ImportError:  # Windows has no such limits.
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # Which ends the process.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # The default action ends the process.
     signal.setitimer(signal.ITIMER_REAL, min(_PATIENCE * seconds, _LONGEST_SECONDS))
-    spent = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])  # What a fresh interpreter took to start.
+    spent = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])  # The start of the interpreter does not count.
     _lower(resource.RLIMIT_CPU, math.ceil(spent + seconds) + 1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
@@ -118,7 +118,7 @@ def confine(content: Path | Array, seconds: float) -> None:
 
 
 def _lower(limit: int, most: int) -> None:
-    """Set a limit of this process, if it is not lower already."""
+    """Set a limit of this process, unless it is already lower."""
     import resource
 
     soft, hard = resource.getrlimit(limit)
@@ -139,8 +139,8 @@ confinement.describe(content, name, sys.stdout.buffer)
 
 def _in_new_process(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -> int | None:
     argument, data = (str(content), None) if isinstance(content, Path) else ("", content.tobytes())
-    # With this process' own import path: an interpreter that is given a program looks into the working
-    # directory first, where a module beside an untrusted file would be imported.
+    # The child gets this process' import path. Otherwise ``python -c`` looks into the working directory first, and
+    # would import a module that lies beside an untrusted file.
     command = [sys.executable, "-c", _PROGRAM, argument, name, str(seconds), *sys.path]
     try:
         done = subprocess.run(

@@ -1,8 +1,8 @@
-"""An interpreter of one thread that forks a child for each HDF5 file, for callers that may not fork.
+"""An interpreter with one thread that forks a child for each HDF5 file, for callers that must not fork.
 
-A caller with threads, or with a framework that forbids forking, would otherwise start an interpreter for each
-file: half a second, where a fork takes milliseconds. The server opens no file itself, so no file can harm it. It ends
-with its caller, or after a minute without work.
+Without it, a caller with threads or with a framework that forbids forking would start an interpreter for each file.
+This takes half a second, and a fork takes milliseconds. The server itself opens no file, so no file can harm it. It
+ends with its caller, or after a minute without work.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class _Server:
 
     def __init__(self) -> None:
         self.connection, theirs = socket.socketpair()
-        # With this process' own import path: an interpreter that is given a program looks into the working
-        # directory first, where a module beside an untrusted file would be imported.
+        # The child gets this process' import path. Otherwise ``python -c`` looks into the working directory first, and
+        # would import a module that lies beside an untrusted file.
         command = [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), *sys.path]
         with theirs:
             self.process = subprocess.Popen(
@@ -52,12 +52,12 @@ class _Server:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is for the caller, who ends the walk.
+                start_new_session=True,  # Ctrl-C reaches only the caller, which ends the walk.
             )
         self.end = weakref.finalize(self, _end, self.connection, self.process)
 
     def walk(self, request: Mapping[str, object], files: list[int]) -> int | None:
-        """Return the exit code of the child that walked, or ``None`` if the server has ended."""
+        """Return the exit code of the child that walked the file, or ``None`` if the server has ended."""
         content = json.dumps(request).encode()
         with nameless_file(len(content)) as written:
             written.write(content)
@@ -82,7 +82,7 @@ def _end(connection: socket.socket, process: subprocess.Popen[bytes]) -> None:
 _idle: list[_Server] = []
 """Servers that wait for work. A thread takes one out for a walk, so no two share one."""
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_idle.clear)  # They are the parent's.
+    os.register_at_fork(after_in_child=_idle.clear)  # The servers belong to the parent.
 
 
 def walk(content: Path | Array, name: str, sink: BinaryIO, seconds: float) -> int:
@@ -112,7 +112,7 @@ def _walk(request: Mapping[str, object], files: list[int]) -> int:
         if code is not None:
             _idle.append(server)
             return code
-        server.end()  # It had ended for want of work.
+        server.end()  # The server had ended after a minute without work.
     server = _Server()
     code = server.walk(request, files)
     if code is None:
@@ -123,11 +123,11 @@ def _walk(request: Mapping[str, object], files: list[int]) -> int:
 
 
 def serve(descriptor: int, in_fork: Callable[[Path | Array, str, BinaryIO, float], int]) -> None:
-    """Answer each request that comes by a connection with the exit code of the child that walked.
+    """Answer each request on a connection with the exit code of the child that walked the file.
 
     Args:
-        descriptor: The connection's.
-        in_fork: Walks a file in a forked child and returns its exit code.
+        descriptor: The connection's file descriptor.
+        in_fork: The function that walks a file in a forked child and returns its exit code.
     """
     with socket.socket(fileno=descriptor) as connection:
         while select.select([connection], [], [], _IDLE_SECONDS)[0]:

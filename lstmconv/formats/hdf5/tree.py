@@ -1,9 +1,9 @@
 """HDF5 files as plain data: groups, attributes, and arrays that are views into the file.
 
-The HDF5 library crashes or hangs on some damaged files, so it never runs in this process: a child walks
-the file (:mod:`~lstmconv.formats.hdf5.confinement`) and describes it; here the description becomes a tree
-over a memory map. No link is followed: a soft, external or virtual reference becomes an entry that
-refuses to be loaded.
+The HDF5 library crashes or hangs on some damaged files, so it never runs in this process. A child walks
+the file (:mod:`~lstmconv.formats.hdf5.confinement`) and describes it; this module turns the description
+into a tree over a memory map. No link is followed: a soft, external or virtual reference becomes an
+entry that refuses to be loaded.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 class StoredArray(NamedTuple):
-    """One dataset: its shape and dtype, and the array itself when asked.
+    """One dataset: its shape, its dtype, and its array.
 
     Attributes:
-        path: Inside the file, for messages.
-        dtype: As stored; a bfloat16 dataset (two opaque bytes) is ``ml_dtypes.bfloat16``.
-        values: The array, a read-only view into the file where it is stored in one piece.
-        refusal: Why it may not be loaded, or ``None``.
+        path: The path inside the file, for messages.
+        dtype: The stored dtype; a bfloat16 dataset (two opaque bytes) has ``ml_dtypes.bfloat16``.
+        values: The array; a read-only view into the file if the file stores it in one piece.
+        refusal: The reason why the array must not be loaded, or ``None``.
     """
 
     path: str
@@ -51,7 +51,7 @@ class StoredArray(NamedTuple):
         """Return the array.
 
         Raises:
-            UnreadableFileError: It is a link, lies in another file, or is not a real number array.
+            UnreadableFileError: The array is a link, is in another file, or has no real numbers.
         """
         if self.values is None:
             raise UnreadableFileError(str(self.refusal), about=self.path)
@@ -60,14 +60,14 @@ class StoredArray(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """One group: its attributes and what is in it, in the library's (alphabetical) order."""
+    """One group: its attributes and its children, in the library's (alphabetical) order."""
 
     path: str
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     children: Mapping[str, Group | StoredArray] = field(default_factory=dict)
 
     def find(self, path: str) -> Group | StoredArray | None:
-        """Return what lies at a relative path such as ``"lstm_1/kernel:0"``, or ``None``."""
+        """Return the group or array at a relative path such as ``"lstm_1/kernel:0"``, or ``None``."""
         node: Group | StoredArray | None = self
         for part in path.strip("/").split("/"):
             node = node.children.get(part) if isinstance(node, Group) else None
@@ -79,9 +79,9 @@ class Group:
         return found if isinstance(found, Group) else None
 
     def strings(self, name: str) -> list[str] | None:
-        """Return a list attribute, also where Keras split it into ``name0``, ``name1``, ...
+        """Return a list attribute, also if Keras has split it into ``name0``, ``name1``, ...
 
-        Keras splits lists over 64,512 bytes (HDF5_OBJECT_HEADER_LIMIT); an empty list is stored as
+        Keras splits lists over 64,512 bytes (HDF5_OBJECT_HEADER_LIMIT), and stores an empty list as
         float64 of shape (0,).
         """
         if name in self.attributes:
@@ -101,7 +101,7 @@ class Group:
         return value if isinstance(value, str) else None
 
     def walk(self) -> Iterator[Group]:
-        """Yield this group and all below it."""
+        """Yield this group and all groups below it."""
         yield self
         for child in self.children.values():
             if isinstance(child, Group):
@@ -115,14 +115,14 @@ def _string_list(value: Attribute) -> list[str]:
 
 
 def read_tree(content: MappedFile | Array, name: str) -> Group:
-    """Read a whole HDF5 file: all structure and attributes, arrays as views into it.
+    """Read a whole HDF5 file: its groups, its attributes, and its arrays as views into the file.
 
     Args:
-        content: The file, or the bytes of an HDF5 file that lies inside another one.
-        name: What to call it in messages.
+        content: The file, or the bytes of an HDF5 file inside another file.
+        name: The file's name for messages.
 
     Raises:
-        UnreadableFileError: It is damaged, crashes or hangs the HDF5 library, or claims too much.
+        UnreadableFileError: The file is damaged, crashes or hangs the HDF5 library, or claims more than the limits.
     """
     require("h5py", "Reading HDF5 files")
     with described(content.path if isinstance(content, MappedFile) else content, name) as answer:
@@ -137,7 +137,7 @@ def read_tree(content: MappedFile | Array, name: str) -> Group:
 
 
 def _received(answer: BinaryIO, name: str) -> tuple[dict[str, Any], Array]:
-    """Return the description, and the numbers that came with it."""
+    """Return the description, and the numbers that were copied with it."""
     try:
         content = mapped(answer)
         size = int.from_bytes(content[-8:].tobytes(), "little")

@@ -1,8 +1,8 @@
-"""Walk an HDF5 file with the HDF5 library and describe it: runs in a child process, never in the caller's.
+"""Walk an HDF5 file with the HDF5 library and describe it; this runs in a child process, never in the caller's.
 
 The description is JSON: for a group ``{"attributes": ..., "children": ...}``, for a dataset its shape,
-type, attributes, and where its numbers stand: ``offset`` in the file, or ``copied`` in what is sent
-with the description (numbers that the library had to put together: chunked or compact ones).
+type, attributes, and the position of its numbers. The position is ``offset`` in the file, or ``copied``
+in the bytes before the description, for numbers that the library assembles (chunked or compact ones).
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ Attribute: TypeAlias = "str | list[str] | float | None"
 
 _MAX_DEPTH = 64
 _SLAB_BYTES = 32 << 20
-"""Bytes that are read at a time from a dataset that the library puts together."""
+"""The number of bytes that are read at once from a dataset that the library assembles."""
 
 
 def describe(content: Path | Array, name: str, sink: BinaryIO) -> None:
     """Write the copied numbers, the description, and the description's length in 8 bytes.
 
-    What is wrong with the file is written as ``{"error": text}``; nothing is raised.
+    An error in the file is written as ``{"error": text}``; nothing is raised.
 
     Args:
-        content: The file, or the bytes of one inside another.
-        name: What errors call it.
-        sink: Where it goes.
+        content: The file, or the bytes of an HDF5 file inside another file.
+        name: The file's name for errors.
+        sink: The output.
     """
     try:
         described = _walk(content, name, sink)
     except LstmconvError as error:
         described = {"error": error.reason}
-    except Exception as error:  # h5py raises whatever damage makes of it, MemoryError among them.
+    except Exception as error:  # h5py raises many types for damaged files, such as MemoryError.
         described = {"error": f"damaged HDF5 file ({in_one_line(error)}); restore or download it again"}
     text = json.dumps(described).encode()
     sink.write(text + len(text).to_bytes(8, "little"))
@@ -70,9 +70,9 @@ def _walk(content: Path | Array, name: str, sink: BinaryIO) -> dict[str, Any]:
 
 
 class _Walker:
-    """Turns h5py objects into plain data, counting what it meets.
+    """Converter of h5py objects to plain data, which counts objects and bytes against the limits.
 
-    It goes by h5py's low-level identifiers: its File, Group and attrs ask for much that is not needed here.
+    It uses h5py's low-level identifiers, because File, Group and attrs read much that is not needed here.
     """
 
     def __init__(self, size: int, name: str, sink: BinaryIO) -> None:
@@ -112,13 +112,13 @@ class _Walker:
         return {"attributes": self.attributes(group), "children": children}
 
     def _links(self, group: h5py.h5g.GroupID) -> list[tuple[bytes, int]]:
-        """List a group's links, by name, each with its kind: in one pass, a quarter of asking one by one."""
+        """List a group's links by name, each with its kind, in one pass, which takes a quarter of the time."""
         links: list[tuple[bytes, int]] = []
         most = self._most_objects - self._objects
 
         def keep(name: bytes, link: Any) -> bool | None:
             links.append((name, link.type))
-            return True if len(links) > most else None  # Which ends the pass.
+            return True if len(links) > most else None  # True ends the pass.
 
         group.links.iterate(keep, info=True)
         self._objects += len(links)
@@ -140,7 +140,7 @@ class _Walker:
             values = np.zeros(shape, kind.dtype)
             attribute.read(values)
             plain = _plain(values[()])
-            # Text of variable length lies elsewhere, and many attributes may name the same text.
+            # Text of variable length is stored elsewhere, and many attributes may refer to the same text.
             texts = plain if isinstance(plain, list) else [plain] if isinstance(plain, str) else []
             self._count_attribute(sum(map(len, texts)))
             found[key] = plain
@@ -179,7 +179,7 @@ class _Walker:
             if offset + claimed > self._size:
                 raise self._fail(f"'{path}' ends at byte {offset + claimed:,} of a file of {self._size:,}: truncated")
             return {**described, "offset": offset}
-        # Chunked, compact, or never written: the library puts the numbers together.
+        # Chunked, compact, or never written: the library assembles the numbers.
         if self._copied + claimed > allowed_inflation(self._size):
             kept = dataset.get_storage_size()
             return {**described, "refusal": f"claims {claimed:,} bytes and stores {kept:,}; {INFLATION.way_out}"}
@@ -195,7 +195,7 @@ class _Walker:
 
 
 def _slabs(dataset: h5py.Dataset) -> Iterator[Any]:
-    """Yield selections that make up a dataset, of whole chunks each: no chunk is inflated twice."""
+    """Yield selections that cover a dataset, each of whole chunks, so that no chunk is inflated twice."""
     if not dataset.shape:
         yield ()
         return

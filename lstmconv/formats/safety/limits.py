@@ -1,7 +1,7 @@
-"""Limits on what a file may claim: all in one place, with its reason and the environment variable that lifts it.
+"""All limits on the sizes and counts of a file, each with its reason and the environment variable that changes it.
 
-No file needs more than it could honestly fill: most limits grow with what is stored. Each is far above
-what Keras, PyTorch and ONNX exporters write, and low enough that a small file costs less than 1 GB.
+Each limit is far above what Keras, PyTorch and ONNX exporters write, and low enough that a small file
+takes less than 1 GB of memory. Some limits grow with the stored bytes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Limit(NamedTuple):
     Attributes:
         variable: The environment variable that sets another value, a whole number.
         default: The value without it.
-        reason: Why it is what it is.
+        reason: The reason for the default.
     """
 
     variable: str
@@ -53,10 +53,10 @@ class Limit(NamedTuple):
 
     @property
     def value(self) -> int:
-        """The limit that holds now.
+        """The current limit.
 
         Raises:
-            UsageError: The variable holds something other than a whole number.
+            UsageError: The variable is not a whole number.
         """
         text = os.environ.get(self.variable, "")
         if not text:
@@ -67,7 +67,7 @@ class Limit(NamedTuple):
 
     @property
     def way_out(self) -> str:
-        """How an honest giant is read nevertheless, as the end of a message."""
+        """The end of an error message, which says how to read a larger file that the user trusts."""
         return f"if you trust the file, set {self.variable} to more than {self.value}"
 
 
@@ -138,33 +138,33 @@ LIMITS: Sequence[Limit] = (
 )
 
 _FREE_BYTES = 64 << 20
-"""So far every file may inflate, however small it is."""
+"""The number of bytes to which every file may inflate, however small it is."""
 
 
 def allowed_inflation(stored: int) -> int:
-    """Return how many bytes may come out of ``stored`` ones, all arrays or members of a file together."""
+    """Return to how many bytes ``stored`` bytes may inflate, for all arrays or members of a file together."""
     return max(_FREE_BYTES, INFLATION.value * stored)
 
 
 def refuse_many_layers(count: int, name: About) -> None:
-    """Refuse a file of more layers than any model has.
+    """Refuse a file with too many layers.
 
     Raises:
-        UnreadableFileError: ``count`` is beyond :data:`LAYERS`.
+        UnreadableFileError: ``count`` is larger than :data:`LAYERS`.
     """
     if count > LAYERS.value:
         raise UnreadableFileError(f"more than {LAYERS.value:,} LSTM layers; {LAYERS.way_out}", about=name)
 
 
 def parse_json(text: str | bytes, name: About) -> Any:
-    """Parse JSON that a file brings, within the limits.
+    """Parse JSON from a file, within the limits.
 
     Args:
-        text: UTF-8, where it is bytes.
-        name: What errors call it.
+        text: The JSON; bytes are UTF-8.
+        name: The file's name for errors.
 
     Raises:
-        UnreadableFileError: It is no JSON, too long or too deep, or an object has a key twice.
+        UnreadableFileError: The text is no JSON, is too long or too deep, or an object has a key twice.
     """
     if len(text) > JSON_BYTES.value:
         raise UnreadableFileError(f"{len(text):,} bytes of JSON; {JSON_BYTES.way_out}", about=name)
@@ -188,7 +188,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_depth(found: Any, name: About) -> None:
-    """Walk level by level: no recursion, whatever the depth."""
+    """Refuse JSON that is nested too deep; it walks level by level, without recursion."""
     deepest = JSON_DEPTH.value
     level: list[Any] = [found]
     for _ in range(deepest + 1):

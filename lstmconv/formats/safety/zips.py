@@ -1,4 +1,4 @@
-"""Open zip files whose directory can be trusted to mean one thing, and not to be a bomb itself."""
+"""Open zip files, and refuse ambiguous directories, too many members, and members that inflate too much."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["inflated", "member_bytes", "open_archive"]
 _END = b"PK\x05\x06"
 _LONGEST_END = 22 + 65535
 _DIRECTORY_ENTRY = 46
-"""APPNOTE.TXT 4.3.12 and 4.3.16: an entry's fixed part; the end record and its comment."""
+"""APPNOTE.TXT 4.3.12 and 4.3.16: the size of an entry's fixed part, and of the end record with its comment."""
 
 
 def open_archive(file: MappedFile) -> zipfile.ZipFile:
-    """Return a file as a zip, whose directory is read once; over the map of the file, so that nothing is to close.
+    """Return a file as a zip. Its directory is read once; it uses the map of the file and need not be closed.
 
     Raises:
-        UnreadableFileError: It has more members than any model, or two of one name.
-        zipfile.BadZipFile: It is damaged.
+        UnreadableFileError: The zip has too many members, or two members with the same name.
+        zipfile.BadZipFile: The zip is damaged.
     """
     return file.once(_opened)
 
@@ -40,10 +40,10 @@ def _opened(file: MappedFile) -> zipfile.ZipFile:
 
 
 def _refuse_many(file: MappedFile) -> None:
-    """Count the members before Python makes 600 bytes of each.
+    """Check the number of members before Python takes 600 bytes of memory for each.
 
-    An entry of the directory has 46 bytes at least, so that the directory's length bounds the number of members
-    where the record lies about it; honest entries have their names too.
+    An entry of the directory has at least 46 bytes, so the directory's length limits the number of members even if the
+    end record states a wrong number. Real entries are longer, because they contain names.
     """
     most = ZIP_MEMBERS.value
     if file.size < _DIRECTORY_ENTRY * most:
@@ -55,7 +55,7 @@ def _refuse_many(file: MappedFile) -> None:
     count = int.from_bytes(tail[end + 10 : end + 12], "little")
     length = int.from_bytes(tail[end + 12 : end + 16], "little")
     locator = tail[end - 20 : end] if end >= 20 else b""
-    if locator[:4] == b"PK\x06\x07":  # Zip64: the counts stand in a record of their own (4.3.14).
+    if locator[:4] == b"PK\x06\x07":  # Zip64: a separate record has the counts (4.3.14).
         start = int.from_bytes(locator[8:16], "little")
         record = file.content[start : start + 56].tobytes()
         count, length = (int.from_bytes(record[a:b], "little") for a, b in ((32, 40), (40, 48)))
@@ -64,7 +64,7 @@ def _refuse_many(file: MappedFile) -> None:
 
 
 def member_bytes(file: MappedFile, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
-    """Return a member's bytes: a memory map where it is stored, inflated where it is not."""
+    """Return a member's bytes: a view of the memory map if it is uncompressed, else the inflated bytes."""
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
         return np.frombuffer(inflated(file.name, archive, member), np.uint8)
     # APPNOTE.TXT 4.3.7: a 30-byte local header, then the name and the extra field.
@@ -78,7 +78,7 @@ def member_bytes(file: MappedFile, archive: zipfile.ZipFile, member: zipfile.Zip
 
 
 def inflated(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int | None = None) -> bytes:
-    """Return a member's content, and no more of it than the zip's directory says."""
+    """Return a member's content; refuse one whose size is over the limits or differs from the zip's directory."""
     if limit is not None and member.file_size > limit:
         raise UnreadableFileError(f"{member.filename} has {member.file_size:,} bytes; {JSON_BYTES.way_out}", about=name)
     if member.file_size > allowed_inflation(member.compress_size):
@@ -88,7 +88,7 @@ def inflated(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit
             about=name,
         )
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        # Their decompressors take as much memory as the data says, before anything comes out.
+        # Other decompressors allocate as much memory as the data claims, before they return anything.
         raise UnreadableFileError(f"{member.filename} is compressed by method {member.compress_type}", about=name)
     with archive.open(member) as opened:
         content = opened.read(member.file_size + 1)
