@@ -381,6 +381,33 @@ def test_a_mask_value_that_no_drawn_input_has_is_told_apart(tmp_path):
     assert "value is 0.123" in check.detail
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("expected", "found"),
+    [(("first",), ("first",)), ((), ("first",)), (("first",), ()), (("first",), ("second",))],
+)
+def test_a_state_that_a_model_keeps_from_batch_to_batch_is_told_apart(expected, found, tmp_path):
+    """The first batch starts from zeros in either model."""
+    draw = np.random.default_rng(8)
+    x = draw.normal(size=(3, 5, 2)).astype("float32")
+    keras = pytest.importorskip("keras")
+    weights, paths, outputs = None, [], []
+    for stateful in (expected, found):
+        start = keras.Input(batch_shape=(3, 5, 2))
+        tensor = keras.layers.LSTM(7, return_sequences=True, stateful="first" in stateful, name="first")(start)
+        end = keras.layers.LSTM(7, stateful="second" in stateful, name="second")(tensor)
+        model = keras.Model(start, end, name="model")
+        weights = weights or [draw.normal(0, 0.5, array.shape) for array in model.get_weights()]
+        model.set_weights(weights)
+        outputs.append([np.asarray(model(x).detach()) for _ in range(2)])
+        paths.append(tmp_path / f"{len(paths)}.keras")
+        model.save(paths[-1])
+    np.testing.assert_array_equal(outputs[0][0], outputs[1][0])
+    same = bool(np.array_equal(outputs[0][1], outputs[1][1]))
+    assert same == (expected == found)
+    assert (computed(*paths).status == "passed") == same
+
+
 def test_a_dense_array_of_what_another_wrote_is_compared_where_nothing_runs(tmp_path):
     source = Path("tests/golden/whole/keras-3.3.3/several.keras")
     other = tmp_path / "other.keras"

@@ -31,6 +31,7 @@ _RETURNED = ("return_sequences", "return_state", "stateful", "zero_output_for_ma
 _PARTS = ("inputs", "layers", "calls", "outputs")
 """What a model consists of, in the order in which two models are compared."""
 _ACTIVATIONS = frozenset({"activation", "recurrent_activation"})
+_UNSEEN = _ACTIVATIONS | {"stateful"}
 
 
 def graph_difference(expected: Model, described: Any, *, activations: bool = True) -> str | None:
@@ -98,9 +99,9 @@ def difference_of_namesakes(expected: Model, found: Model) -> str | None:
 
 
 def unseen_difference(expected: Model, found: Model) -> str | None:
-    """Say which number differs between layers of one name that inputs drawn for the expected model may never meet.
+    """Say what differs between layers of one name that a run on inputs drawn for the expected model may not show.
 
-    A mask's value is one, and where an activation bends.
+    That is a mask's value, where an activation bends, and whether a layer keeps its state for the next run.
     """
     own, others = dict(named_layers(expected)), dict(named_layers(found))
     for name, layer in own.items():
@@ -108,9 +109,7 @@ def unseen_difference(expected: Model, found: Model) -> str | None:
             continue
         wanted, found_there = (json.loads(json.dumps(describe_layer(each))) for each in (layer, others[name]))
         if not isinstance(layer, MaskSteps | StepIsUnmasked | Constant):
-            wanted, found_there = (
-                {key: each[key] for key in _ACTIVATIONS & each.keys()} for each in (wanted, found_there)
-            )
+            wanted, found_there = ({key: each[key] for key in _UNSEEN & each.keys()} for each in (wanted, found_there))
         problem = next(_differences(wanted, found_there, name), None)
         if problem is not None:
             return problem

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmconv.formats import Artifact
+from lstmconv.listing import counted
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Model, Stack
 from lstmconv.model.kinds import Identity, Unknown
 from lstmconv.proof.graphs import difference_of_namesakes, unseen_difference
@@ -21,7 +22,7 @@ from lstmconv.proof.pairing import Pairing
 from lstmconv.proof.report import Check
 from lstmconv.proof.trials import Settings
 from lstmconv.runtimes import Precision
-from lstmconv.semantics.graph import run_model
+from lstmconv.semantics.graph import StateSlot, run_model, state_slots, stateful_calls
 
 __all__ = ["check_wiring"]
 
@@ -83,19 +84,33 @@ def _computed(source: Model, read: Model, settings: Settings) -> Check:
     if sizes[0] != sizes[1]:
         expected, found = (f"{inputs} inputs and {outputs} outputs" for inputs, outputs in sizes)
         return Check(source.name, "model", "failed", f"its model has {found}, expected {expected}")
+    kept = [_kept_states(model) for model in (source, read)]
+    if len(kept[0]) != len(kept[1]):
+        said = f"its model keeps {counted(len(kept[1]), 'state')} from batch to batch, expected {len(kept[0])}"
+        return Check(source.name, "model", "failed", said)
+    if {slot.initial for slot in kept[0]} == {slot.initial for slot in kept[1]}:  # Calls may stand in another order.
+        kept = [sorted(slots, key=lambda slot: slot.initial) for slots in kept]
     names = [([entry.name for entry in model.inputs], list(model.outputs)) for model in (source, read)]
     for what, own, others in zip(("inputs", "outputs"), *names, strict=True):
         if own != others and set(own) == set(others):  # Keras takes and returns lists.
             said = f"its {what} are {', '.join(others)}, expected {', '.join(own)}"
             return Check(source.name, "model", "failed", said)
     inputs, outputs = (dict(zip(own, others, strict=True)) for own, others in zip(*names, strict=True))
+    outputs |= {slot.final: other.final for slot, other in zip(*kept, strict=True)}
+    states = {slot.initial: other.initial for slot, other in zip(*kept, strict=True)}
 
     def run(given: Mapping[str, Array]) -> Mapping[str, npt.NDArray[np.float64]]:
-        found = run_model(read, {inputs[name]: given[name] for name in inputs})
-        return {**found, **{name: found[own] for name, own in outputs.items()}}
+        initial = {states[name]: given[name] for name in states if name in given}
+        found = run_model(read, {inputs[name]: given[name] for name in inputs}, initial)
+        return {name: found[own] for name, own in outputs.items()}
 
     precision = Precision("float64", _stored(read))
     return check_model(source, run, precision, settings, framework="its graph computed in float64")
+
+
+def _kept_states(model: Model) -> list[StateSlot]:
+    """Return the states that a model keeps from batch to batch, in the order of its calls."""
+    return [slot for call in stateful_calls(model) for slot in state_slots(call)]
 
 
 def _stored(model: Model) -> str:
