@@ -11,7 +11,7 @@ from lstmconv.arrays.copying import rounding_of_sum
 from lstmconv.errors import NoLSTMError, UnsupportedModelError, UsageError
 from lstmconv.formats import Format, WriteOptions
 from lstmconv.listing import listed
-from lstmconv.model import Checkpoint, Layer, LSTMLayer, Model, Stack
+from lstmconv.model import Checkpoint, Layer, LSTMLayer, Model, Stack, TimeDistributed
 from lstmconv.model.chains import lstm_layers
 from lstmconv.model.kinds import Identity, Kind, Unknown
 from lstmconv.model.notes import LayerNote
@@ -229,6 +229,18 @@ def _given_states(checkpoint: Checkpoint, sources: Mapping[str, str]) -> dict[st
     return found
 
 
+def _time_distributed(checkpoint: Checkpoint, sources: Mapping[str, str]) -> dict[str, str]:
+    """Return the chosen layers that the model wraps in TimeDistributed, each with the wrapper's name."""
+    wrappers = [] if checkpoint.model is None else checkpoint.model.layers
+    wrapped = {
+        layer.name: wrapper.name
+        for wrapper in wrappers
+        if isinstance(wrapper, TimeDistributed)
+        for layer in lstm_layers(wrapper.model)
+    }
+    return {new: wrapped[old] for new, old in sources.items() if old in wrapped}
+
+
 def _losses(
     checkpoint: Checkpoint, given: Mapping[str, Sequence[str]], chosen: Format, target: Path, options: WriteOptions
 ) -> Iterator[str]:
@@ -249,6 +261,9 @@ def _losses(
             given_by = " and ".join(given[layer.name])
             text = f"its model starts it from {given_by}; the target takes that state {how}"
             yield LayerNote(layer.name, text)
+    for name, wrapper in _time_distributed(checkpoint, options.sources or {}).items():
+        text = f"its model runs it on each step of TimeDistributed '{wrapper}'; give the target those steps as a batch"
+        yield LayerNote(name, text)
     yield from chosen.losses(checkpoint, target, options)
 
 
