@@ -756,6 +756,18 @@ def test_a_whole_twin_for_another_keras_is_no_difference(folder, name):
     assert rules("twin.h5") == ("failed", ["twin-differs"])
 
 
+@pytest.mark.parametrize("bias_mode", [None, "recurrent", "both-halves"])
+def test_a_twin_of_cudnn_layers_has_both_biases(folder, bias_mode):
+    """It is opened as a Keras file, whose other layers have one bias; this one is written with two."""
+    write_lstm(folder / "model.h5")
+    convert("model.h5", "twin.cudnn.h5", bias_mode=bias_mode)
+    assert rules("twin.cudnn.h5") == ("passed", [])
+    assert not failures_without_a_run("model.h5", "twin.cudnn.h5")
+    edit("twin.cudnn.h5", "bias:0", lambda values: values + 1)
+    assert rules("twin.cudnn.h5") == ("failed", ["twin-differs"])
+    assert failures_without_a_run("model.h5", "twin.cudnn.h5")
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".onnx", ".weights.h5"])
 def test_a_twin_of_a_layer_that_returns_something_else_now_differs(folder, suffix):
     """Its record says what the layer returned when the twin was written."""

@@ -106,7 +106,7 @@ def _differs(source: LSTMLayer, twin: LSTMLayer, name: str, file: CheckedFile, *
         text = f"has {_shown(twin)}, but {name} has {_shown(source)}"
         return Violation("twin-differs", text, twin.name)
     record = file.record
-    one = record is None or (file.artifact is not None and file.artifact.format.biases == "one")
+    one = record is None or (file.artifact is not None and file.artifact.one_bias)
     mode = "single-input" if one or record is None else record.bias_mode
     for number, (half, twin_half) in enumerate(zip(source.directions, twin.directions, strict=True)):
         where = f"the {('forward', 'backward')[number]} direction's " if source.bidirectional else "its "

@@ -226,6 +226,12 @@ class Artifact:
         """The path it was opened by."""
         return self.file.path
 
+    @property
+    def one_bias(self) -> bool:
+        """Whether each direction has one bias; a Keras file of CuDNNLSTM layers has two, and its record says which."""
+        modes = (None, "single-input")
+        return self.format.biases == "one" and (self.record is None or self.record.bias_mode in modes)
+
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """The file's layers, and its model if the file contains one.

@@ -106,7 +106,7 @@ def _check_stacks(
 ) -> Iterator[Check]:
     """Compare structure, weights and outputs of each stack; the first run has the seconds of loading added."""
     artifact = file.artifact
-    one_bias, record = artifact.format.biases == "one", artifact.record
+    one_bias, record = artifact.one_bias, artifact.record
     # The file's bias mode is a promise about the source that it was made from; of another, sums are compared.
     summed = record is None or not record.made_from(source)
     mode = "single-input" if one_bias else None if record is None else record.bias_mode
