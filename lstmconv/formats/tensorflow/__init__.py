@@ -1,4 +1,4 @@
-"""TensorFlow's own containers, SavedModels and checkpoints: read without TensorFlow, and not written."""
+"""TensorFlow's own containers, SavedModels and checkpoints: lstmconv reads them without TensorFlow, and writes none."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def config_of(file: MappedFile) -> Mapping[str, Any]:
     """Return the config in a SavedModel, as ``model.to_json()`` states it.
 
     Raises:
-        UnreadableFileError: There is none in it: a checkpoint has none.
+        UnreadableFileError: The file has no config; a checkpoint never has one.
     """
     from lstmconv.formats.tensorflow.reader import open_file as opening
 
@@ -40,27 +40,27 @@ def config_of(file: MappedFile) -> Mapping[str, Any]:
 
 
 def obstacle(stack: Stack) -> str | None:
-    """Say that nothing is written."""
+    """Return the reason why lstmconv writes no TensorFlow files."""
     return _NOT_WRITTEN
 
 
 def obstacle_of_model(model: Model, options: WriteOptions) -> str | None:
-    """Say that nothing is written."""
+    """Return the reason why lstmconv writes no TensorFlow files."""
     return _NOT_WRITTEN
 
 
 def terms(layer: LSTMLayer) -> str:
-    """Say as what a SavedModel holds a layer."""
+    """Return the form that a layer has in a SavedModel."""
     return "one LSTM layer"
 
 
 def usage(artifact: Artifact, place: Path) -> str | None:
-    """Return nothing: none is written."""
+    """Return ``None``: lstmconv writes no TensorFlow files."""
     return None
 
 
 def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Path]:
-    """Refuse.
+    """Refuse to write.
 
     Raises:
         UsageError: Always.
@@ -69,5 +69,5 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
 
 
 def losses(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> Iterator[str]:
-    """Yield nothing: none is written."""
+    """Yield nothing: lstmconv writes no TensorFlow files."""
     return iter(())

@@ -1,4 +1,4 @@
-"""Find the checkpoint or SavedModel that a path means: a prefix, a folder, or one of its files."""
+"""Find the checkpoint or SavedModel for a path: a prefix, a folder, or one of its files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
 
 INDEX = ".index"
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
-"""The last bytes of every table of LevelDB's form (tensorflow/core/lib/io/format.h kTableMagicNumber)."""
+"""The last bytes of every table in LevelDB's format (tensorflow/core/lib/io/format.h kTableMagicNumber)."""
 _SHARD = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
 _STATE = "checkpoint"
 """The text file in which tf.train.Saver and CheckpointManager name the latest checkpoint of a folder."""
@@ -36,7 +36,7 @@ def is_saved_model(folder: Path) -> bool:
 
 
 def is_checkpoint_folder(folder: Path) -> bool:
-    """Whether a folder holds checkpoints."""
+    """Whether a folder contains checkpoints."""
     return (folder / _STATE).is_file() or any(map(_has_shards, folder.glob(f"*{INDEX}")))
 
 
@@ -46,12 +46,12 @@ def variables_of(folder: Path) -> Path:
 
 
 def located(path: Path) -> list[Path]:
-    """Return the SavedModel folders and the indexes that a path may mean: of a file one at most.
+    """Return the SavedModel folders and the indexes for a path; for a file, at most one.
 
-    A folder with several checkpoints means the latest, as its file ``checkpoint`` says, or else each of them.
+    For a folder with several checkpoints, this is the latest one, which its file ``checkpoint`` names, or else all.
 
     Raises:
-        UnreadableFileError: The latest checkpoint is not there, or a data file's index.
+        UnreadableFileError: The latest checkpoint or the index of a data file is missing.
     """
     if path.is_dir():
         if is_saved_model(path.parent) and variables_of(path.parent).parent == path:
@@ -87,12 +87,12 @@ def _has_shards(index: Path) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Return a pattern that matches a name only."""
+    """Return a glob pattern that matches only this name."""
     return re.sub(r"([*?\[])", r"[\1]", name)
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Return the index of a folder's latest checkpoint, or of every one where nothing says which is the latest."""
+    """Return the index of a folder's latest checkpoint, or all indexes if no file says which is the latest."""
     state = folder / _STATE
     if not state.is_file():
         return sorted(each for each in folder.glob(f"*{INDEX}") if _has_shards(each))
@@ -101,7 +101,7 @@ def _checkpoints(folder: Path) -> list[Path]:
     stated = _LATEST.search(text)
     if stated is None:
         raise UnreadableFileError("names no checkpoint; pass the checkpoint itself", about=f"{folder.name}/{_STATE}")
-    # A folder that was moved still has the names of the place where it was written.
+    # In a folder that was moved, the file still has the old path.
     index = folder / (re.split(r"[/\\]", stated[1])[-1] + INDEX)
     if not index.is_file():
         raise UnreadableFileError(

@@ -1,1 +1,1 @@
-"""Read what TensorFlow keeps of a Keras model: tensors, the objects that own them, and configs."""
+"""Read a Keras model from TensorFlow's files: tensors, the objects that own them, and configs."""

@@ -1,7 +1,7 @@
 """Open a TensorFlow checkpoint: the tensors in ``PREFIX.data-0000N-of-0000M``, found by ``PREFIX.index``.
 
 Source: tensorflow/core/util/tensor_bundle/tensor_bundle.cc, tensorflow/core/protobuf/tensor_bundle.proto: the key ""
-holds a BundleHeaderProto, every other one a tensor's BundleEntryProto; numbers lie in the shards as in memory.
+has a BundleHeaderProto, every other key a tensor's BundleEntryProto; the shards contain the numbers as in memory.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ _DTYPES: Mapping[int, np.dtype[Any]] = {
         23: "<u8",
     }.items()
 }  # fmt: skip
-"""tensorflow/core/framework/types.proto, without what is no number."""
+"""tensorflow/core/framework/types.proto, only the types of numbers."""
 _BFLOAT16, _STRING = 14, 7
 _LARGEST_INDEX = 256 << 20
-"""Bytes of an index that is read at all; a tensor takes about 100."""
+"""The most bytes of an index; a tensor takes about 100."""
 
 
 class Entry(NamedTuple):
-    """What an index says of one tensor.
+    """The entry of one tensor in an index.
 
     Attributes:
-        dtype: TensorFlow's number for it.
-        shape: Its sizes.
-        shard: Which data file holds it.
-        offset: Where it begins there.
-        size: Its bytes.
-        crc: Their masked checksum.
-        sliced: It is stored in slices, under other keys.
+        dtype: TensorFlow's number of the dtype.
+        shape: The tensor's shape.
+        shard: The number of the data file.
+        offset: The tensor's first byte in the data file.
+        size: The number of bytes.
+        crc: The masked checksum of the bytes.
+        sliced: Whether the tensor is stored in slices, under other keys.
     """
 
     dtype: int
@@ -62,10 +62,10 @@ class Bundle:
     """One checkpoint.
 
     Attributes:
-        name: What errors call it.
-        index: Its index.
-        entries: What it says of each tensor, by the tensor's key.
-        shards: The data files, in their order.
+        name: The checkpoint's name for errors.
+        index: The index file.
+        entries: The index entries by the tensors' keys.
+        shards: The data files, in order.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class Bundle:
         self._arrays: dict[str, StoredArray] = {}
 
     def array(self, key: str) -> StoredArray:
-        """Return a tensor of numbers; one of another kind as an entry that refuses to be loaded.
+        """Return a tensor of numbers; any other tensor becomes an entry that refuses to be loaded.
 
         Raises:
-            UnreadableFileError: There is none, or its bytes differ from their checksum.
+            UnreadableFileError: The key is missing, or the bytes differ from their checksum.
         """
         if key not in self._arrays:
             self._arrays[key] = self._array(key)
@@ -102,13 +102,13 @@ class Bundle:
         return StoredArray(key, entry.shape, dtype, {}, values)
 
     def text(self, key: str) -> bytes | None:
-        """Return a tensor that is one string of bytes; ``None`` if there is none of that key.
+        """Return a tensor that is one byte string; ``None`` if the key is missing.
 
         Its bytes (tensor_bundle.cc WriteStringTensor): the length, four bytes of the length's checksum, the text. The
-        tensor's checksum is taken of the length as four or eight bytes.
+        tensor's checksum includes the length as four or eight bytes.
 
         Raises:
-            UnreadableFileError: It is something else, or damaged.
+            UnreadableFileError: The tensor is something else, or is damaged.
         """
         entry = self.entries.get(key)
         if entry is None:
@@ -136,11 +136,11 @@ def open_bundle(index: Path, name: str) -> Bundle:
     """Open a checkpoint by its index.
 
     Args:
-        index: ``PREFIX.index``; the data files stand beside it.
-        name: What errors call it.
+        index: ``PREFIX.index``; the data files are in the same folder.
+        name: The checkpoint's name for errors.
 
     Raises:
-        UnreadableFileError: It is damaged, or a data file is missing, a link, or shorter than the index says.
+        UnreadableFileError: The index is damaged, or a data file is missing, a link, or shorter than the index says.
     """
     if index.is_symlink():
         raise UnreadableFileError("its index is a symbolic link; not followed", about=name)
@@ -167,7 +167,7 @@ def open_bundle(index: Path, name: str) -> Bundle:
 
 
 def _dtype_of(number: int) -> np.dtype[Any] | None:
-    """Return the type of a tensor's elements; ``None`` where they are no numbers."""
+    """Return the dtype of a tensor's elements; ``None`` if they are no numbers."""
     return float_type("bfloat16") if number == _BFLOAT16 else _DTYPES.get(number)
 
 
@@ -222,7 +222,7 @@ def _shards(index: Path, count: int, name: str) -> list[MappedFile]:
 
 
 def _refuse_claims(entries: Mapping[str, Entry], shards: Sequence[MappedFile], name: str) -> None:
-    """Refuse tensors that reach beyond their file, lie on each other, or have another size than their shape says."""
+    """Refuse tensors that reach beyond their file, overlap, or have another size than their shape says."""
     ends = [0] * len(shards)
     for key, entry in sorted(entries.items(), key=lambda item: (item[1].shard, item[1].offset, item[1].size)):
         if entry.sliced:

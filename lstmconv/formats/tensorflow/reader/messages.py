@@ -1,4 +1,4 @@
-"""Read Protocol Buffers messages field by field: TensorFlow's are large, and few of their fields are needed."""
+"""Read Protocol Buffers messages field by field, because TensorFlow's are large and few of their fields are needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Message:
     """The bytes ``content[begin:end]``: a message, or a field of one, which may be a message, a text or bytes.
 
     Attributes:
-        file: What errors call the file.
+        file: The file's name for errors.
     """
 
     content: Content
@@ -31,7 +31,7 @@ class Message:
         """Yield the number of each field and its value: a number, or its bytes.
 
         Raises:
-            UnreadableFileError: It is no message, or one that is cut off.
+            UnreadableFileError: The bytes are no message, or the message is cut off.
         """
         for number, wire, _, body, stop in fields(self.content, self.begin, self.end):
             if not number or stop > self.end:
@@ -47,7 +47,7 @@ class Message:
         """Yield the bytes of each field of one number.
 
         Raises:
-            UnreadableFileError: It has more fields than any model has objects.
+            UnreadableFileError: The message has more fields than the limit of objects allows.
         """
         for count, (found, value) in enumerate(self.fields()):
             if count > TRACKED_OBJECTS.value:
@@ -67,7 +67,7 @@ class Message:
         """The bytes as text.
 
         Raises:
-            UnreadableFileError: They are not UTF-8.
+            UnreadableFileError: The bytes are not UTF-8.
         """
         try:
             return str(self.content[self.begin : self.end], "utf-8")

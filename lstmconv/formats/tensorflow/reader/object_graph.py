@@ -1,7 +1,7 @@
-"""Read the graph of objects in a TensorFlow 2 checkpoint: which layer shows which, and which tensor is whose.
+"""Read the graph of objects in a TensorFlow 2 checkpoint: each object's children, and the tensor of each variable.
 
-Source: tensorflow/core/protobuf/trackable_object_graph.proto. Optimizers, functions and Keras' own lists of what layers
-show anyway are left out: what is read of an optimizer can never be taken for weights.
+Source: tensorflow/core/protobuf/trackable_object_graph.proto. Optimizers, functions and Keras' duplicate lists of
+variables are left out, so that an optimizer's variables are never used as weights.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LEFT_OUT = frozenset({
     "train_tf_function", "__call__", "call_and_return_all_conditional_losses", "call_and_return_conditional_losses",
     "_default_save_signature", "metrics", "keras_metrics", "compiled_metrics",
 })  # fmt: skip
-"""Children that are not followed."""
+"""Names of children that are left out."""
 _LONGEST_PATH = 4096
 
 
@@ -38,15 +38,15 @@ class _Node:
 
 
 def read_objects(content: bytes, bundle: Bundle, name: str) -> Tracked:
-    """Return the root of the objects that hold weights.
+    """Return the root of the objects that own weights.
 
     Args:
         content: A TrackableObjectGraph.
-        bundle: Holds the tensors.
-        name: What errors call it.
+        bundle: The checkpoint with the tensors.
+        name: The file's name for errors.
 
     Raises:
-        UnreadableFileError: It is damaged, or holds more objects than any model has.
+        UnreadableFileError: The graph is damaged, or has more objects than the limit allows.
     """
     nodes = _nodes(content, name)
     if not nodes:
@@ -113,7 +113,7 @@ def _reference(message: Message) -> tuple[str, int]:
 
 
 def _read_attribute(message: Message, node: _Node) -> None:
-    """Read a SerializedTensor into its object, if it is a variable's value."""
+    """Store a SerializedTensor's key and name in its object, if it is a variable's value."""
     texts = {
         number: value.text for number, value in message.fields() if isinstance(value, Message) and number in (1, 2, 3)
     }

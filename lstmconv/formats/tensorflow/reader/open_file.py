@@ -1,4 +1,4 @@
-"""Open TensorFlow's own containers as what the Keras reader reads: a config, and arrays that belong to objects."""
+"""Open TensorFlow's own containers as input for the Keras reader: a config, and arrays of objects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lstmconv.formats.tensorflow.reader.saved_model import config_files, config_
 __all__ = ["open_config", "open_file"]
 
 _EXPORTED = "_all_variables"
-"""What ``model.export()`` and ExportArchive keep of a model: a list of its variables, in no order, and no layers
+"""The only child in files of ``model.export()`` and ExportArchive: an unordered list of variables, without layers
 (keras/src/export/export_lib.py of 2.13 to 2.15, saved_model.py of 3)."""
 _WAY_OUT = "save the Keras model it was made from with model.save('model.h5')"
 
@@ -29,8 +29,8 @@ def open_file(file: MappedFile) -> KerasFile:
     """Open a SavedModel by its folder, or a checkpoint by its index.
 
     Raises:
-        UnreadableFileError: It is none, or damaged.
-        ForeignFileError: It is another of TensorFlow's files.
+        UnreadableFileError: The file is neither of both, or is damaged.
+        ForeignFileError: The file is another of TensorFlow's files.
     """
     file.refuse_empty()
     if file.path.is_dir() and places.is_saved_model(file.path):
@@ -45,7 +45,7 @@ def open_config(file: MappedFile) -> Config:
     """Read the model's config in a SavedModel.
 
     Raises:
-        UnreadableFileError: There is none in it, or it is damaged.
+        UnreadableFileError: The file has no config, or is damaged.
     """
     found = None
     if file.path.is_dir():
@@ -57,7 +57,7 @@ def open_config(file: MappedFile) -> Config:
 
 
 def _refuse_others(file: MappedFile) -> None:
-    """Name TensorFlow's files that hold no layers."""
+    """Refuse TensorFlow's files that contain no layers."""
     if file.has_suffix(".tflite"):
         raise ForeignFileError(
             f"a TensorFlow Lite model, whose layers are split into operations; {_WAY_OUT}", about=file.name
@@ -95,7 +95,7 @@ def _open_checkpoint(index: Path) -> KerasFile:
 def _file(
     name: str, bundle: Bundle, config: Config | None, description: str, files: tuple[MappedFile, ...], source: Path
 ) -> KerasFile:
-    """Join a checkpoint with its config; one without a graph of objects keeps variables by their names."""
+    """Join a checkpoint with its config; without a graph of objects, the variables are found by their names."""
     parts = tuple(file.path.relative_to(source.parent).as_posix() for file in files if file.path != source)
     graph = bundle.text(GRAPH_KEY)
     objects = None if graph is None else read_objects(graph, bundle, name)

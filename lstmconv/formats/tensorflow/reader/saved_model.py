@@ -1,6 +1,6 @@
-"""Read what Keras wrote into a SavedModel about its layers: their configs, as JSON.
+"""Read the configs of layers that Keras wrote into a SavedModel, as JSON.
 
-Sources: tensorflow/python/keras/saving/saved_model/save.py of TensorFlow 2.0 to 2.15. From 2.5 on the texts lie in
+Sources: tensorflow/python/keras/saving/saved_model/save.py of TensorFlow 2.0 to 2.15. From 2.5 on the texts are in
 ``keras_metadata.pb`` (keras/protobuf/saved_metadata.proto), before in ``saved_model.pb``: meta_graphs (2) of
 SavedModel, object_graph_def (7) of MetaGraphDef, nodes (1) of SavedObjectGraph, user_object (4) of SavedObject,
 metadata (3).
@@ -23,14 +23,14 @@ from lstmconv.formats.tensorflow.reader.messages import Message
 __all__ = ["config_files", "config_of", "layer_configs"]
 
 _TEXT = Path("assets") / "saved_model.json"
-"""Where tf.keras.experimental.export_saved_model of TensorFlow 1.13 to 1.15 kept ``model.to_json()``."""
+"""The file with ``model.to_json()`` of tf.keras.experimental.export_saved_model in TensorFlow 1.13 to 1.15."""
 
 
 def config_files(folder: Path, name: str) -> list[MappedFile]:
-    """Open the files of a SavedModel in which a config may stand.
+    """Open the files of a SavedModel that may contain a config.
 
     Raises:
-        UnreadableFileError: One is a link.
+        UnreadableFileError: A file is a link.
     """
     paths = [folder / part for part in (places.METADATA, places.MODEL, _TEXT) if (folder / part).is_file()]
     for path in paths:
@@ -40,7 +40,7 @@ def config_files(folder: Path, name: str) -> list[MappedFile]:
 
 
 def config_of(files: Sequence[MappedFile], name: str) -> Config | None:
-    """Return the model's config; ``None`` where Keras wrote none, as of a class of the user's own.
+    """Return the model's config; ``None`` if Keras wrote none, such as for a custom model class.
 
     Raises:
         UnreadableFileError: A file is damaged.
@@ -56,7 +56,7 @@ def config_of(files: Sequence[MappedFile], name: str) -> Config | None:
 
 
 def layer_configs(files: Sequence[MappedFile], name: str) -> dict[str, Mapping[str, Any]]:
-    """Return the config that Keras wrote of each layer, by the path of its object: ``encoder/lstm``.
+    """Return the config of each layer, by the path of its object: ``encoder/lstm``.
 
     Raises:
         UnreadableFileError: The file is damaged.
@@ -83,7 +83,7 @@ def layer_configs(files: Sequence[MappedFile], name: str) -> dict[str, Mapping[s
 
 
 def _root_text(file: MappedFile) -> Message | None:
-    """Return the JSON about the model itself."""
+    """Return the JSON of the model itself."""
     if file.name == places.METADATA:
         for node in _message(file).inner(1):
             fields = _last_of_each_field(node)
@@ -103,12 +103,12 @@ def _message(file: MappedFile) -> Message:
 
 
 def _last_of_each_field(message: Message) -> dict[int, Message]:
-    """Return the fields of a message that are bytes, of its first 1,000."""
+    """Return those of a message's first 1,000 fields that are bytes; the last one for each number."""
     return {number: value for number, value in islice(message.fields(), 1000) if isinstance(value, Message)}
 
 
 def _plain(value: Any) -> Any:
-    """Return JSON with tuples and shapes as the lists that they are in every other file (keras json_utils.py)."""
+    """Return JSON with tuples and shapes as lists, as in every other file (keras json_utils.py)."""
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
     if not isinstance(value, dict):
@@ -119,7 +119,7 @@ def _plain(value: Any) -> Any:
 
 
 def _config(found: Any) -> Config | None:
-    """Return a model's config by its metadata: ``model_config`` where Keras could compute one from the model."""
+    """Return a model's config from its metadata: ``model_config``, if Keras could compute it from the model."""
     if not isinstance(found, dict):
         return None
     stated = found.get("keras_version")
@@ -127,6 +127,6 @@ def _config(found: Any) -> Config | None:
     model: Mapping[str, Any] | None = found.get("model_config") if "class_name" not in found else found
     if not isinstance(model, dict) or not isinstance(model.get("config"), dict) or "class_name" not in model:
         return None
-    if "layers" not in model["config"]:  # A class of the user's own.
+    if "layers" not in model["config"]:  # A custom model class.
         return None
     return Config({"class_name": model["class_name"], "config": model["config"]}, version)

@@ -1,8 +1,8 @@
 """Read the sorted table that is the index of a TensorFlow checkpoint.
 
 Source: tensorflow/core/lib/io/format.cc, block.cc, table_builder.cc, which are LevelDB's (doc/table_format.md there):
-blocks of keys and values, each key without what it shares with the one before it, then a footer of 48 bytes that says
-where the index of the blocks lies.
+blocks of keys and values, each key without the beginning that it shares with the previous key, then a footer of 48
+bytes with the position of the index of the blocks.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["checksum", "read_table"]
 
 _FOOTER_BYTES = 48
 _TRAILER_BYTES = 5
-"""The bytes behind a block: how it is compressed, and its checksum."""
+"""The number of bytes after a block: its compression and its checksum."""
 
 _Handle: TypeAlias = "tuple[int, int]"
-"""Where a block begins, and its size."""
+"""The first byte of a block, and its size."""
 
 
 def read_table(content: bytes, name: str) -> dict[bytes, bytes]:
@@ -31,10 +31,10 @@ def read_table(content: bytes, name: str) -> dict[bytes, bytes]:
 
     Args:
         content: The whole file.
-        name: What errors call it.
+        name: The file's name for errors.
 
     Raises:
-        UnreadableFileError: It is damaged, compressed, or holds more than any checkpoint's index.
+        UnreadableFileError: The table is damaged, compressed, or larger than the limits.
     """
     if len(content) < _FOOTER_BYTES or not content.endswith(MAGIC):
         raise _damaged(name, "it does not end as the index of a TensorFlow checkpoint")
@@ -47,7 +47,7 @@ def read_table(content: bytes, name: str) -> dict[bytes, bytes]:
     for _, value in _entries(_block(content, index, name), name):
         handle, _ = _handle(value, 0, len(value), name)
         for key, inner in _entries(_block(content, handle, name), name):
-            if last is not None and key <= last:  # So no block is read twice, either.
+            if last is not None and key <= last:  # This also refuses a block that is read twice.
                 raise _damaged(name, "its keys are not in order")
             last = key
             key_bytes += len(key)
@@ -82,7 +82,7 @@ def _block(content: bytes, handle: _Handle, name: str) -> bytes:
     """Return a block's bytes.
 
     Raises:
-        UnreadableFileError: It lies outside the file, is compressed, or differs from its checksum.
+        UnreadableFileError: The block is outside the file, is compressed, or differs from its checksum.
     """
     start, size = handle
     stop = start + size
@@ -99,7 +99,7 @@ def _block(content: bytes, handle: _Handle, name: str) -> bytes:
 
 
 def _entries(block: bytes, name: str) -> Iterator[tuple[bytes, bytes]]:
-    """Yield a block's keys and values; the places at its end where keys stand whole are for searching only."""
+    """Yield a block's keys and values; the list of restart points at its end is only for searching."""
     count = int.from_bytes(block[-4:], "little") if len(block) >= 4 else 0
     end = len(block) - 4 * (count + 1)
     if end < 0:
