@@ -1,4 +1,4 @@
-"""How the LSTM layers of a graph feed each other: what a stack may join, and what reaches a layer."""
+"""Find the LSTM layers of a graph that feed each other, which a stack may join, and the layers that a mask reaches."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["Chains", "chains_of", "lstm_layers", "stacks_of", "with_masking"]
 
 
 class Chains(NamedTuple):
-    """Which LSTM layers feed each other.
+    """The LSTM layers that feed each other.
 
     Attributes:
-        edges: ``(a, b)``: ``b`` takes the sequence of ``a`` and nothing else: nothing between them computes at
-            inference, no state reaches ``b``, the same mask reaches both, and each is called once.
-        branching: Layers whose sequence has more readers than one, the model's outputs among them.
+        edges: ``(a, b)``: ``b`` reads only the sequence of ``a``. Nothing between them computes at inference, ``b`` has
+            no initial state, the same mask reaches both, and each is called once.
+        branching: Layers whose sequence has several readers; the model's outputs count as readers.
     """
 
     edges: tuple[tuple[str, str], ...]
@@ -29,7 +29,7 @@ class Chains(NamedTuple):
 
 
 def lstm_layers(model: Model) -> tuple[LSTMLayer, ...]:
-    """Return all LSTM layers in the order of their first calls, those of a stack one by one."""
+    """Return all LSTM layers in the order of their first calls, with each layer of a stack."""
     return tuple(layer for each in model.layers for layer in _own_layers(each))
 
 
@@ -71,7 +71,7 @@ def _feeds(below: Call, call: Call, origins: dict[Tensor, Tensor]) -> bool:
 
 
 def _origins(model: Model) -> dict[Tensor, Tensor]:
-    """Map what layers pass on unchanged at inference to where it comes from."""
+    """Map the output of each layer that changes nothing at inference to the tensor from which it comes."""
     origins: dict[Tensor, Tensor] = {}
     for call in model.calls:
         if _passes(call.layer):
@@ -102,7 +102,7 @@ def _models(model: Model) -> Iterator[Model]:
 
 
 def with_masking(model: Model) -> Model:
-    """Return the model with every LSTM layer told whether a mask reaches one of its calls."""
+    """Return the model with :attr:`LSTMLayer.masking` set for layers with a mask in one of their calls."""
     masked = {id(call.layer) for each in _models(model) for call in each.calls if any(call.masks)}
     return _replaced(model, masked, {})
 

@@ -22,8 +22,8 @@ class Provenance(NamedTuple):
         source: The file's name, without its folder.
         hashed: The file's SHA-256, or a function that computes it on demand.
         format: A description such as ``"Keras HDF5 (whole model)"``.
-        keras_version: As the file states it, or ``None``.
-        backend: As the file states it, or ``None``.
+        keras_version: The Keras version that the file states, or ``None``.
+        backend: The Keras backend that the file states, or ``None``.
         parts: Other files that belong to it: shards, external data.
     """
 
@@ -47,19 +47,19 @@ class Checkpoint:
     Attributes:
         layers: In the model's order.
         provenance: The file.
-        skipped: Recurrent layers that are not LSTMs, or not plain ones.
+        skipped: Recurrent layers that are not LSTMs, and LSTMs that do not convert.
         edges: ``(a, b)``: layer ``a`` feeds layer ``b`` directly, with nothing between them that
             computes at inference. ``None`` if the file does not say.
-        branching: Layers whose sequence something else reads too, beside the layer of ``edges``.
-        joined: The layers' names by the stack that the file holds them in, or that
-            :func:`lstmconv.model.stacking.join` made; layers that are in none are stacks of their own.
-        notes: What was assumed or overruled while reading, in whole sentences.
-        unknown: Why activations are unknown, and what to pass.
+        branching: Layers whose sequence has another reader besides the layer of ``edges``.
+        joined: The names of the layers in each stack of the file, or that :func:`lstmconv.model.stacking.join` made;
+            every other layer is a stack of its own.
+        notes: The assumptions and overrides made while reading, in whole sentences.
+        unknown: The reason why activations are unknown, and the option to pass.
         assumed: The file contains only arrays: its activations, directions and merge modes are assumed, or the user
             gave them.
         activations_given: The user named an activation, over the file's own or where the file states none.
-        given_states: Layers that start from states, each with what gives them, in words for a note; only where
-            ``model`` does not show it.
+        given_states: Layers that start from given states, each with the sources of the states, in words for a note;
+            only if ``model`` does not show them.
         model: The whole model as a graph, whose LSTM layers are ``layers``; ``None`` if the file does not say.
     """
 
@@ -125,8 +125,8 @@ class Checkpoint:
         """Return a layer by its name, or by its number.
 
         Raises:
-            KeyError: None has this name.
-            IndexError: There are fewer.
+            KeyError: No layer has this name.
+            IndexError: There are fewer layers.
         """
         if isinstance(name, int):
             return self.layers[name]
@@ -137,7 +137,7 @@ class Checkpoint:
 
     @property
     def question(self) -> str | None:
-        """What asks for the unknown activations, with the file's name; ``None`` where all are known."""
+        """The question for unknown activations, with the file's name; ``None`` if all are known."""
         return None if self.unknown is None else f"{self.provenance.source}: {self.unknown}"
 
     @property
@@ -146,7 +146,7 @@ class Checkpoint:
         return self.notes if self.question is None else (*self.notes, self.question)
 
     def refuse_unknown(self) -> None:
-        """Refuse to go on with what nobody knows how to compute.
+        """Refuse a checkpoint with unknown activations.
 
         Raises:
             UnsupportedModelError: An activation is unknown; the text asks for it.

@@ -55,7 +55,7 @@ class Gates:
 
     There are four views instead of one array, because a stored order such as ONNX' ``iofg`` has no ``ifgo``
     view, and Keras 1 stores each gate as its own array. ``numpy.asarray(gates)`` returns them as one
-    ``(4, hidden, ...)`` array in the order ``i f g o``: a copy, unless they stand in one like that.
+    ``(4, hidden, ...)`` array in the order ``i f g o``: a copy, unless they are views of such an array.
     """
 
     i: Array
@@ -77,7 +77,7 @@ class Gates:
         return iter((self.i, self.f, self.g, self.o))
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
-        """Return the gates as one ``(4, hidden, ...)`` array: a copy, unless they stand in one like that."""
+        """Return the gates as one ``(4, hidden, ...)`` array: a copy, unless they are views of such an array."""
         block = self.i.base
         one = isinstance(block, np.ndarray) and copy is not True
         if not one or block is None or dtype not in (None, block.dtype) or block.shape != self.shape:
@@ -104,7 +104,7 @@ class Gates:
 
     @property
     def size(self) -> int:
-        """How many numbers the four gates have together."""
+        """The number of elements of all four gates."""
         return 4 * self.i.size
 
     @property
@@ -114,5 +114,5 @@ class Gates:
 
 
 def _is(view: Array, other: Array) -> bool:
-    """Tell whether two views of one array are the same part of it."""
+    """Whether two views of one array are the same part of it."""
     return view.__array_interface__ == other.__array_interface__

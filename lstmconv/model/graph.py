@@ -44,8 +44,8 @@ class Input(NamedTuple):
     """One input of a model.
 
     Attributes:
-        name: As Keras names it.
-        shape: With the batch axis; ``None`` where Keras leaves it open.
+        name: Keras' name of the input.
+        shape: The shape with the batch axis; ``None`` for an open size.
         dtype: NumPy's name. ``int32`` or ``int64`` for token ids, ``bool``, or a float type.
     """
 
@@ -67,12 +67,12 @@ class Call:
         name: Unique in the model: the layer's own name for its first call, then ``name:1``, ``name:2``; a model
             that is called again gives ``model:1/dense``.
         layer: The same object for every call of one layer.
-        inputs: Its input tensors, in Keras' order.
-        states: A recurrent layer's initial state, h, c (h alone for GRU and SimpleRNN) for each direction; empty where
-            it starts from zeros. A ``Stack`` has those of all its layers, one after another.
-        masks: The masks that reach it: one for a recurrent layer, GlobalPooling, Activate (softmax), TimeDistributed;
-            query and value masks for attention.
-            Empty where none does; ``(batch, time)`` bool, true where a step counts.
+        inputs: The input tensors, in Keras' order.
+        states: The initial state of a recurrent layer: h, c (only h for GRU and SimpleRNN) for each direction; empty if
+            it starts from zeros. A ``Stack`` has the states of all its layers, one after another.
+        masks: The masks of the call: one for a recurrent layer, GlobalPooling, Activate (softmax), TimeDistributed;
+            query and value masks for attention; empty without a mask. Each is ``(batch, time)`` bool, true where a step
+            counts.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Call:
 
     @property
     def reads(self) -> tuple[Tensor, ...]:
-        """All tensors that it needs: inputs, states, masks."""
+        """All tensors that the call reads: inputs, states, masks."""
         return (*self.inputs, *self.states, *(mask for mask in self.masks if mask is not None))
 
 
@@ -91,7 +91,7 @@ class Call:
 class TimeDistributed(Kind):
     """A model of one input and one output, run on each step ``x[:, t]``; the batch of the inner model is open.
 
-    Where the wrapped layer acts on the last axis alone (Dense, Activate, Identity) the reader writes the layer itself.
+    For a wrapped layer that acts only on the last axis (Dense, Activate, Identity), the reader uses the layer itself.
     """
 
     model: Model
@@ -117,7 +117,7 @@ class Model:
     Attributes:
         name: The model's own name.
         inputs: In Keras' order.
-        calls: Each after all that it reads.
+        calls: The calls; each comes after the calls whose outputs it reads.
         outputs: The tensors that the model returns, by Keras' output names, in Keras' order.
     """
 
@@ -156,7 +156,7 @@ class Model:
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
-        """Every layer once, in the order of the first calls; those inside TimeDistributed behind it."""
+        """Every layer once, in the order of the first calls; layers inside TimeDistributed come after it."""
         found: dict[int, Layer] = {}
         for call in self.calls:
             found.setdefault(id(call.layer), call.layer)
@@ -170,9 +170,10 @@ class Model:
         return tuple(layer for layer in self.layers if isinstance(layer, Unknown))
 
     def axes_of(self, entry: Input) -> tuple[int | str, ...]:
-        """Return the sizes of an input's axes, with a name for each that Keras leaves open.
+        """Return the sizes of an input's axes, with a name for each open size.
 
-        All inputs share the batch; the times of several inputs need not be the same, and have the input's name.
+        All inputs share the batch. Several inputs may have different numbers of steps, so these names have the input's
+        name as a prefix.
 
         >>> model = Model("m", (Input("months", (None, None, 1)),), (), {})
         >>> model.axes_of(model.inputs[0])
@@ -185,7 +186,7 @@ class Model:
 
     @property
     def described_inputs(self) -> str:
-        """The inputs as a person reads them, in order: ``months (batch, 12, 1), ids (batch, 7)``."""
+        """The inputs in order, for people: ``months (batch, 12, 1), ids (batch, 7)``."""
         return ", ".join(f"{entry.name} ({', '.join(map(str, self.axes_of(entry)))})" for entry in self.inputs)
 
     def calls_of(self, layer: Layer) -> tuple[Call, ...]:
@@ -193,7 +194,7 @@ class Model:
         return tuple(call for call in self.calls if call.layer is layer)
 
     def takes_tokens(self, name: str) -> bool:
-        """Whether an input holds token ids: Embeddings read it, and else only comparisons, such as mask_zero's."""
+        """Whether an input is token ids: only Embeddings read it, and comparisons, such as that of mask_zero."""
         readers = {id(reader): reader.layer for reader in self.readers_of(Tensor(name))}
         return any(map(_embeds, readers.values())) and all(
             _embeds(layer) or (isinstance(layer, Operation) and layer.function in COMPARISONS)

@@ -1,8 +1,8 @@
-"""The layers beside an LSTM: one small record for each kind; many Keras classes map to one kind.
+"""The layers other than LSTMs: one small dataclass for each kind; many Keras classes map to one kind.
 
-Arrays are views into the file, in the axes that each record states: those of Keras 2 and 3 (a kernel is
-``(input, output)``), which :mod:`lstmconv.layouts` turns into a target's. What a record holds decides
-what the layer computes; training-only options (dropout rates, regularizers) are left out.
+Arrays are views into the file, with the axes of Keras 2 and 3 that each class states (a kernel is
+``(input, output)``); :mod:`lstmconv.layouts` converts them to a target's axes. The attributes decide
+the layer's result completely; training-only options (dropout rates, regularizers) are left out.
 
 "axis" and "axes" count as NumPy does and include the batch axis, 0.
 """
@@ -27,7 +27,7 @@ __all__ = [
 ]  # fmt: skip
 
 Padding: TypeAlias = Literal["valid", "same", "causal"]
-"""``same`` as TensorFlow pads: ``ceil(size / stride)`` steps; of an odd number of zeros the larger part comes last."""
+"""``same`` pads like TensorFlow: ``ceil(size / stride)`` steps, and an odd number of zeros has its larger part last."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Kind:
     name: str
 
     def __init_subclass__(cls) -> None:
-        """Keep the short ``repr`` below: ``dataclass`` makes none where the class has one."""
+        """Keep the short ``repr`` below: ``dataclass`` adds none to a class that has one."""
         cls.__repr__ = Kind.__repr__  # type: ignore[method-assign]  # on purpose
 
     def __repr__(self) -> str:
@@ -83,7 +83,7 @@ class Embedding(Kind):
 
 @dataclass(frozen=True, eq=False)
 class Activate(Kind):
-    """An activation as a layer. Softmax and its like run along ``axis``; a mask (Softmax) excludes places."""
+    """An activation as a layer. Softmax and similar functions run along ``axis``; a mask (Softmax) excludes places."""
 
     activation: Activation
     axis: int = -1
@@ -224,7 +224,7 @@ class Identity(Kind):
     """A layer that does nothing at inference: dropout, noise, regularization.
 
     Attributes:
-        class_name: What Keras calls it.
+        class_name: The Keras class.
     """
 
     class_name: str
@@ -295,7 +295,7 @@ class Concatenate(Kind):
 
 @dataclass(frozen=True, eq=False)
 class Stacking(Kind):
-    """Inputs side by side along a new axis: ``stack``."""
+    """Inputs stacked along a new axis: ``stack``."""
 
     axis: int = 0
 
@@ -313,7 +313,7 @@ class Constant(Kind):
     """A constant in the config: an operand, an initial state. It takes no input.
 
     Attributes:
-        value: With the batch axis where it has one; 1 there where it broadcasts.
+        value: The array; a batch axis has size 1 if the constant broadcasts.
     """
 
     value: Array
@@ -356,7 +356,7 @@ class Reduce(Kind):
 class Slice(Kind):
     """NumPy's basic indexing, one entry an axis.
 
-    An integer takes the axis away, ``(start, stop, step)`` keeps it, ``None`` adds one of size 1.
+    An integer removes the axis, ``(start, stop, step)`` keeps it, ``None`` adds an axis of size 1.
     """
 
     index: tuple[int | tuple[int | None, int | None, int | None] | None, ...]
@@ -382,7 +382,7 @@ class Attention(Kind):
 
     Inputs: query, value and, if given, key. Outputs: the context (and the weights).
 
-    Call masks: :attr:`~lstmconv.model.graph.Call.masks` holds query mask, value mask (``None`` where there is none).
+    Call masks: :attr:`~lstmconv.model.graph.Call.masks` has the query mask and the value mask (``None`` if missing).
 
     Attributes:
         scale: ``()`` for ``dot`` with use_scale, ``(features,)`` for additive; ``None`` without.
@@ -428,9 +428,9 @@ class Unknown(Kind):
     """A layer that lstmconv does not compute: lstmconv joins no layers across it and proves nothing about it.
 
     Attributes:
-        class_name: What the config calls it, with its package where it is not Keras' own: ``my>LSTM``.
-        reason: Why, in words.
-        stored: Its arrays by the file's names.
+        class_name: The class in the config, with the package if it is not Keras' own: ``my>LSTM``.
+        reason: The reason why lstmconv does not compute the layer, for people.
+        stored: The layer's arrays by the file's names.
     """
 
     class_name: str
@@ -444,5 +444,5 @@ class Unknown(Kind):
 
     @property
     def arrays(self) -> Mapping[str, Array]:
-        """Its arrays by the file's names."""
+        """The layer's arrays by the file's names."""
         return self.stored

@@ -16,7 +16,7 @@ __all__ = ["arrays_of", "name_inside", "named_layers"]
 
 
 def name_inside(name: str, above: str) -> str:
-    """Return a layer's name in the whole: under the name of the TimeDistributed layer that it is inside of, if any.
+    """Return a layer's name in the whole model: below the name of the TimeDistributed layer around it, if any.
 
     >>> name_inside("conv", "each_step"), name_inside("each_step", "each_step"), name_inside("dense", "")
     ('each_step/conv', 'each_step', 'dense')
@@ -25,12 +25,12 @@ def name_inside(name: str, above: str) -> str:
 
 
 def named_layers(model: Model, above: str = "") -> Iterator[tuple[str, Layer]]:
-    """Yield every layer once with its name in the whole; those inside TimeDistributed behind it, under its name.
+    """Yield every layer once with its name in the whole model; layers inside TimeDistributed come after it.
 
     A wrapped layer may have the wrapper's own name: the wrapper has no arrays.
 
     Raises:
-        UnsupportedModelError: Two layers have one name.
+        UnsupportedModelError: Two layers have the same name.
     """
     seen: dict[str, Layer] = {}
     for call in model.calls:

@@ -1,4 +1,4 @@
-"""Notes about layers: text for a user that knows which layer it is about."""
+"""Notes about layers: texts for users, with the name of the layer as an attribute."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class LayerNote(str):
 
     Attributes:
         layer: The layer's name.
-        sentence: What is said about it.
+        sentence: The note without the layer's name.
 
     >>> LayerNote("lstm", "its model masks steps; the target runs every step")
     'lstm: its model masks steps; the target runs every step'
@@ -28,5 +28,5 @@ class LayerNote(str):
         return note
 
     def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]  # str has one argument, this has two
-        """Return what a copy is made from."""
+        """Return the arguments for a copy."""
         return self.layer, self.sentence

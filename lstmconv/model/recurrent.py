@@ -1,4 +1,4 @@
-"""GRU and SimpleRNN layers: what stands where an LSTM could, and computes a whole model beside one."""
+"""GRU and SimpleRNN layers, which a whole model may have besides LSTM layers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lstmconv.model.layers import MergeMode, sizes
 __all__ = ["GRU_GATES", "GRUDirection", "RecurrentLayer", "SimpleRNNDirection"]
 
 GRU_GATES = "zrh"
-"""The order of the first axis of :class:`GRUDirection`'s arrays: update, reset, candidate; Keras' and ONNX' own."""
+"""The order of the first axis of :class:`GRUDirection`'s arrays: update, reset, candidate, as in Keras and ONNX."""
 
 
 @dataclass(frozen=True, eq=False)
 class GRUDirection:
-    """One GRU running one way over time.
+    """One GRU that runs in one direction over time.
 
     Source: keras/src/layers/rnn/gru.py GRUCell.call::
 
@@ -56,7 +56,7 @@ class GRUDirection:
 
 @dataclass(frozen=True, eq=False)
 class SimpleRNNDirection:
-    """One SimpleRNN running one way over time: ``h' = act(weight_ih x + bias + weight_hh h)``.
+    """One SimpleRNN that runs in one direction over time: ``h' = act(weight_ih x + bias + weight_hh h)``.
 
     Attributes:
         weight_ih: ``(hidden, input)``.

@@ -14,14 +14,14 @@ __all__ = ["renamed"]
 def renamed(model: Model, names: Mapping[str, str]) -> Model:
     """Return a model whose layers have new names, and whose calls are named after them; inputs and outputs stay.
 
-    Layers of a stack, and of a model inside TimeDistributed, are among them.
+    This includes the layers of a stack and of a model inside TimeDistributed.
 
     Args:
         model: The model.
-        names: New layer names by old ones; a layer without one keeps its name.
+        names: New layer names by old ones; other layers keep their names.
 
     Raises:
-        UnsupportedModelError: Two calls would have one name.
+        UnsupportedModelError: Two calls would have the same name.
     """
     if not names:
         return model
@@ -58,6 +58,6 @@ def _named(layer: Layer, names: Mapping[str, str]) -> Layer:
 
 
 def _call_name(call: Call, names: Mapping[str, str]) -> str:
-    """Return a call's new name: its layer's, with the number of the call behind it."""
+    """Return a call's new name: the layer's new name, and the number of the call."""
     old = call.layer.name
     return names[old] + call.name.removeprefix(old) if old in names and call.name.startswith(old) else call.name

@@ -20,7 +20,7 @@ def misfit(layer: Layer, shapes: Sequence[Shape], why: str) -> UnsupportedModelE
 
 
 def broadcast(shapes: Sequence[Shape]) -> Shape:
-    """Return what NumPy's broadcasting makes of shapes; an open size beside one that is not 1 has that size.
+    """Return the shape after NumPy's broadcasting; an open size is taken to be equal to a known size other than 1.
 
     >>> broadcast([(None, 3, 1), (None, 1, 5)])
     (None, 3, 5)
@@ -40,11 +40,11 @@ def broadcast(shapes: Sequence[Shape]) -> Shape:
 
 
 def refuse_other_size(layer: Layer, shapes: Sequence[Shape], size: Size, wanted: int, what: str) -> None:
-    """Refuse a size that is known and is another than the layer's."""
+    """Refuse a known size that differs from the layer's."""
     if size is not None and size != wanted:
         raise misfit(layer, shapes, f"{what} {size}, its weights take {wanted}")
 
 
 def expanded(shape: Shape, rank: int) -> Shape:
-    """Put axes of size 1 behind the batch, as Keras' merge layers do (keras/src/layers/merging/base_merge.py call)."""
+    """Add axes of size 1 after the batch, as Keras' merge layers do (keras/src/layers/merging/base_merge.py call)."""
     return (*shape[:1], *(1,) * (rank - len(shape)), *shape[1:])

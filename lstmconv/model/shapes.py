@@ -1,7 +1,7 @@
-"""The shapes that a graph's tensors have: what each kind of layer makes of the shapes it is given.
+"""The shapes of a graph's tensors, with a rule for the output shapes of each kind of layer.
 
-Shapes include the batch; ``None`` is a size that the model leaves open. Keras' own rules: ``compute_output_shape``
-of each layer (keras/src/layers, 3.15) and keras/src/ops/operation_utils.py.
+Shapes include the batch; ``None`` is an open size. Sources of the rules: ``compute_output_shape`` of each Keras layer
+(keras/src/layers, 3.15) and keras/src/ops/operation_utils.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["infer", "output_shapes"]
 def infer(model: Model) -> Mapping[Tensor, Shape]:
     """Return the shapes of all tensors of a model.
 
-    Tensors behind a layer that lstmconv does not compute are left out: nothing is known about them.
+    Tensors behind an unknown layer are left out, because their shapes are unknown too.
 
     Raises:
         UnsupportedModelError: Sizes do not fit together; the text names the call and the sizes.
@@ -39,14 +39,14 @@ def infer(model: Model) -> Mapping[Tensor, Shape]:
 
 
 def output_shapes(layer: Layer, input_shapes: Sequence[Shape]) -> tuple[Shape, ...]:
-    """Return the shapes of all that one call of a layer computes, in the order of :class:`~lstmconv.model.Tensor`.
+    """Return the shapes of all outputs of one call of a layer, in the order of :class:`~lstmconv.model.Tensor`.
 
     Args:
-        layer: Any but an unknown one.
+        layer: Any layer except an unknown one.
         input_shapes: The shapes of its inputs.
 
     Raises:
-        UnsupportedModelError: Sizes do not fit together, or nothing is known about the layer.
+        UnsupportedModelError: Sizes do not fit together, or the layer is unknown.
     """
     rule = _RULES.get(type(layer))
     if rule is None:
@@ -132,7 +132,7 @@ def _layer_normalization(layer: kinds.LayerNormalization, shapes: Sequence[Shape
 
 
 def _broadcast_arrays(layer: kinds.Kind, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
-    """Join a layer's own arrays with its input, element by element."""
+    """Broadcast a layer's own arrays with its input."""
     own = [array.shape for array in layer.arrays.values()]
     return (broadcast([shapes[0], *own]),)
 

@@ -1,4 +1,4 @@
-"""The shapes that convolutions and poolings return, and how much they pad."""
+"""The output shapes and the padding of convolutions and poolings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["RULES", "same_padding", "transposed_padding", "window_sizes"]
 
 
 def _split(shape: Shape, channels_first: bool) -> tuple[Size, tuple[Size, ...], Size]:
-    """Take a shape apart: batch, spatial sizes, channels."""
+    """Split a shape into batch, spatial sizes and channels."""
     if channels_first:
         return shape[0], shape[2:], shape[1]
     return shape[0], shape[1:-1], shape[-1]
@@ -47,9 +47,9 @@ def window_sizes(kernel: Sequence[int], dilation: Sequence[int]) -> list[int]:
 def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
     """Return how many zeros ``same`` puts before and after an axis.
 
-    TensorFlow's rule (tensorflow/core/framework/common_shape_fns.cc GetWindowedOutputSizeVerbose), which all of
-    Keras' backends follow: the output has ``ceil(size / stride)`` places, and of an odd number of zeros the larger
-    part comes last.
+    All of Keras' backends follow TensorFlow's rule (tensorflow/core/framework/common_shape_fns.cc
+    GetWindowedOutputSizeVerbose): the output has ``ceil(size / stride)`` places, and an odd number of zeros has its
+    larger part last.
 
     >>> same_padding(5, window=4, stride=1)
     (1, 2)
@@ -61,9 +61,9 @@ def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
 def transposed_padding(window: int, stride: int, padding: kinds.Padding, output_padding: int | None) -> tuple[int, int]:
     """Return how many places of a full transposed convolution are cut on each side.
 
-    Full, it has ``(size - 1) * stride + window`` places. A negative number is zeros to add
-    (keras/src/backend/common/backend_utils.py
-    _convert_conv_transpose_padding_args_from_keras_to_jax). ``window`` includes the dilation.
+    A full transposed convolution has ``(size - 1) * stride + window`` places. A negative result is a number of zeros to
+    add (keras/src/backend/common/backend_utils.py _convert_conv_transpose_padding_args_from_keras_to_jax). ``window``
+    includes the dilation.
     """
     if padding == "valid":
         more = max(window, stride) - window if output_padding is None else output_padding
