@@ -1,6 +1,6 @@
-"""What Keras computes, in NumPy float64: the judge of every conversion.
+"""Keras' computations in NumPy float64, the reference for every conversion.
 
-``cells`` is the arithmetic of one step of a recurrent layer, ``recurrent`` what happens around it; ``layers``,
+``cells`` computes one step of a recurrent layer, ``recurrent`` the order of time, masks and merging; ``layers``,
 ``attention`` and ``operations`` compute all other kinds, ``graph`` a whole model.
 """
 

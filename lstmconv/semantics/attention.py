@@ -1,4 +1,4 @@
-"""What Keras' attention layers compute, masks included.
+"""The computations of Keras' attention layers, with masks.
 
 Sources: keras/src/layers/attention/{attention,additive_attention,multi_head_attention}.py (3.15) and
 keras/src/backend/*/nn.py dot_product_attention, tf_keras/src/layers/attention (2.21).
@@ -23,19 +23,19 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 _SOFTMAX = Activation("softmax")
 _FAR = 1e9
-"""What a masked score is less by (attention.py _apply_scores)."""
+"""The number that is subtracted from a masked score (attention.py _apply_scores)."""
 
 
 def _weights(scores: Float64, allowed: Mask | None) -> Float64:
-    """Return the softmax over the steps that are allowed; where none is, all steps count alike.
+    """Return the softmax over the allowed steps; if no step is allowed, all steps count equally.
 
-    In float32, scores less 1e9 are equal to each other, and so are those that are replaced by a large negative number.
+    In float32, scores minus 1e9 are equal to each other, and so are scores replaced by a large negative number.
     """
     return _SOFTMAX(scores if allowed is None else np.where(allowed, scores, -_FAR))
 
 
 def _causal(queries: int, values: int) -> Mask:
-    """Let no query see a later value, ``(queries, values)``."""
+    """Return the causal mask ``(queries, values)``: no query sees a later value."""
     return np.tri(queries, values, dtype=bool)
 
 
@@ -46,7 +46,7 @@ def _both(a: Mask | None, b: Mask | None) -> Mask | None:
 
 
 def _parts(inputs: Sequence[Array]) -> tuple[Float64, Float64, Float64]:
-    """Return query, value and key; the value is the key where none is given."""
+    """Return query, value and key; without a key, the value is used."""
     arrays = [np.asarray(array, np.float64) for array in inputs]
     return arrays[0], arrays[1], arrays[2] if len(arrays) > 2 else arrays[1]
 
@@ -107,7 +107,7 @@ def multi_head_attention(
 
 
 def _projected(x: Float64, kernel: Array, bias: Array | None) -> Float64:
-    """Return a projection by heads, ``(batch, heads, steps, size)``."""
+    """Return the projection for all heads, ``(batch, heads, steps, size)``."""
     features, heads, size = kernel.shape
     flat = x @ np.asarray(kernel, np.float64).reshape(features, heads * size)
     if bias is not None:

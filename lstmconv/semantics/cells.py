@@ -1,8 +1,8 @@
-"""What one step of a recurrent layer computes: the arithmetic of LSTM, GRU and SimpleRNN, exact as far as float64 is.
+"""The arithmetic of one step of LSTM, GRU and SimpleRNN, in float64.
 
 Everything else about a layer (order of time, masks, merging) is computed around a cell, on arrays that may have one
-axis more in front of ``(batch, time, features)``. So other cells carry a rounding error
-(:mod:`lstmconv.proof.rounding`) or wrong versions (:mod:`lstmconv.proof.power`) along that axis.
+more axis before ``(batch, time, features)``. Other cells use that axis for a rounding error
+(:mod:`lstmconv.proof.rounding`) or for wrong versions (:mod:`lstmconv.proof.power`).
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ Direction: TypeAlias = "LSTMDirection | GRUDirection | SimpleRNNDirection"
 
 
 def times(array: Float64, weight: Float64) -> Float64:
-    """Multiply ``(..., columns)`` by the rows of a weight, in one product whatever the axes in front."""
+    """Multiply ``(..., columns)`` by the rows of a weight, in one product for any number of leading axes."""
     flat: Float64 = array.reshape(-1, array.shape[-1]) @ weight.T
     return flat.reshape(*array.shape[:-1], len(weight))
 
 
 def state_letters(layer: LSTMLayer | RecurrentLayer | Stack) -> str:
-    """Return the states of one direction in Keras' order: ``"hc"`` of an LSTM, else ``"h"``."""
+    """Return the states of one direction in Keras' order: ``"hc"`` for an LSTM, else ``"h"``."""
     return "h" if isinstance(layer, RecurrentLayer) else "hc"
 
 
 class Cell:
-    """One direction's arithmetic; subclasses say what a step is.
+    """The arithmetic of one direction; subclasses define a step.
 
     Attributes:
         weight_ih: ``(gates * hidden, input)``.
         weight_hh: ``(gates * hidden, hidden)``.
-        biases: Those that are added to what the input gives.
+        biases: The biases that are added to the product of the input and weight_ih.
     """
 
     weight_ih: Float64
@@ -50,14 +50,14 @@ class Cell:
     biases: tuple[Float64, ...]
 
     def project(self, x: Float64) -> Float64:
-        """Return what the gates get from the input and the biases, ``(..., batch, time, gates * hidden)``."""
+        """Return the gates' sums of input and biases, ``(..., batch, time, gates * hidden)``."""
         projected: Float64 = times(x, self.weight_ih) + sum(self.biases)
         return projected
 
     def step(self, projected: Float64, *states: Float64) -> tuple[Float64, ...]:
         """Return the states after a step, ``(..., batch, hidden)`` each, the output first.
 
-        ``projected`` is this step's of :meth:`project`.
+        ``projected`` is this step's part of the result of :meth:`project`.
         """
         raise NotImplementedError
 
@@ -136,11 +136,11 @@ def merge(mode: str, forward: Float64, backward: Float64) -> Float64:
 
 
 CellType: TypeAlias = "Callable[[Any, str], Cell]"
-"""What makes the cell of a direction; the name is its layer's."""
+"""A function that makes the cell of a direction; its second argument is the name of the layer."""
 
 
 def cell_of(direction: Direction, name: str) -> Cell:
-    """Return the exact cell of a direction; the name is its layer's."""
+    """Return the exact cell of a direction; ``name`` is the name of the layer."""
     if isinstance(direction, GRUDirection):
         return GRUCell(direction, name)
     if isinstance(direction, SimpleRNNDirection):

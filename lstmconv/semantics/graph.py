@@ -1,4 +1,4 @@
-"""What a whole Keras model computes, in NumPy float64: each call of its graph in order."""
+"""Compute a whole Keras model in NumPy float64: each call of its graph in order."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class StateSlot(NamedTuple):
     Attributes:
         initial: The input's name, ``lstm.initial_h``.
         final: The output's name, ``lstm.h``.
-        halves: Which of the call's states, in the order of :attr:`Call.states`, are its rows.
-        hidden: Units: the array is ``(len(halves), batch, hidden)``.
+        halves: The indexes into :attr:`Call.states` of the array's rows.
+        hidden: The number of units: the array is ``(len(halves), batch, hidden)``.
     """
 
     initial: str
@@ -53,11 +53,11 @@ class StateSlot(NamedTuple):
 
 
 def state_slots(call: Call) -> tuple[StateSlot, ...]:
-    """Return the states of a recurrent call as the inputs and outputs that a streamed model has for them.
+    """Return the states of a recurrent call as inputs and outputs of a streamed model.
 
-    They are those of the LSTM written alone: ``(1, batch, hidden)``, of a Bidirectional layer ``(2, batch, hidden)``,
-    and where its halves have unequal units one array each, the second's name ending in ``_1``. The layers of a
-    stack have their own names.
+    They are equal to those of a single LSTM: ``(1, batch, hidden)``, or ``(2, batch, hidden)`` for a Bidirectional
+    layer. If its halves have different numbers of units, each half has its own array, and the second name ends in
+    ``_1``. The layers of a stack have their own names.
     """
     layer = call.layer
     layers = layer.layers if isinstance(layer, Stack) else (layer,)
@@ -82,9 +82,9 @@ def state_slots(call: Call) -> tuple[StateSlot, ...]:
 
 
 def stateful_calls(model: Model, *, every: bool = False) -> tuple[Call, ...]:
-    """Return the calls whose states are inputs and outputs of the model: of stateful layers, or of all recurrent ones.
+    """Return the calls whose states are inputs and outputs of the model: stateful ones, or all with ``every``.
 
-    A call that gets its initial state from another tensor is none of them.
+    A call that gets its initial state from another tensor is left out.
     """
     found = []
     for call in model.calls:
@@ -100,10 +100,10 @@ def _is_stateful(layer: Layer) -> bool:
 
 
 def as_given(entry: Input, value: npt.ArrayLike) -> Array:
-    """Return an input as it is computed with: float64, int64 or bool.
+    """Return an input in the dtype of the computation: float64, int64 or bool.
 
     Raises:
-        UsageError: Its shape is not the input's.
+        UsageError: The value does not have the input's shape.
     """
     array = np.asarray(value)
     fits = array.ndim == len(entry.shape) and all(
@@ -119,7 +119,7 @@ def run_model(
     inputs: Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike],
     states: Mapping[str, npt.ArrayLike] | None = None,
 ) -> dict[str, Array]:
-    """Return what a Keras model returns, computed in float64.
+    """Return the outputs of a Keras model, computed in float64.
 
     Args:
         model: A model whose layers are all known.
@@ -131,7 +131,7 @@ def run_model(
 
     Raises:
         UsageError: An input is missing, or has another shape.
-        UnsupportedModelError: A layer is unknown, or its activations are.
+        UnsupportedModelError: A layer or an activation is unknown.
     """
     values, final = run_calls(model, inputs, states)
     return {name: values[tensor] for name, tensor in model.outputs.items()} | final
@@ -172,19 +172,19 @@ def _ordered(model: Model, inputs: Mapping[str, npt.ArrayLike] | Sequence[npt.Ar
 
 
 def is_streamed(call: Call, given: Mapping[str, npt.ArrayLike]) -> bool:
-    """Tell whether a call begins with a state from outside: its layer is stateful, or the state is given."""
+    """Whether a call starts from a state outside the graph: its layer is stateful, or the state is given."""
     if call.states:
         return False
     return _is_stateful(call.layer) or any(slot.initial in given for slot in state_slots(call))
 
 
 def initial_states(call: Call, given: Mapping[str, npt.ArrayLike], x: Array) -> list[Float64]:
-    """Return the initial states of a streamed call in the order of :attr:`Call.states`; zeros where none is given.
+    """Return the initial states of a streamed call in the order of :attr:`Call.states`; zeros for missing ones.
 
     Args:
         call: A call of a recurrent layer.
-        given: By the names of :func:`state_slots`.
-        x: What the call is given, for the size of the batch.
+        given: The given states by the names of :func:`state_slots`.
+        x: The input of the call, for the size of the batch.
 
     Raises:
         UsageError: A state has another shape than its slot.
@@ -216,11 +216,11 @@ def compute(
     """Compute one call of a layer.
 
     Args:
-        layer: Any known one.
-        inputs: What it is called with.
-        states: A recurrent layer's initial states, as :attr:`Call.states`; zeros if not given.
-        masks: As :attr:`Call.masks`.
-        cell: How to compute a recurrent layer's steps.
+        layer: Any known layer.
+        inputs: The inputs of the call.
+        states: The initial states of a recurrent layer, see :attr:`Call.states`; zeros if not given.
+        masks: The masks of the call, see :attr:`Call.masks`.
+        cell: The function that makes the cells of a recurrent layer.
 
     Returns:
         The outputs in the order of :class:`~lstmconv.model.Tensor`, and a recurrent layer's final states.
@@ -244,7 +244,7 @@ def compute(
 
 
 def _time_distributed(layer: TimeDistributed, x: Array) -> Array:
-    """Run the inner model on all steps at once: its batch is batch and time."""
+    """Run the inner model on all steps at once, with batch and time as one batch axis."""
     inner = layer.model
     (output,) = run_model(inner, [x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])]).values()
     return output.reshape(*x.shape[:2], *output.shape[1:])

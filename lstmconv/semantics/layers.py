@@ -1,7 +1,7 @@
-"""What every kind of layer beside the recurrent ones computes, in NumPy float64, batch first.
+"""Compute every kind of layer except the recurrent ones, in NumPy float64, batch first.
 
 Sources: keras/src/layers and keras/src/ops (3.15), keras/layers (2.3.1), tf_keras/src/layers (2.21); where these
-differ, the records of :mod:`lstmconv.model.kinds` say so.
+differ, the classes of :mod:`lstmconv.model.kinds` have an attribute for it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ Arrays: TypeAlias = "Sequence[Array]"
 Masks: TypeAlias = "Sequence[npt.NDArray[np.bool_] | None]"
 
 _SMALLEST_DEVIATION = 1e-7
-"""keras.backend.epsilon(), which Normalization takes for a smaller standard deviation."""
+"""keras.backend.epsilon(): the smallest standard deviation that Normalization uses."""
 _SMALLEST_SQUARE = 1e-12
-"""The smallest sum of squares that Dot normalizes by (tf.nn.l2_normalize; Keras 3: smaller yet)."""
+"""The smallest sum of squares that Dot uses to normalize (tf.nn.l2_normalize; Keras 3 uses a smaller one)."""
 
 
 def _f(array: npt.ArrayLike) -> Float64:
@@ -38,14 +38,14 @@ def _f(array: npt.ArrayLike) -> Float64:
 
 
 def activated(activation: Activation, x: Float64, axis: int = -1) -> Float64:
-    """Apply an activation; softmax and its like run along ``axis``."""
+    """Apply an activation; softmax and similar functions run along ``axis``."""
     if not activation.coupled or axis in (-1, x.ndim - 1):
         return activation(x)
     return np.moveaxis(activation(np.moveaxis(x, axis, -1)), -1, axis)
 
 
 def _activate(layer: kinds.Activate, inputs: Arrays, masks: Masks) -> Array:
-    """Apply it; masked places of a softmax get nothing (keras/src/layers/activations/softmax.py)."""
+    """Apply an activation; masked places of a softmax become 0 (keras/src/layers/activations/softmax.py)."""
     x, mask = _f(inputs[0]), next(iter(masks), None)
     if mask is None or not layer.activation.coupled:
         return activated(layer.activation, x, layer.axis)
@@ -78,12 +78,12 @@ def _prelu(layer: kinds.PReLU, inputs: Arrays, _: Masks) -> Array:
 
 
 def _last(x: Float64, channels_first: bool) -> Float64:
-    """Put the channels last."""
+    """Move the channels to the last axis."""
     return np.moveaxis(x, 1, -1) if channels_first else x
 
 
 def _first(x: Float64, channels_first: bool) -> Float64:
-    """Put the channels back where the layer has them."""
+    """Move the channels from the last axis back to the layer's channel axis."""
     return np.moveaxis(x, -1, 1) if channels_first else x
 
 
@@ -102,7 +102,7 @@ def _padded(
 
 
 def _views(x: Float64, size: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> list[Float64]:
-    """Return, for each place of a window, what all windows have there: ``(batch, windows..., channels)``."""
+    """Return, for each place of a window, the elements of all windows there: ``(batch, windows..., channels)``."""
     windows = window_sizes(size, dilation)
     counts = [(n - w) // s + 1 for n, w, s in zip(x.shape[1:-1], windows, strides, strict=True)]
     return [
@@ -148,7 +148,7 @@ def _transposed(layer: kinds.TransposedConvolution, inputs: Arrays, _: Masks) ->
     windows = window_sizes(size, layer.dilation)
     full = [(n - 1) * s + w for n, s, w in zip(x.shape[1:-1], layer.strides, windows, strict=True)]
     z = np.zeros((len(x), *full, filters))
-    views = _views(z, size, layer.strides, layer.dilation)  # Views into z: what is added to them is added there.
+    views = _views(z, size, layer.strides, layer.dilation)  # Views into z: adding to a view adds to z.
     for view, weights in zip(views, kernel.reshape(-1, filters, kernel.shape[-1]), strict=True):
         view += x @ weights.T
     extra = layer.output_padding or (None,) * len(size)
@@ -189,7 +189,7 @@ def _global_pooling(layer: kinds.GlobalPooling, inputs: Arrays, masks: Masks) ->
 
 
 def _along(array: npt.ArrayLike, rank: int, axes: Sequence[int]) -> Float64:
-    """Give an array the axes of a tensor, 1 where it has none."""
+    """Reshape an array over some axes to a tensor's number of axes, with size 1 for the others."""
     values, shape = _f(array), [1] * rank
     for axis, size in zip(sorted(axis % rank for axis in axes), values.shape, strict=True):
         shape[axis] = size
@@ -225,7 +225,7 @@ def _normalization(layer: kinds.Normalization, inputs: Arrays, _: Masks) -> Arra
     return x * deviation + _f(layer.mean) if layer.invert else (x - _f(layer.mean)) / deviation
 
 
-# Places
+# Shapes
 
 
 def _reshape(layer: kinds.Reshape, inputs: Arrays, _: Masks) -> Array:
@@ -285,7 +285,7 @@ def _dot(layer: kinds.Dot, inputs: Arrays, _: Masks) -> Array:
 
 
 def _is_unmasked(x: Float64, value: float) -> npt.NDArray[np.bool_]:
-    """Tell the steps in which any feature differs from a value, which Keras rounds to the model's dtype."""
+    """Return the steps in which any feature differs from a value; Keras rounds the value to the model's dtype."""
     differs: npt.NDArray[np.bool_] = ((x != value) & (x != np.float32(value))).any(axis=-1)
     return differs
 
@@ -341,4 +341,4 @@ RULES: Mapping[type[Any], Callable[[Any, Arrays, Masks], Array | tuple[Array, ..
     kinds.Attention: attention,
     kinds.MultiHeadAttention: multi_head_attention,
 }
-"""What each kind computes from its inputs and the masks of its call: one array, or several outputs."""
+"""The function of each kind: it takes inputs and masks of a call, and returns one array or several outputs."""

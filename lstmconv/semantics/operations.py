@@ -1,4 +1,4 @@
-"""Elementwise operations and casts, as Keras' and TensorFlow's operators compute them."""
+"""Elementwise operations and casts, equal to Keras' and TensorFlow's operators."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "logical_not": np.logical_not,
     "sign": np.sign,
 }
-"""By the names of :attr:`lstmconv.model.kinds.Operation.function`."""
+"""The functions by the names of :attr:`lstmconv.model.kinds.Operation.function`."""
 
 
 def cast(array: npt.ArrayLike, dtype: str) -> Array:
-    """Convert to a dtype's own kind: every float type is computed in float64, every integer type in int64.
+    """Cast to a dtype, with float64 for every float type and int64 for every integer type.
 
     Args:
-        array: Any.
-        dtype: NumPy's name. A float becomes an integer by leaving out what is behind the point.
+        array: The array.
+        dtype: NumPy's name of the dtype. The cast from float to integer truncates toward zero.
     """
     values = np.asarray(array)
     if dtype == "bool":

@@ -1,6 +1,6 @@
-"""What a Keras recurrent layer computes, step by step in NumPy float64: order of time, masks, merging.
+"""Compute a Keras recurrent layer step by step in NumPy float64: order of time, masks, merging.
 
-Everything here is the same for LSTM, GRU and SimpleRNN; what one step computes is a :class:`Cell`'s.
+Everything here is the same for LSTM, GRU and SimpleRNN; a :class:`Cell` computes one step.
 
 Sources: keras/src/layers/rnn/{rnn,lstm,gru,simple_rnn,bidirectional}.py and backend/*/rnn.py (3.15),
 tf_keras/src/layers/rnn (2.21), keras/backend/theano_backend.py rnn (1.2.2 to 2.3.1).
@@ -24,12 +24,12 @@ __all__ = ["RecurrentOutputs", "returned", "run_layer", "run_stack"]
 
 @dataclass(frozen=True)
 class RecurrentOutputs:
-    """Everything one call of a layer computes.
+    """All results of one call of a layer.
 
     Attributes:
-        outputs: What Keras returns for the sequence: one array, or two for ``merge_mode=None``;
+        outputs: Keras' outputs without states: one array, or two for ``merge_mode=None``;
             ``(batch, time, units)`` or, without return_sequences, ``(batch, units)``.
-        states: The final states in Keras' order: h and c (h alone of a GRU or SimpleRNN) of the forward half, then of
+        states: The final states in Keras' order: h and c (only h for a GRU or SimpleRNN) of the forward half, then of
             the backward half; each ``(batch, hidden)``.
         sequences: Each half's own outputs ``(batch, time, hidden)`` in the order of the input's time.
     """
@@ -48,7 +48,7 @@ def _run(
         The sequence ``(..., batch, time, hidden)`` and the states after the last step.
     """
     projected = cell.project(x)
-    output = np.zeros_like(states[0])  # What a masked step repeats before the first valid one.
+    output = np.zeros_like(states[0])  # Masked steps before the first valid step repeat these zeros.
     sequence: list[Float64] = []
     for step in range(x.shape[-2]):
         new = cell.step(projected[..., step, :], *states)
@@ -71,18 +71,18 @@ def run_layer(
     mask: npt.ArrayLike | None = None,
     cell: CellType = cell_of,
 ) -> RecurrentOutputs:
-    """Compute everything a layer computes.
+    """Compute all results of one call of a layer.
 
     Args:
         layer: A recurrent layer.
         x: ``(batch, time, input)``, or ``(time, batch, input)`` for a time_major layer.
         initial_state: The states of each direction, ``(batch, hidden)`` each; zeros if not given.
         mask: ``(batch, time)``, true where a step counts.
-        cell: Makes the cell of a direction. Another than the exact one may take, and returns, one axis more in front of
-            all arrays but the mask.
+        cell: The function that makes the cell of a direction. Cells other than the exact one may use one more leading
+            axis in all arrays except the mask.
 
     Raises:
-        UsageError: A shape is not as above.
+        UsageError: An array has another shape.
         UnsupportedModelError: An activation is unknown.
     """
     inputs = np.asarray(x, np.float64)
@@ -131,17 +131,17 @@ def run_stack(
     mask: npt.ArrayLike | None = None,
     cell: CellType = cell_of,
 ) -> RecurrentOutputs:
-    """Compute a stack: each layer on the output of the one before it, all under one mask.
+    """Compute a stack: each layer reads the output of the layer before it, all under one mask.
 
-    The outputs of a layer that runs backwards come in its order: the layers above it read the mask in that order, as
-    the cells of one ``RNN`` do (keras/src/layers/rnn/rnn.py: the mask is turned round once, with the input).
+    A layer that runs backwards returns its outputs in that order, so the next layers read the mask in that order too,
+    like the cells of one ``RNN`` (keras/src/layers/rnn/rnn.py: the mask is flipped once, with the input).
 
     Args:
-        stack: Its layers are chained.
-        x: As for :func:`run_layer`.
+        stack: The stack.
+        x: See :func:`run_layer`.
         initial_state: h and c of every direction, layer by layer.
-        mask: As for :func:`run_layer`.
-        cell: As for :func:`run_layer`.
+        mask: See :func:`run_layer`.
+        cell: See :func:`run_layer`.
 
     Returns:
         The last layer's outputs and sequences, and the states of all directions, layer by layer.
@@ -166,12 +166,12 @@ def returned(
     sequences: Sequence[Float64],
     merge: Callable[[str, Float64, Float64], Float64] = merge,
 ) -> tuple[Float64, ...]:
-    """Return what Keras returns, batch first; an unknown return_sequences returns the sequence.
+    """Return Keras' outputs without states, batch first; if return_sequences is unknown, the sequence.
 
     Args:
-        layer: Its options.
+        layer: The layer, for its options.
         sequences: Each half's outputs ``(..., batch, time, hidden)`` in the order of processing.
-        merge: Joins two halves.
+        merge: The function that merges two halves.
     """
     if layer.return_sequences is False:
         parts = [_last(sequence) for sequence in sequences]
@@ -183,6 +183,6 @@ def returned(
 
 
 def _last(sequence: Float64) -> Float64:
-    """Return the last step; zeros of a sequence without any."""
+    """Return the last step; zeros for a sequence without steps."""
     last: Float64 = sequence[..., -1, :] if sequence.shape[-2] else np.zeros((*sequence.shape[:-2], sequence.shape[-1]))
     return last

@@ -1,4 +1,4 @@
-"""What Keras returns: for a file's whole model, for a model, or for one layer."""
+"""Compute the outputs of Keras for the whole model of a file, for a model, or for one layer."""
 
 from __future__ import annotations
 
