@@ -442,7 +442,8 @@ def sleep(*_: object) -> Group:
 
 def servers() -> list[psutil.Process]:
     """Return the processes of this one that fork for it."""
-    return [child for child in psutil.Process().children() if "fork_server" in " ".join(child.cmdline())]
+    children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in children if "fork_server" in " ".join(child.cmdline())]
 
 
 def end_servers() -> None:

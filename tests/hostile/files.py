@@ -145,7 +145,7 @@ def group_within_itself(folder: Path) -> Path:
     return legacy(folder, lambda file, group: group.__setitem__("again", file["model_weights"]))
 
 
-@hostile("objects; if you trust the file, set LSTMCONV_HDF5_OBJECTS")
+@hostile("; if you trust the file, set LSTMCONV_HDF5_")  # The limit of objects; on a busy machine, that of time.
 def doubling_hard_links(folder: Path) -> Path:
     """Eighteen levels of two links each: 262,144 paths over 18 groups."""
 
