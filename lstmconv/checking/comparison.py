@@ -171,8 +171,8 @@ def _computes_otherwise(
 ) -> str | None:
     """Return which option of the twin differs from the source, in words, or ``None``.
 
-    A state dict or weight space without a record states no options. Of those that an ONNX graph of something else
-    shows, activations are compared. Where the source states arrays alone, so are only activations.
+    A state dict or weight space without a record states no options. An ONNX graph that something else wrote shows its
+    activations, which are compared. Where the source states arrays alone, only activations are compared, too.
     """
     record, format = file.record, None if file.artifact is None else file.artifact.format
     if record is None and (format is None or not format.states_activations):

@@ -264,7 +264,7 @@ def lacking(source: Checkpoint, record: Record | None, held: Collection[str]) ->
     Args:
         source: What the file was converted from, or should hold the same weights as.
         record: The file's own. It says which layers the user asked for; of another's file all are expected.
-        held: The source's names of the layers that the file holds.
+        held: The layers that the file contains, by their names in the source.
     """
     asked = record.asked if record is not None else ()
     names = [layer.name for layer in source.layers]

@@ -1,13 +1,13 @@
-"""A layer too large to be computed whole: some units of every direction, a step at a time.
+"""Compare some units of a layer that is too large to be computed whole, in every direction, a step at a time.
 
-In one step each unit comes from its own rows of W, R and b, from the whole input and from all of the states before it.
-So the units that are drawn here are computed from what the file itself returned: the states after the step before,
-and the outputs of the layer below. Rows are taken as they are needed; memory holds those of one direction.
+In one step, a unit depends on its own rows of W, R and b, on the whole input and on all states before it. So the units
+drawn here are computed from what the file itself returned: the states after the previous step, and the outputs of
+the layer below. Rows are read as they are needed; memory contains those of one direction.
 
 A file runs the first step and the second step alone, and both in a row. A stack's upper layers are compared in one
 step, the lowest layer in two: two steps show the recurrent matrix also if a file takes no initial states, and the
-order of time. What needs all rows at once (a matrix transposed, rows by unit) is not in this catalogue; all numbers
-have been compared bit for bit before.
+order of time. Mistakes that need all rows at once (a matrix transposed, rows by unit) are not in this catalogue; all
+numbers have been compared bit for bit before.
 """
 
 from __future__ import annotations

@@ -49,12 +49,13 @@ def check_structure(name: str, stack: Stack, decoded: Sequence[DecodedDirection]
 def computes_otherwise(seen: Stack, source: Checkpoint, session: Session) -> str | None:
     """Return which option of the target differs, or why a layer of it is none; else ``None``.
 
-    What layers return is compared in files of lstmconv's: a Keras file states it, and elsewhere the record does, as far
-    as the target's framework does not decide it. A whole model of something else is compared as a graph.
+    The options that decide what a layer returns are compared in files that lstmconv wrote: a Keras file states them,
+    and in other files the record does, where the target's framework leaves the choice. A whole model that something
+    else wrote is compared as a graph.
 
     Args:
         seen: The source's stack, as the target's framework sees it.
-        source: Where it comes from. Of arrays alone, only what the user states is compared.
+        source: The stack's file. If it states arrays alone, only what the user states is compared.
         session: The target.
     """
     artifact = session.artifact

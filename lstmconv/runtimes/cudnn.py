@@ -147,8 +147,8 @@ def _load_on_gpu(entry: Mapping[str, Any], space: Array) -> Loaded:
     other layers of at most 192 units it takes ``CUDNN_RNN_ALGO_PERSIST_STATIC_SMALL_H`` (``get_algo``), which is off by
     up to 3e-5 (``tests/golden/README.md``): small mistakes would hide in that.
 
-    Of half weights cuDNN stores W x and R h as halves, before it adds them in float32: 99.96 % of the recorded numbers
-    are then equal, 53 % without.
+    Where weights are halves, cuDNN rounds W x and R h to halves before it adds them in float32: with these roundings
+    99.96 % of the recorded numbers are equal, without them 53 %.
 
     Raises:
         MissingDependencyError: torch is not installed.

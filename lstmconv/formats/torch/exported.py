@@ -109,7 +109,7 @@ def _modules(program: Mapping[str, Any]) -> dict[str, PickledModule]:
 def _taken_otherwise(program: Mapping[str, Any]) -> dict[str, str]:
     """Return the operations that take a module's parameters and are no LSTM, by the prefix of its tensors.
 
-    Of a program whose LSTMs are decomposed into other operations none is known.
+    Where a program's LSTMs are decomposed into other operations, none is found.
     """
     graph = program["graph_module"]["graph"]
     if not any(node["target"].startswith(_LSTM) for node in graph["nodes"]):

@@ -1,10 +1,10 @@
-"""What a pickle names that is no tensor: classes and functions of others, and the objects that they would build.
+"""Classes and functions that a pickle names and that are no tensors, and the objects that they would build.
 
-Nothing of them is looked up or called. An :class:`Unbuilt` object takes whatever the pickle does to it and keeps
+None of them is looked up or called. An :class:`Unbuilt` object takes whatever the pickle does to it and keeps
 nothing of that, with one exception: a plain object's attributes, for an ``nn.Module`` keeps its parameters in them
 (torch/nn/modules/module.py ``Module.__init__``: ``_parameters``, ``_buffers``, ``_modules``), and TorchScript keeps
-all attributes so (torch/csrc/jit/serialization/pickler.cpp ``pushIValueImpl``, of objects). What a function returns
-cannot be known, nor what a class makes of arguments: there is no way through such an object to a tensor.
+all attributes so (torch/csrc/jit/serialization/pickler.cpp ``pushIValueImpl``, for objects). Nobody knows what a
+function returns, or what a class makes of its arguments: no tensor is read through such an object.
 """
 
 from __future__ import annotations

@@ -265,7 +265,7 @@ def projections_joined(layer: MultiHeadAttention) -> bool:
 
 
 def _heads(layer: MultiHeadAttention, prefix: str, options: WriteOptions) -> Iterator[NamedTensor]:
-    """As nn.MultiheadAttention: one ``in_proj_weight`` where its sizes allow, else three; biases always in one."""
+    """Yield nn.MultiheadAttention's tensors: one ``in_proj_weight`` where the sizes allow it, else three."""
     rows, arrays = rows_of("MultiHeadAttention"), layer.arrays
     kernels = [
         _tensor(f"{prefix}{rows[name].torch.name}", arrays[name], rows[name], options)

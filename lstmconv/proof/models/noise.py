@@ -1,8 +1,8 @@
-"""What rounding may do to a model's outputs: every rounding drawn at random, through the whole graph.
+"""The noise of a model's outputs: each operation's rounding is drawn at random, through the whole graph.
 
-As for one LSTM (:mod:`lstmconv.proof.rounding`): the graph is computed :data:`DRAWS` times (twice where all
-tensors are wide) in float64 with roundings as large as the target's, and of each output the largest deviation times
-:data:`SPREAD_MARGIN` is allowed. No bound is carried: through several layers it would say nothing.
+This is what :mod:`lstmconv.proof.rounding` does for one LSTM. The graph is computed :data:`DRAWS` times (twice where
+all tensors are wide) in float64 with roundings as large as the target's. An output may deviate by the largest deviation
+seen, times :data:`SPREAD_MARGIN`. No upper bound is computed: after several layers it would be too wide to be of use.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ def chained(checkpoint: Checkpoint) -> tuple[tuple[str, str], ...] | None:
 def graph_of(checkpoint: Checkpoint, options: WriteOptions, cell: CellClass, dialect: Dialect) -> Graph:
     """Lay out one model of all layers, of one class of cell.
 
-    What no layer takes is an output: of a layer that feeds another its states, and its sequence where the source had
-    another reader for it.
+    A tensor that no layer takes is an output of the model. A layer that feeds another has its states among the outputs,
+    and its sequence where the source had another reader for it.
     """
     feeders = feeders_of(checkpoint)
     nodes: dict[str, Node] = {}

@@ -30,8 +30,9 @@ def write(checkpoint: Checkpoint, path: Path, options: WriteOptions) -> list[Pat
     """Write all layers as one Functional model; a layer that another feeds is called on its output.
 
     Raises:
-        UnsupportedModelError: The Keras asked for, or any, cannot hold a layer, or its activations are unknown.
-        UsageError: The names, the bias mode or the suffix are none that Keras takes.
+        UnsupportedModelError: The version of Keras that is asked for, or every version, cannot hold a layer; or the
+            layer's activations are unknown.
+        UsageError: Keras does not take the names, the bias mode or the suffix.
     """
     if options.whole:
         from lstmconv.formats.keras.writer.whole.write import write_whole

@@ -1,7 +1,7 @@
 """Whether a whole file is the one that lstmconv writes, but for its arrays: they are compared elsewhere.
 
-The layers' options stand in the config alone. Of a legacy file Keras takes the weights by their position in its lists,
-whatever the names there (keras/src/legacy/saving/legacy_h5_format.py ``load_weights_from_hdf5_group``).
+The layers' options stand in the config alone. Keras takes the weights of a legacy file by their position in its lists,
+whatever their names are (keras/src/legacy/saving/legacy_h5_format.py ``load_weights_from_hdf5_group``).
 """
 
 from __future__ import annotations

@@ -81,9 +81,9 @@ def transposed_convolution(call: CallWriter, layer: TransposedConvolution) -> li
 def _transposed_padding(padding: str, size: int, stride: int, output_padding: int | None) -> tuple[int, int, int]:
     """Return what is cut off on the left and on the right, and what is added on the right.
 
-    Without cuts the output has ``(steps - 1) * stride + size`` places. What Keras' has beyond ``(steps - 1) * stride``
-    is ``rest`` (keras/src/backend/common/backend_utils.py compute_conv_transpose_output_length), and the cuts are those
-    of the convolution whose gradient this is: half on the left, the larger part on the right.
+    Without cuts the output has ``(steps - 1) * stride + size`` places, and Keras' has
+    ``(steps - 1) * stride + rest`` (keras/src/backend/common/backend_utils.py compute_conv_transpose_output_length).
+    The cuts are those of the convolution whose gradient this is: half on the left, the larger part on the right.
     """
     if output_padding is None:
         rest = max(size, stride) if padding == "valid" else stride
