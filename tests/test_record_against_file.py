@@ -147,6 +147,18 @@ def test_a_record_whose_layers_are_not_those_of_its_model_is_not_used(files, tmp
         assert lstmconv.load(tmp_path / "m.safetensors").model is None
 
 
+@pytest.mark.parametrize("option", ["return_state", "stateful", "zero_output_for_mask"])
+def test_verify_fails_a_record_that_states_another_option_than_its_source(files, tmp_path, option):
+    """The tensors are the source's: nn.LSTM computes the same, but whoever converts the file on follows its record."""
+    tensors, metadata = tensors_and_metadata(files / "hard.safetensors")
+    record = json.loads(metadata["lstmconv"])
+    record["layers"][0][option] = True
+    save_file(tensors, tmp_path / "m.safetensors", metadata | {"lstmconv": json.dumps(record)})
+    assert lstmconv.verify(files / "hard.keras", files / "hard.safetensors").passed
+    report = lstmconv.verify(files / "hard.keras", tmp_path / "m.safetensors")
+    assert [check.level for check in report.checks if check.status == "failed"] == ["structure"]
+
+
 def test_weights_of_keras_with_the_record_of_another_file_are_refused(files, tmp_path):
     (tmp_path / "m.weights.h5").write_bytes((files / "hard.weights.h5").read_bytes())
     with h5py.File(files / "other.weights.h5") as other, h5py.File(tmp_path / "m.weights.h5", "a") as file:

@@ -50,8 +50,8 @@ def computes_otherwise(seen: Stack, source: Checkpoint, session: Session) -> str
     """Return which option of the target differs, or why a layer of it is none; else ``None``.
 
     The options that decide what a layer returns are compared in files that lstmconv wrote: a Keras file states them,
-    and in other files the record does, where the target's framework leaves the choice. A whole model that something
-    else wrote is compared as a graph.
+    and in other files the record does. Where the record is of another source, only those count that the target's
+    framework leaves open. A whole model that something else wrote is compared as a graph.
 
     Args:
         seen: The source's stack, as the target's framework sees it.
@@ -69,7 +69,8 @@ def computes_otherwise(seen: Stack, source: Checkpoint, session: Session) -> str
         return None
     returned: tuple[str, ...] = ()
     if record is not None and record.scope == "layers":
-        returned = RETURN_OPTIONS if artifact.format.from_keras else ("return_sequences", "time_major")
+        states_all = artifact.format.from_keras or record.made_from(source)
+        returned = RETURN_OPTIONS if states_all else ("return_sequences", "time_major")
     if source.assumed:
         returned = tuple(option for option in returned if option == "return_sequences")
     for layer, own in zip(seen.layers, session.seen_by_target(found).layers, strict=True):
