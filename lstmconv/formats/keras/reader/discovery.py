@@ -19,6 +19,7 @@ _OTHER = {"forward": "backward", "backward": "forward"}
 _MISSING = "its {} half is missing: a truncated or filtered file"
 _CELL = re.compile(r"cells?|lstm_cell.*|stacked_rnn_cells.*|\d+")
 """Names of the parts of a path inside a layer."""
+_NEEDS_CONFIG = "alone, only LSTM layers convert; pass --config model.json for the whole model"
 
 
 class Discovered(NamedTuple):
@@ -35,7 +36,7 @@ def discover(file: KerasFile, cells: list[Cell]) -> tuple[list[Discovered], list
     skipped = [
         Skipped(name, "unknown", "not an LSTM's arrays", is_lstm=False)
         if cell.kind == "unknown"
-        else Skipped(name, cell.kind, "only LSTM layers convert", is_lstm=False)
+        else Skipped(name, cell.kind, _NEEDS_CONFIG, is_lstm=False)
         for name, cell in named
         if cell.kind not in LSTM_KINDS
     ]
