@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmconv.formats import Artifact
+from lstmconv.formats.record import Record
 from lstmconv.listing import counted
 from lstmconv.model import Array, Checkpoint, LSTMLayer, Model, Stack
 from lstmconv.model.kinds import Identity, Unknown
@@ -43,7 +44,9 @@ def check_wiring(
     if read.model is None or source.model is None:
         return None
     if target.record is not None:
-        problem = _between(read.model) or _rejoined(source, read, pairing)
+        problem = (
+            _between(read.model) or _cast(read) or _rejoined(source, read, pairing) or _parted(target.record, read)
+        )
         return None if problem is None else Check(read.model.name, "structure", "failed", problem)
     if run and not source.model.unknown and not read.model.unknown:
         computed = _computed(source.model, read.model, settings)
@@ -67,6 +70,19 @@ def _between(model: Model) -> str | None:
     return None
 
 
+def _cast(read: Checkpoint) -> str | None:
+    """Name an input of another dtype than all layers: Keras casts what a model is given to the dtype of its input.
+
+    Source: keras/src/models/functional.py, ``_convert_inputs_to_tensors``.
+    """
+    assert read.model is not None
+    dtypes = list(dict.fromkeys(layer.dtype.name for layer in read.layers))
+    for entry in read.model.inputs:
+        if entry.dtype not in dtypes:
+            return f"its input {entry.name} is {entry.dtype}, expected {' or '.join(dtypes)}"
+    return None
+
+
 def _rejoined(source: Checkpoint, read: Checkpoint, pairing: Pairing) -> str | None:
     """Say which edge of the target's graph the source does not have."""
     origin = {name: stack.first.name for name, stack in pairing.stacks if len(stack.layers) == 1}
@@ -76,6 +92,25 @@ def _rejoined(source: Checkpoint, read: Checkpoint, pairing: Pairing) -> str | N
         if pair not in known:
             return f"{below} feeds {above} in its graph, and not in the source's"
     return None
+
+
+def _parted(record: Record, read: Checkpoint) -> str | None:
+    """Say which layer takes an input of the model where a file was written with another layer in front of it."""
+    fed = {above for _, above in read.edges or ()}
+    layers = {layer.name: layer for layer in read.layers}
+    order = [entry.name for entry in record.layers if entry.name in layers]
+    for below, above in record.edges or ():
+        if above in fed or not {below, above} <= set(order) or order.index(below) > order.index(above):
+            continue
+        if _takes(layers[above], layers[below]):
+            return f"{above} takes an input of the model in its graph, and the output of {below} in its record"
+    return None
+
+
+def _takes(above: LSTMLayer, below: LSTMLayer) -> bool:
+    """Whether one layer returns one sequence that the other can take; layers alone are joined only then."""
+    one = below.return_sequences is not False and not (below.bidirectional and below.merge_mode == "none")
+    return one and above.input_size == below.output_size and above.time_major == below.time_major
 
 
 def _computed(source: Model, read: Model, settings: Settings) -> Check:

@@ -10,6 +10,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -70,6 +71,56 @@ def test_a_file_is_held_to_its_own_graph_whatever_its_record_says(change, said, 
     assert [said in check.detail for check in failures] == [True]
 
 
+@pytest.mark.parametrize("dtype", ["int32", "float16"])
+def test_a_file_whose_input_casts_what_it_is_given_fails(dtype, source, tmp_path):
+    """Keras casts an array to the dtype of the input: fractions are lost."""
+    target = tmp_path / "target.keras"
+    lstmconv.convert(source, target, whole=False)
+    x = np.random.default_rng(0).normal(size=(2, 3, 5)).astype(np.float32)
+    right = keras.models.load_model(target).predict(x, verbose=0)
+
+    def cast(config):
+        (entry,) = (layer for layer in config["layers"] if layer["class_name"] == "InputLayer")
+        entry["config"]["dtype"] = dtype
+
+    _edit(target, cast)
+    wrong = keras.models.load_model(target).predict(x, verbose=0)
+    assert max(np.abs(one - other).max() for one, other in zip(right, wrong, strict=True)) > 1e-5
+    failures = lstmconv.verify(source, target).failures
+    assert [f"is {dtype}, expected float32" in check.detail for check in failures] == [True]
+
+
+def test_a_file_whose_second_layer_takes_the_first_one_s_input_fails(source, tmp_path):
+    """Both layers are right, and the record says that one feeds the other; the graph does not."""
+    target = tmp_path / "target.keras"
+    lstmconv.convert(source, target, whole=False)
+    x = np.random.default_rng(0).normal(size=(2, 3, 5)).astype(np.float32)
+    right = keras.models.load_model(target).predict(x, verbose=0)
+
+    def part(config):
+        (entry,) = (layer for layer in config["layers"] if layer["name"] == "b")
+        entry["inbound_nodes"][0]["args"][0]["config"]["keras_history"] = ["a_input", 0, 0]
+        config["output_layers"] = [["a", 0, 0], ["b", 0, 0]]
+
+    _edit(target, part)
+    wrong = keras.models.load_model(target).predict(x, verbose=0)[-1]
+    assert np.abs(right - wrong).max() > 0.01
+    failures = lstmconv.verify(source, target).failures
+    assert ["b takes an input of the model in its graph" in check.detail for check in failures] == [True]
+
+
+def _edit(path, change):
+    """Change the config in a .keras file."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    change(config["config"])
+    members["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
 def _attribute(path, text=None):
     """Read the record in a .keras file, or put another's there, with h5py and zipfile alone."""
     import io
@@ -104,8 +155,6 @@ def test_convert_prints_its_object_also_when_the_proof_fails(source, tmp_path, m
 
 
 def test_a_report_draws_weights_whose_range_does_not_fit_their_dtype(source, tmp_path):
-    import numpy as np
-
     from lstmconv.reporting.scanning import scan_gate, with_histogram
 
     values = np.array([[-3e38, 3e38], [1e38, 0.0]], np.float32)
